@@ -1,0 +1,441 @@
+//! The head: which header stands where in one received message. Built in one pass; owns no text.
+
+use crate::header::HeaderName;
+use crate::method::Method;
+use crate::scan::{cut, is_token, trim};
+
+/// The largest message, in bytes (a UDP datagram's limit).
+pub const MAX_MESSAGE: usize = 65_535;
+/// The most header lines that are indexed; a message with more is answered 400.
+pub const MAX_LINES: usize = 512;
+
+/// A range of bytes in the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    start: u16,
+    end: u16,
+}
+
+impl Span {
+    fn new(start: usize, end: usize) -> Span {
+        Span { start: start as u16, end: end as u16 }
+    }
+
+    /// The bytes of this range; empty when `message` is not the one that was indexed.
+    pub fn of(self, message: &[u8]) -> &[u8] {
+        message.get(usize::from(self.start)..usize::from(self.end)).unwrap_or(&[])
+    }
+
+    /// The offset of the first byte.
+    pub fn start(self) -> usize {
+        usize::from(self.start)
+    }
+
+    /// The offset behind the last byte.
+    pub fn end(self) -> usize {
+        usize::from(self.end)
+    }
+}
+
+/// One header field, its folded lines included.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    /// Which header it is.
+    pub name: HeaderName,
+    /// The whole field, from the first letter of its name to behind its line end.
+    pub whole: Span,
+    /// The value without LWS on either side.
+    pub value: Span,
+}
+
+/// The first line of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartLine {
+    /// `METHOD uri SIP/2.0`.
+    Request {
+        /// The method's kind.
+        method: Method,
+        /// The method's text.
+        name: Span,
+        /// The Request-URI's text.
+        uri: Span,
+    },
+    /// `SIP/2.0 code reason`.
+    Response {
+        /// 100 to 699.
+        code: u16,
+    },
+}
+
+/// Why bytes are no SIP message at all: nothing can be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// Nothing but line ends: a keep-alive (RFC 5626 3.5.1).
+    #[error("keep-alive")]
+    KeepAlive,
+    /// More than [`MAX_MESSAGE`] bytes.
+    #[error("message too large")]
+    TooLarge,
+    /// The first line is neither a request nor a response line.
+    #[error("not SIP")]
+    NotSip,
+}
+
+/// What is wrong with a message that still has a usable shape; it deserves an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defect {
+    /// Another version than SIP/2.0 (505).
+    Version,
+    /// Blanks where none belong in the request line.
+    RequestLine,
+    /// A line without a colon, with a bad name, or with a bare CR or NUL.
+    HeaderLine,
+    /// More than [`MAX_LINES`] header lines.
+    TooManyLines,
+    /// No empty line behind the headers.
+    NoBlankLine,
+}
+
+impl Defect {
+    /// The reason phrase of the answer.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Defect::Version => "Version Not Supported",
+            Defect::RequestLine => "Malformed request line",
+            Defect::HeaderLine => "Malformed header line",
+            Defect::TooManyLines => "Too many header lines",
+            Defect::NoBlankLine => "Header section does not end",
+        }
+    }
+}
+
+/// The index of one message. Large (about 5 KB): keep one and parse into it again and again.
+#[derive(Clone)]
+pub struct Head {
+    start_line: StartLine,
+    first: [u16; HeaderName::COUNT],
+    count: u16,
+    body: u16,
+    defect: Option<Defect>,
+    lines: [Line; MAX_LINES],
+}
+
+impl std::fmt::Debug for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Head")
+            .field("start_line", &self.start_line)
+            .field("lines", &self.lines())
+            .field("defect", &self.defect)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        let empty = Line { name: HeaderName::Other, whole: Span::default(), value: Span::default() };
+        Head {
+            start_line: StartLine::Response { code: 0 },
+            first: [0; HeaderName::COUNT],
+            count: 0,
+            body: 0,
+            defect: None,
+            lines: [empty; MAX_LINES],
+        }
+    }
+}
+
+impl Head {
+    /// An empty index.
+    pub fn new() -> Box<Head> {
+        Box::default()
+    }
+
+    /// Indexes `message`, forgetting the one before. Line ends are CRLF or LF; empty lines before the first are
+    /// passed over (RFC 3261 7.5). A message that is only malformed in places is indexed as far as it goes, see
+    /// [`defect`](Head::defect).
+    ///
+    /// # Errors
+    /// [`HeadError`] when it is no SIP message at all; the index is then empty.
+    pub fn parse(&mut self, message: &[u8]) -> Result<(), HeadError> {
+        self.first = [0; HeaderName::COUNT];
+        self.count = 0;
+        self.defect = None;
+        self.body = 0;
+        if message.len() > MAX_MESSAGE {
+            return Err(HeadError::TooLarge);
+        }
+        let blank = message.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        if blank == message.len() {
+            return Err(HeadError::KeepAlive);
+        }
+        let (line_end, next) = line_end(message, blank);
+        self.parse_start_line(message, blank, line_end)?;
+        self.parse_lines(message, next);
+        Ok(())
+    }
+
+    fn parse_start_line(&mut self, message: &[u8], start: usize, end: usize) -> Result<(), HeadError> {
+        let line = message.get(start..end).unwrap_or(&[]);
+        if line.len() > 8 && line.get(..4).is_some_and(|text| text.eq_ignore_ascii_case(b"SIP/")) {
+            return self.parse_status_line(line);
+        }
+        let trimmed = trim(line);
+        if trimmed.len() != line.len() {
+            self.defect = Some(Defect::RequestLine);
+        }
+        let offset = trimmed.as_ptr() as usize - message.as_ptr() as usize;
+        let method_end = memchr::memchr(b' ', trimmed).ok_or(HeadError::NotSip)?;
+        let version_start = memchr::memrchr(b' ', trimmed).ok_or(HeadError::NotSip)? + 1;
+        let (name, version) = (cut(trimmed, method_end).0, cut(trimmed, version_start).1);
+        if !name.iter().all(|byte| is_token(*byte)) || name.is_empty() {
+            return Err(HeadError::NotSip);
+        }
+        if !version.get(..4).is_some_and(|text| text.eq_ignore_ascii_case(b"SIP/")) {
+            return Err(HeadError::NotSip);
+        }
+        if !version.eq_ignore_ascii_case(b"SIP/2.0") {
+            self.defect = Some(Defect::Version);
+        }
+        let uri = trimmed.get(method_end + 1..version_start.saturating_sub(1)).unwrap_or(&[]);
+        if uri.is_empty() || uri.iter().any(|byte| byte.is_ascii_whitespace() || *byte == 0) {
+            self.defect = self.defect.or(Some(Defect::RequestLine));
+        }
+        self.start_line = StartLine::Request {
+            method: Method::parse(name),
+            name: Span::new(offset, offset + method_end),
+            uri: Span::new(offset + method_end + 1, offset + method_end + 1 + uri.len()),
+        };
+        Ok(())
+    }
+
+    fn parse_status_line(&mut self, line: &[u8]) -> Result<(), HeadError> {
+        let (version, rest) = cut(line, 8);
+        let (digits, reason) = cut(rest, 3);
+        if !version.eq_ignore_ascii_case(b"SIP/2.0 ") || reason.first().is_some_and(|byte| *byte != b' ') {
+            return Err(HeadError::NotSip);
+        }
+        let code = crate::values::number(digits).ok().filter(|code| (100..700).contains(code));
+        self.start_line = StartLine::Response { code: code.ok_or(HeadError::NotSip)? as u16 };
+        Ok(())
+    }
+
+    fn parse_lines(&mut self, message: &[u8], mut start: usize) {
+        loop {
+            if start >= message.len() {
+                self.defect = self.defect.or(Some(Defect::NoBlankLine));
+                self.body = message.len() as u16;
+                return;
+            }
+            let (mut end, mut next) = line_end(message, start);
+            if end == start {
+                self.body = next as u16;
+                return;
+            }
+            while matches!(message.get(next), Some(b' ' | b'\t')) {
+                (end, next) = line_end(message, next);
+            }
+            if usize::from(self.count) == MAX_LINES {
+                self.defect = self.defect.or(Some(Defect::TooManyLines));
+            } else {
+                self.push_line(message, start, end, next);
+            }
+            start = next;
+        }
+    }
+
+    fn push_line(&mut self, message: &[u8], start: usize, end: usize, next: usize) {
+        let line = message.get(start..end).unwrap_or(&[]);
+        let colon = memchr::memchr(b':', line);
+        let name = trim(cut(line, colon.unwrap_or(0)).0);
+        let (Some(colon), true) = (colon, !name.is_empty() && name.iter().all(|byte| is_token(*byte))) else {
+            self.defect = self.defect.or(Some(Defect::HeaderLine));
+            return;
+        };
+        let value = trim(cut(line, colon + 1).1);
+        if has_stray_control(value) {
+            self.defect = self.defect.or(Some(Defect::HeaderLine));
+        }
+        let value_start = value.as_ptr() as usize - message.as_ptr() as usize;
+        let name = HeaderName::parse(name);
+        let index = self.count;
+        let Some(slot) = self.lines.get_mut(usize::from(index)) else { return };
+        *slot = Line {
+            name,
+            whole: Span::new(start, next),
+            value: Span::new(value_start, value_start + value.len()),
+        };
+        self.count += 1;
+        if let Some(first) = self.first.get_mut(name as usize)
+            && *first == 0
+        {
+            *first = index + 1;
+        }
+    }
+
+    /// The first line.
+    pub fn start_line(&self) -> StartLine {
+        self.start_line
+    }
+
+    /// All header fields in the order of the message.
+    pub fn lines(&self) -> &[Line] {
+        self.lines.get(..usize::from(self.count)).unwrap_or(&[])
+    }
+
+    /// The first field of this name.
+    pub fn line(&self, name: HeaderName) -> Option<&Line> {
+        let index = self.first.get(name as usize)?.checked_sub(1)?;
+        self.lines.get(usize::from(index))
+    }
+
+    /// The value of the first field of this name.
+    pub fn value<'a>(&self, message: &'a [u8], name: HeaderName) -> Option<&'a [u8]> {
+        self.line(name).map(|line| line.value.of(message))
+    }
+
+    /// The values of all fields of this name, in order.
+    pub fn values<'a>(&'a self, message: &'a [u8], name: HeaderName) -> impl Iterator<Item = &'a [u8]> + Clone {
+        let from = self.first.get(name as usize).map_or(usize::MAX, |first| usize::from(*first).wrapping_sub(1));
+        let lines = self.lines().get(from..).unwrap_or(&[]);
+        lines.iter().filter(move |line| line.name == name).map(|line| line.value.of(message))
+    }
+
+    /// How many fields of this name there are.
+    pub fn count(&self, name: HeaderName) -> usize {
+        self.lines().iter().filter(|line| line.name == name).count()
+    }
+
+    /// What is wrong with the message's shape, the first finding.
+    pub fn defect(&self) -> Option<Defect> {
+        self.defect
+    }
+
+    /// Everything behind the empty line.
+    pub fn body<'a>(&self, message: &'a [u8]) -> &'a [u8] {
+        message.get(usize::from(self.body)..).unwrap_or(&[])
+    }
+
+    /// The offset of the body.
+    pub fn body_start(&self) -> usize {
+        usize::from(self.body)
+    }
+}
+
+/// The end of the line that begins at `start`, without its line end, and the start of the next one.
+fn line_end(message: &[u8], start: usize) -> (usize, usize) {
+    let rest = message.get(start..).unwrap_or(&[]);
+    match memchr::memchr(b'\n', rest) {
+        Some(lf) => {
+            let end = start + lf;
+            let has_cr = lf > 0 && rest.get(lf - 1) == Some(&b'\r');
+            (end - usize::from(has_cr), end + 1)
+        }
+        None => (message.len(), message.len()),
+    }
+}
+
+/// A NUL or a CR that ends no line; either is read differently by different elements. Both are allowed behind a
+/// backslash in a quoted string (RFC 3261 25.1, `quoted-pair` has them but for CR and LF).
+fn has_stray_control(value: &[u8]) -> bool {
+    memchr::memchr2_iter(0, b'\r', value).any(|at| match value.get(at) {
+        Some(b'\r') => value.get(at + 1) != Some(&b'\n'),
+        _ => at == 0 || value.get(at - 1) != Some(&b'\\'),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(message: &[u8]) -> Box<Head> {
+        let mut head = Head::new();
+        head.parse(message).unwrap();
+        head
+    }
+
+    const REGISTER: &[u8] = b"REGISTER sip:10.2.84.19 SIP/2.0\r\n\
+        v: SIP/2.0/UDP 10.32.26.19:56862;branch=z9hG4bK1;rport\r\n\
+        CONTACT : <sip:a@b>\r\n\
+        Subject: first\r\n  second\r\n\tthird\r\n\
+        m: <sip:c@d>, <sip:e@f>\r\n\
+        Expires:\t20 \r\n\r\nbody";
+
+    #[test]
+    fn finds_headers_in_any_form() {
+        let head = head(REGISTER);
+        assert_eq!(head.defect(), None);
+        let StartLine::Request { method, uri, name } = head.start_line() else { panic!("a request") };
+        assert_eq!((method, uri.of(REGISTER), name.of(REGISTER)), (Method::Register, &b"sip:10.2.84.19"[..], &b"REGISTER"[..]));
+        assert!(head.value(REGISTER, HeaderName::Via).unwrap().starts_with(b"SIP/2.0/UDP"));
+        let contacts: Vec<_> = head.values(REGISTER, HeaderName::Contact).collect();
+        assert_eq!(contacts, [&b"<sip:a@b>"[..], b"<sip:c@d>, <sip:e@f>"]);
+        assert_eq!(head.value(REGISTER, HeaderName::Expires), Some(&b"20"[..]));
+        assert_eq!(head.count(HeaderName::Contact), 2);
+        assert_eq!(head.body(REGISTER), b"body");
+        assert_eq!(head.value(REGISTER, HeaderName::To), None);
+        assert_eq!(head.values(REGISTER, HeaderName::To).count(), 0);
+    }
+
+    #[test]
+    fn folded_lines_belong_to_their_header() {
+        let head = head(REGISTER);
+        let folded = head.lines().iter().find(|line| line.whole.of(REGISTER).starts_with(b"Subject")).unwrap();
+        assert_eq!(folded.value.of(REGISTER), b"first\r\n  second\r\n\tthird");
+        assert!(folded.whole.of(REGISTER).ends_with(b"third\r\n"));
+    }
+
+    #[test]
+    fn status_lines() {
+        let head = head(b"SIP/2.0 180 Ringing\r\n\r\n");
+        assert_eq!(head.start_line(), StartLine::Response { code: 180 });
+        assert_eq!(Head::new().parse(b"SIP/2.0 4000 X\r\n\r\n"), Err(HeadError::NotSip));
+        assert_eq!(Head::new().parse(b"SIP/2.0 099 X\r\n\r\n"), Err(HeadError::NotSip));
+        assert_eq!(Head::new().parse(b"SIP/2.0 200\r\n\r\n"), Ok(()));
+    }
+
+    #[test]
+    fn what_is_no_sip() {
+        let mut head = Head::new();
+        assert_eq!(head.parse(b"\r\n\r\n"), Err(HeadError::KeepAlive));
+        assert_eq!(head.parse(b""), Err(HeadError::KeepAlive));
+        assert_eq!(head.parse(b"GET / HTTP/1.1\r\n\r\n"), Err(HeadError::NotSip));
+        assert_eq!(head.parse(b"\xff\xfe\x00\x01"), Err(HeadError::NotSip));
+        assert_eq!(head.parse(&[b'a'; MAX_MESSAGE + 1]), Err(HeadError::TooLarge));
+        assert_eq!(head.lines().len(), 0);
+    }
+
+    #[test]
+    fn defects_are_told() {
+        let defect = |message: &[u8]| head(message).defect();
+        assert_eq!(defect(b"REGISTER sip:a SIP/3.0\r\n\r\n"), Some(Defect::Version));
+        assert_eq!(defect(b"REGISTER  sip:a SIP/2.0\r\n\r\n"), Some(Defect::RequestLine));
+        assert_eq!(defect(b"REGISTER sip:a; b SIP/2.0\r\n\r\n"), Some(Defect::RequestLine));
+        assert_eq!(defect(b"REGISTER sip:a SIP/2.0 \r\n\r\n"), Some(Defect::RequestLine));
+        assert_eq!(defect(b"REGISTER sip:a SIP/2.0\r\nnonsense\r\n\r\n"), Some(Defect::HeaderLine));
+        assert_eq!(defect(b"REGISTER sip:a SIP/2.0\r\nTo: a\x00b\r\n\r\n"), Some(Defect::HeaderLine));
+        assert_eq!(defect(b"REGISTER sip:a SIP/2.0\r\nTo: a\rb\r\n\r\n"), Some(Defect::HeaderLine));
+        assert_eq!(defect(b"REGISTER sip:a SIP/2.0\r\nTo: \"a\\\x00b\" <sip:x>\r\n\r\n"), None);
+        assert_eq!(defect(b"REGISTER sip:a SIP/2.0\r\nTo: <sip:a>\r\n"), Some(Defect::NoBlankLine));
+        assert_eq!(defect(b"\r\nREGISTER sip:a SIP/2.0\nTo: <sip:a>\n\n"), None);
+        let mut many = b"REGISTER sip:a SIP/2.0\r\n".to_vec();
+        many.extend(b"A: b\r\n".repeat(MAX_LINES));
+        let end = many.len();
+        many.extend(b"\r\n");
+        assert_eq!(defect(&many), None);
+        many.splice(end.., *b"A: b\r\n\r\n");
+        assert_eq!(defect(&many), Some(Defect::TooManyLines));
+    }
+
+    #[test]
+    fn no_prefix_of_a_message_panics() {
+        let mut head = Head::new();
+        for end in 0..REGISTER.len() {
+            let _ = head.parse(&REGISTER[..end]);
+            for at in 0..end {
+                let mut broken = REGISTER[..end].to_vec();
+                broken[at] ^= 0xff;
+                let _ = head.parse(&broken);
+            }
+        }
+    }
+}

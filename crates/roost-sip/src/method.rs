@@ -1,0 +1,78 @@
+//! Methods, and sets of them as OpenSIPS keeps them in `location.methods`.
+
+use crate::scan::{list, trim};
+
+/// A request's method. `Other` is any extension method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Method {
+    Invite,
+    Cancel,
+    Ack,
+    Bye,
+    Info,
+    Options,
+    Update,
+    Register,
+    Message,
+    Subscribe,
+    Notify,
+    Prack,
+    Refer,
+    Publish,
+    Other,
+}
+
+/// A set of methods; bit n is the n-th variant of [`Method`]: INVITE 1, CANCEL 2, ACK 4 … Other 16384.
+pub type MethodSet = u32;
+
+/// What a contact without an Allow header takes: everything.
+pub const ALL_METHODS: MethodSet = u32::MAX;
+
+impl Method {
+    /// Looks a method up; methods are case-sensitive (RFC 3261 7.1).
+    pub fn parse(text: &[u8]) -> Method {
+        match text {
+            b"INVITE" => Method::Invite,
+            b"CANCEL" => Method::Cancel,
+            b"ACK" => Method::Ack,
+            b"BYE" => Method::Bye,
+            b"INFO" => Method::Info,
+            b"OPTIONS" => Method::Options,
+            b"UPDATE" => Method::Update,
+            b"REGISTER" => Method::Register,
+            b"MESSAGE" => Method::Message,
+            b"SUBSCRIBE" => Method::Subscribe,
+            b"NOTIFY" => Method::Notify,
+            b"PRACK" => Method::Prack,
+            b"REFER" => Method::Refer,
+            b"PUBLISH" => Method::Publish,
+            _ => Method::Other,
+        }
+    }
+
+    /// The method's bit in a [`MethodSet`].
+    pub fn bit(self) -> MethodSet {
+        1 << self as u8
+    }
+}
+
+/// The methods named by an Allow header or a `methods=` parameter (a comma list); an empty one is the empty set.
+pub fn parse_allow(value: &[u8]) -> MethodSet {
+    list(trim(value)).fold(0, |set, name| set | Method::parse(name).bit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_of_the_terminals_that_opensips_recorded() {
+        let yealink = b"INVITE, INFO, PRACK, ACK, BYE, CANCEL, OPTIONS, NOTIFY, REGISTER, SUBSCRIBE, REFER, PUBLISH, UPDATE, MESSAGE";
+        assert_eq!(parse_allow(yealink), 16383);
+        let eyebeam = b"INVITE, ACK, CANCEL, OPTIONS, BYE, REFER, NOTIFY, MESSAGE, SUBSCRIBE, INFO";
+        assert_eq!(parse_allow(eyebeam), 5951);
+        assert_eq!(parse_allow(b"FOO"), 16384);
+        assert_eq!(parse_allow(b""), 0);
+    }
+}

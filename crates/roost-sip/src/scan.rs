@@ -1,0 +1,184 @@
+//! Byte classes and the small scanners that every value parser shares.
+
+/// LWS inside a value: blanks, tabs and the line ends of folded lines (RFC 3261 7.3.1).
+pub(crate) fn is_lws(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// `token` of RFC 3261 25.1.
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+}
+
+/// The value without LWS on either side.
+pub fn trim(mut value: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = value
+        && is_lws(*first)
+    {
+        value = rest;
+    }
+    while let [rest @ .., last] = value
+        && is_lws(*last)
+    {
+        value = rest;
+    }
+    value
+}
+
+/// Splits at the first `at`, which is dropped.
+pub(crate) fn split_at_byte(value: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let position = memchr::memchr(at, value)?;
+    Some((value.get(..position)?, value.get(position + 1..)?))
+}
+
+/// Splits at `position`; past the end the second half is empty.
+pub(crate) fn cut(value: &[u8], position: usize) -> (&[u8], &[u8]) {
+    value.split_at_checked(position).unwrap_or((value, &[]))
+}
+
+/// The length of the quoted string at the start of `value`, quotes included; `None` when it does not end.
+pub(crate) fn quoted_len(value: &[u8]) -> Option<usize> {
+    let mut escaped = false;
+    for (index, byte) in value.iter().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return Some(index + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// A quoted string without its quotes, escapes left in; anything else as it stands.
+pub fn unquote(value: &[u8]) -> &[u8] {
+    match value {
+        [b'"', inner @ .., b'"'] => inner,
+        other => other,
+    }
+}
+
+/// The elements of a comma list, trimmed; commas in quotes and angle brackets do not separate (RFC 3261 7.3.1).
+/// Empty elements are passed over.
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        loop {
+            let value = rest?;
+            let (element, tail) = next_element(value);
+            rest = tail;
+            let element = trim(element);
+            if !element.is_empty() {
+                return Some(element);
+            }
+        }
+    })
+}
+
+/// The first element of a comma list, untrimmed, and what follows its comma.
+pub(crate) fn next_element(value: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let mut index = 0;
+    let mut in_brackets = false;
+    while let Some(byte) = value.get(index) {
+        match byte {
+            b'"' if !in_brackets => match quoted_len(cut(value, index).1) {
+                Some(len) => {
+                    index += len;
+                    continue;
+                }
+                None => return (value, None),
+            },
+            b'<' => in_brackets = true,
+            b'>' => in_brackets = false,
+            b',' if !in_brackets => {
+                let (element, rest) = cut(value, index);
+                return (element, Some(cut(rest, 1).1));
+            }
+            _ => {}
+        }
+        index += 1;
+    }
+    (value, None)
+}
+
+pub(crate) fn hex_value(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).map(|digit| digit as u8)
+}
+
+/// One character of an escaped text: the byte, whether it was written `%XX`, and the rest.
+pub(crate) fn next_unescaped(text: &[u8]) -> Option<(u8, bool, &[u8])> {
+    match text {
+        [b'%', high, low, rest @ ..] => match (hex_value(*high), hex_value(*low)) {
+            (Some(high), Some(low)) => Some((high << 4 | low, true, rest)),
+            _ => Some((b'%', false, cut(text, 1).1)),
+        },
+        [byte, rest @ ..] => Some((*byte, false, rest)),
+        [] => None,
+    }
+}
+
+/// Whether two texts are equal once `%XX` is undone; a reserved character is not equal to its escape
+/// (RFC 3261 19.1.4). `fold` ignores the case of letters.
+pub fn eq_unescaped(mut a: &[u8], mut b: &[u8], fold: bool) -> bool {
+    if a == b {
+        return true;
+    }
+    loop {
+        match (next_unescaped(a), next_unescaped(b)) {
+            (None, None) => return true,
+            (Some((x, x_escaped, rest_a)), Some((y, y_escaped, rest_b))) => {
+                let same = if fold { x.eq_ignore_ascii_case(&y) } else { x == y };
+                let reserved =
+                    matches!(x, b';' | b'/' | b'?' | b':' | b'@' | b'&' | b'=' | b'+' | b'$' | b',');
+                if !same || (reserved && x_escaped != y_escaped) {
+                    return false;
+                }
+                (a, b) = (rest_a, rest_b);
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// Appends `text` with every `%XX` undone.
+pub fn unescape_into(mut text: &[u8], out: &mut Vec<u8>) {
+    while let Some((byte, _, rest)) = next_unescaped(text) {
+        out.push(byte);
+        text = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_split_outside_quotes_and_brackets() {
+        let split = |value: &'static [u8]| list(value).collect::<Vec<_>>();
+        assert_eq!(split(b"a, b ,c"), [b"a", b"b", b"c"]);
+        assert_eq!(split(b"\"x, y\" <sip:a@b;c=d,e>, <sip:z>").len(), 2);
+        assert_eq!(split(b" , ,a,, "), [b"a"]);
+        assert_eq!(split(b"\"open, <sip:a>").len(), 1);
+        assert_eq!(split(b"\"a\\\",b\", c").len(), 2);
+        assert_eq!(split(b""), Vec::<&[u8]>::new());
+    }
+
+    #[test]
+    fn escapes_compare_but_reserved_characters_stay_apart() {
+        assert!(eq_unescaped(b"%61lice", b"alice", false));
+        assert!(!eq_unescaped(b"a%3bb", b"a;b", false));
+        assert!(eq_unescaped(b"a%3bb", b"a%3Bb", false));
+        assert!(!eq_unescaped(b"Alice", b"alice", false));
+        assert!(eq_unescaped(b"Alice", b"alice", true));
+        assert!(eq_unescaped(b"100%", b"100%", false));
+        assert!(!eq_unescaped(b"a", b"ab", false));
+    }
+
+    #[test]
+    fn unescape_leaves_broken_escapes() {
+        let mut out = Vec::new();
+        unescape_into(b"9%300%zz%4", &mut out);
+        assert_eq!(out, b"900%zz%4");
+    }
+}

@@ -1,0 +1,348 @@
+//! URIs: sip, sips and tel in parts, any other scheme as a whole; comparison by RFC 3261 19.1.4.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::params::Params;
+use crate::scan::{cut, eq_unescaped, is_lws, split_at_byte};
+use crate::values::number;
+
+/// A URI's scheme.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// `sip:`
+    Sip,
+    /// `sips:`
+    Sips,
+    /// `tel:` (RFC 3966)
+    Tel,
+    /// Anything else; only its text is known.
+    Other,
+}
+
+/// Why a text is no URI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UriError {
+    /// No scheme and colon.
+    #[error("no scheme")]
+    Scheme,
+    /// A byte that no URI may hold.
+    #[error("a byte that no URI may hold")]
+    Byte,
+    /// An empty user before the `@`, a second `@`, or a broken escape.
+    #[error("malformed user")]
+    User,
+    /// No host, or one that is neither a name nor an address.
+    #[error("malformed host")]
+    Host,
+    /// A port that is no number from 1 to 65535.
+    #[error("malformed port")]
+    Port,
+}
+
+/// A URI in parts, borrowed from the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uri<'a> {
+    /// The whole text.
+    pub text: &'a [u8],
+    /// The scheme's kind.
+    pub scheme: Scheme,
+    /// The user, escapes left in; for `tel` the number.
+    pub user: Option<&'a [u8]>,
+    /// The password behind the user (RFC 3261 19.1.1 advises against it).
+    pub password: Option<&'a [u8]>,
+    /// The host: a name, an IPv4 address, or an IPv6 address in brackets. Empty for `tel` and others.
+    pub host: &'a [u8],
+    /// The port, if one is written.
+    pub port: Option<u16>,
+    params: &'a [u8],
+    headers: &'a [u8],
+}
+
+impl<'a> Uri<'a> {
+    /// Takes a URI apart.
+    ///
+    /// # Errors
+    /// [`UriError`] names the part that is wrong.
+    pub fn parse(text: &'a [u8]) -> Result<Uri<'a>, UriError> {
+        let (scheme_text, rest) = split_at_byte(text, b':').ok_or(UriError::Scheme)?;
+        let scheme = match scheme_text {
+            name if name.eq_ignore_ascii_case(b"sip") => Scheme::Sip,
+            name if name.eq_ignore_ascii_case(b"sips") => Scheme::Sips,
+            name if name.eq_ignore_ascii_case(b"tel") => Scheme::Tel,
+            [first, name @ ..] if first.is_ascii_alphabetic() && name.iter().all(is_scheme_byte) => Scheme::Other,
+            _ => return Err(UriError::Scheme),
+        };
+        let forbidden = |byte: &u8| is_lws(*byte) || *byte < 0x20 || matches!(byte, b'<' | b'>' | b'"' | 0x7f);
+        if rest.is_empty() || rest.iter().any(forbidden) {
+            return Err(UriError::Byte);
+        }
+        let whole =
+            Uri { text, scheme, user: None, password: None, host: b"", port: None, params: b"", headers: b"" };
+        match scheme {
+            Scheme::Sip | Scheme::Sips => whole.parse_sip(rest),
+            Scheme::Tel => {
+                let digits = memchr::memchr(b';', rest).unwrap_or(rest.len());
+                let (digits, params) = cut(rest, digits);
+                Ok(Uri { user: Some(digits), params, ..whole })
+            }
+            Scheme::Other => Ok(whole),
+        }
+    }
+
+    fn parse_sip(mut self, rest: &'a [u8]) -> Result<Uri<'a>, UriError> {
+        let hostport = match split_at_byte(rest, b'@') {
+            Some((userinfo, hostport)) => {
+                if userinfo.is_empty() || !escapes_hold(userinfo) || memchr::memchr(b'@', hostport).is_some() {
+                    return Err(UriError::User);
+                }
+                let (user, password) = match split_at_byte(userinfo, b':') {
+                    Some((user, password)) => (user, Some(password)),
+                    None => (userinfo, None),
+                };
+                if user.is_empty() {
+                    return Err(UriError::User);
+                }
+                self.user = Some(user);
+                self.password = password;
+                hostport
+            }
+            None => rest,
+        };
+        let host_len = match hostport {
+            [b'[', ..] => memchr::memchr(b']', hostport).ok_or(UriError::Host)? + 1,
+            _ => hostport.iter().position(|byte| matches!(byte, b':' | b';' | b'?')).unwrap_or(hostport.len()),
+        };
+        let (host, rest) = cut(hostport, host_len);
+        if !is_host(host) {
+            return Err(UriError::Host);
+        }
+        self.host = host;
+        let rest = match rest {
+            [b':', rest @ ..] => {
+                let digits = rest.iter().position(|byte| matches!(byte, b';' | b'?')).unwrap_or(rest.len());
+                let (digits, rest) = cut(rest, digits);
+                self.port = Some(port(digits)?);
+                rest
+            }
+            rest => rest,
+        };
+        let params_len = memchr::memchr(b'?', rest).unwrap_or(rest.len());
+        let (params, headers) = cut(rest, params_len);
+        if !matches!(params, [] | [b';', ..]) {
+            return Err(UriError::Host);
+        }
+        self.params = params;
+        self.headers = cut(headers, 1).1;
+        Ok(self)
+    }
+
+    /// The URI's parameters.
+    pub fn params(&self) -> Params<'a> {
+        Params::new(self.params)
+    }
+
+    /// The host as an address, where it is one.
+    pub fn host_ip(&self) -> Option<IpAddr> {
+        host_ip(self.host)
+    }
+}
+
+/// The address that a host part writes out: IPv4, or IPv6 in brackets.
+pub(crate) fn host_ip(host: &[u8]) -> Option<IpAddr> {
+    match host {
+        [b'[', inner @ .., b']'] => std::str::from_utf8(inner).ok()?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        [first, ..] if first.is_ascii_digit() => {
+            std::str::from_utf8(host).ok()?.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
+        }
+        _ => None,
+    }
+}
+
+pub(crate) fn is_host(host: &[u8]) -> bool {
+    match host {
+        [b'[', .., b']'] => host_ip(host).is_some(),
+        [] => false,
+        _ => host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
+    }
+}
+
+pub(crate) fn port(digits: &[u8]) -> Result<u16, UriError> {
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return Err(UriError::Port);
+    }
+    let port = number(digits).map_err(|_| UriError::Port)?;
+    u16::try_from(port).ok().filter(|port| *port > 0).ok_or(UriError::Port)
+}
+
+fn is_scheme_byte(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')
+}
+
+fn escapes_hold(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', text)
+        .all(|at| text.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)))
+}
+
+/// Whether two URIs are equal by RFC 3261 19.1.4; `tel` numbers by RFC 3966 section 4; other schemes byte by byte.
+pub fn same_uri<'a>(a: &Uri<'a>, b: &Uri<'a>) -> bool {
+    if a.text == b.text {
+        return true;
+    }
+    if a.scheme != b.scheme {
+        return false;
+    }
+    match a.scheme {
+        Scheme::Sip | Scheme::Sips => {
+            same_option(a.user, b.user, false)
+                && same_option(a.password, b.password, false)
+                && same_host(a.host, b.host)
+                && a.port == b.port
+                && same_params(a.params(), b.params())
+                && same_headers(a.headers, b.headers)
+        }
+        Scheme::Tel => {
+            let visual = |byte: &&u8| !matches!(byte, b'-' | b'.' | b'(' | b')');
+            let digits = |uri: &Uri<'a>| uri.user.unwrap_or(&[]).iter().filter(visual).map(u8::to_ascii_lowercase);
+            digits(a).eq(digits(b)) && same_tel_params(a.params(), b.params())
+        }
+        Scheme::Other => false,
+    }
+}
+
+fn same_option(a: Option<&[u8]>, b: Option<&[u8]>, fold: bool) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => eq_unescaped(a, b, fold),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn same_host(a: &[u8], b: &[u8]) -> bool {
+    a.eq_ignore_ascii_case(b) || matches!((host_ip(a), host_ip(b)), (Some(a), Some(b)) if a == b)
+}
+
+/// Parameters in both must match; these count as different when only one URI has them.
+fn same_params(a: Params<'_>, b: Params<'_>) -> bool {
+    const NEVER_ALONE: [&[u8]; 5] = [b"user", b"ttl", b"method", b"maddr", b"transport"];
+    let one_way = |from: Params<'_>, to: Params<'_>| {
+        from.flatten().all(|param| match to.get(param.name) {
+            Some(value) => eq_unescaped(param.value.unwrap_or(&[]), value, true),
+            None => !NEVER_ALONE.iter().any(|name| param.name.eq_ignore_ascii_case(name)),
+        })
+    };
+    one_way(a, b) && one_way(b, a)
+}
+
+fn same_tel_params(a: Params<'_>, b: Params<'_>) -> bool {
+    let one_way = |from: Params<'_>, to: Params<'_>| {
+        from.flatten().all(|param| {
+            to.get(param.name).is_some_and(|value| value.eq_ignore_ascii_case(param.value.unwrap_or(&[])))
+        })
+    };
+    one_way(a, b) && one_way(b, a)
+}
+
+/// Headers (`?name=value&…`) match in any order, all of them.
+fn same_headers(a: &[u8], b: &[u8]) -> bool {
+    let same = |x: &[u8], y: &[u8]| match (split_at_byte(x, b'='), split_at_byte(y, b'=')) {
+        (Some((x_name, x_value)), Some((y_name, y_value))) => {
+            eq_unescaped(x_name, y_name, true) && eq_unescaped(x_value, y_value, false)
+        }
+        _ => x == y,
+    };
+    let parts = |text: &'_ [u8]| text.split(|byte| *byte == b'&').count();
+    let one_way =
+        |a: &[u8], b: &[u8]| a.split(|byte| *byte == b'&').all(|x| b.split(|byte| *byte == b'&').any(|y| same(x, y)));
+    parts(a) == parts(b) && one_way(a, b) && one_way(b, a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> Uri<'_> {
+        Uri::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn parts() {
+        let parsed = uri("sip:j%40s0n;x=1:pw@[2001:db8::1]:5070;transport=TCP;lr?subject=a&b=c");
+        assert_eq!(parsed.user, Some(&b"j%40s0n;x=1"[..]));
+        assert_eq!(parsed.password, Some(&b"pw"[..]));
+        assert_eq!(parsed.host_ip(), Some("2001:db8::1".parse().unwrap()));
+        assert_eq!(parsed.port, Some(5070));
+        assert_eq!(parsed.params().get(b"transport"), Some(&b"TCP"[..]));
+        assert_eq!(parsed.headers, b"subject=a&b=c");
+        assert_eq!(uri("SIPS:atlanta.com").scheme, Scheme::Sips);
+        assert_eq!(uri("sip:10.2.84.19").user, None);
+        assert_eq!(uri("tel:+1-201-555-0123;phone-context=x").user, Some(&b"+1-201-555-0123"[..]));
+        assert_eq!(uri("urn:service:sos").scheme, Scheme::Other);
+        assert_eq!(uri("sip:9001@10.0.0.1?a=b").host, b"10.0.0.1");
+    }
+
+    #[test]
+    fn refusals() {
+        for (text, error) in [
+            ("9001", UriError::Scheme),
+            (":x", UriError::Scheme),
+            ("sip:", UriError::Byte),
+            ("sip:a b@c", UriError::Byte),
+            ("sip:<a@b>", UriError::Byte),
+            ("sip:@host", UriError::User),
+            ("sip::pw@host", UriError::User),
+            ("sip:a@b@c", UriError::User),
+            ("sip:a%4@b", UriError::User),
+            ("sip:a@", UriError::Host),
+            ("sip:a@[::1", UriError::Host),
+            ("sip:a@[zz]", UriError::Host),
+            ("sip:a@[::1]x", UriError::Host),
+            ("sip:a@b\u{e9}", UriError::Host),
+            ("sip:a@b:0", UriError::Port),
+            ("sip:a@b:", UriError::Port),
+            ("sip:a@b:65536", UriError::Port),
+            ("sip:a@b:5x", UriError::Port),
+        ] {
+            assert_eq!(Uri::parse(text.as_bytes()), Err(error), "{text}");
+        }
+    }
+
+    /// The examples of RFC 3261 19.1.4 and its rules, one a line.
+    #[test]
+    fn comparison() {
+        for (a, b, same) in [
+            ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp", true),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5", true),
+            ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;newparam=5", true),
+            (
+                "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
+                "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com",
+                true,
+            ),
+            (
+                "sip:alice@atlanta.com?subject=project%20x&priority=urgent",
+                "sip:alice@atlanta.com?priority=urgent&subject=project%20x",
+                true,
+            ),
+            ("SIP:ALICE@AtLanTa.CoM;Transport=udp", "sip:alice@AtLanTa.CoM;Transport=UDP", false),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060", false),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp", false),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:6000;transport=tcp", false),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com?Subject=next%20meeting", false),
+            ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;security=off", false),
+            ("sip:carol@chicago.com", "sips:carol@chicago.com", false),
+            ("sip:a@b;maddr=1.2.3.4", "sip:a@b", false),
+            ("sip:a@b;user=phone", "sip:a@b", false),
+            ("sip:a@b;ttl=1", "sip:a@b", false),
+            ("sip:a:pw@b", "sip:a@b", false),
+            ("sip:a@[::1]", "sip:a@[0:0:0:0:0:0:0:1]", true),
+            ("sip:9001@10.0.0.1:5060;rinstance=1", "sip:9001@10.0.0.1:5060;rinstance=2", false),
+            ("tel:+1-201-555", "tel:+1201555", true),
+            ("tel:+1201555", "tel:+1201556", false),
+            ("urn:a", "urn:b", false),
+            ("urn:a", "urn:a", true),
+        ] {
+            assert_eq!(same_uri(&uri(a), &uri(b)), same, "{a} and {b}");
+            assert_eq!(same_uri(&uri(b), &uri(a)), same, "{b} and {a}");
+        }
+    }
+}
