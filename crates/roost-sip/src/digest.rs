@@ -107,11 +107,18 @@ mod tests {
         let parsed = Credentials::parse(zoiper).unwrap();
         assert_eq!(parsed.username, Some(&b"9001"[..]));
         assert_eq!(parsed.uri, Some(&b"sip:10.2.32.112;transport=tcp"[..]));
-        assert_eq!((parsed.nc, parsed.qop, parsed.algorithm), (Some(&b"00000001"[..]), Some(&b"auth"[..]), Some(&b"MD5"[..])));
-        let odd = b"dIgEsT  USERNAME = \"a\\\"b, c\" ,\r\n realm=r, nonce=\"\" , qop=\"auth\", opaque=\"x=y\",,";
+        assert_eq!(
+            (parsed.nc, parsed.qop, parsed.algorithm),
+            (Some(&b"00000001"[..]), Some(&b"auth"[..]), Some(&b"MD5"[..]))
+        );
+        let odd =
+            b"dIgEsT  USERNAME = \"a\\\"b, c\" ,\r\n realm=r, nonce=\"\" , qop=\"auth\", opaque=\"x=y\",,";
         let parsed = Credentials::parse(odd).unwrap();
         assert_eq!(parsed.username, Some(&b"a\\\"b, c"[..]));
-        assert_eq!((parsed.realm, parsed.nonce, parsed.qop), (Some(&b"r"[..]), Some(&b""[..]), Some(&b"auth"[..])));
+        assert_eq!(
+            (parsed.realm, parsed.nonce, parsed.qop),
+            (Some(&b"r"[..]), Some(&b""[..]), Some(&b"auth"[..]))
+        );
         assert_eq!(parsed.response, None);
     }
 

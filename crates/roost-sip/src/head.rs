@@ -114,6 +114,8 @@ impl Defect {
 pub struct Head {
     start_line: StartLine,
     first: [u16; HeaderName::COUNT],
+    /// One bit for each name that stands more than once.
+    repeated: u32,
     count: u16,
     body: u16,
     defect: Option<Defect>,
@@ -136,6 +138,7 @@ impl Default for Head {
         Head {
             start_line: StartLine::Response { code: 0 },
             first: [0; HeaderName::COUNT],
+            repeated: 0,
             count: 0,
             body: 0,
             defect: None,
@@ -158,6 +161,7 @@ impl Head {
     /// [`HeadError`] when it is no SIP message at all; the index is then empty.
     pub fn parse(&mut self, message: &[u8]) -> Result<(), HeadError> {
         self.first = [0; HeaderName::COUNT];
+        self.repeated = 0;
         self.count = 0;
         self.defect = None;
         self.body = 0;
@@ -265,10 +269,9 @@ impl Head {
             value: Span::new(value_start, value_start + value.len()),
         };
         self.count += 1;
-        if let Some(first) = self.first.get_mut(name as usize)
-            && *first == 0
-        {
-            *first = index + 1;
+        match self.first.get_mut(name as usize) {
+            Some(first) if *first == 0 => *first = index + 1,
+            _ => self.repeated |= 1 << name as u32,
         }
     }
 
@@ -294,8 +297,13 @@ impl Head {
     }
 
     /// The values of all fields of this name, in order.
-    pub fn values<'a>(&'a self, message: &'a [u8], name: HeaderName) -> impl Iterator<Item = &'a [u8]> + Clone {
-        let from = self.first.get(name as usize).map_or(usize::MAX, |first| usize::from(*first).wrapping_sub(1));
+    pub fn values<'a>(
+        &'a self,
+        message: &'a [u8],
+        name: HeaderName,
+    ) -> impl Iterator<Item = &'a [u8]> + Clone {
+        let from =
+            self.first.get(name as usize).map_or(usize::MAX, |first| usize::from(*first).wrapping_sub(1));
         let lines = self.lines().get(from..).unwrap_or(&[]);
         lines.iter().filter(move |line| line.name == name).map(|line| line.value.of(message))
     }
@@ -303,6 +311,11 @@ impl Head {
     /// How many fields of this name there are.
     pub fn count(&self, name: HeaderName) -> usize {
         self.lines().iter().filter(|line| line.name == name).count()
+    }
+
+    /// Whether a field of this name stands more than once.
+    pub fn is_repeated(&self, name: HeaderName) -> bool {
+        self.repeated & 1 << name as u32 != 0
     }
 
     /// What is wrong with the message's shape, the first finding.
@@ -365,12 +378,16 @@ mod tests {
         let head = head(REGISTER);
         assert_eq!(head.defect(), None);
         let StartLine::Request { method, uri, name } = head.start_line() else { panic!("a request") };
-        assert_eq!((method, uri.of(REGISTER), name.of(REGISTER)), (Method::Register, &b"sip:10.2.84.19"[..], &b"REGISTER"[..]));
+        assert_eq!(
+            (method, uri.of(REGISTER), name.of(REGISTER)),
+            (Method::Register, &b"sip:10.2.84.19"[..], &b"REGISTER"[..])
+        );
         assert!(head.value(REGISTER, HeaderName::Via).unwrap().starts_with(b"SIP/2.0/UDP"));
         let contacts: Vec<_> = head.values(REGISTER, HeaderName::Contact).collect();
         assert_eq!(contacts, [&b"<sip:a@b>"[..], b"<sip:c@d>, <sip:e@f>"]);
         assert_eq!(head.value(REGISTER, HeaderName::Expires), Some(&b"20"[..]));
         assert_eq!(head.count(HeaderName::Contact), 2);
+        assert!(head.is_repeated(HeaderName::Contact) && !head.is_repeated(HeaderName::Via));
         assert_eq!(head.body(REGISTER), b"body");
         assert_eq!(head.value(REGISTER, HeaderName::To), None);
         assert_eq!(head.values(REGISTER, HeaderName::To).count(), 0);
@@ -379,7 +396,8 @@ mod tests {
     #[test]
     fn folded_lines_belong_to_their_header() {
         let head = head(REGISTER);
-        let folded = head.lines().iter().find(|line| line.whole.of(REGISTER).starts_with(b"Subject")).unwrap();
+        let folded =
+            head.lines().iter().find(|line| line.whole.of(REGISTER).starts_with(b"Subject")).unwrap();
         assert_eq!(folded.value.of(REGISTER), b"first\r\n  second\r\n\tthird");
         assert!(folded.whole.of(REGISTER).ends_with(b"third\r\n"));
     }

@@ -63,6 +63,9 @@ headers! {
     Unsupported "Unsupported",
 }
 
+// `Head` keeps a bit for each name.
+const _: () = assert!(HeaderName::COUNT <= 32);
+
 #[cfg(test)]
 mod tests {
     use super::*;

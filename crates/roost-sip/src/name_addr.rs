@@ -57,8 +57,7 @@ impl<'a> NameAddr<'a> {
             }
             None if display_len > 0 => return Err(NameAddrError::Unbalanced),
             None => {
-                let end =
-                    value.iter().position(|byte| *byte == b';' || is_lws(*byte)).unwrap_or(value.len());
+                let end = value.iter().position(|byte| *byte == b';' || is_lws(*byte)).unwrap_or(value.len());
                 let (uri_text, rest) = cut(value, end);
                 NameAddr { display: b"", uri_text, params: Params::new(rest) }
             }

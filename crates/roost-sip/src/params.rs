@@ -39,7 +39,9 @@ impl<'a> Params<'a> {
 
     /// The first parameter of this name; its value is empty where there is no `=`.
     pub fn get(self, name: &[u8]) -> Option<&'a [u8]> {
-        self.flatten().find(|param| param.name.eq_ignore_ascii_case(name)).map(|param| param.value.unwrap_or(&[]))
+        self.flatten()
+            .find(|param| param.name.eq_ignore_ascii_case(name))
+            .map(|param| param.value.unwrap_or(&[]))
     }
 
     /// Checks all of them.

@@ -69,15 +69,26 @@ impl<'a> Uri<'a> {
             name if name.eq_ignore_ascii_case(b"sip") => Scheme::Sip,
             name if name.eq_ignore_ascii_case(b"sips") => Scheme::Sips,
             name if name.eq_ignore_ascii_case(b"tel") => Scheme::Tel,
-            [first, name @ ..] if first.is_ascii_alphabetic() && name.iter().all(is_scheme_byte) => Scheme::Other,
+            [first, name @ ..] if first.is_ascii_alphabetic() && name.iter().all(is_scheme_byte) => {
+                Scheme::Other
+            }
             _ => return Err(UriError::Scheme),
         };
-        let forbidden = |byte: &u8| is_lws(*byte) || *byte < 0x20 || matches!(byte, b'<' | b'>' | b'"' | 0x7f);
+        let forbidden =
+            |byte: &u8| is_lws(*byte) || *byte < 0x20 || matches!(byte, b'<' | b'>' | b'"' | 0x7f);
         if rest.is_empty() || rest.iter().any(forbidden) {
             return Err(UriError::Byte);
         }
-        let whole =
-            Uri { text, scheme, user: None, password: None, host: b"", port: None, params: b"", headers: b"" };
+        let whole = Uri {
+            text,
+            scheme,
+            user: None,
+            password: None,
+            host: b"",
+            port: None,
+            params: b"",
+            headers: b"",
+        };
         match scheme {
             Scheme::Sip | Scheme::Sips => whole.parse_sip(rest),
             Scheme::Tel => {
@@ -92,7 +103,8 @@ impl<'a> Uri<'a> {
     fn parse_sip(mut self, rest: &'a [u8]) -> Result<Uri<'a>, UriError> {
         let hostport = match split_at_byte(rest, b'@') {
             Some((userinfo, hostport)) => {
-                if userinfo.is_empty() || !escapes_hold(userinfo) || memchr::memchr(b'@', hostport).is_some() {
+                if userinfo.is_empty() || !escapes_hold(userinfo) || memchr::memchr(b'@', hostport).is_some()
+                {
                     return Err(UriError::User);
                 }
                 let (user, password) = match split_at_byte(userinfo, b':') {
@@ -110,7 +122,9 @@ impl<'a> Uri<'a> {
         };
         let host_len = match hostport {
             [b'[', ..] => memchr::memchr(b']', hostport).ok_or(UriError::Host)? + 1,
-            _ => hostport.iter().position(|byte| matches!(byte, b':' | b';' | b'?')).unwrap_or(hostport.len()),
+            _ => {
+                hostport.iter().position(|byte| matches!(byte, b':' | b';' | b'?')).unwrap_or(hostport.len())
+            }
         };
         let (host, rest) = cut(hostport, host_len);
         if !is_host(host) {
@@ -202,7 +216,8 @@ pub fn same_uri<'a>(a: &Uri<'a>, b: &Uri<'a>) -> bool {
         }
         Scheme::Tel => {
             let visual = |byte: &&u8| !matches!(byte, b'-' | b'.' | b'(' | b')');
-            let digits = |uri: &Uri<'a>| uri.user.unwrap_or(&[]).iter().filter(visual).map(u8::to_ascii_lowercase);
+            let digits =
+                |uri: &Uri<'a>| uri.user.unwrap_or(&[]).iter().filter(visual).map(u8::to_ascii_lowercase);
             digits(a).eq(digits(b)) && same_tel_params(a.params(), b.params())
         }
         Scheme::Other => false,
@@ -251,8 +266,9 @@ fn same_headers(a: &[u8], b: &[u8]) -> bool {
         _ => x == y,
     };
     let parts = |text: &'_ [u8]| text.split(|byte| *byte == b'&').count();
-    let one_way =
-        |a: &[u8], b: &[u8]| a.split(|byte| *byte == b'&').all(|x| b.split(|byte| *byte == b'&').any(|y| same(x, y)));
+    let one_way = |a: &[u8], b: &[u8]| {
+        a.split(|byte| *byte == b'&').all(|x| b.split(|byte| *byte == b'&').any(|y| same(x, y)))
+    };
     parts(a) == parts(b) && one_way(a, b) && one_way(b, a)
 }
 

@@ -81,7 +81,9 @@ impl<'a> Via<'a> {
             let start = offset(skip_lws(params.text()));
             let Some(param) = params.next() else { break };
             let param = param?;
-            let end = param.value.map_or(offset(param.name) + param.name.len(), |value| offset(value) + value.len());
+            let end = param
+                .value
+                .map_or(offset(param.name) + param.name.len(), |value| offset(value) + value.len());
             if param.name.eq_ignore_ascii_case(b"branch") {
                 via.branch = via.branch.or(param.value).filter(|branch| !branch.is_empty());
             } else if param.name.eq_ignore_ascii_case(b"rport") && via.rport.is_none() {

@@ -1,0 +1,292 @@
+//! Who says so: digest authentication in the order of checks that OpenSIPS has (S21).
+
+use roost_sip::{Credentials, HeaderName};
+
+use crate::answer::Answer;
+use crate::credentials::{Cached, Known, Memo};
+use crate::digest::{Hex, QopAuth, ha1, parse_hex, response, same_hex};
+use crate::engine::Engine;
+use crate::flow::Now;
+use crate::limits;
+use crate::nonce::{NonceUse, Use, check_nonce};
+use crate::outbox::Secrets;
+use crate::request::{Request, To};
+use crate::stats::Counter;
+
+/// What authentication says of a request.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Granted,
+    Refused(Answer),
+    /// Ask the database about this user first.
+    Load(UserKey),
+}
+
+/// A subscriber as the database is asked for: `user`, or `user@domain` with `use_domain`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UserKey {
+    pub(crate) text: Box<[u8]>,
+    pub(crate) user_len: usize,
+    pub(crate) has_domain: bool,
+}
+
+impl UserKey {
+    /// The key of a digest username; its own domain, or else the realm, counts with `use_domain` (S33).
+    pub(crate) fn new(username: &[u8], realm: &[u8], use_domain: bool) -> UserKey {
+        let (user, domain) = split_username(username);
+        let mut text = user.to_vec();
+        if use_domain {
+            text.push(b'@');
+            text.extend(domain.unwrap_or(realm).iter().map(u8::to_ascii_lowercase));
+        }
+        UserKey { text: text.into(), user_len: user.len(), has_domain: use_domain }
+    }
+
+    pub(crate) fn user(&self) -> &[u8] {
+        self.text.get(..self.user_len).unwrap_or(&[])
+    }
+
+    pub(crate) fn domain(&self) -> Option<&[u8]> {
+        self.has_domain.then(|| self.text.get(self.user_len + 1..).unwrap_or(&[]))
+    }
+
+    /// Whether the table's columns could hold it; else nobody has this name.
+    fn fits(&self) -> bool {
+        self.user_len > 0
+            && self.user_len <= limits::MAX_USER
+            && self.domain().is_none_or(|domain| domain.len() <= limits::MAX_DOMAIN)
+    }
+}
+
+fn split_username(username: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b'@', username) {
+        Some(at) => (username.get(..at).unwrap_or(&[]), username.get(at + 1..)),
+        None => (username, None),
+    }
+}
+
+/// Credentials with everything that a check needs.
+#[derive(Debug, Clone, Copy)]
+struct Claim<'a> {
+    username: &'a [u8],
+    realm: &'a [u8],
+    nonce: &'a [u8],
+    uri: &'a [u8],
+    response: &'a [u8],
+    qop: Option<QopAuth<'a>>,
+    count: Option<u32>,
+}
+
+/// What a cached answer of the database means for a claim.
+enum Checked {
+    Right,
+    Wrong,
+    Unknown,
+    Load,
+}
+
+impl Engine {
+    /// Checks a REGISTER's credentials. `retry` says that the database was just asked and did not answer: what is
+    /// cached then counts whatever its age.
+    pub(crate) fn authorize(
+        &mut self,
+        request: &Request<'_>,
+        realm: &[u8],
+        to: Option<To<'_>>,
+        retry: bool,
+        now: Now,
+    ) -> Verdict {
+        let Some(credentials) = find_credentials(request, HeaderName::Authorization, realm) else {
+            return Verdict::Refused(Answer::challenge(false, "no credentials for this realm"));
+        };
+        let claim = match self.claim(&credentials) {
+            Ok(claim) => claim,
+            Err(answer) => return Verdict::Refused(answer),
+        };
+        let Some(expires_unix_s) = check_nonce(&self.config.mac_key, claim.nonce, now.unix_s) else {
+            return Verdict::Refused(Answer::challenge(true, "nonce expired or not ours"));
+        };
+        let key = UserKey::new(claim.username, claim.realm, self.config.use_domain);
+        match self.check_secret(request, &claim, &key, retry, now) {
+            Checked::Load => Verdict::Load(key),
+            Checked::Unknown => {
+                self.stats.count(Counter::AuthFailures);
+                Verdict::Refused(self.unknown_user(request, &claim))
+            }
+            Checked::Wrong => {
+                self.stats.count(Counter::AuthFailures);
+                Verdict::Refused(Answer::new(403, "Forbidden").why("wrong password"))
+            }
+            Checked::Right => self.check_use(request, &claim, &key, expires_unix_s, to, now),
+        }
+    }
+
+    fn claim<'a>(&self, credentials: &Credentials<'a>) -> Result<Claim<'a>, Answer> {
+        let malformed =
+            Answer::new(400, "Bad Request").why("credentials without username, nonce, uri or response");
+        let Credentials { username, realm, nonce, uri, response, cnonce, nc, qop, algorithm } = *credentials;
+        let (Some(username), Some(nonce), Some(uri), Some(response)) = (username, nonce, uri, response)
+        else {
+            return Err(malformed);
+        };
+        let qop = match qop {
+            None | Some(b"") => None,
+            Some(qop) if qop.eq_ignore_ascii_case(b"auth") => match (nc, cnonce) {
+                (Some(nc), Some(cnonce)) => Some(QopAuth { nc, cnonce, qop }),
+                _ => return Err(malformed.why("qop without nc or cnonce")),
+            },
+            Some(_) => return Err(Answer::challenge(false, "a qop that was not offered")),
+        };
+        if algorithm.is_some_and(|algorithm| !algorithm.eq_ignore_ascii_case(b"MD5")) {
+            return Err(Answer::challenge(false, "an algorithm that was not offered"));
+        }
+        let count = match qop {
+            Some(qop) => match parse_hex(qop.nc).filter(|_| qop.nc.len() == 8) {
+                Some(count) => Some(count as u32),
+                None => return Err(malformed.why("malformed nc")),
+            },
+            None => None,
+        };
+        Ok(Claim { username, realm: realm.unwrap_or(&[]), nonce, uri, response, qop, count })
+    }
+
+    /// Compares with what the database said last. A wrong answer is believed for a second only, so that a changed
+    /// password works at once, while a guesser makes one query a second and user at most.
+    fn check_secret(
+        &mut self,
+        request: &Request<'_>,
+        claim: &Claim<'_>,
+        key: &UserKey,
+        retry: bool,
+        now: Now,
+    ) -> Checked {
+        if !key.fits() {
+            return Checked::Unknown;
+        }
+        let calculate_ha1 = self.config.auth_db.calculate_ha1;
+        let ttl_ms = u64::from(self.config.auth_db.cache_ttl_s) * 1000;
+        let old = |loaded_ms: u64, ms: u64| !retry && now.mono_ms >= loaded_ms + ms;
+        match self.secrets.get(&key.text) {
+            Cached::Nothing => Checked::Load,
+            Cached::Unknown { loaded_ms } if old(loaded_ms, limits::RECHECK_MS) => Checked::Load,
+            Cached::Unknown { .. } => Checked::Unknown,
+            Cached::Known(known) if old(known.loaded_ms, ttl_ms.max(1)) => Checked::Load,
+            Cached::Known(known) => {
+                if matches(request, claim, known, calculate_ha1) {
+                    Checked::Right
+                } else if old(known.loaded_ms, limits::RECHECK_MS) {
+                    Checked::Load
+                } else {
+                    Checked::Wrong
+                }
+            }
+        }
+    }
+
+    /// 404, or with `hide_unknown_users` what a wrong password gets, after the same arithmetic.
+    fn unknown_user(&self, request: &Request<'_>, claim: &Claim<'_>) -> Answer {
+        let why = "unknown user";
+        if !self.config.auth.hide_unknown_users {
+            return Answer::new(404, "Not Found").why(why);
+        }
+        let ha1 = ha1(claim.username, claim.realm, b"nobody's");
+        let _ = same_hex(&expected(request, claim, &ha1), claim.response);
+        Answer::new(403, "Forbidden").why(why)
+    }
+
+    fn check_use(
+        &mut self,
+        request: &Request<'_>,
+        claim: &Claim<'_>,
+        key: &UserKey,
+        expires_unix_s: u64,
+        to: Option<To<'_>>,
+        now: Now,
+    ) -> Verdict {
+        let single_use = !self.config.auth.disable_nonce_check;
+        if single_use || claim.count.is_some() {
+            let cseq = request.cseq().map_or(0, |cseq| cseq.number);
+            let noted = self.nonces.note(
+                NonceUse {
+                    user: &key.text,
+                    nonce: claim.nonce,
+                    expires_unix_s,
+                    count: claim.count.filter(|_| !single_use),
+                    same: (request.call_id().unwrap_or(&[]), cseq, claim.response),
+                },
+                now.unix_s,
+            );
+            match noted {
+                Use::Fresh | Use::Retransmission => {}
+                Use::Replay => {
+                    return Verdict::Refused(Answer::challenge(true, "nonce or nonce count used before"));
+                }
+                Use::Full => {
+                    self.stats.count(Counter::NoncesFull);
+                    return Verdict::Refused(Answer::busy("too many nonces in use"));
+                }
+            }
+        }
+        if self.config.auth.check_to && !to.is_some_and(|to| self.may_be(claim, to)) {
+            return Verdict::Refused(Answer::new(403, "Forbidden").why("the digest user is not the To user"));
+        }
+        Verdict::Granted
+    }
+
+    /// B16: the digest user is the To user, and its domain, where it has one, To's.
+    fn may_be(&self, claim: &Claim<'_>, to: To<'_>) -> bool {
+        let (user, domain) = split_username(claim.username);
+        let mut to_user = Vec::with_capacity(to.user.len());
+        roost_sip::unescape_into(to.user, &mut to_user);
+        let same_user = match self.config.registrar.case_sensitive {
+            true => user == to_user,
+            false => user.eq_ignore_ascii_case(&to_user),
+        };
+        let same_domain = domain.is_none_or(|domain| domain.eq_ignore_ascii_case(to.host));
+        same_user && (same_domain || !self.config.use_domain)
+    }
+}
+
+/// The first credentials for this realm; what is not Digest or does not parse belongs to nobody.
+fn find_credentials<'a>(request: &Request<'a>, name: HeaderName, realm: &[u8]) -> Option<Credentials<'a>> {
+    let lines = request.head.lines().iter().filter(|line| line.name == name);
+    let mut parsed = lines.filter_map(|line| Credentials::parse(line.value.of(request.bytes)).ok());
+    parsed.find(|credentials| credentials.realm.is_some_and(|given| given.eq_ignore_ascii_case(realm)))
+}
+
+fn expected(request: &Request<'_>, claim: &Claim<'_>, ha1: &[u8]) -> Hex {
+    response(ha1, claim.nonce, claim.qop, request.method_name, claim.uri)
+}
+
+/// An empty column is nobody's password: whoever knows that it is empty could compute the response.
+fn matches(request: &Request<'_>, claim: &Claim<'_>, known: &mut Known, calculate_ha1: bool) -> bool {
+    let (ha1, is_set) = match calculate_ha1 {
+        true => {
+            let is_set = !known.secrets.password.is_empty();
+            (memoized_ha1(known, claim), is_set)
+        }
+        false => {
+            let ha1 = stored_ha1(&known.secrets, claim);
+            (ha1, ha1.len() == size_of::<Hex>())
+        }
+    };
+    same_hex(&expected(request, claim, ha1), claim.response) && is_set
+}
+
+/// HA1 from the plaintext, computed once for each spelling of username and realm.
+fn memoized_ha1<'k>(known: &'k mut Known, claim: &Claim<'_>) -> &'k [u8] {
+    let fits = |memo: &Memo| *memo.username == *claim.username && *memo.realm == *claim.realm;
+    if !known.memo.as_ref().is_some_and(fits) {
+        let ha1 = ha1(claim.username, claim.realm, &known.secrets.password);
+        known.memo = Some(Memo { username: claim.username.into(), realm: claim.realm.into(), ha1 });
+    }
+    known.memo.as_ref().map_or(&[], |memo| &memo.ha1)
+}
+
+/// HA1 from its column: `ha1b` for a username with a domain (S32).
+fn stored_ha1<'k>(secrets: &'k Secrets, claim: &Claim<'_>) -> &'k [u8] {
+    match split_username(claim.username).1 {
+        Some(_) => &secrets.password_2,
+        None => &secrets.password,
+    }
+}

@@ -1,0 +1,258 @@
+//! A binding: one AOR-to-contact entry of the location service.
+
+use std::net::{IpAddr, SocketAddr};
+
+use roost_sip::{ALL_METHODS, Method, MethodSet, Q, Uri};
+
+use crate::flow::{Flow, Now, Transport};
+use crate::row::Row;
+
+/// Deadline of a binding that never expires.
+pub(crate) const PERMANENT: u64 = u64::MAX;
+
+/// What a REGISTER (or an operator, or a loaded row) says of one contact.
+#[derive(Debug, Clone)]
+pub(crate) struct Binding {
+    /// The row's key, see [`crate::contact_id`].
+    pub(crate) contact_id: u64,
+    pub(crate) text: Text,
+    pub(crate) cseq: u32,
+    pub(crate) q: Option<Q>,
+    pub(crate) methods: MethodSet,
+    /// Monotonic milliseconds; [`PERMANENT`] never expires.
+    pub(crate) deadline_ms: u64,
+    /// When it was last refreshed, in monotonic milliseconds.
+    pub(crate) updated_ms: u64,
+    /// Where it is reached from.
+    pub(crate) origin: Origin,
+    /// Whether the Contact names another address than the packet came from (B26).
+    pub(crate) behind_nat: bool,
+}
+
+/// Where a binding came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A REGISTER of this process's life.
+    Live(Flow),
+    /// A row of the database, or an operator's word: our address and the phone's, as far as they tell.
+    Loaded { local: Option<(Transport, SocketAddr)>, source: Option<SocketAddr> },
+}
+
+/// Contact URI, Call-ID, User-Agent and instance, one behind the other in one allocation.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    bytes: Box<[u8]>,
+    ends: [u16; 3],
+}
+
+/// The texts of a binding, to make one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BindingText<'a> {
+    pub(crate) contact: &'a [u8],
+    pub(crate) callid: &'a [u8],
+    pub(crate) user_agent: &'a [u8],
+    pub(crate) instance: &'a [u8],
+}
+
+impl From<BindingText<'_>> for Text {
+    fn from(text: BindingText<'_>) -> Text {
+        let BindingText { contact, callid, user_agent, instance } = text;
+        let ends =
+            [contact.len(), contact.len() + callid.len(), contact.len() + callid.len() + user_agent.len()];
+        Text {
+            bytes: [contact, callid, user_agent, instance].concat().into(),
+            ends: ends.map(|end| end as u16),
+        }
+    }
+}
+
+impl Text {
+    fn part(&self, index: usize) -> &[u8] {
+        let end_of = |index: usize| self.ends.get(index).map_or(self.bytes.len(), |end| usize::from(*end));
+        let start = index.checked_sub(1).map_or(0, end_of);
+        self.bytes.get(start..end_of(index)).unwrap_or(&[])
+    }
+}
+
+impl Binding {
+    /// A binding from a row that has not expired.
+    pub(crate) fn from_row(row: &Row, now: Now) -> Binding {
+        let source = row.received.as_deref().and_then(received_address).or_else(|| {
+            let uri = Uri::parse(&row.contact).ok()?;
+            Some(SocketAddr::new(uri.host_ip()?, uri.port.unwrap_or(5060)))
+        });
+        let local = row.socket.as_deref().and_then(socket_address);
+        let text = BindingText {
+            contact: &row.contact,
+            callid: &row.callid,
+            user_agent: &row.user_agent,
+            instance: row.sip_instance.as_deref().unwrap_or(&[]),
+        };
+        Binding {
+            contact_id: row.contact_id,
+            text: text.into(),
+            cseq: row.cseq,
+            q: row.q,
+            methods: row.methods.unwrap_or(ALL_METHODS),
+            deadline_ms: match row.expires {
+                0 => PERMANENT,
+                expires => now.mono_ms + expires.saturating_sub(now.unix_s) * 1000,
+            },
+            updated_ms: now.mono_ms.saturating_sub(now.unix_s.saturating_sub(row.last_modified) * 1000),
+            origin: Origin::Loaded { local, source },
+            behind_nat: row.received.is_some(),
+        }
+    }
+
+    /// The Contact URI as sent.
+    pub(crate) fn contact(&self) -> &[u8] {
+        self.text.part(0)
+    }
+
+    pub(crate) fn callid(&self) -> &[u8] {
+        self.text.part(1)
+    }
+
+    /// `n/a` where the phone named none.
+    pub(crate) fn user_agent(&self) -> &[u8] {
+        self.text.part(2)
+    }
+
+    /// `+sip.instance` with its angle brackets; empty when there is none.
+    pub(crate) fn instance(&self) -> &[u8] {
+        self.text.part(3)
+    }
+
+    pub(crate) fn is_live(&self, now: Now) -> bool {
+        self.deadline_ms > now.mono_ms
+    }
+
+    /// Whether the contact takes this method (S66).
+    pub(crate) fn takes(&self, method: Method) -> bool {
+        self.methods & method.bit() != 0
+    }
+
+    /// Seconds left, rounded up; `None` when it never expires.
+    pub(crate) fn remaining_s(&self, now: Now) -> Option<u64> {
+        (self.deadline_ms != PERMANENT).then(|| self.deadline_ms.saturating_sub(now.mono_ms).div_ceil(1000))
+    }
+
+    /// The address the binding was made from, as far as it is known.
+    pub(crate) fn source(&self) -> Option<SocketAddr> {
+        match self.origin {
+            Origin::Live(flow) => Some(flow.remote),
+            Origin::Loaded { source, .. } => source,
+        }
+    }
+
+    pub(crate) fn source_ip(&self) -> Option<IpAddr> {
+        self.source().map(|source| source.ip())
+    }
+
+    /// Our address that it was made on, as the column `socket` has it.
+    pub(crate) fn socket(&self) -> Option<String> {
+        let (transport, local) = match self.origin {
+            Origin::Live(flow) => (flow.transport, flow.local),
+            Origin::Loaded { local, .. } => local?,
+        };
+        Some(format!("{}:{local}", transport.as_str()))
+    }
+
+    /// `sip:ip:port` where calls go to the packet's source instead of the Contact (B26).
+    pub(crate) fn received(&self) -> Option<String> {
+        let transport = match self.origin {
+            Origin::Live(flow) => flow.transport,
+            Origin::Loaded { local: Some((transport, _)), .. } => transport,
+            _ => Transport::Udp,
+        };
+        let suffix = if transport == Transport::Tcp { ";transport=tcp" } else { "" };
+        self.source().filter(|_| self.behind_nat).map(|source| format!("sip:{source}{suffix}"))
+    }
+
+    /// The binding's row.
+    pub(crate) fn row(&self, username: &[u8], domain: Option<&[u8]>, now: Now) -> Row {
+        let bytes = |text: String| text.into_bytes().into_boxed_slice();
+        Row {
+            contact_id: self.contact_id,
+            username: username.into(),
+            domain: domain.map(Into::into),
+            contact: self.contact().into(),
+            received: self.received().map(bytes),
+            expires: self.remaining_s(now).map_or(0, |left| now.unix_s + left),
+            q: self.q,
+            callid: self.callid().into(),
+            cseq: self.cseq,
+            last_modified: now.unix_s,
+            cflags: Box::default(),
+            flags: 0,
+            user_agent: self.user_agent().into(),
+            socket: self.socket().map(bytes),
+            methods: (self.methods != ALL_METHODS).then_some(self.methods),
+            sip_instance: Some(self.instance()).filter(|instance| !instance.is_empty()).map(Into::into),
+        }
+    }
+}
+
+/// The address in a `received` column: `sip:ip:port`, perhaps with parameters.
+fn received_address(text: &[u8]) -> Option<SocketAddr> {
+    let uri = Uri::parse(text).ok()?;
+    Some(SocketAddr::new(uri.host_ip()?, uri.port.unwrap_or(5060)))
+}
+
+/// The transport and address in a `socket` column: `udp:ip:port`.
+fn socket_address(text: &[u8]) -> Option<(Transport, SocketAddr)> {
+    let (transport, address) = std::str::from_utf8(text).ok()?.split_once(':')?;
+    let transport = match transport {
+        "udp" => Transport::Udp,
+        "tcp" => Transport::Tcp,
+        _ => return None,
+    };
+    Some((transport, address.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_and_back() {
+        let now = Now { mono_ms: 5_000, unix_s: 1_000 };
+        let row = Row {
+            contact_id: 7,
+            username: (*b"9001").into(),
+            contact: (*b"sip:9001@192.168.1.5:5062").into(),
+            received: Some((*b"sip:10.0.0.9:40000").into()),
+            expires: 1_060,
+            q: Some(500),
+            callid: (*b"abc").into(),
+            cseq: 3,
+            last_modified: 1_000,
+            user_agent: (*b"Yealink").into(),
+            socket: Some((*b"udp:127.0.0.1:5060").into()),
+            methods: Some(5951),
+            sip_instance: Some((*b"<urn:uuid:1>").into()),
+            ..Row::default()
+        };
+        let binding = Binding::from_row(&row, now);
+        assert_eq!(binding.remaining_s(now), Some(60));
+        assert_eq!(binding.source(), Some("10.0.0.9:40000".parse().unwrap()));
+        assert_eq!((binding.contact(), binding.callid()), (&row.contact[..], &b"abc"[..]));
+        assert_eq!(binding.row(b"9001", None, now), row);
+        assert!(binding.takes(Method::Invite) && !binding.takes(Method::Prack));
+        assert!(!binding.is_live(Now { mono_ms: 65_000, unix_s: 0 }));
+    }
+
+    #[test]
+    fn a_row_without_addresses() {
+        let row = Row {
+            contact: (*b"sip:9001@phone.local").into(),
+            socket: Some((*b"junk").into()),
+            ..Row::default()
+        };
+        let binding = Binding::from_row(&row, Now::default());
+        assert_eq!(
+            (binding.source(), binding.socket(), binding.remaining_s(Now::default())),
+            (None, None, None)
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! The settings that the engine obeys. Names are those of `roost.toml`; units stand last.
+
+/// Everything an engine needs to know; immutable while it runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// AORs and subscribers are `user@domain` (multi-tenant) instead of bare users.
+    pub use_domain: bool,
+    /// The Server header's value; empty sends none.
+    pub server_header: String,
+    pub auth: Auth,
+    pub auth_db: AuthDb,
+    pub usrloc: Usrloc,
+    pub registrar: Registrar,
+    pub tm: Tm,
+    pub rr: Rr,
+    pub proxy: Proxy,
+    /// How many engines the process has.
+    pub shards: u16,
+    /// Keys of the process's MACs (nonces, To tags), the same in every shard.
+    pub mac_key: [u8; 32],
+    /// Seeds every hash table and the choice of shards.
+    pub hash_seed: u64,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The realm of challenges; empty takes the host of To (REGISTER) or of From.
+    pub realm: String,
+    /// How long a nonce may be used, in seconds.
+    pub nonce_expire_s: u32,
+    /// Whether challenges offer `qop="auth"`.
+    pub qop_auth: bool,
+    /// Whether a nonce may be used again until it expires.
+    pub disable_nonce_check: bool,
+    /// Whether the digest user must be the To user.
+    pub check_to: bool,
+    /// Whether an unknown user is answered like a wrong password.
+    pub hide_unknown_users: bool,
+}
+
+/// `[auth_db]`
+#[derive(Debug, Clone)]
+pub struct AuthDb {
+    /// The password column holds plaintext; else HA1 hashes.
+    pub calculate_ha1: bool,
+    /// How long a loaded secret is believed, in seconds.
+    pub cache_ttl_s: u32,
+}
+
+/// `[usrloc]`
+#[derive(Debug, Clone)]
+pub struct Usrloc {
+    /// A 200 waits for its row to be committed (`db_mode = "write-through"`).
+    pub write_through: bool,
+    /// How long one sweep over all bindings takes, in seconds.
+    pub timer_interval_s: u32,
+    /// How long an equal CSeq counts as a retransmission, in seconds.
+    pub cseq_delay_s: u32,
+}
+
+/// `[registrar]`
+#[derive(Debug, Clone)]
+pub struct Registrar {
+    /// The shortest binding granted, in seconds; 0 sets no limit.
+    pub min_expires_s: u32,
+    /// The longest binding granted, in seconds; 0 sets no limit.
+    pub max_expires_s: u32,
+    /// What is granted when the phone asks for nothing, in seconds.
+    pub default_expires_s: u32,
+    /// Bindings per AOR; 0 sets no limit but [`crate::limits::MAX_BINDINGS_PER_AOR`].
+    pub max_contacts: u32,
+    /// Whether the least recently refreshed binding makes room for a new one; else 503.
+    pub force_registration: bool,
+    /// Whether an AOR belongs to the address that registered it (`exclusive = "ip"`, the Occupied rule).
+    pub exclusive_ip: bool,
+    /// Seconds in Retry-After of 5xx answers; 0 sends none.
+    pub retry_after_s: u32,
+    /// Whether a 200 carries Date.
+    pub add_date: bool,
+    /// Whether the user part of an AOR distinguishes case.
+    pub case_sensitive: bool,
+}
+
+/// `[tm]`
+#[derive(Debug, Clone)]
+pub struct Tm {
+    /// Without any answer for this long: 408, in seconds.
+    pub fr_timeout_s: u32,
+    /// Ringing for this long: CANCEL and 408, in seconds.
+    pub fr_inv_timeout_s: u32,
+    pub restart_fr_on_each_reply: bool,
+}
+
+/// `[rr]`
+#[derive(Debug, Clone)]
+pub struct Rr {
+    /// Whether Record-Route carries `;ftag=`.
+    pub append_fromtag: bool,
+}
+
+/// `[proxy]`
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    pub authorize: Authorize,
+    pub check_from: bool,
+    /// Addresses that are never challenged.
+    pub trusted: Vec<String>,
+    pub serial_fork: bool,
+}
+
+/// Who may call (`proxy.authorize`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authorize {
+    /// A live binding's own address passes, others are challenged.
+    Registered,
+    /// Everybody is challenged.
+    Challenge,
+    /// Nobody is challenged.
+    Off,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            use_domain: false,
+            server_header: concat!("roost/", env!("CARGO_PKG_VERSION")).to_string(),
+            auth: Auth {
+                realm: String::new(),
+                nonce_expire_s: 30,
+                qop_auth: false,
+                disable_nonce_check: true,
+                check_to: true,
+                hide_unknown_users: false,
+            },
+            auth_db: AuthDb { calculate_ha1: true, cache_ttl_s: 60 },
+            usrloc: Usrloc { write_through: true, timer_interval_s: 60, cseq_delay_s: 20 },
+            registrar: Registrar {
+                min_expires_s: 30,
+                max_expires_s: 300,
+                default_expires_s: 120,
+                max_contacts: 1,
+                force_registration: true,
+                exclusive_ip: true,
+                retry_after_s: 0,
+                add_date: true,
+                case_sensitive: true,
+            },
+            tm: Tm { fr_timeout_s: 5, fr_inv_timeout_s: 30, restart_fr_on_each_reply: false },
+            rr: Rr { append_fromtag: false },
+            proxy: Proxy {
+                authorize: Authorize::Registered,
+                check_from: true,
+                trusted: Vec::new(),
+                serial_fork: false,
+            },
+            shards: 1,
+            mac_key: [0; 32],
+            hash_seed: 0,
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! One shard: its whole state, and the only code that decides anything.
+//!
+//! No socket, no clock, no lock: bytes, time and receipts come in as arguments, effects go out through the
+//! [`Outbox`] in the order in which they should happen.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use roost_sip::{Head, HeadError, HeaderName, Method, StartLine};
+
+use crate::Config;
+use crate::admin::Admin;
+use crate::answer::{Answer, Stationery, write_contacts};
+use crate::auth::{UserKey, Verdict};
+use crate::binding::Binding;
+use crate::credentials::CredentialCache;
+use crate::flow::{Flow, Now, Rng, ShardId, Ticket};
+use crate::limits;
+use crate::location::{Location, RecordId, Swept};
+use crate::nonce::NonceUses;
+use crate::outbox::{Command, Outbox, Outcome, Secrets};
+use crate::plan::Change;
+use crate::request::{Request, To};
+use crate::row::{Row, Write};
+use crate::slots::Slots;
+use crate::stats::{Counter, Stats};
+use crate::{contact_id, trace};
+
+/// How often [`Engine::handle_timeout`] wants to be called, in milliseconds.
+const TICK_MS: u64 = 1_000;
+
+/// One shard of the registrar.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) config: Arc<Config>,
+    shard: ShardId,
+    pub(crate) location: Location<Waiting>,
+    pub(crate) secrets: CredentialCache,
+    pub(crate) nonces: NonceUses,
+    pub(crate) pending: Slots<Pending>,
+    /// The users whose credentials are being loaded.
+    loading: hashbrown::HashMap<Box<[u8]>, Ticket, FixedState>,
+    /// Requests that wait, and their bytes.
+    pub(crate) parked: usize,
+    parked_bytes: usize,
+    pub(crate) stats: Stats,
+    pub(crate) stationery: Stationery,
+    pub(crate) hasher: FixedState,
+    /// The last label given to an AOR, see [`contact_id`].
+    pub(crate) next_label: u32,
+    pub(crate) scratch: Vec<u8>,
+    head: Option<Box<Head>>,
+    next_tick_ms: u64,
+}
+
+/// Work that a receipt will end.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    Credentials { key: UserKey, since_ms: u64, waiting: Vec<Parked> },
+    Commit { record: RecordId, identity: u64, changes: Vec<Change>, done: Done },
+}
+
+/// What follows a commit.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// The 200, ready to leave; up to `head_end` a 500 would say the same.
+    Reply {
+        flow: Flow,
+        reply: Vec<u8>,
+        head_end: usize,
+    },
+    Admin(Ticket),
+}
+
+/// What waits behind an AOR's commit.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    Register(Parked),
+    Admin(Ticket, Admin),
+}
+
+/// A request that waits.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    pub(crate) flow: Flow,
+    pub(crate) bytes: Box<[u8]>,
+    /// What a retransmission of it shares.
+    pub(crate) identity: u64,
+}
+
+/// Why a row of the database was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// It has expired; its row may go.
+    #[error("expired")]
+    Expired,
+    /// With `use_domain`, a row without a domain belongs to nobody.
+    #[error("no domain, but use_domain is set")]
+    NoDomain,
+    /// The contact is no URI.
+    #[error("the contact is no URI")]
+    Contact,
+    /// A newer row has the same contact.
+    #[error("a second row of the same contact")]
+    Twice,
+}
+
+impl Engine {
+    /// A shard without bindings. `rng` seeds the labels of contact ids.
+    pub fn new(config: Arc<Config>, shard: ShardId, mut rng: Rng) -> Engine {
+        let shards = usize::from(config.shards.max(1));
+        Engine {
+            shard,
+            location: Location::new(config.hash_seed),
+            secrets: CredentialCache::new(limits::MAX_SECRETS / shards, config.hash_seed),
+            nonces: NonceUses::new(config.hash_seed),
+            pending: Slots::default(),
+            loading: hashbrown::HashMap::with_hasher(FixedState::with_seed(config.hash_seed)),
+            parked: 0,
+            parked_bytes: 0,
+            stats: Stats::default(),
+            stationery: Stationery::new(&config),
+            hasher: FixedState::with_seed(config.hash_seed),
+            next_label: rng.next_u64() as u32,
+            scratch: Vec::new(),
+            head: Some(Head::new()),
+            next_tick_ms: 0,
+            config,
+        }
+    }
+
+    /// Takes a row that was read at start, or says why not. Rows may come in any order.
+    ///
+    /// # Errors
+    /// [`RowError`]: skip the row and go on.
+    pub fn load(&mut self, row: &Row, now: Now) -> Result<(), RowError> {
+        if row.expires != 0 && row.expires <= now.unix_s {
+            return Err(RowError::Expired);
+        }
+        let uri = roost_sip::Uri::parse(&row.contact).map_err(|_| RowError::Contact)?;
+        let mut aor = row.username.to_vec();
+        if !self.config.registrar.case_sensitive {
+            aor.make_ascii_lowercase();
+        }
+        if self.config.use_domain {
+            let domain =
+                row.domain.as_deref().filter(|domain| !domain.is_empty()).ok_or(RowError::NoDomain)?;
+            aor.push(b'@');
+            aor.extend(domain.iter().map(u8::to_ascii_lowercase));
+        }
+        let binding = Binding::from_row(row, now);
+        let id = self.location.find_or_insert(&aor, || contact_id::aor_label(row.contact_id));
+        let same = |other: &&Binding| {
+            roost_sip::Uri::parse(other.contact()).is_ok_and(|other| roost_sip::same_uri(&uri, &other))
+        };
+        let twin = self.location.get(id).and_then(|record| record.bindings.iter().find(same));
+        let twin = twin.map(|twin| (twin.contact_id, twin.updated_ms));
+        if twin.is_some_and(|(_, updated_ms)| updated_ms >= binding.updated_ms) {
+            return Err(RowError::Twice);
+        }
+        self.location.change(id, |record| {
+            if let Some((contact_id, _)) = twin {
+                record.remove(contact_id);
+            }
+            record.next_contact = record.next_contact.max(contact_id::contact_label(row.contact_id));
+            record.put(binding);
+        });
+        Ok(())
+    }
+
+    /// How many bindings there are.
+    pub fn bindings(&self) -> usize {
+        self.location.contacts()
+    }
+
+    /// This shard's counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Whether anything waits for a receipt: a stopping process lets it end first.
+    pub fn is_idle(&self) -> bool {
+        self.pending.len() == 0
+    }
+
+    /// The contacts of an AOR that would be called, by falling q (for tests and the simulated world).
+    pub fn lookup(&self, aor: &[u8], now: Now) -> Vec<Vec<u8>> {
+        let record = self.location.find(aor).and_then(|id| self.location.get(id));
+        let live = record.into_iter().flat_map(|record| record.live(now));
+        live.filter(|binding| binding.takes(Method::Invite))
+            .map(|binding| binding.contact().to_vec())
+            .collect()
+    }
+
+    /// Counts bytes that are no SIP message.
+    pub fn handle_unreadable(&mut self, error: HeadError) {
+        match error {
+            HeadError::KeepAlive => self.stats.count(Counter::KeepAlives),
+            HeadError::NotSip | HeadError::TooLarge => self.stats.count(Counter::NotSip),
+        }
+    }
+
+    /// Handles one received message and its index.
+    pub fn handle_message(&mut self, flow: &Flow, bytes: &[u8], head: &Head, now: Now, out: &mut Outbox) {
+        match head.start_line() {
+            StartLine::Response { .. } => {
+                self.stats.count(Counter::RcvReplies);
+                self.stats.count(Counter::DropReplies);
+            }
+            StartLine::Request { .. } => {
+                self.stats.count(Counter::RcvRequests);
+                match Request::new(*flow, bytes, head) {
+                    Some(request) => self.handle_request(&request, now, out),
+                    None => {
+                        self.stats.count(Counter::BadMsgHdr);
+                        self.stats.count(Counter::DropRequests);
+                        tracing::debug!(source = %flow, "request without a usable Via dropped");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The order of checks is that of the original routing script.
+    fn handle_request(&mut self, request: &Request<'_>, now: Now, out: &mut Outbox) {
+        let shard = shard_of(&self.config, request.shard_key());
+        if shard != self.shard {
+            self.stats.count(Counter::HandedOver);
+            let (flow, message) = (request.flow, request.bytes.into());
+            out.commands.push(Command::ToShard { shard, flow, message });
+            return;
+        }
+        trace::request(request);
+        if request.method == Method::Ack {
+            // An ACK is never answered; one of our own stateless answers ends here.
+            self.stats.count(Counter::ReceivedAcks);
+            return;
+        }
+        if let Err(answer) = request.check() {
+            self.stats.count(Counter::ErrRequests);
+            return self.refuse(request, answer, None, now, out);
+        }
+        let answer = match request.method {
+            _ if request.is_too_many_hops() => Answer::new(483, "Too Many Hops"),
+            Method::Options => Answer::new(200, "OK"),
+            _ if request.to_tag().is_some() => Answer::new(404, "Not here"),
+            Method::Cancel => {
+                self.stats.count(Counter::DropRequests);
+                return;
+            }
+            Method::Publish | Method::Subscribe => Answer::new(405, "Method Not Allowed"),
+            Method::Register => return self.handle_register(request, false, now, out),
+            _ => Answer::new(404, "Not Found"),
+        };
+        self.refuse(request, answer, None, now, out);
+    }
+
+    /// `retry` says that the database was asked about this user and did not answer.
+    fn handle_register(&mut self, request: &Request<'_>, retry: bool, now: Now, out: &mut Outbox) {
+        if request.head.line(HeaderName::Require).is_some() {
+            let answer = Answer { unsupported: true, ..Answer::new(420, "Bad Extension") };
+            return self.refuse(request, answer, None, now, out);
+        }
+        let to = request.to();
+        let Some(realm) = self.realm(to) else {
+            let answer = Answer::new(403, "Forbidden").why("To names no SIP address");
+            return self.refuse(request, answer, None, now, out);
+        };
+        let (config, fixed) = (Arc::clone(&self.config), realm.is_none());
+        let realm = match realm {
+            Some(host) if !fixed => host,
+            _ => config.auth.realm.as_bytes(),
+        };
+        match self.authorize(request, realm, to, retry, now) {
+            Verdict::Granted => self.save(request, to, now, out),
+            Verdict::Refused(answer) => self.refuse(request, answer, None, now, out),
+            Verdict::Load(_) if retry => {
+                let answer = Answer::new(500, "Server Internal Error").why("the database did not answer");
+                self.refuse(request, answer, None, now, out);
+            }
+            Verdict::Load(key) => {
+                if let Err(answer) = self.load_credentials(request, key, now, out) {
+                    self.refuse(request, answer, None, now, out);
+                }
+            }
+        }
+    }
+
+    /// The realm of a REGISTER: `Some(None)` stands for the configured one, `None` for no realm at all.
+    #[expect(clippy::option_option, reason = "configured, taken from To, or none")]
+    fn realm<'a>(&self, to: Option<To<'a>>) -> Option<Option<&'a [u8]>> {
+        match self.config.auth.realm.is_empty() {
+            true => to.map(|to| Some(to.host)),
+            false => Some(None),
+        }
+    }
+
+    /// Parks a request until the database has answered; one question per user is under way at a time.
+    fn load_credentials(
+        &mut self,
+        request: &Request<'_>,
+        key: UserKey,
+        now: Now,
+        out: &mut Outbox,
+    ) -> Result<(), Answer> {
+        let identity = self.hasher.hash_one((request.mac(&self.config.mac_key), request.flow.remote));
+        let under_way = self.loading.get(&key.text).copied();
+        if let Some(Pending::Credentials { waiting, .. }) =
+            under_way.and_then(|ticket| self.pending.get_mut(ticket))
+        {
+            if waiting.iter().any(|parked| parked.identity == identity) {
+                self.stats.count(Counter::Absorbed);
+                return Ok(());
+            }
+            if waiting.len() >= limits::MAX_WAITING_PER_AOR {
+                self.stats.count(Counter::WaitingFull);
+                return Err(Answer::busy("too many requests wait for this user's credentials"));
+            }
+        } else if self.loading.len() >= limits::MAX_LOADING {
+            self.stats.count(Counter::LoadingFull);
+            return Err(Answer::busy("too many users wait for their credentials"));
+        }
+        let parked = self.park(request, identity)?;
+        if let Some(Pending::Credentials { waiting, .. }) =
+            under_way.and_then(|ticket| self.pending.get_mut(ticket))
+        {
+            waiting.push(parked);
+            return Ok(());
+        }
+        self.stats.count(Counter::CredentialLoads);
+        let (user, domain) = (key.user().into(), key.domain().map(Into::into));
+        let text = key.text.clone();
+        let ticket =
+            self.pending.insert(Pending::Credentials { key, since_ms: now.mono_ms, waiting: vec![parked] });
+        self.loading.insert(text, ticket);
+        out.commands.push(Command::LoadCredentials { ticket, user, domain });
+        Ok(())
+    }
+
+    pub(crate) fn park(&mut self, request: &Request<'_>, identity: u64) -> Result<Parked, Answer> {
+        let bytes = self.parked_bytes + request.bytes.len();
+        if self.parked >= limits::MAX_PARKED || bytes > limits::MAX_PARKED_BYTES {
+            self.stats.count(Counter::ParkedFull);
+            return Err(Answer::busy("too many requests wait"));
+        }
+        self.parked += 1;
+        self.parked_bytes = bytes;
+        Ok(Parked { flow: request.flow, bytes: request.bytes.into(), identity })
+    }
+
+    pub(crate) fn unpark(&mut self, parked: &Parked) {
+        self.parked = self.parked.saturating_sub(1);
+        self.parked_bytes = self.parked_bytes.saturating_sub(parked.bytes.len());
+    }
+
+    /// Handles the answer to a command. A ticket that is not known any more is passed over.
+    pub fn handle_receipt(&mut self, ticket: Ticket, outcome: Outcome, now: Now, out: &mut Outbox) {
+        match self.pending.remove(ticket) {
+            Some(Pending::Commit { record, changes, done, .. }) => match outcome {
+                Outcome::Committed => self.committed(record, changes, done, now, out),
+                Outcome::Failed(error) => {
+                    tracing::debug!(error, "commit failed");
+                    self.commit_failed(record, &changes, done, now, out);
+                }
+                Outcome::Credentials(_) => self.commit_failed(record, &changes, done, now, out),
+            },
+            Some(Pending::Credentials { key, waiting, .. }) => {
+                self.loading.remove(&key.text);
+                let failed = match outcome {
+                    Outcome::Credentials(secrets) => {
+                        self.put_secrets(&key, secrets, now);
+                        false
+                    }
+                    Outcome::Failed(error) => {
+                        tracing::debug!(error, "credentials not loaded");
+                        true
+                    }
+                    Outcome::Committed => true,
+                };
+                for parked in waiting {
+                    self.resume_register(&parked, failed, now, out);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn put_secrets(&mut self, key: &UserKey, secrets: Option<Secrets>, now: Now) {
+        self.secrets.put(&key.text, secrets, now.mono_ms);
+    }
+
+    fn resume_register(&mut self, parked: &Parked, retry: bool, now: Now, out: &mut Outbox) {
+        self.unpark(parked);
+        self.with_head(&parked.bytes, |engine, head| {
+            if let Some(request) = Request::new(parked.flow, &parked.bytes, head) {
+                engine.handle_register(&request, retry, now, out);
+            }
+        });
+    }
+
+    /// Indexes parked bytes again. The engine keeps one head for that; a nested use makes its own.
+    pub(crate) fn with_head(&mut self, bytes: &[u8], use_: impl FnOnce(&mut Engine, &Head)) {
+        let mut head = self.head.take().unwrap_or_else(Head::new);
+        if head.parse(bytes).is_ok() {
+            use_(self, &head);
+        }
+        self.head = Some(head);
+    }
+
+    /// When [`handle_timeout`](Engine::handle_timeout) is due, in monotonic milliseconds.
+    pub fn poll_timeout(&self) -> u64 {
+        self.next_tick_ms
+    }
+
+    /// Sweeps a part of the bindings and gives up on credentials that do not come.
+    pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
+        if now.mono_ms < self.next_tick_ms {
+            return;
+        }
+        self.next_tick_ms = now.mono_ms + TICK_MS;
+        let interval = self.config.usrloc.timer_interval_s.max(1) as usize;
+        let mut swept = Swept::default();
+        self.location.sweep(self.location.places() / interval + 1, now, &mut swept);
+        self.stats.add(Counter::LocationExpires, swept.contact_ids.len() as u64);
+        if self.config.usrloc.write_through && !swept.contact_ids.is_empty() {
+            // A second of grace: the two clocks do not turn over together.
+            let expires_by = now.unix_s + 1;
+            let purge = |contact_id| Write::Purge { contact_id, expires_by };
+            out.commands.push(Command::Purge { writes: swept.contact_ids.into_iter().map(purge).collect() });
+        }
+        self.give_up(now, out);
+    }
+
+    fn give_up(&mut self, now: Now, out: &mut Outbox) {
+        if self.loading.is_empty() {
+            return;
+        }
+        let is_late = |pending: &Pending| matches!(pending, Pending::Credentials { since_ms, .. } if since_ms + limits::PARKED_MS <= now.mono_ms);
+        for ticket in self.pending.tickets(is_late) {
+            self.handle_receipt(ticket, Outcome::Failed("no answer".to_string()), now, out);
+        }
+    }
+
+    /// Answers with anything but a REGISTER's 200.
+    pub(crate) fn refuse(
+        &mut self,
+        request: &Request<'_>,
+        answer: Answer,
+        record: Option<RecordId>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        trace::answer(request, &answer);
+        self.count_reply(answer.code);
+        if answer.challenge.is_some() {
+            self.stats.count(Counter::Challenges);
+        }
+        let to = request.to();
+        out.send(request.reply_flow(), |bytes| {
+            self.stationery.write_head(request, answer.code, answer.reason, bytes);
+            if answer.with_contacts
+                && let Some(record) = record.and_then(|id| self.location.get(id))
+            {
+                write_contacts(record.live(now), now, bytes);
+            }
+            if let Some(challenge) = answer.challenge {
+                let realm = self.realm(to).flatten().unwrap_or(self.config.auth.realm.as_bytes());
+                self.stationery.write_challenge(request, realm, challenge, now, bytes);
+            }
+            self.stationery.write_refusal(request, &answer, bytes);
+            self.stationery.write_tail(bytes);
+        });
+    }
+
+    pub(crate) fn count_reply(&mut self, code: u16) {
+        self.stats.count(Counter::SentReplies);
+        self.stats.count(match code / 100 {
+            1 => Counter::Replies1xx,
+            2 => Counter::Replies2xx,
+            3 => Counter::Replies3xx,
+            4 => Counter::Replies4xx,
+            5 => Counter::Replies5xx,
+            _ => Counter::Replies6xx,
+        });
+        if code >= 300 {
+            self.stats.count(Counter::SentErrReplies);
+        }
+    }
+}
+
+/// The shard that a user's bindings live in: a pure function of the unescaped user, never of its domain.
+pub fn shard_of(config: &Config, user: &[u8]) -> ShardId {
+    if config.shards <= 1 {
+        return ShardId(0);
+    }
+    let mut key = Vec::with_capacity(user.len());
+    roost_sip::unescape_into(user, &mut key);
+    if !config.registrar.case_sensitive {
+        key.make_ascii_lowercase();
+    }
+    let hash = FixedState::with_seed(config.hash_seed).hash_one(&*key);
+    ShardId((hash % u64::from(config.shards)) as u16)
+}

@@ -1,0 +1,36 @@
+//! The engine of roost: registrar, location, authentication and timers, without I/O (sans-IO).
+//!
+//! [`Engine`] is one shard's whole state and the only code that decides anything. Time and chance are arguments,
+//! effects are pushed into a caller-owned [`Outbox`]: one thread can simulate an hour of a thousand phones in a
+//! second, and the same code serves the real sockets.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod answer;
+mod auth;
+mod binding;
+mod config;
+pub mod contact_id;
+mod credentials;
+mod digest;
+mod engine;
+mod flow;
+pub mod limits;
+mod location;
+mod nonce;
+mod outbox;
+mod plan;
+mod registrar;
+mod request;
+mod row;
+mod slots;
+mod stats;
+mod trace;
+
+pub use admin::{Admin, AdminReply, AorRecord, ContactRecord, ShownExpires};
+pub use config::{Auth, AuthDb, Authorize, Config, Proxy, Registrar, Rr, Tm, Usrloc};
+pub use engine::{Engine, RowError, shard_of};
+pub use flow::{Flow, Now, Rng, ShardId, Ticket, Transport};
+pub use outbox::{Command, Outbox, Outcome, Secrets, Transmit};
+pub use row::{Row, Write};
+pub use stats::{COUNTER_NAMES, Counter, Stats};

@@ -1,0 +1,42 @@
+//! Every limit of the core, in one place. What a limit refuses is counted (see [`crate::Counter`]).
+
+/// Requests of one shard that wait for credentials or behind a commit; more are answered 503.
+pub const MAX_PARKED: usize = 8_192;
+/// Bytes of those requests.
+pub const MAX_PARKED_BYTES: usize = 16 << 20;
+/// How long a request waits for credentials before it is answered 500, in milliseconds.
+pub const PARKED_MS: u64 = 8_000;
+/// Requests that wait behind one AOR's commit.
+pub const MAX_WAITING_PER_AOR: usize = 8;
+/// Commits of one shard in flight; more are answered 503.
+pub const MAX_COMMITS: usize = 65_536;
+/// Users of one shard whose credentials are being loaded.
+pub const MAX_LOADING: usize = 4_096;
+/// Bindings of one AOR when `registrar.max_contacts` is 0 (OpenSIPS: unlimited).
+pub const MAX_BINDINGS_PER_AOR: usize = 100;
+/// Contacts in one REGISTER.
+pub const MAX_CONTACTS_PER_REGISTER: usize = 100;
+/// Cached secrets of all shards together.
+pub const MAX_SECRETS: usize = 1 << 20;
+/// Cached unknown users of one shard; a table of its own, so that guesses never push real users out.
+pub const MAX_UNKNOWN_USERS: usize = 1 << 14;
+/// How often the database is asked again about one user whose answer was wrong, in milliseconds.
+pub const RECHECK_MS: u64 = 1_000;
+/// Nonces of one shard whose use is remembered.
+pub const MAX_NONCES: usize = 1 << 20;
+/// Seconds in Retry-After when a limit refuses a request.
+pub const BUSY_RETRY_AFTER_S: u32 = 2;
+/// `location.username` and `subscriber.username`, in bytes.
+pub const MAX_USER: usize = 64;
+/// `location.domain` and `subscriber.domain`, in bytes.
+pub const MAX_DOMAIN: usize = 64;
+/// `location.contact` and `location.received`, in bytes.
+pub const MAX_CONTACT: usize = 255;
+/// `location.callid`, in bytes.
+pub const MAX_CALL_ID: usize = 255;
+/// `location.user_agent`, in bytes; a longer one is kept as `n/a`, as OpenSIPS does.
+pub const MAX_USER_AGENT: usize = 255;
+/// `location.sip_instance`, in bytes; a longer one is not kept.
+pub const MAX_INSTANCE: usize = 255;
+/// Records that one slice of a dump holds at most.
+pub const MAX_DUMP_SLICE: usize = 256;

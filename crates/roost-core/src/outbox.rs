@@ -1,0 +1,89 @@
+//! The effects of one call into the engine, in order; owned and reused by the caller.
+
+use crate::admin::AdminReply;
+use crate::flow::{Flow, ShardId, Ticket};
+use crate::row::Write;
+
+/// Bytes to send and work to do. Clear it after each round; its memory stays.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// The text of every transmit, one behind the other.
+    pub bytes: Vec<u8>,
+    /// What to send, in order.
+    pub transmits: Vec<Transmit>,
+    /// What to ask of the shells, in order.
+    pub commands: Vec<Command>,
+}
+
+/// One message to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Transmit {
+    /// Where to, and from which of our addresses.
+    pub flow: Flow,
+    /// Offset of its first byte in [`Outbox::bytes`].
+    pub start: usize,
+    /// Offset behind its last byte.
+    pub end: usize,
+}
+
+/// Work that the engine asks of a shell. A ticket is answered by [`crate::Engine::handle_receipt`], exactly once.
+#[derive(Debug)]
+pub enum Command {
+    /// Make these writes durable, all or none.
+    Commit { ticket: Ticket, writes: Vec<Write> },
+    /// Delete rows of bindings that have expired; no answer is expected.
+    Purge { writes: Vec<Write> },
+    /// Look a subscriber up; `domain` only with `use_domain`.
+    LoadCredentials { ticket: Ticket, user: Box<[u8]>, domain: Option<Box<[u8]>> },
+    /// Hand a message to the shard that it belongs to.
+    ToShard { shard: ShardId, flow: Flow, message: Box<[u8]> },
+    /// The answer to [`crate::Engine::handle_admin`], under the caller's own ticket.
+    AdminReply { ticket: Ticket, reply: AdminReply },
+}
+
+/// What became of a command.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The writes are durable.
+    Committed,
+    /// The writes did not happen, or the database did not answer; the text is for the log.
+    Failed(String),
+    /// The subscriber's row, or that there is none.
+    Credentials(Option<Secrets>),
+}
+
+/// A subscriber's secrets as the columns hold them.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// `auth_db.password_column`: plaintext, or HA1 in hex when `calculate_ha1` is off.
+    pub password: Box<[u8]>,
+    /// `auth_db.password_column_2`: HA1 of `user@domain` in hex.
+    pub password_2: Box<[u8]>,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets(…)")
+    }
+}
+
+impl Outbox {
+    /// Forgets everything, keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.transmits.clear();
+        self.commands.clear();
+    }
+
+    /// The bytes of one transmit.
+    pub fn message(&self, transmit: &Transmit) -> &[u8] {
+        self.bytes.get(transmit.start..transmit.end).unwrap_or(&[])
+    }
+
+    /// Queues what `write` appends as one message.
+    pub(crate) fn send(&mut self, flow: Flow, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        self.transmits.push(Transmit { flow, start, end: self.bytes.len() });
+    }
+}

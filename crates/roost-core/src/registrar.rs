@@ -1,0 +1,437 @@
+//! The registrar (RFC 3261 section 10): what a REGISTER changes, and what it is answered.
+//!
+//! A REGISTER is checked against the committed bindings, becomes a list of changes, and takes effect all or none:
+//! in write-through mode once the changes are durable. One commit per AOR is in flight; what comes meanwhile waits
+//! behind it, and a retransmission of one in flight is absorbed.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+
+use roost_sip::{ALL_METHODS, ContactValue, HeaderName, Uri, contacts, same_uri, unescape_into};
+
+use crate::answer::{Answer, write_contacts, write_date};
+use crate::binding::{Binding, BindingText, Origin, PERMANENT};
+use crate::contact_id;
+use crate::engine::{Done, Engine, Parked, Pending, Waiting};
+use crate::flow::{Now, Ticket};
+use crate::limits;
+use crate::location::{Busy, Record, RecordId};
+use crate::outbox::{Command, Outbox};
+use crate::plan::{Change, Entry, Plan};
+use crate::request::{Request, To};
+use crate::row::Write;
+use crate::stats::Counter;
+
+impl Engine {
+    /// Handles an authorized REGISTER: answers it, or sends it on its way to the database.
+    pub(crate) fn save(&mut self, request: &Request<'_>, to: Option<To<'_>>, now: Now, out: &mut Outbox) {
+        let mut aor = std::mem::take(&mut self.scratch);
+        let result = match self.build_aor(to, &mut aor) {
+            Ok(()) => self.save_aor(request, &aor, now, out),
+            Err(answer) => Err((answer, None)),
+        };
+        self.scratch = aor;
+        if let Err((answer, record)) = result {
+            self.stats.count(Counter::RejectedRegs);
+            self.refuse(request, answer, record, now, out);
+        }
+    }
+
+    fn save_aor(
+        &mut self,
+        request: &Request<'_>,
+        aor: &[u8],
+        now: Now,
+        out: &mut Outbox,
+    ) -> Result<(), (Answer, Option<RecordId>)> {
+        let found = self.location.find(aor);
+        let identity = self.identity(request);
+        if let Some(id) =
+            found.filter(|id| self.location.get(*id).is_some_and(|record| record.busy.is_some()))
+        {
+            return self.wait_behind(id, identity, request).map_err(|answer| (answer, None));
+        }
+        let record = found.and_then(|id| self.location.get(id));
+        if let Some(record) = record {
+            self.check_exclusive(record, request, now).map_err(|answer| (answer, None))?;
+        }
+        let plan = self.plan(request, record, now).map_err(|answer| (answer, found))?;
+        if plan.changes.is_empty() {
+            self.reply_ok(request, record, &plan, now, out);
+            return Ok(());
+        }
+        let has_room = self.pending.len() < limits::MAX_COMMITS;
+        if !has_room {
+            self.stats.count(Counter::CommitsFull);
+            return Err((Answer::busy("too many commits in flight"), None));
+        }
+        let id = match found {
+            Some(id) => id,
+            None => {
+                let label = &mut self.next_label;
+                self.location.find_or_insert(aor, || {
+                    *label = label.wrapping_add(1);
+                    *label
+                })
+            }
+        };
+        self.apply_plan(request, id, identity, plan, now, out);
+        Ok(())
+    }
+
+    /// Mints the new bindings' ids, renders the 200 and commits (or, in memory mode, sends it).
+    fn apply_plan(
+        &mut self,
+        request: &Request<'_>,
+        id: RecordId,
+        identity: u64,
+        mut plan: Plan,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        if let Some(record) = self.location.get_mut(id) {
+            for entry in &mut plan.entries {
+                let put = entry.put.and_then(|index| plan.changes.get_mut(index));
+                if let Some(Change::Put(binding)) = put
+                    && binding.contact_id == 0
+                {
+                    binding.contact_id = mint(record);
+                    entry.contact_id = binding.contact_id;
+                }
+            }
+        }
+        if !self.config.usrloc.write_through {
+            self.reply_ok(request, self.location.get(id), &plan, now, out);
+            self.change_location(id, plan.changes);
+            self.stats.count(Counter::AcceptedRegs);
+            return;
+        }
+        let mut reply = Vec::with_capacity(512);
+        self.stationery.write_head(request, 200, "OK", &mut reply);
+        let head_end = reply.len();
+        self.write_ok_headers(self.location.get(id), &plan, now, &mut reply);
+        self.stationery.write_tail(&mut reply);
+        let done = Done::Reply { flow: request.reply_flow(), reply, head_end };
+        self.commit(id, identity, plan.changes, done, now, out);
+    }
+
+    /// Asks for a commit of these changes and marks the AOR busy.
+    pub(crate) fn commit(
+        &mut self,
+        id: RecordId,
+        identity: u64,
+        changes: Vec<Change>,
+        done: Done,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some(record) = self.location.get(id) else { return };
+        let (user, domain) = split_aor(&record.aor, self.config.use_domain);
+        let write = |change: &Change| match change {
+            Change::Put(binding) => Write::Put(Box::new(binding.row(user, domain, now))),
+            Change::Remove(contact_id) => Write::Remove { contact_id: *contact_id },
+        };
+        let writes = changes.iter().map(write).collect();
+        let ticket = self.pending.insert(Pending::Commit { record: id, identity, changes, done });
+        if let Some(record) = self.location.get_mut(id) {
+            record.busy = Some(Box::new(Busy { ticket, waiting: VecDeque::new() }));
+        }
+        self.stats.count(Counter::Commits);
+        out.commands.push(Command::Commit { ticket, writes });
+    }
+
+    /// The changes are durable: they take effect, the answer leaves, and what waited goes on.
+    pub(crate) fn committed(
+        &mut self,
+        id: RecordId,
+        changes: Vec<Change>,
+        done: Done,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        self.change_location(id, changes);
+        match done {
+            Done::Reply { flow, reply, .. } => {
+                self.stats.count(Counter::AcceptedRegs);
+                self.count_reply(200);
+                out.send(flow, |bytes| bytes.extend_from_slice(&reply));
+            }
+            Done::Admin(ticket) => self.admin_done(ticket, true, out),
+        }
+        self.go_on(id, now, out);
+    }
+
+    /// The changes did not happen: nothing changes, the phone gets 500.
+    pub(crate) fn commit_failed(
+        &mut self,
+        id: RecordId,
+        changes: &[Change],
+        done: Done,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        self.stats.count(Counter::CommitFailures);
+        if let Some(record) = self.location.get_mut(id)
+            && record.bindings.is_empty()
+        {
+            // Should the id have been another AOR's by chance, the next try has a new one.
+            self.next_label = self.next_label.wrapping_add(1);
+            record.label = self.next_label;
+        }
+        match done {
+            Done::Reply { flow, reply, head_end } => {
+                self.stats.count(Counter::RejectedRegs);
+                self.count_reply(500);
+                let error = match changes.first() {
+                    Some(Change::Put(_)) => "usrloc_contact_update failed",
+                    _ => "usrloc_contact_delete failed",
+                };
+                let retry_after_s = self.config.registrar.retry_after_s;
+                out.send(flow, |bytes| {
+                    let head = reply.get(..head_end).unwrap_or(&[]);
+                    let copied = memchr::memchr(b'\n', head).map_or(0, |at| at + 1);
+                    bytes.extend_from_slice(b"SIP/2.0 500 Server Internal Error\r\n");
+                    bytes.extend_from_slice(head.get(copied..).unwrap_or(&[]));
+                    bytes.extend_from_slice(b"P-Registrar-Error: ");
+                    bytes.extend_from_slice(error.as_bytes());
+                    bytes.extend_from_slice(b"\r\n");
+                    if retry_after_s > 0 {
+                        bytes.extend_from_slice(format!("Retry-After: {retry_after_s}\r\n").as_bytes());
+                    }
+                    self.stationery.write_tail(bytes);
+                });
+            }
+            Done::Admin(ticket) => self.admin_done(ticket, false, out),
+        }
+        self.go_on(id, now, out);
+    }
+
+    /// Ends an AOR's commit and handles what waited behind it, until the next commit.
+    fn go_on(&mut self, id: RecordId, now: Now, out: &mut Outbox) {
+        let Some(mut waiting) =
+            self.location.get_mut(id).and_then(|record| record.busy.take()).map(|busy| busy.waiting)
+        else {
+            return;
+        };
+        let Some(aor) = self.location.get(id).map(|record| record.aor.clone()) else { return };
+        self.location.drop_if_empty(id);
+        while let Some(next) = waiting.pop_front() {
+            match next {
+                Waiting::Register(parked) => self.resume_save(parked, now, out),
+                Waiting::Admin(ticket, request) => self.handle_admin(ticket, request, now, out),
+            }
+            let next_id = self.location.find(&aor);
+            let busy =
+                next_id.and_then(|id| self.location.get_mut(id)).and_then(|record| record.busy.as_mut());
+            if let Some(busy) = busy {
+                busy.waiting.append(&mut waiting);
+                return;
+            }
+        }
+    }
+
+    /// Parks a request behind its AOR's commit, unless it is there already.
+    fn wait_behind(&mut self, id: RecordId, identity: u64, request: &Request<'_>) -> Result<(), Answer> {
+        let Some(busy) = self.location.get(id).and_then(|record| record.busy.as_ref()) else { return Ok(()) };
+        let in_flight = match self.pending.get_mut(busy.ticket) {
+            Some(Pending::Commit { identity, .. }) => *identity,
+            _ => 0,
+        };
+        let same =
+            |waiting: &Waiting| matches!(waiting, Waiting::Register(parked) if parked.identity == identity);
+        if in_flight == identity || busy.waiting.iter().any(same) {
+            self.stats.count(Counter::Absorbed);
+            return Ok(());
+        }
+        if busy.waiting.len() >= limits::MAX_WAITING_PER_AOR {
+            self.stats.count(Counter::WaitingFull);
+            return Err(Answer::busy("too many requests wait for this AOR's commit"));
+        }
+        let parked = self.park(request, identity)?;
+        if let Some(busy) = self.location.get_mut(id).and_then(|record| record.busy.as_mut()) {
+            busy.waiting.push_back(Waiting::Register(parked));
+        }
+        Ok(())
+    }
+
+    /// Queues an operator's request behind its AOR's commit; gives it back when there is none.
+    pub(crate) fn admin_wait(
+        &mut self,
+        id: RecordId,
+        ticket: Ticket,
+        request: crate::Admin,
+    ) -> Option<crate::Admin> {
+        match self.location.get_mut(id).and_then(|record| record.busy.as_mut()) {
+            Some(busy) => {
+                busy.waiting.push_back(Waiting::Admin(ticket, request));
+                None
+            }
+            None => Some(request),
+        }
+    }
+
+    fn resume_save(&mut self, parked: Parked, now: Now, out: &mut Outbox) {
+        self.unpark(&parked);
+        self.with_head(&parked.bytes, |engine, head| {
+            if let Some(request) = Request::new(parked.flow, &parked.bytes, head) {
+                engine.save(&request, request.to(), now, out);
+            }
+        });
+    }
+
+    pub(crate) fn change_location(&mut self, id: RecordId, changes: Vec<Change>) {
+        self.location.change(id, |record| {
+            for change in changes {
+                match change {
+                    Change::Put(binding) => record.put(binding),
+                    Change::Remove(contact_id) => record.remove(contact_id),
+                }
+            }
+        });
+        self.location.drop_if_empty(id);
+    }
+
+    /// The AOR as the table has it: the unescaped user, with `use_domain` `@` and the lower-case host (S52).
+    fn build_aor(&self, to: Option<To<'_>>, aor: &mut Vec<u8>) -> Result<(), Answer> {
+        let failed = Answer::registrar(400, "Error while parsing AOR");
+        let to = to.filter(|to| !to.user.is_empty()).ok_or(failed)?;
+        aor.clear();
+        unescape_into(to.user, aor);
+        let user_len = aor.len();
+        if !self.config.registrar.case_sensitive {
+            aor.make_ascii_lowercase();
+        }
+        if self.config.use_domain {
+            aor.push(b'@');
+            aor.extend(to.host.iter().map(u8::to_ascii_lowercase));
+        }
+        if user_len > limits::MAX_USER || to.host.len() > limits::MAX_DOMAIN {
+            return Err(Answer::registrar(500, "Address Of Record too long"));
+        }
+        Ok(())
+    }
+
+    /// The Occupied rule (S40, B2, B19): an AOR with live bindings belongs to the addresses they came from. A loaded
+    /// binding whose address is not known is its holder's by equal Contact or Call-ID (B26).
+    fn check_exclusive(
+        &self,
+        record: &Record<Waiting>,
+        request: &Request<'_>,
+        now: Now,
+    ) -> Result<(), Answer> {
+        if !self.config.registrar.exclusive_ip {
+            return Ok(());
+        }
+        let source = request.flow.remote.ip().to_canonical();
+        let mut is_taken = false;
+        for binding in record.live(now) {
+            let is_holder = match binding.source_ip() {
+                Some(ip) => ip.to_canonical() == source,
+                None => {
+                    request.call_id() == Some(binding.callid()) || names_contact(request, binding.contact())
+                }
+            };
+            if is_holder {
+                return Ok(());
+            }
+            is_taken = true;
+        }
+        match is_taken {
+            true => Err(Answer::new(403, "Occupied").why("registered from another address")),
+            false => Ok(()),
+        }
+    }
+
+    fn reply_ok(
+        &self,
+        request: &Request<'_>,
+        record: Option<&Record<Waiting>>,
+        plan: &Plan,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        out.send(request.reply_flow(), |bytes| {
+            self.stationery.write_head(request, 200, "OK", bytes);
+            self.write_ok_headers(record, plan, now, bytes);
+            self.stationery.write_tail(bytes);
+        });
+    }
+
+    fn write_ok_headers(&self, record: Option<&Record<Waiting>>, plan: &Plan, now: Now, bytes: &mut Vec<u8>) {
+        let old =
+            |entry: &Entry| record?.bindings.iter().find(|binding| binding.contact_id == entry.contact_id);
+        let listed =
+            plan.entries.iter().filter_map(|entry| match entry.put.and_then(|put| plan.changes.get(put)) {
+                Some(Change::Put(binding)) => Some(binding),
+                _ => old(entry),
+            });
+        write_contacts(listed, now, bytes);
+        if self.config.registrar.add_date {
+            write_date(now, bytes);
+        }
+    }
+
+    /// What a retransmission of a REGISTER repeats.
+    fn identity(&self, request: &Request<'_>) -> u64 {
+        let cseq = request.value(HeaderName::CSeq);
+        self.hasher.hash_one((request.call_id(), cseq, request.flow.remote))
+    }
+}
+
+/// Splits a table key into user and domain.
+pub(crate) fn split_aor(aor: &[u8], use_domain: bool) -> (&[u8], Option<&[u8]>) {
+    match memchr::memrchr(b'@', aor).filter(|_| use_domain) {
+        Some(at) => (aor.get(..at).unwrap_or(&[]), aor.get(at + 1..)),
+        None => (aor, None),
+    }
+}
+
+/// A new contact's id: the AOR's label with the next contact's that no binding has.
+pub(crate) fn mint(record: &mut Record<Waiting>) -> u64 {
+    loop {
+        record.next_contact = record.next_contact.wrapping_add(1);
+        let id = contact_id::compose(&record.aor, record.label, record.next_contact);
+        if id != 0 && !record.bindings.iter().any(|binding| binding.contact_id == id) {
+            return id;
+        }
+    }
+}
+
+/// A binding that an operator adds; `expires_s` 0 never expires.
+pub(crate) fn operator_binding(
+    contact_id: u64,
+    uri: &Uri<'_>,
+    expires_s: u32,
+    q: Option<u16>,
+    methods: Option<u32>,
+    now: Now,
+) -> Binding {
+    let text = BindingText {
+        contact: uri.text,
+        callid: b"dfjrewr12386fd6-343@roost.mi",
+        user_agent: b"roost MI Server",
+        instance: b"",
+    };
+    let source = uri.host_ip().map(|ip| std::net::SocketAddr::new(ip, uri.port.unwrap_or(5060)));
+    Binding {
+        contact_id,
+        text: text.into(),
+        cseq: 1,
+        q,
+        methods: methods.unwrap_or(ALL_METHODS),
+        deadline_ms: match expires_s {
+            0 => PERMANENT,
+            seconds => now.mono_ms + u64::from(seconds) * 1000,
+        },
+        updated_ms: now.mono_ms,
+        origin: Origin::Loaded { local: None, source },
+        behind_nat: false,
+    }
+}
+
+fn names_contact(request: &Request<'_>, contact: &[u8]) -> bool {
+    let Ok(stored) = Uri::parse(contact) else { return false };
+    contacts(request.head.values(request.bytes, HeaderName::Contact))
+        .take(limits::MAX_CONTACTS_PER_REGISTER)
+        .any(|contact| matches!(contact, Ok(ContactValue::Contact(_, uri)) if same_uri(&uri, &stored)))
+}

@@ -1,0 +1,165 @@
+//! One request under way through the engine: the received bytes, their index, and what every handler asks of them.
+
+use roost_sip::{CSeq, Head, HeaderName, Line, Method, NameAddr, StartLine, Uri, Via, cseq, number};
+
+use crate::answer::Answer;
+use crate::flow::{Flow, Transport};
+
+/// A request whose topmost Via is usable.
+#[derive(Debug, Clone)]
+pub(crate) struct Request<'a> {
+    pub(crate) flow: Flow,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) head: &'a Head,
+    pub(crate) method: Method,
+    pub(crate) method_name: &'a [u8],
+    /// The Request-URI's text.
+    pub(crate) uri: &'a [u8],
+    pub(crate) via: Via<'a>,
+    pub(crate) via_line: Line,
+}
+
+/// The parts of To that a registrar needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct To<'a> {
+    pub(crate) user: &'a [u8],
+    pub(crate) host: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// `None` for a response, or a request that nobody could be answered on.
+    pub(crate) fn new(flow: Flow, bytes: &'a [u8], head: &'a Head) -> Option<Request<'a>> {
+        let StartLine::Request { method, name, uri } = head.start_line() else { return None };
+        let via_line = *head.line(HeaderName::Via)?;
+        let via = Via::parse(via_line.value.of(bytes)).ok()?;
+        Some(Request {
+            flow,
+            bytes,
+            head,
+            method,
+            method_name: name.of(bytes),
+            uri: uri.of(bytes),
+            via,
+            via_line,
+        })
+    }
+
+    pub(crate) fn value(&self, name: HeaderName) -> Option<&'a [u8]> {
+        self.head.line(name).map(|line| line.value.of(self.bytes))
+    }
+
+    pub(crate) fn call_id(&self) -> Option<&'a [u8]> {
+        self.value(HeaderName::CallId).filter(|value| !value.is_empty())
+    }
+
+    pub(crate) fn cseq(&self) -> Option<CSeq<'a>> {
+        cseq(self.value(HeaderName::CSeq)?).ok()
+    }
+
+    pub(crate) fn name_addr(&self, name: HeaderName) -> Option<NameAddr<'a>> {
+        NameAddr::parse(self.value(name)?).ok()
+    }
+
+    /// The To URI's user and host, where it is a SIP URI.
+    pub(crate) fn to(&self) -> Option<To<'a>> {
+        let uri = self.name_addr(HeaderName::To)?.uri().ok().filter(|uri| !uri.host.is_empty())?;
+        Some(To { user: uri.user.unwrap_or(&[]), host: uri.host })
+    }
+
+    pub(crate) fn to_tag(&self) -> Option<&'a [u8]> {
+        self.name_addr(HeaderName::To)?.tag()
+    }
+
+    /// What the choice of a shard goes by: the user of To (REGISTER) or of the Request-URI, else the Call-ID.
+    pub(crate) fn shard_key(&self) -> &'a [u8] {
+        let user = match self.method {
+            Method::Register => self.to().map(|to| to.user),
+            _ => Uri::parse(self.uri).ok().and_then(|uri| uri.user),
+        };
+        user.filter(|user| !user.is_empty()).or(self.call_id()).unwrap_or(&[])
+    }
+
+    /// Where an answer goes (RFC 3261 18.2.2, RFC 3581): to the packet's source, its port only when `rport` asks.
+    pub(crate) fn reply_flow(&self) -> Flow {
+        let mut flow = self.flow;
+        if flow.transport == Transport::Udp && !self.via.has_rport {
+            flow.remote.set_port(self.via.port.unwrap_or(5060));
+        }
+        flow
+    }
+
+    /// What no handler should have to look at: a message that does not keep the grammar's rules (B20, B21).
+    pub(crate) fn check(&self) -> Result<(), Answer> {
+        if let Some(defect) = self.head.defect() {
+            let code = if defect == roost_sip::Defect::Version { 505 } else { 400 };
+            return Err(Answer::new(code, defect.reason()));
+        }
+        for (name, reason) in SINGLES {
+            if self.head.is_repeated(name) {
+                return Err(Answer::new(400, reason));
+            }
+        }
+        self.check_cseq()?;
+        if self.name_addr(HeaderName::From).is_none() {
+            return Err(Answer::new(400, "Missing or malformed From header"));
+        }
+        if self.method != Method::Register {
+            if self.name_addr(HeaderName::To).is_none() {
+                return Err(Answer::new(400, "Missing or malformed To header"));
+            }
+            if self.call_id().is_none() {
+                return Err(Answer::new(400, "Missing Call-ID header"));
+            }
+        }
+        match self.value(HeaderName::ContentLength).map(number) {
+            Some(Err(_)) => Err(Answer::new(400, "Malformed Content-Length header")),
+            Some(Ok(length)) if length as usize > self.head.body(self.bytes).len() => {
+                Err(Answer::new(400, "Content-Length larger than message"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_cseq(&self) -> Result<(), Answer> {
+        match self.value(HeaderName::CSeq) {
+            // A REGISTER without one is answered with the registrar's own text.
+            None if self.method == Method::Register => Ok(()),
+            None => Err(Answer::new(400, "Missing CSeq header")),
+            Some(value) => match cseq(value) {
+                Ok(cseq) if cseq.method == self.method_name => Ok(()),
+                Ok(_) => Err(Answer::new(400, "CSeq method does not match request method")),
+                Err(_) => Err(Answer::new(400, "Malformed CSeq header")),
+            },
+        }
+    }
+
+    /// Max-Forwards is used up, or is no number.
+    pub(crate) fn is_too_many_hops(&self) -> bool {
+        self.value(HeaderName::MaxForwards).is_some_and(|value| number(value).unwrap_or(0) == 0)
+    }
+
+    /// A keyed MAC of what a retransmission repeats and a new request does not: To tags and nonces come from it.
+    pub(crate) fn mac(&self, key: &[u8; 32]) -> [u8; 12] {
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        let from_tag = self.name_addr(HeaderName::From).and_then(|from| from.tag());
+        let parts = [self.call_id(), from_tag, self.via.branch, self.value(HeaderName::CSeq)];
+        for part in parts {
+            hasher.update(part.unwrap_or(&[])).update(&[0]);
+        }
+        let mut mac = [0; 12];
+        hasher.finalize_xof().fill(&mut mac);
+        mac
+    }
+}
+
+/// Headers that two readers could read differently when they stand twice.
+const SINGLES: [(HeaderName, &str); 8] = [
+    (HeaderName::From, "Multiple From headers"),
+    (HeaderName::To, "Multiple To headers"),
+    (HeaderName::CallId, "Multiple Call-ID headers"),
+    (HeaderName::CSeq, "Multiple CSeq headers"),
+    (HeaderName::MaxForwards, "Multiple Max-Forwards headers"),
+    (HeaderName::ContentLength, "Multiple Content-Length headers"),
+    (HeaderName::Expires, "Multiple Expires headers"),
+    (HeaderName::ContentType, "Multiple Content-Type headers"),
+];

@@ -1,0 +1,86 @@
+//! Counters by the names that operators' dashboards know (`group:name`), and one for every limit.
+
+macro_rules! counters {
+    ($($variant:ident $name:literal,)*) => {
+        /// One counter of a shard.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Counter { $($variant,)* }
+
+        /// The names of all counters, in the order of [`Counter`].
+        pub const COUNTER_NAMES: &[&str] = &[$($name,)*];
+    };
+}
+
+counters! {
+    RcvRequests "core:rcv_requests",
+    RcvReplies "core:rcv_replies",
+    DropRequests "core:drop_requests",
+    DropReplies "core:drop_replies",
+    ErrRequests "core:err_requests",
+    BadMsgHdr "core:bad_msg_hdr",
+    BadUrisRcvd "core:bad_URIs_rcvd",
+    Replies1xx "sl:1xx_replies",
+    Replies2xx "sl:2xx_replies",
+    Replies3xx "sl:3xx_replies",
+    Replies4xx "sl:4xx_replies",
+    Replies5xx "sl:5xx_replies",
+    Replies6xx "sl:6xx_replies",
+    SentReplies "sl:sent_replies",
+    SentErrReplies "sl:sent_err_replies",
+    ReceivedAcks "sl:received_ACKs",
+    AcceptedRegs "registrar:accepted_regs",
+    RejectedRegs "registrar:rejected_regs",
+    LocationExpires "usrloc:location-expires",
+    KeepAlives "roost:keep_alives",
+    NotSip "roost:not_sip",
+    Challenges "roost:challenges",
+    AuthFailures "roost:auth_failures",
+    CredentialLoads "roost:credential_loads",
+    Commits "roost:commits",
+    CommitFailures "roost:commit_failures",
+    Absorbed "roost:absorbed_retransmissions",
+    HandedOver "roost:handed_over",
+    RowsSkipped "roost:rows_skipped",
+    ParkedFull "roost:parked_full",
+    LoadingFull "roost:loading_full",
+    CommitsFull "roost:commits_full",
+    NoncesFull "roost:nonces_full",
+    WaitingFull "roost:waiting_full",
+    SecretsEvicted "roost:secrets_evicted",
+    TooManyContacts "roost:too_many_contacts",
+}
+
+/// One shard's counters.
+#[derive(Debug, Clone)]
+pub struct Stats([u64; COUNTER_NAMES.len()]);
+
+impl Default for Stats {
+    fn default() -> Self {
+        Stats([0; COUNTER_NAMES.len()])
+    }
+}
+
+impl Stats {
+    /// Adds one.
+    pub fn count(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&mut self, counter: Counter, n: u64) {
+        if let Some(value) = self.0.get_mut(counter as usize) {
+            *value += n;
+        }
+    }
+
+    /// A counter's value.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0.get(counter as usize).copied().unwrap_or(0)
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        COUNTER_NAMES.iter().copied().zip(self.0)
+    }
+}

@@ -1,0 +1,57 @@
+//! Log lines about requests: DEBUG, one for the request and one for its answer. Never a password or a response.
+
+use roost_sip::{HeaderName, Uri};
+use tracing::{Level, debug, enabled};
+
+use crate::answer::Answer;
+use crate::request::Request;
+
+/// One line per request with the fields of the original script (S73).
+pub(crate) fn request(request: &Request<'_>) {
+    if !enabled!(Level::DEBUG) {
+        return;
+    }
+    let uri_of = |name| request.name_addr(name).and_then(|value| value.uri().ok());
+    let (from, to, target) = (uri_of(HeaderName::From), uri_of(HeaderName::To), Uri::parse(request.uri).ok());
+    let user = |uri: Option<Uri<'_>>| text(uri.and_then(|uri| uri.user));
+    let host = |uri: Option<Uri<'_>>| text(Some(uri.map_or(&[][..], |uri| uri.host)));
+    debug!(
+        rm = text(Some(request.method_name)),
+        fU = user(from),
+        tU = user(to),
+        ci = text(request.call_id()),
+        si = %request.flow.remote.ip(),
+        sp = request.flow.remote.port(),
+        rd = host(target),
+        rU = user(target),
+        tu = text(to.map(|uri| uri.text)),
+        fd = host(from),
+        ct = text(request.value(HeaderName::Contact)),
+        "receive message"
+    );
+}
+
+/// One line per answer: what was wrong, in words.
+pub(crate) fn answer(request: &Request<'_>, answer: &Answer) {
+    if !enabled!(Level::DEBUG) {
+        return;
+    }
+    debug!(
+        rm = text(Some(request.method_name)),
+        ci = text(request.call_id()),
+        tU = text(request.to().map(|to| to.user)),
+        si = %request.flow.remote.ip(),
+        sp = request.flow.remote.port(),
+        code = answer.code,
+        reason = answer.reason,
+        why = answer.why,
+        "answer"
+    );
+}
+
+/// Text for a log line: what is not printable is escaped, what is long is cut.
+fn text(bytes: Option<&[u8]>) -> String {
+    const LONGEST: usize = 200;
+    let bytes = bytes.unwrap_or(b"<null>");
+    bytes.get(..LONGEST).unwrap_or(bytes).escape_ascii().to_string()
+}
