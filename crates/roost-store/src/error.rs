@@ -1,0 +1,50 @@
+//! What can go wrong with a database, with its remedy.
+
+use std::path::PathBuf;
+
+/// Errors of a store. Each names what it is about; none holds a password.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A URL that names no database roost can use.
+    #[error("database = \"{url}\" is not a database that this roost can use: write \"sqlite:FILE\"")]
+    Url { url: String },
+    /// The file cannot be opened or made.
+    #[error(
+        "cannot open the database {}: {source}; check that its folder exists and may be written, or set `database` to another file",
+        path.display()
+    )]
+    Open { path: PathBuf, source: rusqlite::Error },
+    /// A table is missing in a database that holds others.
+    #[error("the database {} holds tables, but no `{table}`: is it another program's? Use an empty file or an OpenSIPS database", path.display())]
+    MissingTable { path: PathBuf, table: &'static str },
+    /// A table of a version that roost does not know.
+    #[error("table `{table}` of {} has version {found}, roost knows {known}: see the `version` table", path.display())]
+    Version { path: PathBuf, table: &'static str, found: i64, known: &'static str },
+    /// A configured column does not exist.
+    #[error("table `subscriber` has no column `{column}` ([auth_db] {key})")]
+    MissingColumn { column: String, key: &'static str },
+    /// A configured column's name that no column could have.
+    #[error("`{column}` is no column name ([auth_db] {key})")]
+    ColumnName { column: String, key: &'static str },
+    /// `user add` of a name that is there.
+    #[error("user '{user}' already exists")]
+    UserExists { user: String },
+    /// `user rm` or `passwd` of a name that is not there.
+    #[error("user '{user}' does not exist")]
+    NoSuchUser { user: String },
+    /// A name or password that does not fit its column.
+    #[error("{what} is longer than {most} bytes")]
+    TooLong { what: &'static str, most: usize },
+    /// A statement failed.
+    #[error("database: {doing}: {source}")]
+    Sql { doing: &'static str, source: rusqlite::Error },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+impl StoreError {
+    pub(crate) fn sql(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+        move |source| StoreError::Sql { doing, source }
+    }
+}

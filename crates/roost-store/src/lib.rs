@@ -1,0 +1,191 @@
+//! The database of roost: OpenSIPS's tables, a group-commit writer, loading, credentials, subscribers.
+//!
+//! [`Store`] opens and checks a database and serves what needs no thread (loading at start, the subscriber commands).
+//! [`Store::start`] makes the threads that serve a running registrar; they answer through one callback.
+#![forbid(unsafe_code)]
+
+mod error;
+mod sqlite;
+mod subscriber;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use roost_core::{Outcome, Row, ShardId, Ticket, Write};
+
+pub use error::StoreError;
+pub use subscriber::Subscriber;
+
+/// Where the subscribers' names and secrets stand, and how they are read (`[auth_db]`).
+#[derive(Debug, Clone)]
+pub struct Columns {
+    pub user: String,
+    pub domain: String,
+    pub password: String,
+    pub password_2: String,
+    /// The password column holds plaintext.
+    pub calculate_ha1: bool,
+    /// A subscriber is found by user and domain.
+    pub use_domain: bool,
+}
+
+/// A database that was opened and checked.
+#[derive(Debug)]
+pub enum Store {
+    Sqlite(sqlite::Sqlite),
+}
+
+/// What a start-up load did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Rows given to the caller.
+    pub rows: u64,
+    /// Rows that could not be read.
+    pub unreadable: u64,
+    /// Rows of expired bindings that were deleted.
+    pub purged: u64,
+}
+
+/// Takes receipts, a batch at a time, on a thread of the store's.
+pub type Receipts = Arc<dyn Fn(Vec<(ShardId, Ticket, Outcome)>) + Send + Sync>;
+
+/// The threads of a running store; dropping it ends them once all queued work is done.
+#[derive(Debug)]
+pub struct Running {
+    handle: StoreHandle,
+    writer: Option<writer::Writer>,
+    lookups: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Asks a running store for work. Clones are cheap; one for each shard.
+#[derive(Debug, Clone)]
+pub struct StoreHandle {
+    writer: std::sync::mpsc::Sender<writer::Job>,
+    lookups: std::sync::mpsc::Sender<Lookup>,
+}
+
+/// One question about a subscriber.
+#[derive(Debug)]
+struct Lookup {
+    shard: ShardId,
+    ticket: Ticket,
+    user: Box<[u8]>,
+    domain: Option<Box<[u8]>>,
+}
+
+impl Store {
+    /// Opens a database by its URL, `sqlite:PATH`; a relative path is relative to `folder`. An empty SQLite database
+    /// gets its tables; others are checked and left as they are.
+    ///
+    /// # Errors
+    /// [`StoreError`] names the file or table and the remedy.
+    pub fn open(url: &str, folder: &Path, columns: Columns) -> Result<Store, StoreError> {
+        let path = url.strip_prefix("sqlite:").ok_or_else(|| StoreError::Url { url: shown(url) })?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() {
+            return Err(StoreError::Url { url: shown(url) });
+        }
+        sqlite::Sqlite::open(folder.join(path), columns).map(Store::Sqlite)
+    }
+
+    /// The database's file.
+    pub fn path(&self) -> &PathBuf {
+        let Store::Sqlite(sqlite) = self;
+        &sqlite.path
+    }
+
+    /// Deletes the rows of expired bindings and gives all others to `take`.
+    ///
+    /// # Errors
+    /// [`StoreError::Sql`] when the table cannot be read.
+    pub fn load(&self, now_unix_s: u64, take: &mut dyn FnMut(Row)) -> Result<Loaded, StoreError> {
+        let Store::Sqlite(sqlite) = self;
+        sqlite.load(now_unix_s, take)
+    }
+
+    /// Deletes rows by their contact ids.
+    ///
+    /// # Errors
+    /// [`StoreError::Sql`].
+    pub fn write(&self, writes: &[Write]) -> Result<(), StoreError> {
+        let Store::Sqlite(sqlite) = self;
+        sqlite.write(writes)
+    }
+
+    /// Deletes all bindings of an AOR straight from the table, for when no server runs; how many there were.
+    ///
+    /// # Errors
+    /// [`StoreError::Sql`].
+    pub fn remove_bindings(&self, user: &str, domain: Option<&str>) -> Result<usize, StoreError> {
+        let Store::Sqlite(sqlite) = self;
+        sqlite.remove_bindings(user, domain)
+    }
+
+    /// Starts the writer and the thread that looks subscribers up.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a connection cannot be made.
+    pub fn start(&self, receipts: Receipts) -> Result<Running, StoreError> {
+        let Store::Sqlite(sqlite) = self;
+        let (jobs, job_queue) = std::sync::mpsc::channel();
+        let writer = writer::Writer::start(sqlite, job_queue, Arc::clone(&receipts))?;
+        let (lookups, lookup_queue) = std::sync::mpsc::channel::<Lookup>();
+        let thread = sqlite.start_lookups(lookup_queue, receipts)?;
+        Ok(Running {
+            handle: StoreHandle { writer: jobs, lookups },
+            writer: Some(writer),
+            lookups: Some(thread),
+        })
+    }
+}
+
+impl Running {
+    /// A handle to ask for work.
+    pub fn handle(&self) -> StoreHandle {
+        self.handle.clone()
+    }
+
+    /// Ends the threads once everything queued is done. Handles must have been dropped, or nothing ends.
+    pub fn stop(self) {
+        let Running { handle, writer, lookups } = self;
+        drop(handle);
+        if let Some(writer) = writer {
+            writer.join();
+        }
+        if let Some(thread) = lookups {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl StoreHandle {
+    /// Makes the writes durable, all or none; the receipt is `Committed` or `Failed`.
+    pub fn commit(&self, shard: ShardId, ticket: Ticket, writes: Vec<Write>) {
+        let _ = self.writer.send(writer::Job { receipt: Some((shard, ticket)), writes });
+    }
+
+    /// Makes the writes some time; nobody hears of it.
+    pub fn purge(&self, writes: Vec<Write>) {
+        let _ = self.writer.send(writer::Job { receipt: None, writes });
+    }
+
+    /// Looks a subscriber up; the receipt is `Credentials` or `Failed`.
+    pub fn load_credentials(
+        &self,
+        shard: ShardId,
+        ticket: Ticket,
+        user: Box<[u8]>,
+        domain: Option<Box<[u8]>>,
+    ) {
+        let _ = self.lookups.send(Lookup { shard, ticket, user, domain });
+    }
+}
+
+/// A URL for a message, without what may be a password.
+fn shown(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}://…{}", &url[..scheme], &url[at..]),
+        _ => url.to_string(),
+    }
+}

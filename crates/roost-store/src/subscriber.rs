@@ -1,0 +1,242 @@
+//! Subscribers: what `roost user` does to the table, in whatever version of it there is.
+
+use md5::Md5;
+use rusqlite::{OptionalExtension, params_from_iter, types::Value};
+use sha2::{Digest, Sha256, Sha512_256};
+
+use crate::sqlite::Sqlite;
+use crate::{Store, StoreError};
+
+/// `subscriber.username` and `domain`, in bytes.
+const MAX_NAME: usize = 64;
+/// A password's length, in bytes. OpenSIPS's column is declared CHAR(25); SQLite keeps what it is given.
+const MAX_PASSWORD: usize = 128;
+
+/// One subscriber as `roost user list` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscriber {
+    pub username: String,
+    pub domain: String,
+}
+
+impl Store {
+    /// Adds a subscriber. `realm` is what the hash columns are computed for; without one they stay empty and only
+    /// the plaintext counts.
+    ///
+    /// # Errors
+    /// [`StoreError::UserExists`], [`StoreError::TooLong`] or [`StoreError::Sql`].
+    pub fn add_user(&self, user: &str, domain: &str, password: &str, realm: &str) -> Result<(), StoreError> {
+        let Store::Sqlite(sqlite) = self;
+        check(user, domain, password)?;
+        if sqlite.has_user(user, domain)? {
+            return Err(StoreError::UserExists { user: shown(user, domain) });
+        }
+        let mut columns = vec![
+            (sqlite.columns.user.clone(), Value::Text(user.into())),
+            (sqlite.columns.domain.clone(), Value::Text(domain.into())),
+        ];
+        columns.extend(sqlite.secrets(user, password, realm));
+        let names: Vec<_> = columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let marks: Vec<_> = (1..=columns.len()).map(|index| format!("?{index}")).collect();
+        let sql = format!("INSERT INTO subscriber ({}) VALUES ({})", names.join(", "), marks.join(", "));
+        let values = params_from_iter(columns.into_iter().map(|(_, value)| value));
+        sqlite.connect()?.execute(&sql, values).map(drop).map_err(StoreError::sql("adding a subscriber"))
+    }
+
+    /// Gives a subscriber another password.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchUser`], [`StoreError::TooLong`] or [`StoreError::Sql`].
+    pub fn set_password(
+        &self,
+        user: &str,
+        domain: &str,
+        password: &str,
+        realm: &str,
+    ) -> Result<(), StoreError> {
+        let Store::Sqlite(sqlite) = self;
+        check(user, domain, password)?;
+        let columns = sqlite.secrets(user, password, realm);
+        let sets: Vec<_> = columns
+            .iter()
+            .enumerate()
+            .map(|(index, (name, _))| format!("\"{name}\" = ?{}", index + 3))
+            .collect();
+        let sql = format!("UPDATE subscriber SET {} WHERE {}", sets.join(", "), sqlite.by_name());
+        let mut values = vec![Value::Text(user.into()), Value::Text(domain.into())];
+        values.extend(columns.into_iter().map(|(_, value)| value));
+        let changed = sqlite.connect()?.execute(&sql, params_from_iter(values));
+        match changed.map_err(StoreError::sql("changing a password"))? {
+            0 => Err(StoreError::NoSuchUser { user: shown(user, domain) }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a subscriber; its bindings are the caller's.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchUser`] or [`StoreError::Sql`].
+    pub fn remove_user(&self, user: &str, domain: &str) -> Result<(), StoreError> {
+        let Store::Sqlite(sqlite) = self;
+        let sql = format!("DELETE FROM subscriber WHERE {}", sqlite.by_name());
+        let removed = sqlite.connect()?.execute(&sql, [user, domain]);
+        match removed.map_err(StoreError::sql("removing a subscriber"))? {
+            0 => Err(StoreError::NoSuchUser { user: shown(user, domain) }),
+            _ => Ok(()),
+        }
+    }
+
+    /// All subscribers, by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Sql`].
+    pub fn users(&self) -> Result<Vec<Subscriber>, StoreError> {
+        let Store::Sqlite(sqlite) = self;
+        let sql = StoreError::sql;
+        let connection = sqlite.connect()?;
+        let (user, domain) = (&sqlite.columns.user, &sqlite.columns.domain);
+        let text = format!("SELECT \"{user}\", \"{domain}\" FROM subscriber ORDER BY 1, 2");
+        let mut statement = connection.prepare(&text).map_err(sql("listing subscribers"))?;
+        let rows = statement
+            .query_map([], |row| Ok(Subscriber { username: row.get(0)?, domain: row.get(1)? }))
+            .map_err(sql("listing subscribers"))?;
+        rows.collect::<Result<_, _>>().map_err(sql("listing subscribers"))
+    }
+}
+
+impl Sqlite {
+    fn by_name(&self) -> String {
+        format!("\"{}\" = ?1 AND \"{}\" = ?2 COLLATE NOCASE", self.columns.user, self.columns.domain)
+    }
+
+    fn has_user(&self, user: &str, domain: &str) -> Result<bool, StoreError> {
+        let sql = format!("SELECT 1 FROM subscriber WHERE {}", self.by_name());
+        let found = self.connect()?.query_row(&sql, [user, domain], |_| Ok(())).optional();
+        found.map(|found| found.is_some()).map_err(StoreError::sql("looking for a subscriber"))
+    }
+
+    /// Every secret that the table has a column for: plaintext where it is what roost reads, hashes for a known realm.
+    /// Without a realm the hashes are emptied: those of an older password must not go on working.
+    fn secrets(&self, user: &str, password: &str, realm: &str) -> Vec<(String, Value)> {
+        let bare = format!("{user}:{realm}:{password}");
+        let with_domain = format!("{user}@{realm}:{realm}:{password}");
+        let known = |hash: String| if realm.is_empty() { String::new() } else { hash };
+        let (ha1, ha1b) = (known(hex(&Md5::digest(&bare))), known(hex(&Md5::digest(&with_domain))));
+        let mut secrets = match self.columns.calculate_ha1 {
+            true => vec![(self.columns.password.clone(), password.to_string())],
+            false => vec![
+                (self.columns.password.clone(), ha1.clone()),
+                (self.columns.password_2.clone(), ha1b.clone()),
+            ],
+        };
+        secrets.push(("ha1".into(), ha1));
+        secrets.push(("ha1b".into(), ha1b));
+        secrets.push(("ha1_sha256".into(), known(hex(&Sha256::digest(&bare)))));
+        secrets.push(("ha1_sha512t256".into(), known(hex(&Sha512_256::digest(&bare)))));
+        let mut seen = Vec::new();
+        secrets.retain(|(name, _)| {
+            let is_new = self.has_column(name) && !seen.contains(name);
+            seen.push(name.clone());
+            is_new
+        });
+        secrets.into_iter().map(|(name, value)| (name, Value::Text(value))).collect()
+    }
+}
+
+fn check(user: &str, domain: &str, password: &str) -> Result<(), StoreError> {
+    for (what, text, most) in [
+        ("the user", user, MAX_NAME),
+        ("the domain", domain, MAX_NAME),
+        ("the password", password, MAX_PASSWORD),
+    ] {
+        if text.len() > most {
+            return Err(StoreError::TooLong { what, most });
+        }
+    }
+    Ok(())
+}
+
+fn shown(user: &str, domain: &str) -> String {
+    if domain.is_empty() { user.to_string() } else { format!("{user}@{domain}") }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Columns;
+
+    fn open(folder: &std::path::Path, calculate_ha1: bool) -> Store {
+        let password = if calculate_ha1 { "password" } else { "ha1" };
+        let columns = Columns {
+            user: "username".into(),
+            domain: "domain".into(),
+            password: password.into(),
+            password_2: "ha1b".into(),
+            calculate_ha1,
+            use_domain: false,
+        };
+        Store::open("sqlite:test.db", folder, columns).unwrap()
+    }
+
+    fn column(store: &Store, name: &str) -> String {
+        let Store::Sqlite(sqlite) = store;
+        sqlite
+            .connect()
+            .unwrap()
+            .query_row(&format!("SELECT {name} FROM subscriber"), [], |row| row.get(0))
+            .unwrap()
+    }
+
+    #[test]
+    fn add_passwd_list_rm() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path(), true);
+        store.add_user("9001", "10.2.32.112", "9001", "10.2.32.112").unwrap();
+        assert_eq!(column(&store, "password"), "9001");
+        assert_eq!(column(&store, "ha1"), "36554bda61fbcb964a5866662b54bf4e");
+        assert_eq!(column(&store, "ha1b"), "96d458911b82f4e1da0bd718b33c0e16");
+        assert_eq!(column(&store, "ha1_sha256").len(), 64);
+        let again = store.add_user("9001", "10.2.32.112", "x", "");
+        assert_eq!(again.unwrap_err().to_string(), "user '9001@10.2.32.112' already exists");
+        store.set_password("9001", "10.2.32.112", "new", "").unwrap();
+        assert_eq!(column(&store, "password || ha1 || ha1b || ha1_sha256"), "new");
+        assert_eq!(store.users().unwrap().len(), 1);
+        store.remove_user("9001", "10.2.32.112").unwrap();
+        assert!(matches!(store.remove_user("9001", ""), Err(StoreError::NoSuchUser { .. })));
+        assert!(matches!(store.add_user(&"9".repeat(65), "", "x", ""), Err(StoreError::TooLong { .. })));
+    }
+
+    #[test]
+    fn without_plaintext_only_hashes_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path(), false);
+        store.add_user("401999", "10.2.84.19", "401999", "10.2.84.19").unwrap();
+        assert_eq!(column(&store, "password"), "");
+        assert_eq!(column(&store, "ha1"), "a6b2c5d4e5c8a079123621fce374bbce");
+    }
+
+    #[test]
+    fn an_opensips_table_of_version_7_is_used_as_it_stands() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = rusqlite::Connection::open(folder.path().join("test.db")).unwrap();
+        let schema = "CREATE TABLE version (table_name CHAR(32), table_version INTEGER);
+            INSERT INTO version VALUES ('subscriber', 7), ('location', 1013);
+            CREATE TABLE location (contact_id INTEGER PRIMARY KEY);
+            CREATE TABLE subscriber (id INTEGER PRIMARY KEY, username TEXT, domain TEXT, password TEXT,
+                email_address TEXT DEFAULT 'kept', ha1 TEXT, ha1b TEXT, rpid TEXT);";
+        connection.execute_batch(schema).unwrap();
+        let store = open(folder.path(), true);
+        store.add_user("9001", "d", "secret", "d").unwrap();
+        assert_eq!(column(&store, "password || email_address"), "secretkept");
+        connection
+            .execute_batch("UPDATE version SET table_version = 9 WHERE table_name = 'subscriber'")
+            .unwrap();
+        let Store::Sqlite(sqlite) = store;
+        let error = Store::open("sqlite:test.db", folder.path(), sqlite.columns).unwrap_err().to_string();
+        assert!(error.contains("`subscriber`") && error.contains("version 9"), "{error}");
+    }
+}
