@@ -90,7 +90,7 @@ pub(crate) struct Parked {
 }
 
 /// Why a row of the database was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RowError {
     /// It has expired; its row may go.
     #[error("expired")]
@@ -401,7 +401,7 @@ impl Engine {
 
     /// Indexes parked bytes again. The engine keeps one head for that; a nested use makes its own.
     pub(crate) fn with_head(&mut self, bytes: &[u8], use_: impl FnOnce(&mut Engine, &Head)) {
-        let mut head = self.head.take().unwrap_or_else(Head::new);
+        let mut head = self.head.take().unwrap_or_default();
         if head.parse(bytes).is_ok() {
             use_(self, &head);
         }

@@ -408,8 +408,8 @@ pub(crate) fn operator_binding(
 ) -> Binding {
     let text = BindingText {
         contact: uri.text,
-        callid: b"dfjrewr12386fd6-343@roost.mi",
-        user_agent: b"roost MI Server",
+        callid: b"dfjrewr12386fd6-343@opensips.mi",
+        user_agent: b"OpenSIPS MI Server",
         instance: b"",
     };
     let source = uri.host_ip().map(|ip| std::net::SocketAddr::new(ip, uri.port.unwrap_or(5060)));

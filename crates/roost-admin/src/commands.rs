@@ -1,0 +1,253 @@
+//! The commands: names of OpenSIPS 2.4 and 3.x, and their 4.0 aliases (`usrloc:dump`).
+
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Local};
+use roost_core::{Admin, AdminReply, ShardId, shard_of};
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+
+use crate::Mi;
+use crate::rpc::{Call, Params, RpcError};
+use crate::shapes::{HASH_SIZE, TABLE, aor, brief_aor};
+
+/// How long a shard may take to answer; a held database takes longest.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A command's result.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Value(Value),
+    /// JSON text in parts.
+    Stream(mpsc::Receiver<String>),
+}
+
+/// One command: its names, and the parameters it takes in order.
+struct Command {
+    name: &'static str,
+    alias: &'static str,
+    params: &'static [&'static str],
+}
+
+const COMMANDS: &[Command] = &[
+    Command { name: "ul_dump", alias: "usrloc:dump", params: &["brief"] },
+    Command { name: "ul_show_contact", alias: "usrloc:show_contact", params: &["table_name", "aor"] },
+    Command {
+        name: "ul_add",
+        alias: "usrloc:add",
+        params: &["table_name", "aor", "contact", "expires", "q", "flags", "cflags", "methods"],
+    },
+    Command { name: "ul_rm", alias: "usrloc:rm", params: &["table_name", "aor"] },
+    Command { name: "ul_rm_contact", alias: "usrloc:rm_contact", params: &["table_name", "aor", "contact"] },
+    Command { name: "get_statistics", alias: "statistics:get", params: &["statistics"] },
+    Command { name: "uptime", alias: "core:uptime", params: &[] },
+    Command { name: "version", alias: "core:version", params: &[] },
+    Command { name: "which", alias: "core:which", params: &["command"] },
+    Command { name: "auth_db_forget", alias: "auth_db:forget", params: &["user", "domain"] },
+];
+
+/// Runs a call.
+pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
+    let command = COMMANDS
+        .iter()
+        .find(|command| command.name == call.method || command.alias == call.method)
+        .ok_or_else(|| RpcError::new(-32601, "Method not found"))?;
+    let params = Params::new(&call.params, command.params)?;
+    let value = match command.name {
+        "ul_dump" => return dump(mi, params.number("brief")?.is_some_and(|brief| brief != 0)),
+        "ul_show_contact" => show_contact(mi, &params).await?,
+        "ul_add" => add(mi, &params).await?,
+        "ul_rm" => {
+            let aor = aor_param(mi, &params)?;
+            done(ask_owner(mi, &aor, Admin::Remove { aor: aor.clone() }).await?, "Failed to delete AOR")?
+        }
+        "ul_rm_contact" => {
+            let aor = aor_param(mi, &params)?;
+            let contact = params.text("contact")?.into_bytes();
+            let request = Admin::RemoveContact { aor: aor.clone(), contact };
+            done(ask_owner(mi, &aor, request).await?, "Failed to delete contact")?
+        }
+        "get_statistics" => statistics(mi, &params).await?,
+        "uptime" => uptime(mi),
+        "version" => json!({ "Server": mi.server }),
+        "which" => which(&params)?,
+        "auth_db_forget" => {
+            let (user, domain) = (params.text("user")?.into_bytes(), params.text("domain")?.into_bytes());
+            // Where its phone registers is another matter: every shard may have been asked about it.
+            for shard in shards(mi) {
+                ask(mi, shard, Admin::ForgetCredentials { user: user.clone(), domain: domain.clone() })
+                    .await?;
+            }
+            json!("OK")
+        }
+        _ => return Err(RpcError::new(-32601, "Method not found")),
+    };
+    Ok(Answer::Value(value))
+}
+
+fn shards(mi: &Mi) -> impl Iterator<Item = ShardId> + use<> {
+    (0..mi.config.shards).map(ShardId)
+}
+
+async fn ask(mi: &Mi, shard: ShardId, request: Admin) -> Result<AdminReply, RpcError> {
+    match tokio::time::timeout(PATIENCE, (mi.ask)(shard, request)).await {
+        Ok(Ok(reply)) => Ok(reply),
+        _ => Err(RpcError::new(-32000, "Server error")),
+    }
+}
+
+async fn ask_owner(mi: &Mi, aor: &[u8], request: Admin) -> Result<AdminReply, RpcError> {
+    let user_len = match mi.config.use_domain {
+        true => aor.iter().rposition(|byte| *byte == b'@').unwrap_or(aor.len()),
+        false => aor.len(),
+    };
+    ask(mi, shard_of(&mi.config, &aor[..user_len]), request).await
+}
+
+/// The AOR of a command; the table must be ours, and the domain there when AORs have one.
+fn aor_param(mi: &Mi, params: &Params<'_>) -> Result<Vec<u8>, RpcError> {
+    let (table, mut aor) = (params.text("table_name")?, params.text("aor")?);
+    if table != TABLE {
+        return Err(RpcError::new(404, "Table not found"));
+    }
+    let at = aor.rfind('@');
+    match (mi.config.use_domain, at) {
+        (true, None) => return Err(RpcError::new(400, "Domain missing in AOR")),
+        (false, Some(at)) => aor.truncate(at),
+        _ => {}
+    }
+    Ok(aor.into_bytes())
+}
+
+fn done(reply: AdminReply, failure: &str) -> Result<Value, RpcError> {
+    match reply {
+        AdminReply::Done => Ok(json!("OK")),
+        AdminReply::AorNotFound => Err(RpcError::new(404, "AOR not found")),
+        AdminReply::ContactNotFound => Err(RpcError::new(404, "Contact not found")),
+        _ => Err(RpcError::new(500, failure)),
+    }
+}
+
+async fn show_contact(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let name = aor_param(mi, params)?;
+    match ask_owner(mi, &name, Admin::Show { aor: name.clone() }).await? {
+        AdminReply::Record(record) => Ok(aor(&record)),
+        _ => Err(RpcError::new(404, "AOR not found")),
+    }
+}
+
+async fn add(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let bad = || RpcError::new(400, "Bad parameter value");
+    let aor = aor_param(mi, params)?;
+    let contact = params.text("contact")?.into_bytes();
+    if aor.is_empty() || contact.len() > roost_core::limits::MAX_CONTACT {
+        return Err(bad());
+    }
+    let expires = params.number("expires")?.unwrap_or(0);
+    let q = match params.get("q") {
+        None => None,
+        Some(Value::String(text)) if text.is_empty() => None,
+        Some(_) => {
+            let q: f64 = params.text("q")?.parse().map_err(|_| bad())?;
+            (0.0..=1.0).contains(&q).then_some(Some((q * 1000.0) as u16)).ok_or_else(bad)?
+        }
+    };
+    let methods =
+        params.number("methods")?.map(|methods| u32::try_from(methods).map_err(|_| bad())).transpose()?;
+    let request = Admin::Add {
+        aor: aor.clone(),
+        contact,
+        expires_s: u32::try_from(expires).map_err(|_| bad())?,
+        q,
+        methods,
+    };
+    done(ask_owner(mi, &aor, request).await?, "Failed to add contact")
+}
+
+/// Every shard in slices, streamed: neither the shards nor the memory feel it.
+fn dump(mi: &Mi, is_brief: bool) -> Result<Answer, RpcError> {
+    let (parts, answer) = mpsc::channel(4);
+    let mi = mi.clone();
+    tokio::spawn(async move {
+        let before = format!(r#"{{"Domains":[{{"name":"{TABLE}","hash_size":{HASH_SIZE},"AORs":["#);
+        let mut text = before;
+        let mut is_first = true;
+        for shard in shards(&mi) {
+            let mut from = Some(0);
+            while let Some(place) = from {
+                let Ok(AdminReply::Slice { records, next }) =
+                    ask(&mi, shard, Admin::Dump { from: place }).await
+                else {
+                    // The reader sees JSON that does not end, which no parser takes for a whole dump.
+                    return;
+                };
+                for record in &records {
+                    let shown = if is_brief { brief_aor(record) } else { aor(record) };
+                    text.push_str(if is_first { "" } else { "," });
+                    text.push_str(&shown.to_string());
+                    is_first = false;
+                }
+                if parts.send(std::mem::take(&mut text)).await.is_err() {
+                    return;
+                }
+                from = next;
+            }
+        }
+        let _ = parts.send("]}]}".to_string()).await;
+    });
+    Ok(Answer::Stream(answer))
+}
+
+async fn statistics(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let wanted: Vec<String> = match params.get("statistics") {
+        Some(Value::Array(list)) => {
+            list.iter().filter_map(Value::as_str).map(str::to_ascii_lowercase).collect()
+        }
+        Some(Value::String(name)) => vec![name.to_ascii_lowercase()],
+        _ => return Err(RpcError::invalid_params("'statistics' must be an array of names")),
+    };
+    let mut all = Map::new();
+    for shard in shards(mi) {
+        if let AdminReply::Statistics(values) = ask(mi, shard, Admin::Statistics).await? {
+            for (name, value) in values {
+                let sum = all.get(name).and_then(Value::as_u64).unwrap_or(0) + value;
+                all.insert(name.to_string(), json!(sum));
+            }
+        }
+    }
+    let registrar = &mi.config.registrar;
+    all.insert("registrar:max_expires".into(), json!(registrar.max_expires_s));
+    all.insert("registrar:max_contacts".into(), json!(registrar.max_contacts));
+    all.insert("registrar:default_expire".into(), json!(registrar.default_expires_s));
+    all.insert("core:timestamp".into(), json!(mi.started.elapsed().unwrap_or_default().as_secs()));
+    let is_wanted = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        let (group, bare) = name.split_once(':').unwrap_or(("", &name));
+        wanted.iter().any(|wanted| match wanted.strip_suffix(':') {
+            Some(wanted) => wanted == group,
+            None => wanted == "all" || *wanted == name || wanted == bare,
+        })
+    };
+    all.retain(|name, _| is_wanted(name));
+    match all.is_empty() {
+        true => Err(RpcError::new(404, "Statistics Not Found")),
+        false => Ok(Value::Object(all)),
+    }
+}
+
+fn uptime(mi: &Mi) -> Value {
+    let ctime = |time: SystemTime| DateTime::<Local>::from(time).format("%a %b %e %H:%M:%S %Y").to_string();
+    let up = mi.started.elapsed().unwrap_or_default().as_secs();
+    json!({ "Now": ctime(SystemTime::now()), "Up since": ctime(mi.started), "Up time": format!("{up} [sec]") })
+}
+
+/// All names, or the parameters of one command as a list of lists.
+fn which(params: &Params<'_>) -> Result<Value, RpcError> {
+    if params.get("command").is_none() {
+        return Ok(COMMANDS.iter().map(|command| json!(command.name)).collect());
+    }
+    let name = params.text("command")?;
+    let command = COMMANDS.iter().find(|command| command.name == name || command.alias == name);
+    let command = command.ok_or_else(|| RpcError::new(404, "unknown MI command"))?;
+    Ok(json!([command.params]))
+}

@@ -1,0 +1,38 @@
+//! The management interface (MI) of roost: JSON-RPC 2.0 over HTTP at `/mi`, with OpenSIPS's commands and shapes.
+//!
+//! Only this machine is served: the address must be a loopback one, and so must the Host header, so that no web page
+//! can reach it through a browser.
+#![forbid(unsafe_code)]
+
+mod commands;
+mod http;
+mod rpc;
+mod shapes;
+
+use std::sync::Arc;
+
+use roost_core::{Admin, AdminReply, Config, ShardId};
+use tokio::sync::oneshot;
+
+pub use http::serve;
+pub use shapes::TABLE;
+
+/// Sends a request to a shard; the answer comes through the receiver.
+pub type Ask = Arc<dyn Fn(ShardId, Admin) -> oneshot::Receiver<AdminReply> + Send + Sync>;
+
+/// What the interface needs to know of the running server.
+#[derive(Clone)]
+pub struct Mi {
+    pub config: Arc<Config>,
+    pub ask: Ask,
+    /// When the server started.
+    pub started: std::time::SystemTime,
+    /// `roost (VERSION (ARCH/OS))`.
+    pub server: String,
+}
+
+impl std::fmt::Debug for Mi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mi").field("server", &self.server).finish_non_exhaustive()
+    }
+}

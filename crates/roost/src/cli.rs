@@ -1,0 +1,86 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// A SIP registrar for the extensions of a call centre.
+///
+/// `roost serve` needs no configuration: it makes ./roost.db and listens on UDP port 5060.
+#[derive(Debug, Parser)]
+#[command(name = "roost", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// The configuration file [default: ./roost.toml where it exists, else built-in defaults]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON for scripts
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server until SIGTERM or Ctrl-C
+    Serve,
+    /// Add, change, remove and list extensions (subscribers)
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Show what is registered with the running server
+    Ul {
+        #[command(subcommand)]
+        command: UlCommand,
+    },
+    /// Check the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Add an extension; the running server knows it at once
+    Add(Account),
+    /// Change a password; the running server knows it at once
+    Passwd(Account),
+    /// Remove an extension and its bindings
+    Rm {
+        /// The extension, such as 9001
+        user: String,
+        /// Its domain; needed with use_domain
+        #[arg(long)]
+        domain: Option<String>,
+    },
+    /// List all extensions
+    List,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Account {
+    /// The extension, such as 9001
+    pub(crate) user: String,
+    /// Its password; without it, the first line of standard input
+    pub(crate) password: Option<String>,
+    /// Its domain; needed with use_domain
+    #[arg(long)]
+    pub(crate) domain: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UlCommand {
+    /// Show all AORs and their contacts, or one AOR
+    Show {
+        /// The AOR: 9001, or 9001@domain with use_domain
+        aor: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Read the configuration and say what is wrong with it
+    Check,
+}

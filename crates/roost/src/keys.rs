@@ -1,0 +1,245 @@
+//! Every configuration key, once: its name, type, default and meaning. The parser, its errors and the reference are
+//! made from this table.
+
+use roost_core::Authorize;
+
+use crate::settings::Settings;
+
+/// One key of `roost.toml`.
+pub(crate) struct Key {
+    /// The table it stands in; empty for the top level.
+    pub(crate) section: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// The default as TOML text.
+    pub(crate) default: &'static str,
+    /// One line for people.
+    pub(crate) meaning: &'static str,
+    pub(crate) set: fn(&mut Settings, Value),
+}
+
+/// What values a key takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Text,
+    /// true, false, 1 or 0.
+    Switch,
+    /// An integer from the first to the second.
+    Number(i64, i64),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A list of strings.
+    List,
+    /// A list of words of these.
+    Choices(&'static [&'static str]),
+}
+
+/// A value that fits its key's kind.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Text(String),
+    Switch(bool),
+    Number(i64),
+    List(Vec<String>),
+}
+
+impl Value {
+    fn text(self) -> String {
+        match self {
+            Value::Text(text) => text,
+            _ => String::new(),
+        }
+    }
+
+    fn switch(self) -> bool {
+        matches!(self, Value::Switch(true))
+    }
+
+    fn number(self) -> u32 {
+        match self {
+            Value::Number(number) => u32::try_from(number).unwrap_or(u32::MAX),
+            _ => 0,
+        }
+    }
+
+    fn list(self) -> Vec<String> {
+        match self {
+            Value::List(list) => list,
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The longest time a key may set, in seconds: ten years.
+const MAX_S: i64 = 315_360_000;
+
+const FACILITIES: &[&str] = &[
+    "LOG_LOCAL0",
+    "LOG_LOCAL1",
+    "LOG_LOCAL2",
+    "LOG_LOCAL3",
+    "LOG_LOCAL4",
+    "LOG_LOCAL5",
+    "LOG_LOCAL6",
+    "LOG_LOCAL7",
+    "LOG_DAEMON",
+    "LOG_USER",
+];
+
+macro_rules! key {
+    ($section:literal, $name:literal, $kind:expr, $default:literal, $meaning:literal, $set:expr) => {
+        Key { section: $section, name: $name, kind: $kind, default: $default, meaning: $meaning, set: $set }
+    };
+}
+
+/// All keys, in the order of the reference.
+#[rustfmt::skip]
+pub(crate) const KEYS: &[Key] = &[
+    key!("", "listen", Kind::List, r#"["udp:0.0.0.0:5060"]"#,
+        "addresses to listen on, each udp:ADDRESS:PORT",
+        |s, v| s.listen = v.list()),
+    key!("", "database", Kind::Text, r#""sqlite:roost.db""#,
+        "the database; a relative file is beside the configuration file",
+        |s, v| s.database = v.text()),
+    key!("", "use_domain", Kind::Switch, "false",
+        "AORs and subscribers are user@domain (multi-tenant), not bare users",
+        |s, v| s.core.use_domain = v.switch()),
+    key!("", "workers", Kind::Number(0, 64), "0",
+        "worker threads; 0 is one per core",
+        |s, v| s.workers = v.number() as usize),
+    key!("", "advertised_address", Kind::Text, r#""""#,
+        "the address that Via and Record-Route name in place of ours (takes effect with calls)",
+        |s, v| s.advertised_address = v.text()),
+    key!("", "server_header", Kind::Text, r#""roost/VERSION""#,
+        "the Server header of answers; VERSION stands for the program's, empty sends none",
+        |s, v| s.core.server_header = v.text().replace("VERSION", env!("CARGO_PKG_VERSION"))),
+    key!("", "log_level", Kind::Number(-3, 4), "3",
+        "OpenSIPS's scale: -1 errors, 1 warnings, 3 information, 4 every request",
+        |s, v| s.log_level = if let Value::Number(level) = v { level } else { 3 }),
+    key!("", "log_stderror", Kind::Switch, "true",
+        "log to standard error; else to syslog",
+        |s, v| s.log_stderror = v.switch()),
+    key!("", "log_facility", Kind::Choice(FACILITIES), r#""LOG_LOCAL0""#,
+        "the syslog facility",
+        |s, v| s.log_facility = v.text()),
+
+    key!("auth", "realm", Kind::Text, r#""""#,
+        "the realm of challenges; empty takes the domain of To (REGISTER) or From",
+        |s, v| s.core.auth.realm = v.text()),
+    key!("auth", "nonce_expire", Kind::Number(1, 86_400), "30",
+        "how long a nonce may be used, in seconds",
+        |s, v| s.core.auth.nonce_expire_s = v.number()),
+    key!("auth", "qop", Kind::Choice(&["off", "auth"]), r#""off""#,
+        "whether challenges offer qop=\"auth\"",
+        |s, v| s.core.auth.qop_auth = v.text() == "auth"),
+    key!("auth", "algorithms", Kind::Choices(&["MD5"]), r#"["MD5"]"#,
+        "digest algorithms, in the order offered",
+        |_, _| ()),
+    key!("auth", "disable_nonce_check", Kind::Switch, "true",
+        "a nonce may be used again until it expires; false makes each good for one request",
+        |s, v| s.core.auth.disable_nonce_check = v.switch()),
+    key!("auth", "secret", Kind::Text, r#""""#,
+        "keeps nonces valid over a restart; empty makes a random one at each start",
+        |s, v| s.secret = v.text()),
+    key!("auth", "check_to", Kind::Switch, "true",
+        "the digest user must be the To user",
+        |s, v| s.core.auth.check_to = v.switch()),
+    key!("auth", "hide_unknown_users", Kind::Switch, "false",
+        "answer an unknown user like a wrong password (403)",
+        |s, v| s.core.auth.hide_unknown_users = v.switch()),
+
+    key!("auth_db", "calculate_ha1", Kind::Switch, "true",
+        "the password column holds plaintext; false: HA1 hashes",
+        |s, v| s.core.auth_db.calculate_ha1 = v.switch()),
+    key!("auth_db", "user_column", Kind::Text, r#""username""#,
+        "subscriber's column of users",
+        |s, v| s.user_column = v.text()),
+    key!("auth_db", "domain_column", Kind::Text, r#""domain""#,
+        "subscriber's column of domains",
+        |s, v| s.domain_column = v.text()),
+    key!("auth_db", "password_column", Kind::Text, r#""password""#,
+        "subscriber's column of passwords; \"ha1\" when calculate_ha1 is off and nothing is set",
+        |s, v| s.password_column = v.text()),
+    key!("auth_db", "password_column_2", Kind::Text, r#""ha1b""#,
+        "subscriber's column of HA1 hashes of user@domain, for calculate_ha1 = false",
+        |s, v| s.password_column_2 = v.text()),
+    key!("auth_db", "cache_ttl", Kind::Number(0, 86_400), "60",
+        "how long a loaded secret is believed, in seconds",
+        |s, v| s.core.auth_db.cache_ttl_s = v.number()),
+
+    key!("usrloc", "db_mode", Kind::Choice(&["write-through", "memory"]), r#""write-through""#,
+        "write-through: a 200 means that the binding is on disk; memory: nothing is written",
+        |s, v| s.core.usrloc.write_through = v.text() == "write-through"),
+    key!("usrloc", "timer_interval", Kind::Number(1, 3_600), "60",
+        "how long one sweep over all bindings takes, in seconds",
+        |s, v| s.core.usrloc.timer_interval_s = v.number()),
+    key!("usrloc", "cseq_delay", Kind::Number(0, 3_600), "20",
+        "how long an equal CSeq counts as a retransmission, in seconds",
+        |s, v| s.core.usrloc.cseq_delay_s = v.number()),
+
+    key!("registrar", "min_expires", Kind::Number(0, MAX_S), "30",
+        "the shortest binding granted, in seconds; 0 sets no limit",
+        |s, v| s.core.registrar.min_expires_s = v.number()),
+    key!("registrar", "max_expires", Kind::Number(0, MAX_S), "300",
+        "the longest binding granted, in seconds; 0 sets no limit",
+        |s, v| s.core.registrar.max_expires_s = v.number()),
+    key!("registrar", "default_expires", Kind::Number(1, MAX_S), "120",
+        "granted where the phone asks for nothing, in seconds",
+        |s, v| s.core.registrar.default_expires_s = v.number()),
+    key!("registrar", "max_contacts", Kind::Number(0, 100), "1",
+        "bindings per AOR; 0 sets no limit but 100",
+        |s, v| s.core.registrar.max_contacts = v.number()),
+    key!("registrar", "force_registration", Kind::Switch, "true",
+        "the binding refreshed longest ago makes room for a new one; false answers 503",
+        |s, v| s.core.registrar.force_registration = v.switch()),
+    key!("registrar", "exclusive", Kind::Choice(&["ip", "off"]), r#""ip""#,
+        "ip: an AOR that is registered from one address is Occupied (403) for others",
+        |s, v| s.core.registrar.exclusive_ip = v.text() == "ip"),
+    key!("registrar", "exclusive_check", Kind::Choice(&["memory"]), r#""memory""#,
+        "where the Occupied rule looks",
+        |_, _| ()),
+    key!("registrar", "retry_after", Kind::Number(0, MAX_S), "0",
+        "Retry-After of the registrar's 5xx answers, in seconds; 0 sends none",
+        |s, v| s.core.registrar.retry_after_s = v.number()),
+    key!("registrar", "add_date", Kind::Switch, "true",
+        "a 200 carries Date, by which phones set their clock",
+        |s, v| s.core.registrar.add_date = v.switch()),
+    key!("registrar", "case_sensitive", Kind::Switch, "true",
+        "the user part of an AOR distinguishes case",
+        |s, v| s.core.registrar.case_sensitive = v.switch()),
+
+    key!("tm", "fr_timeout", Kind::Number(1, 3_600), "5",
+        "no answer at all for this long: 408, in seconds (takes effect with calls)",
+        |s, v| s.core.tm.fr_timeout_s = v.number()),
+    key!("tm", "fr_inv_timeout", Kind::Number(1, 86_400), "30",
+        "ringing for this long: CANCEL and 408, in seconds (takes effect with calls)",
+        |s, v| s.core.tm.fr_inv_timeout_s = v.number()),
+    key!("tm", "restart_fr_on_each_reply", Kind::Switch, "false",
+        "each provisional answer starts fr_inv_timeout anew (takes effect with calls)",
+        |s, v| s.core.tm.restart_fr_on_each_reply = v.switch()),
+
+    key!("rr", "append_fromtag", Kind::Switch, "false",
+        "Record-Route carries ;ftag= (takes effect with calls)",
+        |s, v| s.core.rr.append_fromtag = v.switch()),
+
+    key!("proxy", "authorize", Kind::Choice(&["registered", "challenge", "off"]), r#""registered""#,
+        "who may call: registered phones as they are and others by password, all by password, or anybody (takes effect with calls)",
+        |s, v| s.core.proxy.authorize = match v.text().as_str() {
+            "challenge" => Authorize::Challenge,
+            "off" => Authorize::Off,
+            _ => Authorize::Registered,
+        }),
+    key!("proxy", "check_from", Kind::Switch, "true",
+        "the digest user must be the From user (takes effect with calls)",
+        |s, v| s.core.proxy.check_from = v.switch()),
+    key!("proxy", "trusted", Kind::List, "[]",
+        "addresses that are never challenged (takes effect with calls)",
+        |s, v| s.core.proxy.trusted = v.list()),
+    key!("proxy", "serial_fork", Kind::Switch, "false",
+        "call contacts by falling q instead of all at once (takes effect with calls)",
+        |s, v| s.core.proxy.serial_fork = v.switch()),
+
+    key!("mi", "listen", Kind::Text, r#""127.0.0.1:8888""#,
+        "where the management interface listens, a loopback ADDRESS:PORT; empty: nowhere",
+        |s, v| s.mi_listen = v.text()),
+];

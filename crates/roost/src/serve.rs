@@ -1,0 +1,282 @@
+//! `roost serve`: opens everything, loads, joins the threads with one another, and takes them down again.
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result, anyhow};
+use roost_admin::Mi;
+use roost_core::{Admin, AdminReply, Command, Config, Engine, Rng, RowError, ShardId, Ticket, shard_of};
+use roost_net::{Clock, Inbox, Listener, Mail, Worker};
+use roost_store::{Receipts, Store, StoreHandle};
+use tokio::sync::oneshot;
+
+use crate::logging;
+use crate::settings::Settings;
+
+/// Operators' requests that wait for their answers.
+type Questions = Arc<Mutex<HashMap<Ticket, oneshot::Sender<AdminReply>>>>;
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// What it could not start with, and the remedy.
+pub(crate) fn run(settings: &Settings) -> Result<()> {
+    logging::start(settings)?;
+    let config = Arc::new(complete(settings)?);
+    let workers = usize::from(config.shards);
+    for listener in &settings.listeners {
+        listener.probe()?;
+    }
+    let mi_listener = bind_mi(settings)?;
+    let store = settings.open_store()?;
+    let clock = Clock::start();
+    let engines = load(&config, &store, clock)?;
+    let inboxes: Arc<Vec<Inbox>> = Arc::new(
+        (0..workers).map(|_| Inbox::new()).collect::<std::io::Result<_>>().context("making inboxes")?,
+    );
+
+    let receipts: Receipts = {
+        let inboxes = Arc::clone(&inboxes);
+        Arc::new(move |receipts| deliver(&inboxes, receipts))
+    };
+    let running = store.start(receipts)?;
+    let questions = Questions::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (ended, mut worker_ended) = tokio::sync::mpsc::channel(workers);
+    let mut sockets = sockets(&settings.listeners, workers)?;
+    let mut threads = Vec::new();
+    for (index, engine) in engines.into_iter().enumerate().rev() {
+        let ask = dispatcher(ShardId(index as u16), running.handle(), Arc::clone(&questions));
+        let own = sockets.pop().unwrap_or_default();
+        let worker = Worker::new(ShardId(index as u16), engine, own, Arc::clone(&inboxes), clock, ask)?;
+        threads.push(spawn(index, worker, ended.clone())?);
+    }
+    drop(ended);
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    announce(settings, &config, &store);
+    let failure = runtime.block_on(async {
+        let mi = Mi {
+            ask: asker(Arc::clone(&inboxes), Arc::clone(&questions)),
+            config: Arc::clone(&config),
+            started: SystemTime::now(),
+            server: server_name(),
+        };
+        let admin = mi_listener.map(|listener| tokio::spawn(serve_mi(listener, mi, stopped)));
+        let failure = tokio::select! {
+            signal = stop_signal() => signal.err(),
+            _ = worker_ended.recv() => Some(anyhow!("a worker ended; see the log")),
+        };
+        let _ = stop.send(());
+        if let Some(admin) = admin {
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), admin).await;
+        }
+        failure
+    });
+    tracing::info!("stopping");
+    for inbox in inboxes.iter() {
+        inbox.post([Mail::Stop]);
+    }
+    for thread in threads {
+        let _ = thread.join();
+    }
+    running.stop();
+    failure.map_or(Ok(()), Err)
+}
+
+/// The core's configuration with what only a process has: shards and secrets.
+fn complete(settings: &Settings) -> Result<Config> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let shards = if settings.workers == 0 { cores.min(64) } else { settings.workers };
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    let mac_key = match settings.secret.as_str() {
+        "" => random,
+        secret => blake3::derive_key("roost 2026 auth.secret nonces and tags", secret.as_bytes()),
+    };
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    Ok(Config {
+        shards: shards as u16,
+        mac_key,
+        hash_seed: u64::from_ne_bytes(seed),
+        ..settings.core.clone()
+    })
+}
+
+fn bind_mi(settings: &Settings) -> Result<Option<TcpListener>> {
+    let Some(address) = settings.mi_address else { return Ok(None) };
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!(
+            "cannot listen on {address} for the management interface; another roost may run there: stop it, or set \
+             `listen` in [mi] to another port"
+        )
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(Some(listener))
+}
+
+/// One socket of every listener for each worker.
+fn sockets(listeners: &[Listener], workers: usize) -> Result<Vec<Vec<std::net::UdpSocket>>> {
+    let mut by_worker: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+    for listener in listeners {
+        for (own, socket) in by_worker.iter_mut().zip(listener.sockets(workers)?) {
+            own.push(socket);
+        }
+    }
+    Ok(by_worker)
+}
+
+/// Makes the engines and gives each the rows of its shard.
+fn load(config: &Arc<Config>, store: &Store, clock: Clock) -> Result<Vec<Engine>> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    let mut rng = Rng::new(u64::from_ne_bytes(seed));
+    let make = |shard| Engine::new(Arc::clone(config), ShardId(shard), Rng::new(rng.next_u64()));
+    let mut engines: Vec<_> = (0..config.shards).map(make).collect();
+    if !config.usrloc.write_through {
+        return Ok(engines);
+    }
+    let now = clock.now();
+    let mut skipped: HashMap<RowError, u64> = HashMap::new();
+    let loaded = store.load(now.unix_s, &mut |row| {
+        let shard = shard_of(config, &row.username);
+        if let Some(engine) = engines.get_mut(usize::from(shard.0))
+            && let Err(error) = engine.load(&row, now)
+        {
+            *skipped.entry(error).or_default() += 1;
+        }
+    })?;
+    for (error, rows) in skipped {
+        tracing::warn!(rows, %error, "rows of location skipped");
+    }
+    if loaded.unreadable > 0 {
+        tracing::warn!(rows = loaded.unreadable, "rows of location that cannot be read");
+    }
+    let bindings: usize = engines.iter().map(Engine::bindings).sum();
+    tracing::info!(bindings, expired_rows_deleted = loaded.purged, "location loaded");
+    Ok(engines)
+}
+
+/// Hands receipts to the inboxes of their shards, a batch for each.
+fn deliver(inboxes: &[Inbox], receipts: Vec<(ShardId, Ticket, roost_core::Outcome)>) {
+    let mut by_shard: Vec<Vec<Mail>> = inboxes.iter().map(|_| Vec::new()).collect();
+    for (shard, ticket, outcome) in receipts {
+        if let Some(batch) = by_shard.get_mut(usize::from(shard.0)) {
+            batch.push(Mail::Receipt(ticket, outcome));
+        }
+    }
+    for (inbox, batch) in inboxes.iter().zip(by_shard) {
+        if !batch.is_empty() {
+            inbox.post(batch);
+        }
+    }
+}
+
+/// Takes a worker's commands to whoever does them.
+fn dispatcher(
+    shard: ShardId,
+    store: StoreHandle,
+    questions: Questions,
+) -> impl FnMut(Command) + Send + 'static {
+    move |command| match command {
+        Command::Commit { ticket, writes } => store.commit(shard, ticket, writes),
+        Command::Purge { writes } => store.purge(writes),
+        Command::LoadCredentials { ticket, user, domain } => {
+            store.load_credentials(shard, ticket, user, domain)
+        }
+        Command::AdminReply { ticket, reply } => {
+            let asked = questions.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+            if let Some(answer) = asked {
+                let _ = answer.send(reply);
+            }
+        }
+        Command::ToShard { .. } => {}
+    }
+}
+
+/// Takes operators' requests to the shards.
+fn asker(inboxes: Arc<Vec<Inbox>>, questions: Questions) -> roost_admin::Ask {
+    let next = AtomicU64::new(1);
+    Arc::new(move |shard: ShardId, request: Admin| {
+        let (answer, answered) = oneshot::channel();
+        let ticket = Ticket(next.fetch_add(1, Ordering::Relaxed));
+        if let Some(inbox) = inboxes.get(usize::from(shard.0)) {
+            questions.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket, answer);
+            inbox.post([Mail::Admin(ticket, request)]);
+        }
+        answered
+    })
+}
+
+fn spawn<F: FnMut(Command) + Send + 'static>(
+    index: usize,
+    worker: Worker<F>,
+    ended: tokio::sync::mpsc::Sender<()>,
+) -> Result<JoinHandle<()>> {
+    let ended = Ended(ended);
+    let run = move || {
+        if let Err(error) = worker.run() {
+            tracing::error!(%error, "a worker failed");
+        }
+        drop(ended);
+    };
+    std::thread::Builder::new().name(format!("roost-worker-{index}")).spawn(run).context("starting a worker")
+}
+
+/// Says that a worker has ended, however it did.
+struct Ended(tokio::sync::mpsc::Sender<()>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+async fn serve_mi(listener: TcpListener, mi: Mi, stopped: oneshot::Receiver<()>) {
+    let stop = async {
+        let _ = stopped.await;
+    };
+    let served = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => roost_admin::serve(listener, mi, stop).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "the management interface failed");
+    }
+}
+
+async fn stop_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+/// What a newcomer needs to know, on standard error whatever the log level.
+fn announce(settings: &Settings, config: &Config, store: &Store) {
+    let version = env!("CARGO_PKG_VERSION");
+    eprintln!("roost {version}: database {}", store.path().display());
+    for listener in &settings.listeners {
+        eprintln!("roost: listening on udp:{} ({} workers)", listener.address, config.shards);
+    }
+    match settings.mi_address {
+        Some(address) => eprintln!("roost: management interface at http://{address}/mi"),
+        None => eprintln!("roost: no management interface (mi.listen is empty)"),
+    }
+    let domain = if config.use_domain { " --domain example.com" } else { "" };
+    eprintln!("roost: add an extension with: roost user add 9001 PASSWORD{domain}");
+    eprintln!("roost: ready");
+}
+
+/// As OpenSIPS's tools expect it: name, version, machine.
+fn server_name() -> String {
+    format!("roost ({} ({}/{}))", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, std::env::consts::OS)
+}

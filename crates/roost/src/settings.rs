@@ -1,0 +1,395 @@
+//! The effective settings: defaults of the key table, overlaid by a TOML file whose every mistake is explained.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use roost_core::Config;
+use roost_net::{Listener, parse_listen};
+use roost_store::{Columns, Store};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::keys::{KEYS, Key, Kind, Value};
+
+/// The file that is read when none is named.
+const DEFAULT_FILE: &str = "roost.toml";
+
+/// Everything that the file can say.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The file that was read, if any.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) core: Config,
+    pub(crate) listen: Vec<String>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) database: String,
+    pub(crate) workers: usize,
+    pub(crate) advertised_address: String,
+    pub(crate) log_level: i64,
+    pub(crate) log_stderror: bool,
+    pub(crate) log_facility: String,
+    pub(crate) secret: String,
+    pub(crate) user_column: String,
+    pub(crate) domain_column: String,
+    pub(crate) password_column: String,
+    pub(crate) password_column_2: String,
+    pub(crate) mi_listen: String,
+    pub(crate) mi_address: Option<SocketAddr>,
+}
+
+impl Settings {
+    /// Reads `file`, or `./roost.toml` where there is one, or takes the defaults.
+    ///
+    /// # Errors
+    /// With the file, the line, what is wrong and what would be right.
+    pub(crate) fn load(file: Option<&Path>) -> Result<Settings> {
+        let file = match file {
+            Some(file) => Some(file.to_path_buf()),
+            None => Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()),
+        };
+        let Some(file) = file else { return Settings::parse("", DEFAULT_FILE) };
+        let shown = file.display().to_string();
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("cannot read the configuration file {shown}"))?;
+        let settings = Settings::parse(&text, &shown)?;
+        Ok(Settings { file: Some(file), ..settings })
+    }
+
+    /// Reads a configuration's text; `name` stands in errors.
+    pub(crate) fn parse(text: &str, name: &str) -> Result<Settings> {
+        let mut settings = Settings::defaults()?;
+        let source = Source { text, name };
+        let table = DeTable::parse(text)
+            .map_err(|error| source.error(error.span().unwrap_or(0..0), error.message().to_string()))?;
+        let mut given = BTreeSet::new();
+        for (key, value) in table.get_ref() {
+            match value.get_ref() {
+                DeValue::Table(section) => {
+                    source.check_section(key)?;
+                    for (name, value) in section {
+                        source.apply(&mut settings, &mut given, key.get_ref(), name, value)?;
+                    }
+                }
+                _ => source.apply(&mut settings, &mut given, "", key, value)?,
+            }
+        }
+        if !settings.core.auth_db.calculate_ha1 && !given.contains("auth_db.password_column") {
+            settings.password_column = "ha1".to_string();
+        }
+        settings.check_together(&source, table.get_ref())?;
+        Ok(settings)
+    }
+
+    /// What the key table says when nothing else is said.
+    fn defaults() -> Result<Settings> {
+        let mut settings = Settings {
+            file: None,
+            core: Config::default(),
+            listen: Vec::new(),
+            listeners: Vec::new(),
+            database: String::new(),
+            workers: 0,
+            advertised_address: String::new(),
+            log_level: 3,
+            log_stderror: true,
+            log_facility: String::new(),
+            secret: String::new(),
+            user_column: String::new(),
+            domain_column: String::new(),
+            password_column: String::new(),
+            password_column_2: String::new(),
+            mi_listen: String::new(),
+            mi_address: None,
+        };
+        for key in KEYS {
+            let value = DeValue::parse(key.default).map_err(|error| anyhow!("{}: {error}", key.name))?;
+            let value =
+                read(key.kind, value.get_ref()).map_err(|wanted| anyhow!("{}: {wanted}", key.name))?;
+            (key.set)(&mut settings, value);
+        }
+        Ok(settings)
+    }
+
+    /// What no single key can know.
+    fn check_together(&mut self, source: &Source<'_>, table: &DeTable<'_>) -> Result<()> {
+        let span = |section: &str, name: &str| {
+            let value = match section {
+                "" => table.get(name),
+                _ => table.get(section).and_then(|section| section.get_ref().as_table()?.get(name)),
+            };
+            value.map_or(0..0, Spanned::span)
+        };
+        if self.listen.is_empty() {
+            return Err(
+                source.error(span("", "listen"), "`listen` is empty: name at least one address".into())
+            );
+        }
+        for entry in &self.listen {
+            let listener =
+                parse_listen(entry).map_err(|error| source.error(span("", "listen"), error.to_string()))?;
+            self.listeners.push(listener);
+        }
+        let registrar = &self.core.registrar;
+        if registrar.max_expires_s != 0 && registrar.min_expires_s > registrar.max_expires_s {
+            let message = format!(
+                "`min_expires` ({}) is above `max_expires` ({})",
+                registrar.min_expires_s, registrar.max_expires_s
+            );
+            return Err(source.error(span("registrar", "min_expires"), message));
+        }
+        if !self.mi_listen.is_empty() {
+            let address =
+                self.mi_listen.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback());
+            let wanted = || {
+                let message = format!(
+                    "`mi.listen` must be a loopback ADDRESS:PORT such as \"127.0.0.1:8888\", not \"{}\"",
+                    self.mi_listen
+                );
+                source.error(span("mi", "listen"), message)
+            };
+            self.mi_address = Some(address.ok_or_else(wanted)?);
+        }
+        for (section, name, text) in
+            [("", "server_header", &self.core.server_header), ("auth", "realm", &self.core.auth.realm)]
+        {
+            if text.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == b'"' || byte == b'\\') {
+                let message = format!("`{name}` holds a control character, a quote or a backslash");
+                return Err(source.error(span(section, name), message));
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder that a relative database path starts from.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let parent = self.file.as_deref().and_then(Path::parent);
+        parent.map_or_else(PathBuf::new, Path::to_path_buf)
+    }
+
+    /// Opens the database that the settings name.
+    ///
+    /// # Errors
+    /// With the file and the remedy.
+    pub(crate) fn open_store(&self) -> Result<Store> {
+        let columns = Columns {
+            user: self.user_column.clone(),
+            domain: self.domain_column.clone(),
+            password: self.password_column.clone(),
+            password_2: self.password_column_2.clone(),
+            calculate_ha1: self.core.auth_db.calculate_ha1,
+            use_domain: self.core.use_domain,
+        };
+        Ok(Store::open(&self.database, &self.folder(), columns)?)
+    }
+}
+
+/// A configuration's text, to point into.
+struct Source<'a> {
+    text: &'a str,
+    name: &'a str,
+}
+
+impl Source<'_> {
+    fn apply(
+        &self,
+        settings: &mut Settings,
+        given: &mut BTreeSet<String>,
+        section: &str,
+        name: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<()> {
+        let Some(key) = KEYS.iter().find(|key| key.section == section && key.name == name.get_ref()) else {
+            return Err(self.unknown_key(section, name));
+        };
+        let value = read(key.kind, value.get_ref()).map_err(|wanted| {
+            self.error(value.span(), format!("`{}` {wanted}\n      ({})", shown(key), key.meaning))
+        })?;
+        given.insert(shown(key));
+        (key.set)(settings, value);
+        Ok(())
+    }
+
+    fn check_section(&self, name: &Spanned<std::borrow::Cow<'_, str>>) -> Result<()> {
+        if KEYS.iter().any(|key| key.section == name.get_ref()) {
+            return Ok(());
+        }
+        if KEYS.iter().any(|key| key.section.is_empty() && key.name == name.get_ref()) {
+            return Err(self.error(name.span(), format!("`{}` is a key, not a section", name.get_ref())));
+        }
+        let sections: BTreeSet<_> =
+            KEYS.iter().map(|key| key.section).filter(|name| !name.is_empty()).collect();
+        let hint = nearest(name.get_ref(), sections.iter().copied());
+        Err(self.error(name.span(), format!("unknown section [{}]{hint}", name.get_ref())))
+    }
+
+    fn unknown_key(&self, section: &str, name: &Spanned<std::borrow::Cow<'_, str>>) -> anyhow::Error {
+        let name_text: &str = name.get_ref();
+        let here = KEYS.iter().filter(|key| key.section == section).map(|key| key.name);
+        let elsewhere = KEYS.iter().find(|key| key.name == name_text);
+        let place = if section.is_empty() { String::new() } else { format!(" in [{section}]") };
+        let hint = match elsewhere {
+            Some(key) if key.section.is_empty() => "; it belongs above all sections".to_string(),
+            Some(key) => format!("; it belongs into [{}]", key.section),
+            None => nearest(name_text, here),
+        };
+        self.error(name.span(), format!("unknown key `{name_text}`{place}{hint}"))
+    }
+
+    /// `FILE:LINE: message`, and the line.
+    fn error(&self, span: Range<usize>, message: String) -> anyhow::Error {
+        let start = span.start.min(self.text.len());
+        let before = self.text.get(..start).unwrap_or("");
+        let number = before.matches('\n').count() + 1;
+        let line = self.text.lines().nth(number - 1).unwrap_or("");
+        let (message, more) = message.split_once('\n').unwrap_or((&message, ""));
+        let more = if more.is_empty() { String::new() } else { format!("\n{more}") };
+        anyhow!("{}:{number}: {message}\n{number:>5} | {line}{more}", self.name)
+    }
+}
+
+/// Reads a value of a kind; the error says what is wanted.
+fn read(kind: Kind, value: &DeValue<'_>) -> Result<Value, String> {
+    let found = value.type_str();
+    let strings = |value: &DeValue<'_>| -> Option<Vec<String>> {
+        value.as_array()?.iter().map(|item| item.get_ref().as_str().map(str::to_string)).collect()
+    };
+    let one_of = |choices: &[&str], text: &str| {
+        let hint = nearest(text, choices.iter().copied());
+        format!("must be one of {}, not \"{text}\"{hint}", quoted(choices))
+    };
+    match kind {
+        Kind::Text => value
+            .as_str()
+            .map(|text| Value::Text(text.into()))
+            .ok_or(format!("must be a string, not {found}")),
+        Kind::Switch => match (value.as_bool(), integer(value)) {
+            (Some(is_on), _) => Ok(Value::Switch(is_on)),
+            (_, Some(number @ 0..=1)) => Ok(Value::Switch(number == 1)),
+            _ => Err(format!("must be true or false (or 1 or 0), not {found}")),
+        },
+        Kind::Number(least, most) => match integer(value) {
+            Some(number) if (least..=most).contains(&number) => Ok(Value::Number(number)),
+            Some(number) => Err(format!("must be from {least} to {most}, not {number}")),
+            None => Err(format!("must be an integer, not {found}")),
+        },
+        Kind::Choice(choices) => match value.as_str() {
+            Some(text) if choices.contains(&text) => Ok(Value::Text(text.into())),
+            Some(text) => Err(one_of(choices, text)),
+            None => Err(format!("must be one of {}, not {found}", quoted(choices))),
+        },
+        Kind::List => {
+            strings(value).map(Value::List).ok_or(format!("must be a list of strings, not {found}"))
+        }
+        Kind::Choices(choices) => {
+            let list = strings(value).ok_or(format!("must be a list of strings, not {found}"))?;
+            match list.iter().find(|text| !choices.contains(&text.as_str())) {
+                Some(text) => Err(one_of(choices, text)),
+                None if list.is_empty() => Err(format!("must name at least one of {}", quoted(choices))),
+                None => Ok(Value::List(list)),
+            }
+        }
+    }
+}
+
+fn integer(value: &DeValue<'_>) -> Option<i64> {
+    let integer = value.as_integer()?;
+    i64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok()
+}
+
+fn quoted(choices: &[&str]) -> String {
+    choices.iter().map(|choice| format!("\"{choice}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// `; did you mean …?` where something is near.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let near =
+        known.map(|other| (strsim::jaro_winkler(name, other), other)).max_by(|a, b| a.0.total_cmp(&b.0));
+    match near {
+        Some((likeness, other)) if likeness > 0.7 => format!("; did you mean `{other}`?"),
+        _ => String::new(),
+    }
+}
+
+/// A key's name with its section.
+pub(crate) fn shown(key: &Key) -> String {
+    if key.section.is_empty() { key.name.to_string() } else { format!("{}.{}", key.section, key.name) }
+}
+
+/// `roost config check`.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn check(file: Option<&Path>) -> Result<String> {
+    let settings = Settings::load(file)?;
+    if !settings.database.starts_with("sqlite:") {
+        bail!(
+            "`database` must be \"sqlite:FILE\", not \"{}\"",
+            settings.database.split(':').next().unwrap_or("")
+        );
+    }
+    Ok(match settings.file {
+        Some(file) => format!("{}: ok", file.display()),
+        None => format!("no {DEFAULT_FILE} here: the defaults are used"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_core() {
+        let settings = Settings::parse("", "x").unwrap();
+        assert_eq!(format!("{:?}", settings.core), format!("{:?}", Config::default()));
+        assert_eq!(settings.listeners[0].address.to_string(), "0.0.0.0:5060");
+        assert_eq!(settings.mi_address.unwrap().to_string(), "127.0.0.1:8888");
+    }
+
+    #[test]
+    fn keys_are_named_once_and_explained() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(!key.meaning.is_empty(), "{}", key.name);
+            let twin = KEYS.iter().skip(index + 1).any(|other| shown(other) == shown(key));
+            assert!(!twin, "{} stands twice", shown(key));
+        }
+    }
+
+    #[test]
+    fn hashes_are_read_from_ha1_unless_something_is_said() {
+        let column = |text: &str| Settings::parse(text, "x").unwrap().password_column;
+        assert_eq!(column(""), "password");
+        assert_eq!(column("[auth_db]\ncalculate_ha1 = 0"), "ha1");
+        assert_eq!(column("[auth_db]\ncalculate_ha1 = 0\npassword_column = \"secret\""), "secret");
+    }
+
+    #[test]
+    fn mistakes_are_shown_with_their_line_and_remedy() {
+        for (text, expected) in [
+            (
+                "use_domian = 1",
+                "x:1: unknown key `use_domian`; did you mean `use_domain`?\n    1 | use_domian = 1",
+            ),
+            ("[registar]\na = 1", "x:1: unknown section [registar]; did you mean `registrar`?"),
+            (
+                "[auth]\nmin_expires = 1",
+                "x:2: unknown key `min_expires` in [auth]; it belongs into [registrar]",
+            ),
+            ("[usrloc]\nuse_domain = 1", "it belongs above all sections"),
+            ("[auth]\nqop = \"yes\"", "x:2: `auth.qop` must be one of \"off\", \"auth\", not \"yes\""),
+            ("workers = 2\nuse_domain = 2", "x:2: `use_domain` must be true or false (or 1 or 0)"),
+            ("[registrar]\nmin_expires = 400", "`min_expires` (400) is above `max_expires` (300)"),
+            ("[mi]\nlisten = \"0.0.0.0:8888\"", "x:2: `mi.listen` must be a loopback"),
+            ("listen = []", "x:1: `listen` is empty"),
+            ("listen = [\"tcp:0.0.0.0:5060\"]", "UDP only"),
+            ("server_header = \"a\\r\\nb\"", "x:1: `server_header` holds a control character"),
+            ("[auth]\nalgorithms = [\"SHA-256\"]", "x:2: `auth.algorithms` must be one of \"MD5\""),
+            ("= 1", "x:1: "),
+        ] {
+            let error = Settings::parse(text, "x").unwrap_err().to_string();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+}

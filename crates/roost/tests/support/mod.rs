@@ -1,0 +1,69 @@
+//! The world around the binary under test: a folder, a server, the command line, phones, MI.
+
+// Every test program compiles this module for itself and uses a part of it.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+pub mod md5;
+mod mi;
+mod phone;
+mod random;
+mod server;
+
+use std::env;
+use std::io::Write;
+use std::net::{TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use mi::{HttpReply, http, post};
+pub use phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest};
+pub use random::Random;
+pub use server::{Log, Ran, Server, roost, run, wait_for_end};
+
+/// How long anything may take that does not fail.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks again and again until there is an answer. The only place where a test idles.
+pub fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "{what}: not within {patience:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Never skips: a black-box test that did not run must not look like one that passed.
+pub fn need(command: &str, package: &str) {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|folder| folder.join(command).is_file());
+    assert!(found, "{command} is missing: install Debian package {package}");
+}
+
+/// A figure for whoever runs the tests: goes around the capturing of test output.
+pub fn report(figure: &str) {
+    let mut stderr = std::io::stderr();
+    let _ = writeln!(stderr, "{figure}");
+}
+
+/// A port that is free for UDP and TCP at 127.0.0.1, and the next one too (baresip takes it for TLS).
+///
+/// Taken from below the kernel's ephemeral ports, so that no client's socket takes it before the server does.
+pub fn free_port() -> u16 {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 10_240;
+    const PAIRS: u32 = 10_000;
+    loop {
+        let pair = std::process::id().wrapping_mul(61).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = (FIRST + pair % PAIRS * 2) as u16;
+        let free = |port: u16| {
+            UdpSocket::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok()
+        };
+        if free(port) && free(port + 1) {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! One `roost serve` with a folder, ports and a configuration of its own, and the command line beside it.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{PATIENCE, Phone, free_port, mi};
+
+/// A server process; kill it, stop it, start it again on the same folder. Dropping it kills it.
+pub struct Server {
+    /// Holds the configuration and the database.
+    folder: TempDir,
+    /// None: it runs without one, on the default ports.
+    config: Option<PathBuf>,
+    pub sip: SocketAddr,
+    pub mi: SocketAddr,
+    /// Everything the process has said on standard error, over all its starts.
+    pub log: Log,
+    child: Option<Child>,
+    /// Held while the default ports are taken.
+    _ports: Option<File>,
+}
+
+impl Server {
+    /// A server at 127.0.0.1 on free ports; `top` are more top-level keys, `sections` more TOML tables.
+    /// It is not started.
+    pub fn prepared(top: &str, sections: &str) -> Server {
+        let mut server = Server::at(free_port(), free_port());
+        server.config = Some(server.path("roost.toml"));
+        let text = format!(
+            "listen = [\"udp:{}\"]\ndatabase = \"sqlite:roost.db\"\n{top}\n[mi]\nlisten = \"{}\"\n{sections}\n",
+            server.sip, server.mi
+        );
+        fs::write(server.path("roost.toml"), text).expect("a configuration file");
+        server
+    }
+
+    /// As [`Server::prepared`], and serving.
+    pub fn started(top: &str, sections: &str) -> Server {
+        let mut server = Server::prepared(top, sections);
+        server.start();
+        server
+    }
+
+    /// A server as the README starts it: no configuration, in an empty folder. It is not started.
+    ///
+    /// All such servers of this machine's test programs wait for each other: they need the same ports.
+    pub fn on_default_ports() -> Server {
+        let lock = File::create(env::temp_dir().join("roost-tests-default-ports.lock")).expect("a lock file");
+        lock.lock().expect("the lock on the default ports");
+        let mut server = Server::at(5060, 8888);
+        server._ports = Some(lock);
+        server
+    }
+
+    fn at(sip: u16, mi: u16) -> Server {
+        Server {
+            folder: TempDir::with_prefix("roost-test-").expect("a temporary folder"),
+            config: None,
+            sip: SocketAddr::from(([127, 0, 0, 1], sip)),
+            mi: SocketAddr::from(([127, 0, 0, 1], mi)),
+            log: Log::default(),
+            child: None,
+            _ports: None,
+        }
+    }
+
+    /// Starts it and returns when it says that it is ready.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let earlier = self.log.times_ready();
+        let mut serve = self.command(&["serve"]);
+        let mut child = serve
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        self.log.follow(child.stderr.take().expect("a pipe"));
+        self.child = Some(child);
+        let end = Instant::now() + PATIENCE;
+        while self.log.times_ready() == earlier {
+            let ended = self.process().try_wait().expect("its state");
+            assert!(ended.is_none(), "roost serve ended with {ended:?} before it was ready");
+            assert!(Instant::now() < end, "roost serve was not ready within {PATIENCE:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGTERM; gives the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.end_by("TERM")
+    }
+
+    /// SIGINT, which is Ctrl-C; gives the exit code.
+    pub fn interrupt(&mut self) -> Option<i32> {
+        self.end_by("INT")
+    }
+
+    /// SIGKILL: nothing of the process can act any more.
+    pub fn kill9(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        let ended = child.try_wait().expect("its state");
+        assert!(ended.is_none(), "it had ended by itself: {ended:?}");
+        child.kill().expect("SIGKILL");
+        child.wait().expect("its end");
+    }
+
+    fn end_by(&mut self, signal: &str) -> Option<i32> {
+        let pid = self.pid().to_string();
+        // The shell's own kill: there may be no other in a small container.
+        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
+        assert!(sent.expect("sh").success(), "SIG{signal} to {pid}");
+        let status = wait_for_end(self.process(), PATIENCE);
+        let status = status.unwrap_or_else(|| panic!("SIG{signal} did not end it within {PATIENCE:?}"));
+        self.child = None;
+        status.code()
+    }
+
+    fn process(&mut self) -> &mut Child {
+        self.child.as_mut().expect("it runs")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Resident memory in kB.
+    pub fn resident_kb(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number of kB")
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The command line with this server's configuration, in its folder.
+    pub fn roost(&self, args: &[&str]) -> Ran {
+        run(self.command(args), PATIENCE)
+    }
+
+    /// As [`Server::roost`], for a command that must succeed; gives its standard output.
+    pub fn succeed(&self, args: &[&str]) -> String {
+        let ran = self.roost(args);
+        assert_eq!(ran.code, Some(0), "roost {args:?}: {}", ran.stderr);
+        ran.stdout
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_roost"));
+        command.current_dir(self.folder.path());
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
+        command.args(args);
+        command
+    }
+
+    pub fn add_user(&self, user: &str, password: &str) {
+        self.succeed(&["user", "add", user, password]);
+    }
+
+    /// Extensions `first`, `first + 1`, … with their number as password, straight into the database:
+    /// ten thousand processes of `roost user add` would take minutes.
+    pub fn add_users(&self, first: u32, count: u32) {
+        self.add_user(&first.to_string(), &first.to_string()); // makes the tables, if there are none
+        let mut database = self.database();
+        let transaction = database.transaction().expect("a transaction");
+        {
+            let sql = "INSERT INTO subscriber (username, domain, password) VALUES (?1, '', ?1)";
+            let mut insert = transaction.prepare(sql).expect(sql);
+            for user in first + 1..first + count {
+                insert.execute([user.to_string()]).expect(sql);
+            }
+        }
+        transaction.commit().expect("a commit");
+    }
+
+    /// The database, beside the running server.
+    pub fn database(&self) -> Connection {
+        let connection = Connection::open(self.path("roost.db")).expect("the database");
+        connection.busy_timeout(PATIENCE).expect("a busy timeout");
+        connection
+    }
+
+    /// How many rows there are in `location`, of one extension or of all.
+    pub fn rows(&self, user: Option<&str>) -> i64 {
+        let sql = "SELECT count(*) FROM location WHERE ?1 IS NULL OR username = ?1";
+        self.database().query_row(sql, [user], |row| row.get(0)).expect(sql)
+    }
+
+    /// A phone at 127.0.0.1 whose password is its number.
+    pub fn phone(&self, user: &str) -> Phone {
+        Phone::new(self.sip, user, user)
+    }
+
+    /// Calls a method of MI; the error is its code and message.
+    pub fn mi(&self, method: &str, params: Value) -> Result<Value, (i64, String)> {
+        mi::call(self.mi, method, params)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if thread::panicking() {
+            eprintln!("---- roost serve said on standard error:\n{}----", self.log.text());
+        }
+    }
+}
+
+/// The lines of one or more streams, collected by threads while they come.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    pub fn follow(&self, stream: impl Read + Send + 'static) {
+        let log = self.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n') {
+                let Ok(line) = line else { return };
+                log.0.lock().expect("the log").push(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+    }
+
+    pub fn text(&self) -> String {
+        self.0.lock().expect("the log").iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    pub fn lines(&self) -> usize {
+        self.0.lock().expect("the log").len()
+    }
+
+    /// `ready` as a word: "address already in use" is something else.
+    fn times_ready(&self) -> usize {
+        let is_ready =
+            |line: &&String| line.split(|c: char| !c.is_alphanumeric()).any(|word| word == "ready");
+        self.0.lock().expect("the log").iter().filter(is_ready).count()
+    }
+}
+
+/// What became of a command.
+pub struct Ran {
+    /// None: a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs `roost` in `folder`, without a configuration unless `args` name one.
+pub fn roost(folder: &Path, args: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_roost"));
+    command.current_dir(folder).args(args);
+    run(command, PATIENCE)
+}
+
+/// Runs a command to its end.
+pub fn run(mut command: Command, patience: Duration) -> Ran {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let stdout = collect(child.stdout.take().expect("a pipe"));
+    let stderr = collect(child.stderr.take().expect("a pipe"));
+    let status = wait_for_end(&mut child, patience);
+    if status.is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let (stdout, stderr) = (stdout.join().expect("stdout"), stderr.join().expect("stderr"));
+    let Some(status) = status else {
+        panic!("{command:?} did not end within {patience:?}\n{stdout}\n{stderr}")
+    };
+    Ran { code: status.code(), stdout, stderr }
+}
+
+pub fn wait_for_end(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let end = Instant::now() + patience;
+    loop {
+        let status = child.try_wait().expect("its state");
+        if status.is_some() || Instant::now() > end {
+            return status;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}

@@ -1,0 +1,132 @@
+//! The command line for people: extensions, and what is registered, as `opensipsctl` printed it.
+
+mod support;
+
+use serde_json::Value;
+use support::{Server, USER_AGENT};
+
+#[test]
+fn extensions_are_added_listed_and_removed() {
+    // Not started: an administrator may add extensions first.
+    let server = Server::prepared("", "");
+    assert_eq!(server.succeed(&["user", "add", "9001", "horse"]), "new user '9001' added\n");
+    let again = server.roost(&["user", "add", "9001", "battery"]);
+    assert_eq!(again.code, Some(1));
+    assert!(again.stderr.contains("user '9001' already exists"), "{}", again.stderr);
+    server.succeed(&["user", "add", "9002", "staple"]);
+
+    let listed = server.succeed(&["user", "list"]);
+    assert!(listed.contains("9001") && listed.contains("9002"), "{listed}");
+    let listed_json = server.succeed(&["--json", "user", "list"]);
+    let parsed: Value =
+        serde_json::from_str(&listed_json).unwrap_or_else(|error| panic!("{error}: {listed_json}"));
+    assert!(parsed.to_string().contains("\"9002\""), "{parsed}");
+    for secret in ["horse", "battery", "staple"] {
+        assert!(!listed.contains(secret) && !listed_json.contains(secret), "passwords are not listed");
+    }
+
+    server.succeed(&["user", "rm", "9001"]);
+    assert!(!server.succeed(&["user", "list"]).contains("9001"));
+    for unknown in [&["user", "rm", "9001"][..], &["user", "passwd", "9001", "new"]] {
+        let ran = server.roost(unknown);
+        assert!(ran.code.is_some_and(|code| code != 0), "{unknown:?}");
+        assert!(ran.stderr.contains("9001"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn ul_show_prints_what_opensipsctl_printed() {
+    let server = Server::started("", "");
+    server.add_user("9001", "9001");
+    let mut phone = server.phone("9001");
+    assert_eq!(phone.register(60).line(), "200 OK");
+
+    let shown = server.succeed(&["ul", "show", "9001"]);
+    let expected = format!(
+        "AOR:: 9001\n\
+         \tContact:: {} Q=\n\
+         \t\tContactID:: *\n\
+         \t\tExpires:: *\n\
+         \t\tCallid:: {}\n\
+         \t\tCseq:: {}\n\
+         \t\tUser-agent:: {USER_AGENT}\n\
+         \t\tState:: CS_SYNC\n\
+         \t\tFlags:: 0\n\
+         \t\tCflags:: \n\
+         \t\tSocket:: udp:{}\n\
+         \t\tMethods:: 5951\n",
+        phone.contact, phone.call_id, phone.cseq, server.sip
+    );
+    assert_eq!(without_figures(&shown), expected);
+
+    // The dump of all stands one tab deeper, below its table.
+    let all = server.succeed(&["ul", "show"]);
+    let (domain, aors) = all.split_once('\n').expect("more than one line");
+    assert!(domain.starts_with("Domain:: location hash_size="), "{domain}");
+    let deeper: String = expected.lines().map(|line| format!("\t{line}\n")).collect();
+    assert_eq!(without_figures(aors), deeper);
+}
+
+#[test]
+fn ul_show_prints_json_for_scripts() {
+    let server = Server::started("", "");
+    server.add_user("9001", "9001");
+    let mut phone = server.phone("9001");
+    assert_eq!(phone.register(60).line(), "200 OK");
+
+    let json = |args: &[&str]| -> Value {
+        let printed = server.succeed(args);
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+    };
+    let one = json(&["--json", "ul", "show", "9001"]);
+    assert_eq!(one["AOR"], "9001");
+    assert_eq!(one["Contacts"][0]["Contact"], phone.contact);
+    let all = json(&["ul", "show", "--json"]);
+    assert_eq!(all["Domains"][0]["name"], "location");
+    assert_eq!(all["Domains"][0]["AORs"][0]["Contacts"][0]["Callid"], phone.call_id);
+}
+
+#[test]
+fn ul_show_says_what_is_missing() {
+    let mut server = Server::started("", "");
+    let unknown = server.roost(&["ul", "show", "9001"]);
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.stderr.contains("404 AOR not found"), "{}", unknown.stderr);
+
+    // Without a server: where it was looked for, and how to start it.
+    assert_eq!(server.stop(), Some(0));
+    let alone = server.roost(&["ul", "show"]);
+    assert!(alone.code.is_some_and(|code| code != 0));
+    assert!(alone.stderr.contains(&server.mi.to_string()), "{}", alone.stderr);
+    assert!(alone.stderr.contains("serve"), "{}", alone.stderr);
+}
+
+#[test]
+fn help_and_mistakes() {
+    let server = Server::prepared("", "");
+    let help = server.succeed(&["--help"]);
+    for command in ["serve", "user", "ul", "config", "--config", "--json"] {
+        assert!(help.contains(command), "{command} is not in\n{help}");
+    }
+    assert!(server.succeed(&["user", "--help"]).contains("passwd"));
+    let mistaken = server.roost(&["user", "ad", "9001"]);
+    assert!(mistaken.code.is_some_and(|code| code != 0));
+    assert!(mistaken.stderr.contains("add"), "{}", mistaken.stderr);
+}
+
+/// With `*` for the two values that differ from run to run, which must be numbers.
+fn without_figures(shown: &str) -> String {
+    let mut lines = Vec::new();
+    for line in shown.lines() {
+        let figure =
+            line.split_once(":: ").filter(|(name, _)| matches!(name.trim(), "ContactID" | "Expires"));
+        match figure {
+            Some((name, value)) => {
+                assert!(value.parse::<u64>().is_ok(), "{line}");
+                lines.push(format!("{name}:: *\n"));
+            }
+            None => lines.push(format!("{line}\n")),
+        }
+    }
+    lines.concat()
+}

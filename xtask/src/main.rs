@@ -1,0 +1,92 @@
+//! The project's own commands: `cargo xtask test | ci | sim`.
+//!
+//! Owns which steps there are and their order. How a step runs is in `steps`, what the machine must have is in `tools`.
+
+mod steps;
+mod tools;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use steps::{Step, Work, cargo};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's own commands")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run every test: units, house rules, simulation, and the black box with SIPp and baresip.
+    Test {
+        /// Arguments for the test programs, such as a part of a test's name or --nocapture.
+        #[arg(last = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
+    /// Run all that a change must pass: format, lints, documentation, licences, then every test.
+    Ci,
+    /// Run the simulated world.
+    Sim(Seeds),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Seeds {
+    /// Replay one seed.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Try this many seeds.
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let steps = match Cli::parse().task {
+        Task::Test { args } => test_steps(&args),
+        Task::Ci => ci_steps().into_iter().chain(test_steps(&[])).collect(),
+        Task::Sim(seeds) => vec![sim_step(seeds)],
+    };
+    steps::run(steps)
+}
+
+fn ci_steps() -> Vec<Step> {
+    let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    vec![
+        Step::run("format", cargo(["fmt", "--all", "--check"])),
+        Step::run("lints", cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        Step::run("documentation", doc),
+        Step { title: "cargo-deny is there", work: Work::CargoDeny },
+        Step::run("dependencies", cargo(["deny", "check", "bans", "licenses", "sources"])),
+    ]
+}
+
+/// `args` go to the test programs; the simulation takes none.
+fn test_steps(args: &[OsString]) -> Vec<Step> {
+    let mut inner = cargo(["test", "--workspace", "--exclude", "roost"]);
+    let mut binary = cargo(["test", "--release", "-p", "roost"]);
+    if !args.is_empty() {
+        inner.arg("--").args(args);
+        binary.arg("--").args(args);
+    }
+    vec![
+        Step { title: "SIPp and baresip are there", work: Work::DebianPackages },
+        Step::run("tests of every crate but the binary", inner),
+        Step::run("tests of the binary and black box (release)", binary),
+        sim_step(Seeds { seed: None, seeds: Some(200) }),
+    ]
+}
+
+fn sim_step(Seeds { seed, seeds }: Seeds) -> Step {
+    let mut sim = cargo(["run", "--release", "-p", "roost-sim", "--bin", "roost-sim", "--"]);
+    for (flag, value) in [("--seed", seed), ("--seeds", seeds)] {
+        if let Some(value) = value {
+            sim.arg(flag).arg(value.to_string());
+        }
+    }
+    Step::run("simulation", sim)
+}

@@ -1,0 +1,80 @@
+//! What the machine must have beyond the Rust toolchain: looks for it, installs it where it may, else names the remedy.
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::steps::{cargo, exit_code};
+
+/// A command that the black-box tests call, and the Debian package it comes with.
+#[derive(Debug, Clone, Copy)]
+struct Tool {
+    command: &'static str,
+    package: &'static str,
+}
+
+const BLACK_BOX: [Tool; 2] =
+    [Tool { command: "sipp", package: "sip-tester" }, Tool { command: "baresip", package: "baresip-core" }];
+
+pub(crate) fn have_debian_packages() -> anyhow::Result<()> {
+    let missing = missing_tools();
+    if missing.is_empty() {
+        eprintln!("    sipp and baresip found");
+        return Ok(());
+    }
+    let commands: Vec<_> = missing.iter().map(|tool| tool.command).collect();
+    let packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();
+    let (commands, package_list) = (commands.join(" and "), packages.join(" "));
+    let remedy = format!("sudo apt-get install --no-install-recommends {package_list}");
+    if !on_path("apt-get") || !is_root()? {
+        bail!("{commands} missing; the black-box tests need them. Install them with:\n    {remedy}");
+    }
+
+    eprintln!("    {commands} missing: installing {package_list}");
+    apt_get(&["update"])?;
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(&packages);
+    apt_get(&install)?;
+    let still = missing_tools();
+    ensure!(still.is_empty(), "installed {package_list}, and yet not on PATH: {still:?}");
+    Ok(())
+}
+
+pub(crate) fn have_cargo_deny() -> anyhow::Result<()> {
+    let found = cargo(["deny", "--version"]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    if let Ok(output) = found
+        && output.status.success()
+    {
+        eprintln!("    {} found", String::from_utf8_lossy(&output.stdout).trim());
+        return Ok(());
+    }
+    eprintln!("    cargo-deny missing: installing it");
+    let code = exit_code(&mut cargo(["install", "cargo-deny", "--version", "^0.20", "--locked"]))?;
+    ensure!(code == 0, "cargo-deny could not be installed (exit code {code})");
+    Ok(())
+}
+
+fn missing_tools() -> Vec<Tool> {
+    BLACK_BOX.into_iter().filter(|tool| !on_path(tool.command)).collect()
+}
+
+fn on_path(command: &str) -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| is_file(&dir.join(command))))
+}
+
+fn is_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file())
+}
+
+fn is_root() -> anyhow::Result<bool> {
+    let output = Command::new("id").arg("-u").output().context("cannot run `id -u`")?;
+    Ok(output.stdout.trim_ascii() == b"0")
+}
+
+fn apt_get(args: &[&str]) -> anyhow::Result<()> {
+    let code = exit_code(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    ensure!(code == 0, "apt-get {} failed (exit code {code})", args[0]);
+    Ok(())
+}
