@@ -1,6 +1,6 @@
 //! What operators ask of one shard: to show, add and remove bindings. Changes commit like a REGISTER.
 
-use roost_sip::{MethodSet, Uri, same_uri};
+use roost_sip::{MethodSet, Uri};
 
 use crate::binding::{Binding, Origin, PERMANENT};
 use crate::engine::{Done, Engine, Waiting};
@@ -94,7 +94,7 @@ impl Engine {
             Admin::Statistics => self.statistics(),
             Admin::ForgetCredentials { user, domain } => {
                 let key = crate::auth::UserKey::new(&user, &domain, self.config.use_domain);
-                self.secrets.forget(&key.text);
+                self.forget_credentials(&key);
                 AdminReply::Done
             }
             change => match self.admin_change(ticket, change, now, out) {
@@ -136,9 +136,10 @@ impl Engine {
         all.push(("usrloc:registered_users", self.location.users() as u64));
         all.push(("usrloc:location-users", self.location.users() as u64));
         all.push(("usrloc:location-contacts", self.location.contacts() as u64));
+        all.push(("tm:inuse_transactions", self.transactions.len() as u64));
         all.push(("roost:commits_in_flight", self.pending.len() as u64));
         all.push(("roost:parked", self.parked as u64));
-        all.push(("roost:cached_secrets_evicted", self.secrets.evicted));
+        all.push(("roost:secrets_evicted", self.secrets.evicted));
         AdminReply::Statistics(all)
     }
 
@@ -161,7 +162,8 @@ impl Engine {
             Some(id) => self.admin_wait(id, ticket, request)?,
             None => request,
         };
-        if self.pending.len() >= limits::MAX_COMMITS {
+        let held = found.and_then(|id| self.location.get(id)).map_or(0, |record| record.bindings.len());
+        if self.pending.len() >= limits::MAX_COMMITS || held >= limits::MAX_HELD_PER_AOR {
             self.stats.count(Counter::CommitsFull);
             return Some(AdminReply::Failed);
         }
@@ -216,9 +218,7 @@ impl Engine {
 
 fn changes(record: &mut Record<Waiting>, request: &Admin, now: Now) -> Result<Vec<Change>, AdminReply> {
     let find = |record: &Record<Waiting>, uri: &Uri<'_>| {
-        let same =
-            |binding: &&Binding| Uri::parse(binding.contact()).is_ok_and(|other| same_uri(uri, &other));
-        record.bindings.iter().find(same).map(|binding| binding.contact_id)
+        record.bindings.iter().find(|binding| binding.is_contact(uri)).map(|binding| binding.contact_id)
     };
     match request {
         Admin::Add { contact, expires_s, q, methods, .. } => {

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use roost_sip::{HeaderName, Via, http_date};
+use roost_sip::{HeaderName, Method, Via, http_date};
 
 use crate::binding::Binding;
 use crate::digest::push_hex;
@@ -34,6 +34,8 @@ pub(crate) struct Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Challenge {
     pub(crate) stale: bool,
+    /// 407 with Proxy-Authenticate instead of 401 with WWW-Authenticate.
+    pub(crate) by_proxy: bool,
 }
 
 impl Answer {
@@ -55,7 +57,24 @@ impl Answer {
     }
 
     pub(crate) fn challenge(stale: bool, why: &'static str) -> Answer {
-        Answer { challenge: Some(Challenge { stale }), why, ..Answer::new(401, "Unauthorized") }
+        Answer {
+            challenge: Some(Challenge { stale, by_proxy: false }),
+            why,
+            ..Answer::new(401, "Unauthorized")
+        }
+    }
+
+    /// A challenge as a proxy sends it (407); any other answer stays as it is.
+    pub(crate) fn by_proxy(self) -> Answer {
+        match self.challenge {
+            Some(challenge) => Answer {
+                code: 407,
+                reason: "Proxy Authentication Required",
+                challenge: Some(Challenge { by_proxy: true, ..challenge }),
+                ..self
+            },
+            None => self,
+        }
     }
 
     /// A registrar's error with its `P-Registrar-Error` text (S53).
@@ -105,10 +124,10 @@ impl Stationery {
     /// Status line, Via, From, To with our tag, Call-ID and CSeq in the request's order.
     pub(crate) fn write_head(&self, request: &Request<'_>, code: u16, reason: &str, out: &mut Vec<u8>) {
         let _ = write!(out, "SIP/2.0 {code} {reason}\r\n");
-        self.write_copied_headers(request, out);
+        self.write_copied_headers(request, true, out);
     }
 
-    fn write_copied_headers(&self, request: &Request<'_>, out: &mut Vec<u8>) {
+    fn write_copied_headers(&self, request: &Request<'_>, with_tag: bool, out: &mut Vec<u8>) {
         let mut is_first_via = true;
         for line in request.head.lines() {
             match line.name {
@@ -119,7 +138,7 @@ impl Stationery {
                 HeaderName::To => {
                     let to = request.bytes.get(line.whole.start()..line.value.end()).unwrap_or(&[]);
                     out.extend_from_slice(to);
-                    if request.to_tag().is_none() {
+                    if with_tag && request.to_tag().is_none() {
                         out.extend_from_slice(b";tag=");
                         push_hex(request.mac(&self.mac_key).get(..8).unwrap_or(&[]), out);
                     }
@@ -135,6 +154,13 @@ impl Stationery {
         }
     }
 
+    /// The 100 of an INVITE; it has no To tag of ours (RFC 3261 8.2.6.2).
+    pub(crate) fn write_trying(&self, request: &Request<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"SIP/2.0 100 Giving a try\r\n");
+        self.write_copied_headers(request, false, out);
+        self.write_tail(out);
+    }
+
     pub(crate) fn write_tail(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.tail);
     }
@@ -147,7 +173,9 @@ impl Stationery {
         now: Now,
         out: &mut Vec<u8>,
     ) {
-        out.extend_from_slice(b"WWW-Authenticate: Digest realm=\"");
+        let name: &[u8] = if challenge.by_proxy { b"Proxy-Authenticate" } else { b"WWW-Authenticate" };
+        out.extend_from_slice(name);
+        out.extend_from_slice(b": Digest realm=\"");
         out.extend_from_slice(realm);
         out.extend_from_slice(b"\", nonce=\"");
         let mac = request.mac(&self.mac_key);
@@ -166,7 +194,9 @@ impl Stationery {
     /// P-Registrar-Error, Retry-After and Unsupported, as far as the answer has them.
     pub(crate) fn write_refusal(&self, request: &Request<'_>, answer: &Answer, out: &mut Vec<u8>) {
         if answer.unsupported {
-            for (index, value) in request.head.values(request.bytes, HeaderName::Require).enumerate() {
+            let is_registrar = request.method == Method::Register;
+            let asked_by = if is_registrar { HeaderName::Require } else { HeaderName::ProxyRequire };
+            for (index, value) in request.head.values(request.bytes, asked_by).enumerate() {
                 out.extend_from_slice(if index == 0 { b"Unsupported: " } else { b", " });
                 out.extend_from_slice(value);
             }
@@ -226,7 +256,7 @@ pub(crate) fn write_q(q: u16, out: &mut Vec<u8>) {
 }
 
 /// The topmost Via with `received` and `rport` filled in (RFC 3261 18.2.1, RFC 3581 section 4).
-fn write_via(request: &Request<'_>, out: &mut Vec<u8>) {
+pub(crate) fn write_via(request: &Request<'_>, out: &mut Vec<u8>) {
     let (line, via) = (&request.via_line, &request.via);
     let value = line.value.of(request.bytes);
     out.extend_from_slice(request.bytes.get(line.whole.start()..line.value.start()).unwrap_or(&[]));

@@ -1,5 +1,7 @@
 //! Who says so: digest authentication in the order of checks that OpenSIPS has (S21).
 
+use std::hash::{BuildHasher, Hasher as _};
+
 use roost_sip::{Credentials, HeaderName};
 
 use crate::answer::Answer;
@@ -51,8 +53,10 @@ impl UserKey {
     }
 
     /// Whether the table's columns could hold it; else nobody has this name.
-    fn fits(&self) -> bool {
-        self.user_len > 0
+    fn fits(&self, claim: &Claim<'_>) -> bool {
+        claim.username.len() <= limits::MAX_USER + 1 + limits::MAX_DOMAIN
+            && claim.realm.len() <= limits::MAX_REALM
+            && self.user_len > 0
             && self.user_len <= limits::MAX_USER
             && self.domain().is_none_or(|domain| domain.len() <= limits::MAX_DOMAIN)
     }
@@ -63,6 +67,14 @@ fn split_username(username: &[u8]) -> (&[u8], Option<&[u8]>) {
         Some(at) => (username.get(..at).unwrap_or(&[]), username.get(at + 1..)),
         None => (username, None),
     }
+}
+
+/// Whom a request says to be: To of a REGISTER, From of a call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claimed<'a> {
+    pub(crate) identity: Option<To<'a>>,
+    /// Whether the digest user must be the same (`auth.check_to`, `proxy.check_from`).
+    pub(crate) is_checked: bool,
 }
 
 /// Credentials with everything that a check needs.
@@ -86,17 +98,18 @@ enum Checked {
 }
 
 impl Engine {
-    /// Checks a REGISTER's credentials. `retry` says that the database was just asked and did not answer: what is
+    /// Checks the credentials of a REGISTER or a call. `retry` says that the database was just asked and did not answer: what is
     /// cached then counts whatever its age.
     pub(crate) fn authorize(
         &mut self,
         request: &Request<'_>,
+        header: HeaderName,
         realm: &[u8],
-        to: Option<To<'_>>,
+        claimed: Claimed<'_>,
         retry: bool,
         now: Now,
     ) -> Verdict {
-        let Some(credentials) = find_credentials(request, HeaderName::Authorization, realm) else {
+        let Some((_, credentials)) = find_credentials(request, header, realm) else {
             return Verdict::Refused(Answer::challenge(false, "no credentials for this realm"));
         };
         let claim = match self.claim(&credentials) {
@@ -117,7 +130,7 @@ impl Engine {
                 self.stats.count(Counter::AuthFailures);
                 Verdict::Refused(Answer::new(403, "Forbidden").why("wrong password"))
             }
-            Checked::Right => self.check_use(request, &claim, &key, expires_unix_s, to, now),
+            Checked::Right => self.check_use(request, &claim, &key, expires_unix_s, claimed, now),
         }
     }
 
@@ -160,7 +173,7 @@ impl Engine {
         retry: bool,
         now: Now,
     ) -> Checked {
-        if !key.fits() {
+        if !key.fits(claim) {
             return Checked::Unknown;
         }
         let calculate_ha1 = self.config.auth_db.calculate_ha1;
@@ -200,7 +213,7 @@ impl Engine {
         claim: &Claim<'_>,
         key: &UserKey,
         expires_unix_s: u64,
-        to: Option<To<'_>>,
+        claimed: Claimed<'_>,
         now: Now,
     ) -> Verdict {
         let single_use = !self.config.auth.disable_nonce_check;
@@ -212,7 +225,7 @@ impl Engine {
                     nonce: claim.nonce,
                     expires_unix_s,
                     count: claim.count.filter(|_| !single_use),
-                    same: (request.call_id().unwrap_or(&[]), cseq, claim.response),
+                    same: (request.call_id().unwrap_or(&[]), cseq, claim.response, self.asked_hash(request)),
                 },
                 now.unix_s,
             );
@@ -227,10 +240,25 @@ impl Engine {
                 }
             }
         }
-        if self.config.auth.check_to && !to.is_some_and(|to| self.may_be(claim, to)) {
-            return Verdict::Refused(Answer::new(403, "Forbidden").why("the digest user is not the To user"));
+        if claimed.is_checked && !claimed.identity.is_some_and(|identity| self.may_be(claim, identity)) {
+            return Verdict::Refused(
+                Answer::new(403, "Forbidden").why("the digest user is not the one that To or From names"),
+            );
         }
         Verdict::Granted
+    }
+
+    /// What a request asks for beside its credentials, which do not cover it: a copy with another Contact is a replay.
+    fn asked_hash(&self, request: &Request<'_>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        for name in [HeaderName::Contact, HeaderName::Expires, HeaderName::To] {
+            for value in request.head.values(request.bytes, name) {
+                hasher.write(value);
+            }
+        }
+        hasher.write(request.uri);
+        hasher.write(request.head.body(request.bytes));
+        hasher.finish()
     }
 
     /// B16: the digest user is the To user, and its domain, where it has one, To's.
@@ -248,10 +276,21 @@ impl Engine {
 }
 
 /// The first credentials for this realm; what is not Digest or does not parse belongs to nobody.
-fn find_credentials<'a>(request: &Request<'a>, name: HeaderName, realm: &[u8]) -> Option<Credentials<'a>> {
+fn find_credentials<'a>(
+    request: &Request<'a>,
+    name: HeaderName,
+    realm: &[u8],
+) -> Option<(usize, Credentials<'a>)> {
     let lines = request.head.lines().iter().filter(|line| line.name == name);
-    let mut parsed = lines.filter_map(|line| Credentials::parse(line.value.of(request.bytes)).ok());
-    parsed.find(|credentials| credentials.realm.is_some_and(|given| given.eq_ignore_ascii_case(realm)))
+    let mut parsed = lines.filter_map(|line| {
+        Some((line.whole.start(), Credentials::parse(line.value.of(request.bytes)).ok()?))
+    });
+    parsed.find(|(_, credentials)| credentials.realm.is_some_and(|given| given.eq_ignore_ascii_case(realm)))
+}
+
+/// Where the line of the credentials for this realm begins.
+pub(crate) fn find_credentials_line(request: &Request<'_>, name: HeaderName, realm: &[u8]) -> Option<usize> {
+    find_credentials(request, name, realm).map(|(line, _)| line)
 }
 
 fn expected(request: &Request<'_>, claim: &Claim<'_>, ha1: &[u8]) -> Hex {
@@ -260,27 +299,22 @@ fn expected(request: &Request<'_>, claim: &Claim<'_>, ha1: &[u8]) -> Hex {
 
 /// An empty column is nobody's password: whoever knows that it is empty could compute the response.
 fn matches(request: &Request<'_>, claim: &Claim<'_>, known: &mut Known, calculate_ha1: bool) -> bool {
-    let (ha1, is_set) = match calculate_ha1 {
-        true => {
-            let is_set = !known.secrets.password.is_empty();
-            (memoized_ha1(known, claim), is_set)
-        }
-        false => {
-            let ha1 = stored_ha1(&known.secrets, claim);
-            (ha1, ha1.len() == size_of::<Hex>())
-        }
-    };
-    same_hex(&expected(request, claim, ha1), claim.response) && is_set
-}
-
-/// HA1 from the plaintext, computed once for each spelling of username and realm.
-fn memoized_ha1<'k>(known: &'k mut Known, claim: &Claim<'_>) -> &'k [u8] {
-    let fits = |memo: &Memo| *memo.username == *claim.username && *memo.realm == *claim.realm;
-    if !known.memo.as_ref().is_some_and(fits) {
-        let ha1 = ha1(claim.username, claim.realm, &known.secrets.password);
+    let is_right = |ha1: &[u8]| same_hex(&expected(request, claim, ha1), claim.response);
+    if !calculate_ha1 {
+        let ha1 = stored_ha1(&known.secrets, claim);
+        return is_right(ha1) && ha1.len() == size_of::<Hex>();
+    }
+    let fits = |memo: &&Memo| *memo.username == *claim.username && *memo.realm == *claim.realm;
+    if let Some(memo) = known.memo.as_ref().filter(fits) {
+        return is_right(&memo.ha1);
+    }
+    let ha1 = ha1(claim.username, claim.realm, &known.secrets.password);
+    let matches = is_right(&ha1) && !known.secrets.password.is_empty();
+    if matches {
+        // Only who knows the password leaves anything here.
         known.memo = Some(Memo { username: claim.username.into(), realm: claim.realm.into(), ha1 });
     }
-    known.memo.as_ref().map_or(&[], |memo| &memo.ha1)
+    matches
 }
 
 /// HA1 from its column: `ha1b` for a username with a domain (S32).

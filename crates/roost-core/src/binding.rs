@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use roost_sip::{ALL_METHODS, Method, MethodSet, Q, Uri};
+use roost_sip::{ALL_METHODS, Method, MethodSet, Q, Uri, same_uri};
 
 use crate::flow::{Flow, Now, Transport};
 use crate::row::Row;
@@ -107,6 +107,11 @@ impl Binding {
     /// The Contact URI as sent.
     pub(crate) fn contact(&self) -> &[u8] {
         self.text.part(0)
+    }
+
+    /// Whether this is the binding of a Contact URI (RFC 3261 19.1.4).
+    pub(crate) fn is_contact(&self, uri: &Uri<'_>) -> bool {
+        Uri::parse(self.contact()).is_ok_and(|contact| same_uri(&contact, uri))
     }
 
     pub(crate) fn callid(&self) -> &[u8] {

@@ -1,5 +1,7 @@
 //! The settings that the engine obeys. Names are those of `roost.toml`; units stand last.
 
+use std::net::{IpAddr, SocketAddr};
+
 /// Everything an engine needs to know; immutable while it runs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -14,6 +16,10 @@ pub struct Config {
     pub tm: Tm,
     pub rr: Rr,
     pub proxy: Proxy,
+    /// The addresses listened on, wildcards included.
+    pub listeners: Vec<SocketAddr>,
+    /// The host that Via and Record-Route name in place of ours; empty names ours.
+    pub advertised_address: String,
     /// How many engines the process has.
     pub shards: u16,
     /// Keys of the process's MACs (nonces, To tags), the same in every shard.
@@ -105,7 +111,7 @@ pub struct Proxy {
     pub authorize: Authorize,
     pub check_from: bool,
     /// Addresses that are never challenged.
-    pub trusted: Vec<String>,
+    pub trusted: Vec<IpAddr>,
     pub serial_fork: bool,
 }
 
@@ -154,6 +160,8 @@ impl Default for Config {
                 trusted: Vec::new(),
                 serial_fork: false,
             },
+            listeners: Vec::new(),
+            advertised_address: String::new(),
             shards: 1,
             mac_key: [0; 32],
             hash_seed: 0,

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
-use foldhash::fast::FixedState;
+use crate::hash::KeyedState;
 use hashbrown::HashTable;
 
 use crate::digest::Hex;
@@ -49,7 +49,7 @@ pub(crate) struct CredentialCache {
     limit: usize,
     unknown: HashTable<(Box<[u8]>, u64)>,
     unknown_order: VecDeque<(Box<[u8]>, u64)>,
-    hasher: FixedState,
+    hasher: KeyedState,
     pub(crate) evicted: u64,
 }
 
@@ -69,7 +69,7 @@ impl CredentialCache {
             limit: limit.max(1),
             unknown: HashTable::new(),
             unknown_order: VecDeque::new(),
-            hasher: FixedState::with_seed(hash_seed),
+            hasher: KeyedState::new(hash_seed),
             evicted: 0,
         }
     }

@@ -6,25 +6,27 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
+use crate::hash::KeyedState;
 use roost_sip::{Head, HeadError, HeaderName, Method, StartLine};
 
 use crate::Config;
 use crate::admin::Admin;
 use crate::answer::{Answer, Stationery, write_contacts};
-use crate::auth::{UserKey, Verdict};
+use crate::auth::{Claimed, UserKey, Verdict};
 use crate::binding::Binding;
 use crate::credentials::CredentialCache;
 use crate::flow::{Flow, Now, Rng, ShardId, Ticket};
 use crate::limits;
 use crate::location::{Location, RecordId, Swept};
 use crate::nonce::NonceUses;
-use crate::outbox::{Command, Outbox, Outcome, Secrets};
+use crate::outbox::{Command, Mark, Outbox, Outcome, Secrets};
 use crate::plan::Change;
 use crate::request::{Request, To};
 use crate::row::{Row, Write};
 use crate::slots::Slots;
 use crate::stats::{Counter, Stats};
+use crate::timers::Timers;
+use crate::transaction::Transaction;
 use crate::{contact_id, trace};
 
 /// How often [`Engine::handle_timeout`] wants to be called, in milliseconds.
@@ -34,22 +36,31 @@ const TICK_MS: u64 = 1_000;
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) config: Arc<Config>,
-    shard: ShardId,
+    pub(crate) shard: ShardId,
     pub(crate) location: Location<Waiting>,
     pub(crate) secrets: CredentialCache,
     pub(crate) nonces: NonceUses,
     pub(crate) pending: Slots<Pending>,
     /// The users whose credentials are being loaded.
-    loading: hashbrown::HashMap<Box<[u8]>, Ticket, FixedState>,
+    loading: hashbrown::HashMap<Box<[u8]>, Ticket, KeyedState>,
     /// Requests that wait, and their bytes.
     pub(crate) parked: usize,
     parked_bytes: usize,
     pub(crate) stats: Stats,
     pub(crate) stationery: Stationery,
-    pub(crate) hasher: FixedState,
+    pub(crate) hasher: KeyedState,
     /// The last label given to an AOR, see [`contact_id`].
     pub(crate) next_label: u32,
     pub(crate) scratch: Vec<u8>,
+    pub(crate) transactions: Slots<Transaction>,
+    /// Transactions by what a retransmission repeats, see [`crate::transaction::server_key`].
+    pub(crate) server_index: hashbrown::HashMap<Box<[u8]>, Ticket, KeyedState>,
+    pub(crate) timers: Timers,
+    pub(crate) key_scratch: Vec<u8>,
+    pub(crate) message_scratch: Vec<u8>,
+    /// Makes the branches of this process's life unlike those of the one before.
+    pub(crate) salt: u64,
+    pub(crate) branches_made: u64,
     head: Option<Box<Head>>,
     next_tick_ms: u64,
 }
@@ -57,8 +68,19 @@ pub struct Engine {
 /// Work that a receipt will end.
 #[derive(Debug)]
 pub(crate) enum Pending {
-    Credentials { key: UserKey, since_ms: u64, waiting: Vec<Parked> },
-    Commit { record: RecordId, identity: u64, changes: Vec<Change>, done: Done },
+    /// `is_stale`: the user was changed meanwhile, the answer counts for nothing.
+    Credentials {
+        key: UserKey,
+        since_ms: u64,
+        waiting: Vec<Parked>,
+        is_stale: bool,
+    },
+    Commit {
+        record: RecordId,
+        identity: u64,
+        changes: Vec<Change>,
+        done: Done,
+    },
 }
 
 /// What follows a commit.
@@ -109,6 +131,8 @@ pub enum RowError {
 impl Engine {
     /// A shard without bindings. `rng` seeds the labels of contact ids.
     pub fn new(config: Arc<Config>, shard: ShardId, mut rng: Rng) -> Engine {
+        // A copy of its own: workers share no counter that they would fight for.
+        let config = Arc::new(Config::clone(&config));
         let shards = usize::from(config.shards.max(1));
         Engine {
             shard,
@@ -116,14 +140,21 @@ impl Engine {
             secrets: CredentialCache::new(limits::MAX_SECRETS / shards, config.hash_seed),
             nonces: NonceUses::new(config.hash_seed),
             pending: Slots::default(),
-            loading: hashbrown::HashMap::with_hasher(FixedState::with_seed(config.hash_seed)),
+            loading: hashbrown::HashMap::with_hasher(KeyedState::new(config.hash_seed)),
             parked: 0,
             parked_bytes: 0,
             stats: Stats::default(),
             stationery: Stationery::new(&config),
-            hasher: FixedState::with_seed(config.hash_seed),
+            hasher: KeyedState::new(config.hash_seed),
             next_label: rng.next_u64() as u32,
             scratch: Vec::new(),
+            transactions: Slots::default(),
+            server_index: hashbrown::HashMap::with_hasher(KeyedState::new(config.hash_seed)),
+            timers: Timers::default(),
+            key_scratch: Vec::new(),
+            message_scratch: Vec::new(),
+            salt: rng.next_u64(),
+            branches_made: 0,
             head: Some(Head::new()),
             next_tick_ms: 0,
             config,
@@ -132,9 +163,11 @@ impl Engine {
 
     /// Takes a row that was read at start, or says why not. Rows may come in any order.
     ///
+    /// The id of an older row of the same contact, which may be deleted.
+    ///
     /// # Errors
     /// [`RowError`]: skip the row and go on.
-    pub fn load(&mut self, row: &Row, now: Now) -> Result<(), RowError> {
+    pub fn load(&mut self, row: &Row, now: Now) -> Result<Option<u64>, RowError> {
         if row.expires != 0 && row.expires <= now.unix_s {
             return Err(RowError::Expired);
         }
@@ -151,9 +184,7 @@ impl Engine {
         }
         let binding = Binding::from_row(row, now);
         let id = self.location.find_or_insert(&aor, || contact_id::aor_label(row.contact_id));
-        let same = |other: &&Binding| {
-            roost_sip::Uri::parse(other.contact()).is_ok_and(|other| roost_sip::same_uri(&uri, &other))
-        };
+        let same = |other: &&Binding| other.is_contact(&uri);
         let twin = self.location.get(id).and_then(|record| record.bindings.iter().find(same));
         let twin = twin.map(|twin| (twin.contact_id, twin.updated_ms));
         if twin.is_some_and(|(_, updated_ms)| updated_ms >= binding.updated_ms) {
@@ -166,7 +197,7 @@ impl Engine {
             record.next_contact = record.next_contact.max(contact_id::contact_label(row.contact_id));
             record.put(binding);
         });
-        Ok(())
+        Ok(twin.map(|(contact_id, _)| contact_id))
     }
 
     /// How many bindings there are.
@@ -193,6 +224,11 @@ impl Engine {
             .collect()
     }
 
+    /// Counts messages that another shard's inbox had no room for.
+    pub fn count_refused(&mut self, messages: u64) {
+        self.stats.add(Counter::InboxFull, messages);
+    }
+
     /// Counts bytes that are no SIP message.
     pub fn handle_unreadable(&mut self, error: HeadError) {
         match error {
@@ -206,12 +242,15 @@ impl Engine {
         match head.start_line() {
             StartLine::Response { .. } => {
                 self.stats.count(Counter::RcvReplies);
-                self.stats.count(Counter::DropReplies);
+                self.handle_response(flow, bytes, head, now, out);
             }
             StartLine::Request { .. } => {
                 self.stats.count(Counter::RcvRequests);
                 match Request::new(*flow, bytes, head) {
-                    Some(request) => self.handle_request(&request, now, out),
+                    Some(request) => {
+                        trace::request(&request);
+                        self.handle_request(&request, Mark::None, now, out);
+                    }
                     None => {
                         self.stats.count(Counter::BadMsgHdr);
                         self.stats.count(Counter::DropRequests);
@@ -222,38 +261,62 @@ impl Engine {
         }
     }
 
-    /// The order of checks is that of the original routing script.
-    fn handle_request(&mut self, request: &Request<'_>, now: Now, out: &mut Outbox) {
-        let shard = shard_of(&self.config, request.shard_key());
-        if shard != self.shard {
-            self.stats.count(Counter::HandedOver);
-            let (flow, message) = (request.flow, request.bytes.into());
-            out.commands.push(Command::ToShard { shard, flow, message });
-            return;
+    /// Handles a message that another shard handed over.
+    pub fn handle_handed_over(
+        &mut self,
+        flow: &Flow,
+        bytes: &[u8],
+        head: &Head,
+        mark: Mark,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        match Request::new(*flow, bytes, head) {
+            Some(request) => self.handle_request(&request, mark, now, out),
+            None => self.handle_response(flow, bytes, head, now, out),
         }
-        trace::request(request);
+    }
+
+    /// The order of checks is that of the original routing script. What needs no state is answered by any shard.
+    fn handle_request(&mut self, request: &Request<'_>, mark: Mark, now: Now, out: &mut Outbox) {
         if request.method == Method::Ack {
-            // An ACK is never answered; one of our own stateless answers ends here.
-            self.stats.count(Counter::ReceivedAcks);
+            if !self.pass_to_owner(request, mark, out) {
+                self.handle_ack(request, mark, now, out);
+            }
             return;
         }
         if let Err(answer) = request.check() {
             self.stats.count(Counter::ErrRequests);
             return self.refuse(request, answer, None, now, out);
         }
+        let is_in_dialog = request.to_tag().is_some();
         let answer = match request.method {
             _ if request.is_too_many_hops() => Answer::new(483, "Too Many Hops"),
             Method::Options => Answer::new(200, "OK"),
-            _ if request.to_tag().is_some() => Answer::new(404, "Not here"),
-            Method::Cancel => {
-                self.stats.count(Counter::DropRequests);
+            Method::Register if is_in_dialog => Answer::new(404, "Not here"),
+            Method::Publish | Method::Subscribe if !is_in_dialog => Answer::new(405, "Method Not Allowed"),
+            Method::Cancel | Method::Register if self.pass_to_owner(request, mark, out) => return,
+            Method::Cancel => return self.handle_cancel(request, mark, now, out),
+            Method::Register => return self.handle_register(request, false, now, out),
+            _ if is_in_dialog => {
+                if !self.pass_to_owner(request, mark, out) {
+                    self.handle_in_dialog(request, mark, now, out);
+                }
                 return;
             }
-            Method::Publish | Method::Subscribe => Answer::new(405, "Method Not Allowed"),
-            Method::Register => return self.handle_register(request, false, now, out),
-            _ => Answer::new(404, "Not Found"),
+            _ => return self.handle_initial(request, mark, false, now, out),
         };
         self.refuse(request, answer, None, now, out);
+    }
+
+    /// Hands a request to the shard that its key names; true when it has gone.
+    fn pass_to_owner(&mut self, request: &Request<'_>, mark: Mark, out: &mut Outbox) -> bool {
+        let shard = shard_of_uri(&self.config, request.shard_key());
+        let goes = mark == Mark::None && shard != self.shard;
+        if goes {
+            self.hand_over(request, shard, Mark::None, out);
+        }
+        goes
     }
 
     /// `retry` says that the database was asked about this user and did not answer.
@@ -272,7 +335,8 @@ impl Engine {
             Some(host) if !fixed => host,
             _ => config.auth.realm.as_bytes(),
         };
-        match self.authorize(request, realm, to, retry, now) {
+        let claimed = Claimed { identity: to, is_checked: self.config.auth.check_to };
+        match self.authorize(request, HeaderName::Authorization, realm, claimed, retry, now) {
             Verdict::Granted => self.save(request, to, now, out),
             Verdict::Refused(answer) => self.refuse(request, answer, None, now, out),
             Verdict::Load(_) if retry => {
@@ -280,8 +344,12 @@ impl Engine {
                 self.refuse(request, answer, None, now, out);
             }
             Verdict::Load(key) => {
-                if let Err(answer) = self.load_credentials(request, key, now, out) {
-                    self.refuse(request, answer, None, now, out);
+                if let Err(busy) = self.load_credentials(request, key, now, out) {
+                    // The database has enough to do: what is known of the user counts, however old.
+                    match self.authorize(request, HeaderName::Authorization, realm, claimed, true, now) {
+                        Verdict::Granted => self.save(request, to, now, out),
+                        _ => self.refuse(request, busy, None, now, out),
+                    }
                 }
             }
         }
@@ -297,7 +365,7 @@ impl Engine {
     }
 
     /// Parks a request until the database has answered; one question per user is under way at a time.
-    fn load_credentials(
+    pub(crate) fn load_credentials(
         &mut self,
         request: &Request<'_>,
         key: UserKey,
@@ -331,8 +399,12 @@ impl Engine {
         self.stats.count(Counter::CredentialLoads);
         let (user, domain) = (key.user().into(), key.domain().map(Into::into));
         let text = key.text.clone();
-        let ticket =
-            self.pending.insert(Pending::Credentials { key, since_ms: now.mono_ms, waiting: vec![parked] });
+        let ticket = self.pending.insert(Pending::Credentials {
+            key,
+            since_ms: now.mono_ms,
+            waiting: vec![parked],
+            is_stale: false,
+        });
         self.loading.insert(text, ticket);
         out.commands.push(Command::LoadCredentials { ticket, user, domain });
         Ok(())
@@ -365,6 +437,14 @@ impl Engine {
                 }
                 Outcome::Credentials(_) => self.commit_failed(record, &changes, done, now, out),
             },
+            Some(Pending::Credentials { key, since_ms, waiting, is_stale: true }) => {
+                let (user, domain) = (key.user().into(), key.domain().map(Into::into));
+                let text = key.text.clone();
+                let again = Pending::Credentials { key, since_ms, waiting, is_stale: false };
+                let ticket = self.pending.insert(again);
+                self.loading.insert(text, ticket);
+                out.commands.push(Command::LoadCredentials { ticket, user, domain });
+            }
             Some(Pending::Credentials { key, waiting, .. }) => {
                 self.loading.remove(&key.text);
                 let failed = match outcome {
@@ -379,10 +459,21 @@ impl Engine {
                     Outcome::Committed => true,
                 };
                 for parked in waiting {
-                    self.resume_register(&parked, failed, now, out);
+                    self.resume(&parked, failed, now, out);
                 }
             }
             None => {}
+        }
+    }
+
+    /// Forgets what the database said of a user, and what it is about to say.
+    pub(crate) fn forget_credentials(&mut self, key: &UserKey) {
+        self.secrets.forget(&key.text);
+        let under_way = self.loading.get(&key.text).copied();
+        if let Some(Pending::Credentials { is_stale, .. }) =
+            under_way.and_then(|ticket| self.pending.get_mut(ticket))
+        {
+            *is_stale = true;
         }
     }
 
@@ -390,11 +481,14 @@ impl Engine {
         self.secrets.put(&key.text, secrets, now.mono_ms);
     }
 
-    fn resume_register(&mut self, parked: &Parked, retry: bool, now: Now, out: &mut Outbox) {
+    fn resume(&mut self, parked: &Parked, retry: bool, now: Now, out: &mut Outbox) {
         self.unpark(parked);
         self.with_head(&parked.bytes, |engine, head| {
             if let Some(request) = Request::new(parked.flow, &parked.bytes, head) {
-                engine.handle_register(&request, retry, now, out);
+                match request.method {
+                    Method::Register => engine.handle_register(&request, retry, now, out),
+                    _ => engine.handle_initial(&request, Mark::None, retry, now, out),
+                }
             }
         });
     }
@@ -410,11 +504,14 @@ impl Engine {
 
     /// When [`handle_timeout`](Engine::handle_timeout) is due, in monotonic milliseconds.
     pub fn poll_timeout(&self) -> u64 {
-        self.next_tick_ms
+        self.timers.next_due().map_or(self.next_tick_ms, |due| due.min(self.next_tick_ms))
     }
 
-    /// Sweeps a part of the bindings and gives up on credentials that do not come.
+    /// Does what timers are due, sweeps a part of the bindings and gives up on credentials that do not come.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
+        while let Some(alarm) = self.timers.pop_due(now.mono_ms) {
+            self.handle_alarm(alarm, now, out);
+        }
         if now.mono_ms < self.next_tick_ms {
             return;
         }
@@ -442,7 +539,7 @@ impl Engine {
         }
     }
 
-    /// Answers with anything but a REGISTER's 200.
+    /// Answers with anything but a REGISTER's 200, without a transaction.
     pub(crate) fn refuse(
         &mut self,
         request: &Request<'_>,
@@ -451,12 +548,37 @@ impl Engine {
         now: Now,
         out: &mut Outbox,
     ) {
+        let config = Arc::clone(&self.config);
+        let realm = self.realm(request.to()).flatten().unwrap_or(config.auth.realm.as_bytes());
+        self.write_answer(request, answer, record, realm, now, out);
+    }
+
+    /// The same with a challenge for a realm.
+    pub(crate) fn refuse_with_realm(
+        &mut self,
+        request: &Request<'_>,
+        answer: Answer,
+        realm: &[u8],
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        self.write_answer(request, answer, None, realm, now, out);
+    }
+
+    fn write_answer(
+        &mut self,
+        request: &Request<'_>,
+        answer: Answer,
+        record: Option<RecordId>,
+        realm: &[u8],
+        now: Now,
+        out: &mut Outbox,
+    ) {
         trace::answer(request, &answer);
         self.count_reply(answer.code);
         if answer.challenge.is_some() {
             self.stats.count(Counter::Challenges);
         }
-        let to = request.to();
         out.send(request.reply_flow(), |bytes| {
             self.stationery.write_head(request, answer.code, answer.reason, bytes);
             if answer.with_contacts
@@ -465,7 +587,6 @@ impl Engine {
                 write_contacts(record.live(now), now, bytes);
             }
             if let Some(challenge) = answer.challenge {
-                let realm = self.realm(to).flatten().unwrap_or(self.config.auth.realm.as_bytes());
                 self.stationery.write_challenge(request, realm, challenge, now, bytes);
             }
             self.stationery.write_refusal(request, &answer, bytes);
@@ -489,16 +610,25 @@ impl Engine {
     }
 }
 
-/// The shard that a user's bindings live in: a pure function of the unescaped user, never of its domain.
+/// The shard of a URI's user, with its escapes.
+pub(crate) fn shard_of_uri(config: &Config, user: &[u8]) -> ShardId {
+    if config.shards <= 1 {
+        return ShardId(0);
+    }
+    let mut plain = Vec::with_capacity(user.len());
+    roost_sip::unescape_into(user, &mut plain);
+    shard_of(config, &plain)
+}
+
+/// The shard that a user's bindings live in: a pure function of the user as rows have it, never of its domain.
 pub fn shard_of(config: &Config, user: &[u8]) -> ShardId {
     if config.shards <= 1 {
         return ShardId(0);
     }
-    let mut key = Vec::with_capacity(user.len());
-    roost_sip::unescape_into(user, &mut key);
+    let mut key = user.to_vec();
     if !config.registrar.case_sensitive {
         key.make_ascii_lowercase();
     }
-    let hash = FixedState::with_seed(config.hash_seed).hash_one(&*key);
+    let hash = KeyedState::new(config.hash_seed).hash_one(&*key);
     ShardId((hash % u64::from(config.shards)) as u16)
 }

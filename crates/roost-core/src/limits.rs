@@ -14,8 +14,10 @@ pub const MAX_COMMITS: usize = 65_536;
 pub const MAX_LOADING: usize = 4_096;
 /// Bindings of one AOR when `registrar.max_contacts` is 0 (OpenSIPS: unlimited).
 pub const MAX_BINDINGS_PER_AOR: usize = 100;
+/// Bindings of one AOR in memory, those of `ul_add` and expired ones included; more are answered 503.
+pub const MAX_HELD_PER_AOR: usize = 1_000;
 /// Contacts in one REGISTER.
-pub const MAX_CONTACTS_PER_REGISTER: usize = 100;
+pub const MAX_CONTACTS_PER_REGISTER: usize = 20;
 /// Cached secrets of all shards together.
 pub const MAX_SECRETS: usize = 1 << 20;
 /// Cached unknown users of one shard; a table of its own, so that guesses never push real users out.
@@ -24,12 +26,18 @@ pub const MAX_UNKNOWN_USERS: usize = 1 << 14;
 pub const RECHECK_MS: u64 = 1_000;
 /// Nonces of one shard whose use is remembered.
 pub const MAX_NONCES: usize = 1 << 20;
+/// Transactions of all shards together; a request beyond them is answered 503.
+pub const MAX_TRANSACTIONS: usize = 1 << 18;
+/// Branches that one request is forked to.
+pub const MAX_BRANCHES: usize = 100;
 /// Seconds in Retry-After when a limit refuses a request.
 pub const BUSY_RETRY_AFTER_S: u32 = 2;
 /// `location.username` and `subscriber.username`, in bytes.
 pub const MAX_USER: usize = 64;
 /// `location.domain` and `subscriber.domain`, in bytes.
 pub const MAX_DOMAIN: usize = 64;
+/// A digest realm, in bytes.
+pub const MAX_REALM: usize = 255;
 /// `location.contact` and `location.received`, in bytes.
 pub const MAX_CONTACT: usize = 255;
 /// `location.callid`, in bytes.

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use foldhash::fast::FixedState;
+use crate::hash::KeyedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
@@ -43,7 +43,7 @@ pub(crate) struct Location<W> {
     table: HashTable<u32>,
     records: Vec<Option<Record<W>>>,
     free: Vec<u32>,
-    hasher: FixedState,
+    hasher: KeyedState,
     sweep_at: usize,
     contacts: usize,
 }
@@ -86,7 +86,7 @@ impl<W> Location<W> {
             table: HashTable::new(),
             records: Vec::new(),
             free: Vec::new(),
-            hasher: FixedState::with_seed(hash_seed),
+            hasher: KeyedState::new(hash_seed),
             sweep_at: 0,
             contacts: 0,
         }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
-use foldhash::fast::FixedState;
+use crate::hash::KeyedState;
 use hashbrown::HashTable;
 use subtle::ConstantTimeEq;
 
@@ -76,7 +76,7 @@ struct Seen {
 pub(crate) struct NonceUses {
     table: HashTable<Seen>,
     order: VecDeque<(u64, u64)>,
-    hasher: FixedState,
+    hasher: KeyedState,
 }
 
 /// One authenticated request's use of a nonce.
@@ -87,17 +87,13 @@ pub(crate) struct NonceUse<'a> {
     pub(crate) expires_unix_s: u64,
     /// The count, or `None` where the nonce may be used once.
     pub(crate) count: Option<u32>,
-    /// What a retransmission repeats: Call-ID, CSeq, response.
-    pub(crate) same: (&'a [u8], u32, &'a [u8]),
+    /// What a retransmission repeats: Call-ID, CSeq, response, and a hash of what is asked for.
+    pub(crate) same: (&'a [u8], u32, &'a [u8], u64),
 }
 
 impl NonceUses {
     pub(crate) fn new(hash_seed: u64) -> Self {
-        NonceUses {
-            table: HashTable::new(),
-            order: VecDeque::new(),
-            hasher: FixedState::with_seed(hash_seed),
-        }
+        NonceUses { table: HashTable::new(), order: VecDeque::new(), hasher: KeyedState::new(hash_seed) }
     }
 
     /// Notes a use. Call it only for requests whose response was right: strangers fill nothing.
@@ -195,7 +191,7 @@ mod tests {
     }
 
     fn use_of<'a>(nonce: &'a [u8], count: Option<u32>, cseq: u32) -> NonceUse<'a> {
-        NonceUse { user: b"9001", nonce, expires_unix_s: 100, count, same: (b"call", cseq, b"response") }
+        NonceUse { user: b"9001", nonce, expires_unix_s: 100, count, same: (b"call", cseq, b"response", 7) }
     }
 
     #[test]
@@ -217,6 +213,8 @@ mod tests {
             assert_eq!(uses.note(use_of(b"n", Some(count), cseq), 50), expected, "nc {count}, CSeq {cseq}");
         }
         assert_eq!(uses.note(use_of(b"other", Some(1), 1), 50), Use::Fresh);
+        let stolen = NonceUse { same: (b"call", 1, b"response", 8), ..use_of(b"other", Some(1), 1) };
+        assert_eq!(uses.note(stolen, 50), Use::Replay, "the same credentials with another Contact");
     }
 
     #[test]

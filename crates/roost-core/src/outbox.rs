@@ -35,10 +35,22 @@ pub enum Command {
     Purge { writes: Vec<Write> },
     /// Look a subscriber up; `domain` only with `use_domain`.
     LoadCredentials { ticket: Ticket, user: Box<[u8]>, domain: Option<Box<[u8]>> },
-    /// Hand a message to the shard that it belongs to.
-    ToShard { shard: ShardId, flow: Flow, message: Box<[u8]> },
+    /// Hand a message to the shard that it belongs to: [`crate::Engine::handle_handed_over`].
+    ToShard { shard: ShardId, flow: Flow, message: Box<[u8]>, mark: Mark },
     /// The answer to [`crate::Engine::handle_admin`], under the caller's own ticket.
     AdminReply { ticket: Ticket, reply: AdminReply },
+}
+
+/// What a shard already knows of a message that it hands over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mark {
+    /// Nothing.
+    #[default]
+    None,
+    /// The caller may call; `consumed` says that it showed credentials that were meant for us.
+    Authorized { consumed: bool },
+    /// It belongs to a dialog, and to the shard of its To.
+    InDialog,
 }
 
 /// What became of a command.

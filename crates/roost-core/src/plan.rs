@@ -2,7 +2,7 @@
 
 use roost_sip::{
     ALL_METHODS, ContactValue, HeaderName, NameAddr, Uri, contacts, delta_seconds, parse_allow, q_value,
-    same_uri, unquote,
+    unquote,
 };
 
 use crate::answer::Answer;
@@ -12,6 +12,9 @@ use crate::flow::Now;
 use crate::limits;
 use crate::location::Record;
 use crate::request::Request;
+
+/// The error of a REGISTER with more than [`limits::MAX_CONTACTS_PER_REGISTER`] contacts.
+pub(crate) const TOO_MANY_CONTACTS: &str = "Too many contacts in one REGISTER";
 
 /// One change of an AOR's bindings.
 #[derive(Debug)]
@@ -72,7 +75,7 @@ impl Engine {
         for contact in contacts(values) {
             count += 1;
             if count > limits::MAX_CONTACTS_PER_REGISTER {
-                return Err(Answer::registrar(400, "Too many contacts in one REGISTER"));
+                return Err(Answer::registrar(400, TOO_MANY_CONTACTS));
             }
             match contact {
                 Err(_) => return Err(Answer::registrar(400, "Contact parse error")),
@@ -134,14 +137,14 @@ impl Engine {
         }
         let expires_s = self.granted(name_addr.params.get(b"expires"), common.expires_s);
         let bindings = record.map_or(&[][..], |record| &record.bindings);
-        let same_contact = |contact: &[u8]| Uri::parse(contact).is_ok_and(|other| same_uri(uri, &other));
-        let old = bindings.iter().find(|binding| binding.is_live(now) && same_contact(binding.contact()));
+        let old_of = |entry: &Entry| bindings.iter().find(|binding| binding.contact_id == entry.contact_id);
         let listed =
             plan.entries.iter().position(|entry| match entry.put.and_then(|put| plan.changes.get(put)) {
-                Some(Change::Put(binding)) => same_contact(binding.contact()),
-                _ => old.is_some_and(|old| old.contact_id == entry.contact_id),
+                Some(Change::Put(binding)) => binding.is_contact(uri),
+                _ => old_of(entry).is_some_and(|old| old.is_contact(uri)),
             });
-        if let (Some(old), Some(_)) = (old, listed)
+        let old = listed.and_then(|index| plan.entries.get(index)).and_then(old_of);
+        if let Some(old) = old
             && old.callid() == common.call_id
         {
             match self.check_order(old, common, now)? {

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
-use roost_sip::{ALL_METHODS, ContactValue, HeaderName, Uri, contacts, same_uri, unescape_into};
+use roost_sip::{ALL_METHODS, ContactValue, HeaderName, Uri, contacts, unescape_into};
 
 use crate::answer::{Answer, write_contacts, write_date};
 use crate::binding::{Binding, BindingText, Origin, PERMANENT};
@@ -17,7 +17,7 @@ use crate::flow::{Now, Ticket};
 use crate::limits;
 use crate::location::{Busy, Record, RecordId};
 use crate::outbox::{Command, Outbox};
-use crate::plan::{Change, Entry, Plan};
+use crate::plan::{Change, Entry, Plan, TOO_MANY_CONTACTS};
 use crate::request::{Request, To};
 use crate::row::Write;
 use crate::stats::Counter;
@@ -55,13 +55,19 @@ impl Engine {
         if let Some(record) = record {
             self.check_exclusive(record, request, now).map_err(|answer| (answer, None))?;
         }
-        let plan = self.plan(request, record, now).map_err(|answer| (answer, found))?;
+        let plan = self.plan(request, record, now);
+        if plan.as_ref().is_err_and(|answer| answer.error == Some(TOO_MANY_CONTACTS)) {
+            self.stats.count(Counter::TooManyContacts);
+        }
+        let plan = plan.map_err(|answer| (answer, found))?;
         if plan.changes.is_empty() {
             self.reply_ok(request, record, &plan, now, out);
+            self.count_reply(200);
+            self.stats.count(Counter::AcceptedRegs);
             return Ok(());
         }
-        let has_room = self.pending.len() < limits::MAX_COMMITS;
-        if !has_room {
+        let held = record.map_or(0, |record| record.bindings.len());
+        if self.pending.len() >= limits::MAX_COMMITS || held >= limits::MAX_HELD_PER_AOR {
             self.stats.count(Counter::CommitsFull);
             return Err((Answer::busy("too many commits in flight"), None));
         }
@@ -102,6 +108,7 @@ impl Engine {
         }
         if !self.config.usrloc.write_through {
             self.reply_ok(request, self.location.get(id), &plan, now, out);
+            self.count_reply(200);
             self.change_location(id, plan.changes);
             self.stats.count(Counter::AcceptedRegs);
             return;
@@ -171,13 +178,6 @@ impl Engine {
         out: &mut Outbox,
     ) {
         self.stats.count(Counter::CommitFailures);
-        if let Some(record) = self.location.get_mut(id)
-            && record.bindings.is_empty()
-        {
-            // Should the id have been another AOR's by chance, the next try has a new one.
-            self.next_label = self.next_label.wrapping_add(1);
-            record.label = self.next_label;
-        }
         match done {
             Done::Reply { flow, reply, head_end } => {
                 self.stats.count(Counter::RejectedRegs);
@@ -292,7 +292,7 @@ impl Engine {
     }
 
     /// The AOR as the table has it: the unescaped user, with `use_domain` `@` and the lower-case host (S52).
-    fn build_aor(&self, to: Option<To<'_>>, aor: &mut Vec<u8>) -> Result<(), Answer> {
+    pub(crate) fn build_aor(&self, to: Option<To<'_>>, aor: &mut Vec<u8>) -> Result<(), Answer> {
         let failed = Answer::registrar(400, "Error while parsing AOR");
         let to = to.filter(|to| !to.user.is_empty()).ok_or(failed)?;
         aor.clear();
@@ -327,9 +327,7 @@ impl Engine {
         for binding in record.live(now) {
             let is_holder = match binding.source_ip() {
                 Some(ip) => ip.to_canonical() == source,
-                None => {
-                    request.call_id() == Some(binding.callid()) || names_contact(request, binding.contact())
-                }
+                None => request.call_id() == Some(binding.callid()) || names_contact(request, binding),
             };
             if is_holder {
                 return Ok(());
@@ -429,9 +427,8 @@ pub(crate) fn operator_binding(
     }
 }
 
-fn names_contact(request: &Request<'_>, contact: &[u8]) -> bool {
-    let Ok(stored) = Uri::parse(contact) else { return false };
+fn names_contact(request: &Request<'_>, binding: &Binding) -> bool {
     contacts(request.head.values(request.bytes, HeaderName::Contact))
         .take(limits::MAX_CONTACTS_PER_REGISTER)
-        .any(|contact| matches!(contact, Ok(ContactValue::Contact(_, uri)) if same_uri(&uri, &stored)))
+        .any(|contact| matches!(contact, Ok(ContactValue::Contact(_, uri)) if binding.is_contact(&uri)))
 }

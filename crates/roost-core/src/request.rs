@@ -103,9 +103,14 @@ impl<'a> Request<'a> {
         if self.name_addr(HeaderName::From).is_none() {
             return Err(Answer::new(400, "Missing or malformed From header"));
         }
+        let has_to = self.head.line(HeaderName::To).is_some();
+        if has_to && self.name_addr(HeaderName::To).is_none() {
+            return Err(Answer::new(400, "Malformed To header"));
+        }
+        // A REGISTER without them is answered with the registrar's own texts.
         if self.method != Method::Register {
-            if self.name_addr(HeaderName::To).is_none() {
-                return Err(Answer::new(400, "Missing or malformed To header"));
+            if !has_to {
+                return Err(Answer::new(400, "Missing To header"));
             }
             if self.call_id().is_none() {
                 return Err(Answer::new(400, "Missing Call-ID header"));
@@ -141,6 +146,7 @@ impl<'a> Request<'a> {
     /// A keyed MAC of what a retransmission repeats and a new request does not: To tags and nonces come from it.
     pub(crate) fn mac(&self, key: &[u8; 32]) -> [u8; 12] {
         let mut hasher = blake3::Hasher::new_keyed(key);
+        hasher.update(b"tag");
         let from_tag = self.name_addr(HeaderName::From).and_then(|from| from.tag());
         let parts = [self.call_id(), from_tag, self.via.branch, self.value(HeaderName::CSeq)];
         for part in parts {

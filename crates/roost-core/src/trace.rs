@@ -24,9 +24,9 @@ pub(crate) fn request(request: &Request<'_>) {
         sp = request.flow.remote.port(),
         rd = host(target),
         rU = user(target),
-        tu = text(to.map(|uri| uri.text)),
+        tu = shown(to),
         fd = host(from),
-        ct = text(request.value(HeaderName::Contact)),
+        ct = contact(request),
         "receive message"
     );
 }
@@ -47,6 +47,22 @@ pub(crate) fn answer(request: &Request<'_>, answer: &Answer) {
         why = answer.why,
         "answer"
     );
+}
+
+/// A URI without its password.
+fn shown(uri: Option<Uri<'_>>) -> String {
+    match uri {
+        Some(Uri { password: Some(_), .. }) => "<holds a password>".to_string(),
+        other => text(other.map(|uri| uri.text)),
+    }
+}
+
+fn contact(request: &Request<'_>) -> String {
+    let uri = request.name_addr(HeaderName::Contact).and_then(|value| value.uri().ok());
+    match uri {
+        Some(uri) => shown(Some(uri)),
+        None => text(request.value(HeaderName::Contact).filter(|value| *value == b"*")),
+    }
 }
 
 /// Text for a log line: what is not printable is escaped, what is long is cut.

@@ -2,10 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use roost_core::{Admin, Flow, Outcome, Ticket};
+use roost_core::{Admin, Flow, Mark, Outcome, Ticket};
 
 use crate::batch::Event;
 
@@ -19,20 +18,28 @@ pub enum Mail {
     /// The answer to a command.
     Receipt(Ticket, Outcome),
     /// A message that arrived at the wrong worker.
-    Message { flow: Flow, message: Box<[u8]> },
+    Message { flow: Flow, message: Box<[u8]>, mark: Mark },
     /// An operator's request.
     Admin(Ticket, Admin),
     /// Finish what is under way and end.
     Stop,
 }
 
+/// Bytes of those messages.
+pub const MAX_INBOX_BYTES: usize = 32 << 20;
+
 /// Where mail waits for a worker.
 #[derive(Debug)]
 pub struct Inbox {
-    mail: Mutex<Vec<Mail>>,
-    /// Whether the event is set already.
-    is_woken: AtomicBool,
+    waiting: Mutex<Waiting>,
+    /// Set whenever there is mail.
     event: Event,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    mail: Vec<Mail>,
+    message_bytes: usize,
 }
 
 impl Inbox {
@@ -41,23 +48,27 @@ impl Inbox {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn new() -> io::Result<Inbox> {
-        Ok(Inbox { mail: Mutex::new(Vec::new()), is_woken: AtomicBool::new(false), event: Event::new()? })
+        Ok(Inbox { waiting: Mutex::default(), event: Event::new()? })
     }
 
     /// Puts mail in and wakes the worker; how many messages found no room.
     pub fn post(&self, batch: impl IntoIterator<Item = Mail>) -> usize {
         let mut refused = 0;
-        {
-            let mut mail = self.lock();
-            for item in batch {
-                if matches!(item, Mail::Message { .. }) && mail.len() >= MAX_INBOX_MESSAGES {
+        let mut waiting = self.lock();
+        let was_empty = waiting.mail.is_empty();
+        for item in batch {
+            if let Mail::Message { message, .. } = &item {
+                let bytes = waiting.message_bytes + message.len();
+                if waiting.mail.len() >= MAX_INBOX_MESSAGES || bytes > MAX_INBOX_BYTES {
                     refused += 1;
-                } else {
-                    mail.push(item);
+                    continue;
                 }
+                waiting.message_bytes = bytes;
             }
+            waiting.mail.push(item);
         }
-        if !self.is_woken.swap(true, Ordering::AcqRel) {
+        // Under the lock: the event is set exactly while there is mail, so no wake-up is lost or left behind.
+        if was_empty && !waiting.mail.is_empty() {
             self.event.set();
         }
         refused
@@ -65,9 +76,11 @@ impl Inbox {
 
     /// Takes everything out, into `taken`, which should be empty.
     pub(crate) fn take(&self, taken: &mut Vec<Mail>) {
-        if self.is_woken.swap(false, Ordering::AcqRel) {
+        let mut waiting = self.lock();
+        if !waiting.mail.is_empty() {
             self.event.clear();
-            std::mem::swap(&mut *self.lock(), taken);
+            waiting.message_bytes = 0;
+            std::mem::swap(&mut waiting.mail, taken);
         }
     }
 
@@ -75,8 +88,8 @@ impl Inbox {
         self.event.0.as_fd()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Mail>> {
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,7 +101,8 @@ mod tests {
     fn messages_are_bounded_receipts_are_not() {
         let inbox = Inbox::new().unwrap();
         let address = "127.0.0.1:1".parse().unwrap();
-        let message = || Mail::Message { flow: Flow::udp(address, address), message: Box::default() };
+        let message =
+            || Mail::Message { flow: Flow::udp(address, address), message: Box::default(), mark: Mark::None };
         assert_eq!(inbox.post((0..MAX_INBOX_MESSAGES + 5).map(|_| message())), 5);
         assert_eq!(inbox.post([Mail::Receipt(Ticket(1), Outcome::Committed)]), 0);
         let mut taken = Vec::new();
@@ -97,5 +111,33 @@ mod tests {
         taken.clear();
         inbox.take(&mut taken);
         assert!(taken.is_empty());
+        let large = || Mail::Message {
+            flow: Flow::udp(address, address),
+            message: vec![0; 60_000].into(),
+            mark: Mark::None,
+        };
+        assert_eq!(inbox.post((0..1_000).map(|_| large())), 1_000 - MAX_INBOX_BYTES / 60_000);
+    }
+
+    #[test]
+    fn no_wake_up_is_lost() {
+        let inbox = std::sync::Arc::new(Inbox::new().unwrap());
+        let posts = 20_000;
+        let poster = std::sync::Arc::clone(&inbox);
+        let thread = std::thread::spawn(move || {
+            for _ in 0..posts {
+                poster.post([Mail::Receipt(Ticket(1), Outcome::Committed)]);
+            }
+        });
+        let mut got = 0;
+        while got < posts {
+            let before = std::time::Instant::now();
+            crate::batch::wait_readable(&[inbox.event()], std::time::Duration::from_secs(20)).unwrap();
+            assert!(before.elapsed().as_secs() < 20, "slept with mail waiting");
+            let mut taken = Vec::new();
+            inbox.take(&mut taken);
+            got += taken.len();
+        }
+        thread.join().unwrap();
     }
 }

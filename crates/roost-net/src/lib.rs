@@ -7,6 +7,6 @@ mod inbox;
 mod listen;
 mod worker;
 
-pub use inbox::{Inbox, MAX_INBOX_MESSAGES, Mail};
+pub use inbox::{Inbox, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Mail};
 pub use listen::{ListenError, Listener, parse_listen};
 pub use worker::{Clock, Worker};

@@ -71,6 +71,13 @@ impl Listener {
         self.bind(false).map(drop)
     }
 
+    /// Whether a datagram could be meant for both.
+    pub fn overlaps(&self, other: &Listener) -> bool {
+        let (a, b) = (self.address, other.address);
+        let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+        a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && same_ip
+    }
+
     /// One socket for each worker, on one port.
     ///
     /// # Errors

@@ -22,18 +22,21 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     start: Instant,
+    /// Where monotonic time begins: far from zero, so that what is older than the process has an age.
+    base_ms: u64,
 }
 
 impl Clock {
-    /// A clock that starts at zero.
+    /// A clock that starts running.
     pub fn start() -> Clock {
-        Clock { start: Instant::now() }
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { start: Instant::now(), base_ms: unix.as_millis() as u64 }
     }
 
     /// The time.
     pub fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono_ms: self.start.elapsed().as_millis() as u64, unix_s: unix.as_secs() }
+        Now { mono_ms: self.base_ms + self.start.elapsed().as_millis() as u64, unix_s: unix.as_secs() }
     }
 }
 
@@ -134,8 +137,11 @@ impl<F: FnMut(Command)> Worker<F> {
                 Mail::Receipt(ticket, outcome) => {
                     self.engine.handle_receipt(ticket, outcome, now, &mut self.outbox);
                 }
-                Mail::Message { flow, message } => {
-                    handle(&mut self.engine, &mut self.head, &flow, &message, now, &mut self.outbox);
+                Mail::Message { flow, message, mark } => {
+                    if self.head.parse(&message).is_ok() {
+                        let (head, out) = (&self.head, &mut self.outbox);
+                        self.engine.handle_handed_over(&flow, &message, head, mark, now, out);
+                    }
                 }
                 Mail::Admin(ticket, request) => {
                     self.engine.handle_admin(ticket, request, now, &mut self.outbox);
@@ -187,9 +193,9 @@ impl<F: FnMut(Command)> Worker<F> {
         }
         for command in self.outbox.commands.drain(..) {
             match command {
-                Command::ToShard { shard, flow, message } => {
+                Command::ToShard { shard, flow, message, mark } => {
                     if let Some(batch) = self.handover.get_mut(usize::from(shard.0)) {
-                        batch.push(Mail::Message { flow, message });
+                        batch.push(Mail::Message { flow, message, mark });
                     }
                 }
                 other => (self.ask)(other),
@@ -199,6 +205,7 @@ impl<F: FnMut(Command)> Worker<F> {
             if !batch.is_empty() {
                 let refused = inbox.post(batch.drain(..));
                 if refused > 0 {
+                    self.engine.count_refused(refused as u64);
                     tracing::debug!(refused, "another worker's inbox is full");
                 }
             }

@@ -1,6 +1,6 @@
 //! `;name=value` parameters of header fields and URIs.
 
-use crate::scan::{cut, is_lws, is_token, quoted_len, trim};
+use crate::scan::{cut, is_token, quoted_len, skip_lws, trim};
 
 /// One parameter. `value` is `None` without `=`; a quoted value keeps its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,10 +100,6 @@ fn param(text: &[u8]) -> Result<(Param<'_>, &[u8]), ParamError> {
     };
     let (value, rest) = cut(after, value_len);
     Ok((Param { name, value: Some(trim(value)) }, rest))
-}
-
-fn skip_lws(text: &[u8]) -> &[u8] {
-    cut(text, text.iter().position(|byte| !is_lws(*byte)).unwrap_or(text.len())).1
 }
 
 #[cfg(test)]

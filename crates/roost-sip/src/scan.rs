@@ -26,6 +26,11 @@ pub fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
+/// The value from its first byte that is no LWS.
+pub(crate) fn skip_lws(text: &[u8]) -> &[u8] {
+    cut(text, text.iter().position(|byte| !is_lws(*byte)).unwrap_or(text.len())).1
+}
+
 /// Splits at the first `at`, which is dropped.
 pub(crate) fn split_at_byte(value: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let position = memchr::memchr(at, value)?;

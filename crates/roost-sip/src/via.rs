@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use crate::params::{ParamError, Params};
-use crate::scan::{cut, is_lws, is_token, next_element, trim};
+use crate::scan::{cut, is_lws, is_token, next_element, skip_lws, trim};
 use crate::uri::{UriError, host_ip, is_host, port};
 
 /// Why a value is no Via.
@@ -122,10 +122,6 @@ fn split_sent_by(sent_by: &[u8]) -> Result<(&[u8], Option<u16>), ViaError> {
         [b':', digits @ ..] => Ok((host, Some(port(trim(digits))?))),
         _ => Err(UriError::Host.into()),
     }
-}
-
-fn skip_lws(text: &[u8]) -> &[u8] {
-    cut(text, text.iter().position(|byte| !is_lws(*byte)).unwrap_or(text.len())).1
 }
 
 #[cfg(test)]

@@ -14,6 +14,12 @@ pub enum StoreError {
         path.display()
     )]
     Open { path: PathBuf, source: rusqlite::Error },
+    /// The file cannot be made.
+    #[error(
+        "cannot make the database {}: {source}; check that its folder exists and may be written, or set `database` to another file",
+        path.display()
+    )]
+    Make { path: PathBuf, source: std::io::Error },
     /// A table is missing in a database that holds others.
     #[error("the database {} holds tables, but no `{table}`: is it another program's? Use an empty file or an OpenSIPS database", path.display())]
     MissingTable { path: PathBuf, table: &'static str },

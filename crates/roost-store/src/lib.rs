@@ -104,7 +104,7 @@ impl Store {
         sqlite.load(now_unix_s, take)
     }
 
-    /// Deletes rows by their contact ids.
+    /// Makes the writes durable, all or none, without a writer: for start-up.
     ///
     /// # Errors
     /// [`StoreError::Sql`].
@@ -141,6 +141,12 @@ impl Store {
 }
 
 impl Running {
+    /// Whether one of the threads has ended: nothing would be written or looked up any more.
+    pub fn has_ended(&self) -> bool {
+        let lookups = self.lookups.as_ref().is_some_and(std::thread::JoinHandle::is_finished);
+        lookups || self.writer.as_ref().is_some_and(writer::Writer::has_ended)
+    }
+
     /// A handle to ask for work.
     pub fn handle(&self) -> StoreHandle {
         self.handle.clone()

@@ -28,10 +28,23 @@ pub struct Sqlite {
 impl Sqlite {
     pub(crate) fn open(path: PathBuf, columns: Columns) -> Result<Sqlite, StoreError> {
         let mut sqlite = Sqlite { path, columns, subscriber_columns: Vec::new() };
+        sqlite.make_private_file()?;
         let connection = sqlite.connect()?;
         sqlite.prepare_schema(&connection)?;
         sqlite.check_columns(&connection)?;
         Ok(sqlite)
+    }
+
+    /// A new file holds passwords: only its owner may read it.
+    fn make_private_file(&self) -> Result<(), StoreError> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path);
+        match made {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(StoreError::Make { path: self.path.clone(), source: error })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A connection whose commits are durable: WAL with an fsync for each.

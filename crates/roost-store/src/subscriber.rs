@@ -62,7 +62,7 @@ impl Store {
             .enumerate()
             .map(|(index, (name, _))| format!("\"{name}\" = ?{}", index + 3))
             .collect();
-        let sql = format!("UPDATE subscriber SET {} WHERE {}", sets.join(", "), sqlite.by_name());
+        let sql = format!("UPDATE subscriber SET {} WHERE {}", sets.join(", "), sqlite.by_name(domain));
         let mut values = vec![Value::Text(user.into()), Value::Text(domain.into())];
         values.extend(columns.into_iter().map(|(_, value)| value));
         let changed = sqlite.connect()?.execute(&sql, params_from_iter(values));
@@ -78,7 +78,7 @@ impl Store {
     /// [`StoreError::NoSuchUser`] or [`StoreError::Sql`].
     pub fn remove_user(&self, user: &str, domain: &str) -> Result<(), StoreError> {
         let Store::Sqlite(sqlite) = self;
-        let sql = format!("DELETE FROM subscriber WHERE {}", sqlite.by_name());
+        let sql = format!("DELETE FROM subscriber WHERE {}", sqlite.by_name(domain));
         let removed = sqlite.connect()?.execute(&sql, [user, domain]);
         match removed.map_err(StoreError::sql("removing a subscriber"))? {
             0 => Err(StoreError::NoSuchUser { user: shown(user, domain) }),
@@ -105,12 +105,17 @@ impl Store {
 }
 
 impl Sqlite {
-    fn by_name(&self) -> String {
+    /// Finds a subscriber by ?1 and ?2. Without `use_domain` and a domain the user alone counts, as when a phone logs in:
+    /// OpenSIPS's tools fill the column all the same.
+    fn by_name(&self, domain: &str) -> String {
+        if domain.is_empty() && !self.columns.use_domain {
+            return format!("\"{}\" = ?1 AND ?2 = ''", self.columns.user);
+        }
         format!("\"{}\" = ?1 AND \"{}\" = ?2 COLLATE NOCASE", self.columns.user, self.columns.domain)
     }
 
     fn has_user(&self, user: &str, domain: &str) -> Result<bool, StoreError> {
-        let sql = format!("SELECT 1 FROM subscriber WHERE {}", self.by_name());
+        let sql = format!("SELECT 1 FROM subscriber WHERE {}", self.by_name(domain));
         let found = self.connect()?.query_row(&sql, [user, domain], |_| Ok(())).optional();
         found.map(|found| found.is_some()).map_err(StoreError::sql("looking for a subscriber"))
     }
@@ -207,6 +212,9 @@ mod tests {
         assert_eq!(store.users().unwrap().len(), 1);
         store.remove_user("9001", "10.2.32.112").unwrap();
         assert!(matches!(store.remove_user("9001", ""), Err(StoreError::NoSuchUser { .. })));
+        store.add_user("9001", "10.2.32.112", "9001", "").unwrap();
+        assert!(matches!(store.add_user("9001", "", "9001", ""), Err(StoreError::UserExists { .. })));
+        store.remove_user("9001", "").unwrap();
         assert!(matches!(store.add_user(&"9".repeat(65), "", "x", ""), Err(StoreError::TooLong { .. })));
     }
 

@@ -17,6 +17,10 @@ use crate::{Receipts, StoreError};
 
 /// Commits that share one transaction at most.
 const MAX_BATCH: usize = 4_096;
+/// How often rows are looked for whose binding has expired and was not deleted (a purge that failed, a clock that stepped).
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+/// Rows that such a look deletes at most.
+const PURGE_AT_MOST: usize = 5_000;
 /// How often the log is folded into the database file.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
 /// A log beyond this many bytes is cut even if that holds the writer up for a moment.
@@ -65,6 +69,10 @@ impl Writer {
             thread: spawn("roost-writer", Box::new(write))?,
             checkpoints: spawn("roost-checkpoint", Box::new(checkpoint))?,
         })
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.is_finished() || self.checkpoints.is_finished()
     }
 
     pub(crate) fn join(self) {
@@ -146,9 +154,7 @@ impl<'c> Statements<'c> {
         Ok(Statements {
             put: connection.prepare_cached(PUT)?,
             remove: connection.prepare_cached("DELETE FROM location WHERE contact_id = ?1")?,
-            purge: connection.prepare_cached(
-                "DELETE FROM location WHERE contact_id = ?1 AND expires > 0 AND expires <= ?2",
-            )?,
+            purge: connection.prepare_cached(PURGE)?,
             local_time: connection.prepare_cached("SELECT datetime(?1, 'unixepoch', 'localtime')")?,
             stamp: (u64::MAX, String::new()),
         })
@@ -213,21 +219,26 @@ impl<'c> Statements<'c> {
     }
 }
 
-/// Repeating it changes nothing; a row of another AOR is never touched; columns that roost does not know keep their
+const PURGE: &str = "DELETE FROM location WHERE contact_id = ?1 AND expires > 0 AND expires <= ?2";
+
+/// Repeating it changes nothing; a row of another AOR is never touched (one that spells ours in another case, or has a
+/// domain where `use_domain` is off, is ours); columns that roost does not know keep their
 /// values.
 const PUT: &str = "INSERT INTO location (contact_id, username, domain, contact, received, expires, q, callid, cseq, \
     last_modified, flags, cflags, user_agent, socket, methods, sip_instance) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
-    ON CONFLICT (contact_id) DO UPDATE SET contact = excluded.contact, received = excluded.received, \
+    ON CONFLICT (contact_id) DO UPDATE SET username = excluded.username, domain = excluded.domain, contact = excluded.contact, received = excluded.received, \
     expires = excluded.expires, q = excluded.q, callid = excluded.callid, cseq = excluded.cseq, \
     last_modified = excluded.last_modified, flags = excluded.flags, cflags = excluded.cflags, \
     user_agent = excluded.user_agent, socket = excluded.socket, methods = excluded.methods, \
     sip_instance = excluded.sip_instance \
-    WHERE location.username = excluded.username AND location.domain IS excluded.domain";
+    WHERE location.username = excluded.username COLLATE NOCASE AND (location.domain = excluded.domain COLLATE NOCASE \
+    OR location.domain IS NULL OR excluded.domain IS NULL)";
 
 /// Folds the log into the database file beside the writer, not in its way; the last time when the writer has ended.
 fn checkpoint_all(connection: &Connection, log: &std::path::Path, commits: &AtomicU64, gone: &Receiver<()>) {
     let mut done = 0;
+    let mut purged = std::time::Instant::now();
     loop {
         let ended = !matches!(gone.recv_timeout(CHECKPOINT_EVERY), Err(RecvTimeoutError::Timeout));
         let so_far = commits.load(Ordering::Relaxed);
@@ -244,7 +255,34 @@ fn checkpoint_all(connection: &Connection, log: &std::path::Path, commits: &Atom
         if ended {
             return;
         }
+        if purged.elapsed() > PURGE_EVERY {
+            purged = std::time::Instant::now();
+            if let Err(error) = purge_leftovers(connection) {
+                tracing::debug!(%error, "deleting expired rows");
+            }
+        }
     }
+}
+
+/// Deletes rows that expired a minute ago or more; what is renewed meanwhile stays.
+fn purge_leftovers(connection: &Connection) -> rusqlite::Result<()> {
+    let by = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
+        as i64
+        - 60;
+    let mut expired = connection
+        .prepare_cached("SELECT contact_id FROM location WHERE expires > 0 AND expires <= ?1 LIMIT ?2")?;
+    let ids =
+        expired.query_map([by, PURGE_AT_MOST as i64], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.unchecked_transaction()?;
+    let mut purge = transaction.prepare_cached(PURGE)?;
+    for id in ids {
+        purge.execute([id, by])?;
+    }
+    drop(purge);
+    transaction.commit()
 }
 
 #[cfg(test)]
@@ -321,6 +359,23 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_spells_its_aor_otherwise_is_renewed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let theirs = Row { domain: Some((*b"Tony.com").into()), ..row(7, "Bob") };
+        let ours = Row { domain: Some((*b"tony.com").into()), cseq: 2, ..row(7, "bob") };
+        let bare = Row { cseq: 3, ..row(7, "bob") };
+        store
+            .write(&[
+                Write::Put(Box::new(theirs)),
+                Write::Put(Box::new(ours)),
+                Write::Put(Box::new(bare.clone())),
+            ])
+            .unwrap();
+        assert_eq!(rows(&store), [bare]);
+    }
+
+    #[test]
     fn expired_rows_go_at_load_and_renewed_ones_are_not_purged() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
@@ -334,6 +389,19 @@ mod tests {
         let purge = |contact_id| Write::Purge { contact_id, expires_by: 3_999_999_999 };
         store.write(&[purge(2), purge(3)]).unwrap();
         assert_eq!(rows(&store).len(), 2);
+    }
+
+    #[test]
+    fn leftovers_are_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let left = Row { expires: 1_000, ..row(1, "9001") };
+        store.write(&[Write::Put(Box::new(left)), put(2, "9002")]).unwrap();
+        let Store::Sqlite(sqlite) = &store;
+        let connection = sqlite.connect().unwrap();
+        purge_leftovers(&connection).unwrap();
+        let count: i64 = connection.query_row("SELECT count(*) FROM location", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 1);
     }
 
     #[test]

@@ -9,9 +9,12 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow};
 use roost_admin::Mi;
-use roost_core::{Admin, AdminReply, Command, Config, Engine, Rng, RowError, ShardId, Ticket, shard_of};
+use roost_core::{
+    Admin, AdminReply, Command, Config, Engine, Rng, RowError, ShardId, Ticket, Write, shard_of,
+};
 use roost_net::{Clock, Inbox, Listener, Mail, Worker};
-use roost_store::{Receipts, Store, StoreHandle};
+use roost_store::{Receipts, Running, Store, StoreHandle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::logging;
@@ -26,6 +29,9 @@ type Questions = Arc<Mutex<HashMap<Ticket, oneshot::Sender<AdminReply>>>>;
 /// What it could not start with, and the remedy.
 pub(crate) fn run(settings: &Settings) -> Result<()> {
     logging::start(settings)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // From here on a signal is waited for, not died of.
+    let signals = runtime.block_on(async { Signals::new() })?;
     let config = Arc::new(complete(settings)?);
     let workers = usize::from(config.shards);
     for listener in &settings.listeners {
@@ -45,7 +51,6 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     };
     let running = store.start(receipts)?;
     let questions = Questions::default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ended, mut worker_ended) = tokio::sync::mpsc::channel(workers);
     let mut sockets = sockets(&settings.listeners, workers)?;
     let mut threads = Vec::new();
@@ -68,7 +73,8 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         };
         let admin = mi_listener.map(|listener| tokio::spawn(serve_mi(listener, mi, stopped)));
         let failure = tokio::select! {
-            signal = stop_signal() => signal.err(),
+            () = signals.wait() => None,
+            () = store_ended(&running) => Some(anyhow!("a thread of the database has ended; see the log")),
             _ = worker_ended.recv() => Some(anyhow!("a worker ended; see the log")),
         };
         let _ = stop.send(());
@@ -143,14 +149,22 @@ fn load(config: &Arc<Config>, store: &Store, clock: Clock) -> Result<Vec<Engine>
     }
     let now = clock.now();
     let mut skipped: HashMap<RowError, u64> = HashMap::new();
+    let mut surplus = Vec::new();
     let loaded = store.load(now.unix_s, &mut |row| {
         let shard = shard_of(config, &row.username);
-        if let Some(engine) = engines.get_mut(usize::from(shard.0))
-            && let Err(error) = engine.load(&row, now)
-        {
-            *skipped.entry(error).or_default() += 1;
+        let Some(engine) = engines.get_mut(usize::from(shard.0)) else { return };
+        match engine.load(&row, now) {
+            Ok(twin) => surplus.extend(twin),
+            Err(error) => {
+                surplus.extend((error == RowError::Twice).then_some(row.contact_id));
+                *skipped.entry(error).or_default() += 1;
+            }
         }
     })?;
+    if !surplus.is_empty() {
+        let removals: Vec<_> = surplus.into_iter().map(|contact_id| Write::Remove { contact_id }).collect();
+        store.write(&removals)?;
+    }
     for (error, rows) in skipped {
         tracing::warn!(rows, %error, "rows of location skipped");
     }
@@ -250,13 +264,32 @@ async fn serve_mi(listener: TcpListener, mi: Mi, stopped: oneshot::Receiver<()>)
     }
 }
 
-async fn stop_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+/// The signals that end the server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Resolves when a registrar whose bindings go nowhere should rather end.
+async fn store_ended(running: &Running) {
+    while !running.has_ended() {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
 }
 

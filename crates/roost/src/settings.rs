@@ -27,7 +27,7 @@ pub(crate) struct Settings {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) database: String,
     pub(crate) workers: usize,
-    pub(crate) advertised_address: String,
+    pub(crate) trusted: Vec<String>,
     pub(crate) log_level: i64,
     pub(crate) log_stderror: bool,
     pub(crate) log_facility: String,
@@ -92,7 +92,7 @@ impl Settings {
             listeners: Vec::new(),
             database: String::new(),
             workers: 0,
-            advertised_address: String::new(),
+            trusted: Vec::new(),
             log_level: 3,
             log_stderror: true,
             log_facility: String::new(),
@@ -131,6 +131,27 @@ impl Settings {
             let listener =
                 parse_listen(entry).map_err(|error| source.error(span("", "listen"), error.to_string()))?;
             self.listeners.push(listener);
+        }
+        for (index, one) in self.listeners.iter().enumerate() {
+            if let Some(other) = self.listeners.iter().skip(index + 1).find(|other| other.overlaps(one)) {
+                let message = format!("`listen` names {} and {}, which overlap", one.address, other.address);
+                return Err(source.error(span("", "listen"), message));
+            }
+        }
+        self.core.listeners = self.listeners.iter().map(|listener| listener.address).collect();
+        for text in &self.trusted {
+            let wrong = || {
+                let message = format!("`proxy.trusted` holds \"{text}\", which is no IP address");
+                source.error(span("proxy", "trusted"), message)
+            };
+            self.core
+                .proxy
+                .trusted
+                .push(text.parse::<std::net::IpAddr>().map_err(|_| wrong())?.to_canonical());
+        }
+        if !is_host(&self.core.advertised_address) {
+            let message = "`advertised_address` must be a host name or address, without a port".to_string();
+            return Err(source.error(span("", "advertised_address"), message));
         }
         let registrar = &self.core.registrar;
         if registrar.max_expires_s != 0 && registrar.min_expires_s > registrar.max_expires_s {
@@ -313,6 +334,15 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
+/// Whether a text may stand for our host in a Via; empty says nothing.
+fn is_host(text: &str) -> bool {
+    let is_v6 = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    match is_v6 {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')),
+    }
+}
+
 /// A key's name with its section.
 pub(crate) fn shown(key: &Key) -> String {
     if key.section.is_empty() { key.name.to_string() } else { format!("{}.{}", key.section, key.name) }
@@ -343,7 +373,9 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_core() {
         let settings = Settings::parse("", "x").unwrap();
-        assert_eq!(format!("{:?}", settings.core), format!("{:?}", Config::default()));
+        let listeners = vec!["0.0.0.0:5060".parse().unwrap()];
+        let core = Config { listeners, ..Config::default() };
+        assert_eq!(format!("{:?}", settings.core), format!("{core:?}"));
         assert_eq!(settings.listeners[0].address.to_string(), "0.0.0.0:5060");
         assert_eq!(settings.mi_address.unwrap().to_string(), "127.0.0.1:8888");
     }
@@ -382,9 +414,12 @@ mod tests {
             ("workers = 2\nuse_domain = 2", "x:2: `use_domain` must be true or false (or 1 or 0)"),
             ("[registrar]\nmin_expires = 400", "`min_expires` (400) is above `max_expires` (300)"),
             ("[mi]\nlisten = \"0.0.0.0:8888\"", "x:2: `mi.listen` must be a loopback"),
+            ("listen = [\"udp:0.0.0.0:5060\", \"udp:127.0.0.1:5060\"]", "which overlap"),
             ("listen = []", "x:1: `listen` is empty"),
             ("listen = [\"tcp:0.0.0.0:5060\"]", "UDP only"),
             ("server_header = \"a\\r\\nb\"", "x:1: `server_header` holds a control character"),
+            ("[proxy]\ntrusted = [\"pbx\"]", "x:2: `proxy.trusted` holds \"pbx\""),
+            ("advertised_address = \"a:5060\"", "x:1: `advertised_address` must be"),
             ("[auth]\nalgorithms = [\"SHA-256\"]", "x:2: `auth.algorithms` must be one of \"MD5\""),
             ("= 1", "x:1: "),
         ] {

@@ -1,0 +1,145 @@
+//! Forking: which of several answers the caller gets (RFC 3261 16.7 step 6).
+
+use roost_sip::{Head, HeaderName};
+
+use crate::answer::Answer;
+use crate::engine::Engine;
+use crate::flow::{Now, Ticket};
+use crate::forward::write_response;
+use crate::machines::ServerEvent;
+use crate::outbox::Outbox;
+use crate::stats::Counter;
+use crate::transaction::ELSEWHERE;
+
+/// The best failure so far.
+#[derive(Debug)]
+pub(crate) struct Best {
+    code: u16,
+    /// The response without our Via; none where it is our own.
+    bytes: Option<Box<[u8]>>,
+    /// The challenges of all other branches, as header lines.
+    challenges: Vec<u8>,
+}
+
+impl Engine {
+    /// Notes that a branch has failed (with a response, or by silence), and answers once all have.
+    pub(crate) fn count_failure(
+        &mut self,
+        ticket: Ticket,
+        index: u16,
+        response: Option<(u16, &[u8], &Head)>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        if !self.count_once(ticket, index) {
+            return;
+        }
+        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
+        let silent = if transaction.is_cancelled { 487 } else { 408 };
+        let code = response.map_or(silent, |(code, ..)| code);
+        let mut challenges = Vec::new();
+        if let Some((401 | 407, bytes, head)) = response {
+            copy_challenges(head, bytes, &mut challenges);
+        }
+        let old = transaction.best.take();
+        let is_better = old.as_ref().is_none_or(|old| rank(code) < rank(old.code));
+        let best = match (is_better, old) {
+            (false, Some(old)) => Best { challenges: [old.challenges, challenges].concat(), ..old },
+            (_, old) => {
+                let bytes = response.map(|(code, bytes, head)| {
+                    let mut text = Vec::with_capacity(bytes.len());
+                    // A 503 speaks of one server only: the caller is told 500 (16.7 step 6).
+                    let status = (code == 503).then_some(500);
+                    write_response(head, bytes, status, &[], &mut text);
+                    text.into_boxed_slice()
+                });
+                // The response itself has this branch's own challenges.
+                let others = old.map_or(Vec::new(), |old| {
+                    let own = old.bytes.as_deref().map_or(Vec::new(), |bytes| self.challenges_of(bytes));
+                    [old.challenges, own].concat()
+                });
+                Best { code, bytes, challenges: others }
+            }
+        };
+        if let Some(transaction) = self.transactions.get_mut(ticket) {
+            transaction.best = Some(best);
+        }
+        if code >= 600 {
+            self.cancel_others(ticket, index, ELSEWHERE, now, out);
+        }
+        if !self.is_any_open(ticket) && !self.try_later(ticket, now, out) {
+            self.answer_best(ticket, now, out);
+        }
+    }
+
+    fn challenges_of(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut challenges = Vec::new();
+        self.with_head(bytes, |_, head| copy_challenges(head, bytes, &mut challenges));
+        challenges
+    }
+
+    fn answer_best(&mut self, ticket: Ticket, now: Now, out: &mut Outbox) {
+        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
+        if !transaction.server.is_open() {
+            return;
+        }
+        match transaction.best.take() {
+            Some(Best { code, bytes: Some(bytes), challenges }) => {
+                let mut response = bytes.into_vec();
+                if matches!(code, 401 | 407) && !challenges.is_empty() {
+                    let end =
+                        response.windows(4).position(|window| window == b"\r\n\r\n").map_or(0, |at| at + 2);
+                    response.splice(end..end, challenges);
+                }
+                self.stats.count(Counter::RelayedReplies);
+                self.send_upstream(ticket, ServerEvent::Failure, &response, out, now);
+            }
+            Some(Best { code: 487, .. }) => {
+                self.respond(
+                    ticket,
+                    Answer::new(487, "Request Terminated").why("cancelled, and no answer"),
+                    now,
+                    out,
+                );
+            }
+            Some(_) => {
+                self.respond(ticket, Answer::new(408, "Request Timeout").why("no answer"), now, out);
+            }
+            None => {}
+        }
+    }
+}
+
+fn copy_challenges(head: &Head, bytes: &[u8], out: &mut Vec<u8>) {
+    for line in head.lines() {
+        if matches!(line.name, HeaderName::WwwAuthenticate | HeaderName::ProxyAuthenticate) {
+            out.extend_from_slice(line.whole.of(bytes));
+        }
+    }
+}
+
+/// Lower is better: 6xx, then the lowest class; in 4xx those that the caller can act on first, silence last.
+fn rank(code: u16) -> (u16, u16) {
+    match code {
+        600.. => (0, 0),
+        401 | 407 | 415 | 420 | 484 => (4, 0),
+        408 => (4, 2),
+        _ => (code / 100, 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_of_several() {
+        let best = |codes: &[u16]| codes.iter().copied().min_by_key(|code| rank(*code)).unwrap();
+        assert_eq!(best(&[486, 603, 302]), 603);
+        assert_eq!(best(&[486, 302, 500]), 302);
+        assert_eq!(best(&[486, 407, 404]), 407);
+        assert_eq!(best(&[408, 486]), 486);
+        assert_eq!(best(&[503, 408]), 408);
+        assert_eq!(best(&[486, 404]), 486, "the first of equals");
+    }
+}

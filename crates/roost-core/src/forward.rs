@@ -1,0 +1,297 @@
+//! Messages on their way through: slices of the received bytes and a few edits. What the proxy does not understand
+//! passes untouched.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use roost_sip::{Head, HeaderName, Line, StartLine, list, number};
+
+use crate::answer::write_via;
+use crate::branch_id::BranchId;
+use crate::digest::push_hex;
+use crate::request::Request;
+
+/// What a forwarded request differs in from the received one (RFC 3261 16.6).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Edits<'a> {
+    /// The new Request-URI.
+    pub(crate) uri: &'a [u8],
+    /// The address that our Via names.
+    pub(crate) via: Sender<'a>,
+    pub(crate) branch: BranchId,
+    pub(crate) record_route: Option<RecordRoute<'a>>,
+    /// How many Route values are taken off the front.
+    pub(crate) strip_routes: usize,
+    /// Whether the last Route value is taken off (it became the Request-URI).
+    pub(crate) drop_last_route: bool,
+    /// A Route value put behind all others, for a strict router.
+    pub(crate) append_route: Option<&'a [u8]>,
+    /// Where the credentials that were meant for us begin; their line is left out.
+    pub(crate) consumed: Option<usize>,
+}
+
+/// Our address as peers see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sender<'a> {
+    pub(crate) local: SocketAddr,
+    /// `advertised_address`, where one is set.
+    pub(crate) advertised: &'a str,
+}
+
+/// The Record-Route of a request that starts a dialog.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RecordRoute<'a> {
+    /// Where it came in.
+    pub(crate) inbound: Sender<'a>,
+    /// Where it goes out.
+    pub(crate) outbound: Sender<'a>,
+    /// The MAC of the Call-ID; none where nobody is authorized.
+    pub(crate) did: Option<[u8; 8]>,
+    /// The From tag, with `rr.append_fromtag`.
+    pub(crate) from_tag: Option<&'a [u8]>,
+}
+
+impl Sender<'_> {
+    /// `host:port`.
+    fn write(&self, out: &mut Vec<u8>) {
+        match self.advertised {
+            "" => {
+                let _ = write!(out, "{}", self.local);
+            }
+            host => {
+                let _ = write!(out, "{host}:{}", self.local.port());
+            }
+        }
+    }
+
+    /// `host`, and the port unless it is 5060.
+    fn write_short(&self, out: &mut Vec<u8>) {
+        let host = match (self.advertised, self.local) {
+            ("", SocketAddr::V6(v6)) => format!("[{}]", v6.ip()),
+            ("", SocketAddr::V4(v4)) => v4.ip().to_string(),
+            (host, _) => host.to_string(),
+        };
+        out.extend_from_slice(host.as_bytes());
+        if self.local.port() != 5060 {
+            let _ = write!(out, ":{}", self.local.port());
+        }
+    }
+}
+
+/// Appends the request as the next hop gets it.
+pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(request.method_name);
+    out.push(b' ');
+    out.extend_from_slice(edits.uri);
+    out.extend_from_slice(b" SIP/2.0\r\n");
+    if request.head.line(HeaderName::MaxForwards).is_none() {
+        out.extend_from_slice(b"Max-Forwards: 10\r\n");
+    }
+    if let Some(record_route) = &edits.record_route {
+        write_record_route(record_route, out);
+    }
+    out.extend_from_slice(b"Via: SIP/2.0/UDP ");
+    edits.via.write(out);
+    out.extend_from_slice(b";branch=");
+    edits.branch.write(out);
+    out.extend_from_slice(b"\r\n");
+    let mut routes = Routes::new(request, edits);
+    let mut is_first_via = true;
+    for line in request.head.lines() {
+        match line.name {
+            HeaderName::Via if is_first_via => {
+                is_first_via = false;
+                write_via(request, out);
+            }
+            HeaderName::MaxForwards => {
+                let left = number(line.value.of(request.bytes)).unwrap_or(0).min(256).saturating_sub(1);
+                out.extend_from_slice(b"Max-Forwards: ");
+                let _ = write!(out, "{left}\r\n");
+            }
+            HeaderName::Route => routes.write(line, out),
+            _ if edits.consumed == Some(line.whole.start()) => {}
+            _ => write_line(request.bytes, line, out),
+        }
+    }
+    if let Some(route) = edits.append_route {
+        out.extend_from_slice(b"Route: <");
+        out.extend_from_slice(route);
+        out.extend_from_slice(b">\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body(request.head, request.bytes));
+}
+
+/// Appends a response without its topmost Via (RFC 3261 16.7 step 3). `status` replaces the status code.
+pub(crate) fn write_response(
+    head: &Head,
+    bytes: &[u8],
+    status: Option<u16>,
+    extra: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let first = head.lines().first().map_or(head.body_start(), |line| line.whole.start());
+    let status_line = bytes.get(..first).unwrap_or(&[]);
+    let start = status_line.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+    let status_line = status_line.get(start..).unwrap_or(&[]);
+    match status {
+        Some(code) => {
+            let _ = write!(out, "SIP/2.0 {code}");
+            out.extend_from_slice(status_line.get(11..).unwrap_or(b"\r\n"));
+        }
+        None => out.extend_from_slice(status_line),
+    }
+    let mut is_first_via = true;
+    for line in head.lines() {
+        if line.name == HeaderName::Via && is_first_via {
+            is_first_via = false;
+            let mut rest = list(line.value.of(bytes)).skip(1).peekable();
+            if rest.peek().is_some() {
+                out.extend_from_slice(b"Via: ");
+                write_joined(rest, out);
+            }
+            continue;
+        }
+        write_line(bytes, line, out);
+    }
+    out.extend_from_slice(extra);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body(head, bytes));
+}
+
+/// Appends the ACK of a failure (RFC 3261 17.1.1.3): hop by hop, from the request that was sent and the response's To.
+pub(crate) fn write_ack(sent: &[u8], head: &Head, to: &[u8], agent: &str, out: &mut Vec<u8>) {
+    write_of_invite(sent, head, "ACK", Some(to), None, agent, out);
+}
+
+/// Appends the CANCEL of a request that was sent (RFC 3261 9.1).
+pub(crate) fn write_cancel(sent: &[u8], head: &Head, reason: Option<&str>, agent: &str, out: &mut Vec<u8>) {
+    write_of_invite(sent, head, "CANCEL", None, reason, agent, out);
+}
+
+/// A request with the Request-URI, topmost Via, Route, From, Call-ID, To and CSeq number of an INVITE.
+fn write_of_invite(
+    sent: &[u8],
+    head: &Head,
+    method: &str,
+    to: Option<&[u8]>,
+    reason: Option<&str>,
+    agent: &str,
+    out: &mut Vec<u8>,
+) {
+    let StartLine::Request { uri, .. } = head.start_line() else { return };
+    let _ = write!(out, "{method} ");
+    out.extend_from_slice(uri.of(sent));
+    out.extend_from_slice(b" SIP/2.0\r\n");
+    for name in [HeaderName::Via, HeaderName::From, HeaderName::CallId] {
+        if let Some(line) = head.line(name) {
+            write_line(sent, line, out);
+        }
+    }
+    match (to, head.line(HeaderName::To)) {
+        (Some(to), _) => {
+            out.extend_from_slice(b"To: ");
+            out.extend_from_slice(to);
+            out.extend_from_slice(b"\r\n");
+        }
+        (None, Some(line)) => write_line(sent, line, out),
+        (None, None) => {}
+    }
+    let cseq = head.value(sent, HeaderName::CSeq).and_then(|value| roost_sip::cseq(value).ok());
+    let _ = write!(out, "CSeq: {} {method}\r\n", cseq.map_or(0, |cseq| cseq.number));
+    for line in head.lines().iter().filter(|line| line.name == HeaderName::Route) {
+        write_line(sent, line, out);
+    }
+    out.extend_from_slice(b"Max-Forwards: 70\r\n");
+    if let Some(reason) = reason {
+        let _ = write!(out, "Reason: {reason}\r\n");
+    }
+    if !agent.is_empty() {
+        let _ = write!(out, "User-Agent: {agent}\r\n");
+    }
+    out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+}
+
+/// Two values where the request changes interfaces (`r2=on`), so that each side reaches us on its own.
+fn write_record_route(record_route: &RecordRoute<'_>, out: &mut Vec<u8>) {
+    let is_double = record_route.inbound != record_route.outbound;
+    let senders = [record_route.outbound, record_route.inbound];
+    for sender in senders.iter().take(if is_double { 2 } else { 1 }) {
+        out.extend_from_slice(b"Record-Route: <sip:");
+        sender.write_short(out);
+        if is_double {
+            out.extend_from_slice(b";r2=on");
+        }
+        out.extend_from_slice(b";lr");
+        if let Some(tag) = record_route.from_tag {
+            out.extend_from_slice(b";ftag=");
+            out.extend_from_slice(tag);
+        }
+        if let Some(did) = &record_route.did {
+            out.extend_from_slice(b";did=");
+            push_hex(did, out);
+        }
+        out.extend_from_slice(b">\r\n");
+    }
+}
+
+/// The Route lines as they go on.
+struct Routes<'a> {
+    bytes: &'a [u8],
+    seen: usize,
+    keep: std::ops::Range<usize>,
+}
+
+impl<'a> Routes<'a> {
+    fn new(request: &Request<'a>, edits: &Edits<'_>) -> Self {
+        let all: usize =
+            request.head.values(request.bytes, HeaderName::Route).map(|value| list(value).count()).sum();
+        let end = all.saturating_sub(usize::from(edits.drop_last_route));
+        Routes { bytes: request.bytes, seen: 0, keep: edits.strip_routes..end }
+    }
+
+    fn write(&mut self, line: &Line, out: &mut Vec<u8>) {
+        let value = line.value.of(self.bytes);
+        let count = list(value).count();
+        let from = self.seen;
+        self.seen += count;
+        let is_kept = |index: usize| self.keep.contains(&(from + index));
+        let mut kept =
+            list(value).enumerate().filter(|(index, _)| is_kept(*index)).map(|(_, value)| value).peekable();
+        if (0..count).all(is_kept) {
+            write_line(self.bytes, line, out);
+        } else if kept.peek().is_some() {
+            out.extend_from_slice(b"Route: ");
+            write_joined(kept, out);
+        }
+    }
+}
+
+fn write_joined<'a>(values: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    for (index, value) in values.enumerate() {
+        if index > 0 {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A header field as it was received; its line end is CRLF whatever it was.
+fn write_line(bytes: &[u8], line: &Line, out: &mut Vec<u8>) {
+    let whole = line.whole.of(bytes);
+    match whole.strip_suffix(b"\r\n") {
+        Some(_) => out.extend_from_slice(whole),
+        None => {
+            out.extend_from_slice(whole.strip_suffix(b"\n").unwrap_or(whole));
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// The body as far as Content-Length says; what is behind it does not belong to the message (RFC 3261 18.3).
+fn body<'a>(head: &Head, bytes: &'a [u8]) -> &'a [u8] {
+    let body = head.body(bytes);
+    let length = head.value(bytes, HeaderName::ContentLength).and_then(|value| number(value).ok());
+    length.and_then(|length| body.get(..length as usize)).unwrap_or(body)
+}

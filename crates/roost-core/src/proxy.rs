@@ -1,0 +1,527 @@
+//! The proxy (RFC 3261 section 16): who may call, where a request goes, and what dialogs follow.
+
+use roost_sip::{HeaderName, Method, NameAddr, Scheme, Uri};
+
+use crate::answer::Answer;
+use crate::auth::{Claimed, Verdict, find_credentials_line};
+use crate::binding::{Binding, Origin};
+use crate::branch_id::BranchId;
+use crate::config::Authorize;
+use crate::engine::{Engine, Waiting, shard_of_uri};
+use crate::flow::{Flow, Now, ShardId, Ticket, Transport};
+use crate::forward::{Edits, RecordRoute, Sender, write_request};
+use crate::limits;
+use crate::location::Record;
+use crate::outbox::{Command, Mark, Outbox};
+use crate::request::{Request, To};
+use crate::route::{Routes, did};
+use crate::stats::Counter;
+use crate::transaction::{ORIGINATOR_CANCEL, Target};
+
+/// How a dialog's or an initial request is edited on its way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Way<'a> {
+    strip_routes: usize,
+    drop_last_route: bool,
+    append_route: Option<&'a [u8]>,
+    with_record_route: bool,
+}
+
+impl Engine {
+    /// A request that starts something (no To tag): authorized in the shard of its From, then handled in that of its
+    /// Request-URI. `retry` says that the database was asked about the caller and did not answer.
+    pub(crate) fn handle_initial(
+        &mut self,
+        request: &Request<'_>,
+        mark: Mark,
+        retry: bool,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let mark = match mark {
+            Mark::None => match self.authorize_call(request, retry, now, out) {
+                Some(mark) => mark,
+                None => return,
+            },
+            mark => mark,
+        };
+        let shard = shard_of_uri(&self.config, request.shard_key());
+        if shard != self.shard {
+            return self.hand_over(request, shard, mark, out);
+        }
+        if let Some(ticket) = self.find_transaction(request) {
+            return self.absorb(ticket, out);
+        }
+        let Ok(uri) = Uri::parse(request.uri) else {
+            self.stats.count(Counter::BadUrisRcvd);
+            return self.refuse(request, Answer::new(400, "Bad Request-URI"), None, now, out);
+        };
+        if uri.scheme == Scheme::Other {
+            return self.refuse(request, Answer::new(416, "Unsupported URI Scheme"), None, now, out);
+        }
+        let Some(user) = uri.user else {
+            return self.refuse(request, Answer::new(484, "Address Incomplete"), None, now, out);
+        };
+        if request.head.line(HeaderName::ProxyRequire).is_some() {
+            let answer = Answer { unsupported: true, ..Answer::new(420, "Bad Extension") };
+            return self.refuse(request, answer, None, now, out);
+        }
+        if self.is_looped(request) {
+            return self.refuse(request, Answer::new(482, "Loop Detected"), None, now, out);
+        }
+        let routes = Routes::of(request, &self.config, &did(&self.config, request));
+        let way = Way {
+            strip_routes: routes.own,
+            with_record_route: !matches!(request.method, Method::Message),
+            ..Way::default()
+        };
+        let found = match routes.next {
+            // A preloaded Route to somebody else (B22).
+            Some(next) => self.trusted_target(request, next, uri.text).map(|target| vec![target]),
+            None => self.look_up(request, To { user, host: uri.host }, now),
+        };
+        if request.method != Method::Invite
+            && let Err(answer) = found
+        {
+            return self.refuse(request, answer, None, now, out);
+        }
+        let ticket = match self.open_transaction(request, mark, out) {
+            Ok(ticket) => ticket,
+            Err(answer) => return self.refuse(request, answer, None, now, out),
+        };
+        match found {
+            Ok(targets) => self.fork(request, ticket, targets, &way, now, out),
+            Err(answer) => self.respond(ticket, answer, now, out),
+        }
+    }
+
+    /// Who may call (B11). `None` when the request was answered or waits for the database.
+    fn authorize_call(
+        &mut self,
+        request: &Request<'_>,
+        retry: bool,
+        now: Now,
+        out: &mut Outbox,
+    ) -> Option<Mark> {
+        let passed = Some(Mark::Authorized { consumed: false });
+        if !self.needs_authorization(request) {
+            return passed;
+        }
+        let from = request.name_addr(HeaderName::From).and_then(|from| from.uri().ok());
+        let from = from.map(|uri| To { user: uri.user.unwrap_or(&[]), host: uri.host });
+        let shard = shard_of_uri(&self.config, from.map_or(&[][..], |from| from.user));
+        if shard != self.shard {
+            self.hand_over(request, shard, Mark::None, out);
+            return None;
+        }
+        if self.config.proxy.authorize == Authorize::Registered
+            && from.is_some_and(|from| self.is_from_binding(request, from, now))
+        {
+            return passed;
+        }
+        let is_anonymous = from.is_none_or(|from| is_anonymous(&from));
+        let realm = match (self.config.auth.realm.is_empty(), is_anonymous) {
+            (false, _) => self.config.auth.realm.clone().into_bytes(),
+            (true, true) => request.to().map_or(Vec::new(), |to| to.host.to_vec()),
+            (true, false) => from.map_or(Vec::new(), |from| from.host.to_vec()),
+        };
+        if realm.is_empty() {
+            let answer = Answer::new(403, "Forbidden").why("neither From nor To names a realm");
+            self.refuse(request, answer, None, now, out);
+            return None;
+        }
+        let claimed = Claimed { identity: from, is_checked: self.config.proxy.check_from && !is_anonymous };
+        match self.authorize(request, HeaderName::ProxyAuthorization, &realm, claimed, retry, now) {
+            Verdict::Granted => Some(Mark::Authorized { consumed: true }),
+            Verdict::Refused(answer) => {
+                self.refuse_with_realm(request, answer.by_proxy(), &realm, now, out);
+                None
+            }
+            Verdict::Load(_) if retry => {
+                let answer = Answer::new(500, "Server Internal Error").why("the database did not answer");
+                self.refuse(request, answer, None, now, out);
+                None
+            }
+            Verdict::Load(key) => {
+                if let Err(answer) = self.load_credentials(request, key, now, out) {
+                    self.refuse(request, answer, None, now, out);
+                }
+                None
+            }
+        }
+    }
+
+    fn needs_authorization(&self, request: &Request<'_>) -> bool {
+        self.config.proxy.authorize != Authorize::Off && !self.is_trusted(request.flow.remote.ip())
+    }
+
+    fn is_trusted(&self, ip: std::net::IpAddr) -> bool {
+        self.config.proxy.trusted.contains(&ip.to_canonical())
+    }
+
+    /// Whether the request comes from where its From is registered from.
+    fn is_from_binding(&self, request: &Request<'_>, from: To<'_>, now: Now) -> bool {
+        let Some(record) = self.record_of(from) else { return false };
+        record.live(now).any(|binding| binding.source() == Some(request.flow.remote))
+    }
+
+    /// The AOR's record; without `use_domain` any host will do.
+    fn record_of(&self, to: To<'_>) -> Option<&Record<Waiting>> {
+        let mut aor = Vec::with_capacity(64);
+        self.build_aor(Some(to), &mut aor).ok()?;
+        self.location.get(self.location.find(&aor)?)
+    }
+
+    pub(crate) fn hand_over(&mut self, request: &Request<'_>, shard: ShardId, mark: Mark, out: &mut Outbox) {
+        self.stats.count(Counter::HandedOver);
+        let message = request.bytes.into();
+        out.commands.push(Command::ToShard { shard, flow: request.flow, message, mark });
+    }
+
+    /// The callee's contacts, by falling q (S66 to S68). A contact that cannot be reached harms no other.
+    fn look_up(&self, request: &Request<'_>, to: To<'_>, now: Now) -> Result<Vec<Target>, Answer> {
+        let Some(record) = self.record_of(to) else {
+            return Err(Answer::new(404, "Not Found").why("the callee is not registered"));
+        };
+        let mut targets = Vec::new();
+        let mut failure = Answer::new(404, "Not Found").why("no contact of the callee takes this method");
+        for binding in record.live(now).filter(|binding| binding.takes(request.method)) {
+            match self.target_of(request, binding) {
+                Ok(target) => targets.push(target),
+                Err(answer) => failure = answer,
+            }
+        }
+        targets.truncate(limits::MAX_BRANCHES);
+        if targets.is_empty() { Err(failure) } else { Ok(targets) }
+    }
+
+    /// Where a binding is reached (B26): the packet's source where the Contact names another address.
+    fn target_of(&self, request: &Request<'_>, binding: &Binding) -> Result<Target, Answer> {
+        let uri = Uri::parse(binding.contact()).map_err(|_| unresolvable())?;
+        let local = match binding.origin {
+            Origin::Live(flow) => flow.local,
+            Origin::Loaded { local: Some((Transport::Udp, local)), .. } if self.is_local(local) => local,
+            Origin::Loaded { .. } => request.flow.local,
+        };
+        let flow = match binding.source().filter(|_| binding.behind_nat) {
+            Some(source) => checked_flow(local, source)?,
+            None => resolve(&uri, local)?,
+        };
+        Ok(Target { uri: binding.contact().into(), flow, q: binding.q })
+    }
+
+    fn is_local(&self, address: std::net::SocketAddr) -> bool {
+        self.config.listeners.iter().any(|listener| {
+            *listener == address
+                || (listener.ip().is_unspecified()
+                    && listener.port() == address.port()
+                    && listener.is_ipv4() == address.is_ipv4())
+        })
+    }
+
+    /// A next hop outside: only addresses that the configuration trusts, or any where nobody is authorized.
+    fn trusted_target(&self, request: &Request<'_>, next: &[u8], uri: &[u8]) -> Result<Target, Answer> {
+        let next = Uri::parse(next).map_err(|_| Answer::new(400, "Malformed Route header"))?;
+        let flow = resolve(&next, request.flow.local)?;
+        if self.config.proxy.authorize != Authorize::Off && !self.is_trusted(flow.remote.ip()) {
+            return Err(Answer::new(403, "Forbidden").why("a Route to a stranger"));
+        }
+        Ok(Target { uri: uri.into(), flow, q: None })
+    }
+
+    /// Sends the request to all targets, or to the first group of equal q with `serial_fork`.
+    fn fork(
+        &mut self,
+        request: &Request<'_>,
+        ticket: Ticket,
+        targets: Vec<Target>,
+        way: &Way<'_>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let mut groups = match self.config.proxy.serial_fork {
+            true => targets.chunk_by(|a, b| a.q == b.q).map(<[Target]>::to_vec).collect(),
+            false => std::collections::VecDeque::from([targets]),
+        };
+        let first = groups.pop_front().unwrap_or_default();
+        if let Some(transaction) = self.transactions.get_mut(ticket) {
+            transaction.later = groups;
+        }
+        for target in first {
+            self.send_to(request, ticket, &target, way, now, out);
+        }
+    }
+
+    /// Tries the next group of targets; false when there is none.
+    pub(crate) fn try_later(&mut self, ticket: Ticket, now: Now, out: &mut Outbox) -> bool {
+        let Some(transaction) = self.transactions.get_mut(ticket) else { return false };
+        let Some(group) = transaction.later.pop_front() else { return false };
+        let (source, bytes) = (transaction.server.source, transaction.server.request.clone());
+        self.with_head(&bytes, |engine, head| {
+            if let Some(request) = Request::new(source, &bytes, head) {
+                let own = Routes::of(&request, &engine.config, &did(&engine.config, &request)).own;
+                let with_record_route = request.method != Method::Message;
+                let way = Way { strip_routes: own, with_record_route, ..Way::default() };
+                for target in group {
+                    engine.send_to(&request, ticket, &target, &way, now, out);
+                }
+            }
+        });
+        true
+    }
+
+    fn send_to(
+        &mut self,
+        request: &Request<'_>,
+        ticket: Ticket,
+        target: &Target,
+        way: &Way<'_>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let mark =
+            self.transactions.get_mut(ticket).map_or(Mark::None, |transaction| transaction.server.mark);
+        let routing = self.routing_hash(request);
+        tracing::debug!(ci = %String::from_utf8_lossy(request.call_id().unwrap_or(&[])), to = %target.flow, "new branch");
+        let write = |engine: &Engine, id: BranchId, bytes: &mut Vec<u8>| {
+            engine.write_forwarded(request, target, way, mark, id, bytes);
+        };
+        self.open_branch(ticket, target.flow, write, routing, now, out);
+    }
+
+    fn write_forwarded(
+        &self,
+        request: &Request<'_>,
+        target: &Target,
+        way: &Way<'_>,
+        mark: Mark,
+        branch: BranchId,
+        bytes: &mut Vec<u8>,
+    ) {
+        let advertised = self.config.advertised_address.as_str();
+        let sender = |local| Sender { local, advertised };
+        let is_open = self.config.proxy.authorize == Authorize::Off;
+        let from_tag = request.name_addr(HeaderName::From).and_then(|from| from.tag());
+        let record_route = RecordRoute {
+            inbound: sender(request.flow.local),
+            outbound: sender(target.flow.local),
+            did: (!is_open).then(|| did(&self.config, request)),
+            from_tag: from_tag.filter(|_| self.config.rr.append_fromtag),
+        };
+        let realm = self.call_realm(request);
+        let consumed = matches!(mark, Mark::Authorized { consumed: true })
+            .then(|| find_credentials_line(request, HeaderName::ProxyAuthorization, &realm))
+            .flatten();
+        let edits = Edits {
+            uri: &target.uri,
+            via: sender(target.flow.local),
+            branch,
+            record_route: way.with_record_route.then_some(record_route),
+            strip_routes: way.strip_routes,
+            drop_last_route: way.drop_last_route,
+            append_route: way.append_route,
+            consumed,
+        };
+        write_request(request, &edits, bytes);
+    }
+
+    /// The realm that a caller was challenged with.
+    fn call_realm(&self, request: &Request<'_>) -> Vec<u8> {
+        if !self.config.auth.realm.is_empty() {
+            return self.config.auth.realm.clone().into_bytes();
+        }
+        let from = request.name_addr(HeaderName::From).and_then(|from| from.uri().ok());
+        match from.map(|uri| To { user: uri.user.unwrap_or(&[]), host: uri.host }) {
+            Some(from) if !is_anonymous(&from) => from.host.to_vec(),
+            _ => request.to().map_or(Vec::new(), |to| to.host.to_vec()),
+        }
+    }
+
+    /// A request inside a dialog (with a To tag) that is no retransmission: it follows its Route.
+    pub(crate) fn handle_in_dialog(&mut self, request: &Request<'_>, mark: Mark, now: Now, out: &mut Outbox) {
+        if self.pass_to_dialog(request, mark, out) {
+            return;
+        }
+        let is_ack = request.method == Method::Ack;
+        if !is_ack && let Some(ticket) = self.find_transaction(request) {
+            return self.absorb(ticket, out);
+        }
+        let did = did(&self.config, request);
+        let routes = Routes::of(request, &self.config, &did);
+        let (target, way) = match self.dialog_target(request, &routes, now) {
+            Ok(found) => found,
+            Err(_) if is_ack => return self.stats.count(Counter::DropRequests),
+            Err(answer) => return self.refuse(request, answer, None, now, out),
+        };
+        if is_ack {
+            let branch = BranchId {
+                shard: self.shard,
+                transaction: Ticket(u64::MAX),
+                index: 0,
+                secret: self.routing_hash(request).into(),
+                routing: self.routing_hash(request),
+            };
+            self.stats.count(Counter::FwdRequests);
+            return out.send(target.flow, |bytes| {
+                self.write_forwarded(request, &target, &way, Mark::None, branch, bytes);
+            });
+        }
+        match self.open_transaction(request, Mark::None, out) {
+            Ok(ticket) => self.send_to(request, ticket, &target, &way, now, out),
+            Err(answer) => self.refuse(request, answer, None, now, out),
+        }
+    }
+
+    /// Where a request inside a dialog goes (S58, B22, B26).
+    fn dialog_target<'a>(
+        &self,
+        request: &Request<'a>,
+        routes: &Routes<'a>,
+        now: Now,
+    ) -> Result<(Target, Way<'a>), Answer> {
+        let is_open = self.config.proxy.authorize == Authorize::Off;
+        if routes.own == 0 && !routes.from_strict && (routes.next.is_none() || !is_open) {
+            if routes.next.is_none() {
+                return Err(Answer::new(404, "Not here").why("inside a dialog, but no Route"));
+            }
+            return Err(Answer::new(403, "Forbidden").why("a Route to a stranger"));
+        }
+        let remote = routes.target.unwrap_or(request.uri);
+        let mut way = Way { strip_routes: routes.own, drop_last_route: routes.from_strict, ..Way::default() };
+        if let Some(next) = routes.next {
+            let uri = Uri::parse(next).map_err(|_| Answer::new(400, "Malformed Route header"))?;
+            let flow = resolve(&uri, request.flow.local)?;
+            if !(is_open || routes.is_authentic || self.is_trusted(flow.remote.ip())) {
+                return Err(Answer::new(403, "Forbidden").why("a Route to a stranger"));
+            }
+            if routes.next_is_loose {
+                return Ok((Target { uri: remote.into(), flow, q: None }, way));
+            }
+            // A strict router wants itself in the Request-URI and the target as the last Route (16.6 step 6).
+            way.strip_routes += 1;
+            way.append_route = Some(remote);
+            return Ok((Target { uri: next.into(), flow, q: None }, way));
+        }
+        let uri = Uri::parse(remote).map_err(|_| Answer::new(400, "Bad Request-URI"))?;
+        if let Some(target) = self.binding_target(request, &uri, now) {
+            return Ok((target, way));
+        }
+        let flow = resolve(&uri, request.flow.local)?;
+        if !(is_open || routes.is_authentic || self.is_trusted(flow.remote.ip())) {
+            return Err(
+                Answer::new(403, "Forbidden").why("not a dialog of ours, and not to a registered contact")
+            );
+        }
+        Ok((Target { uri: remote.into(), flow, q: None }, way))
+    }
+
+    /// The remote target as a live binding of To's user: it goes where that binding goes (B26).
+    fn binding_target(&self, request: &Request<'_>, uri: &Uri<'_>, now: Now) -> Option<Target> {
+        let record = self.record_of(request.to()?)?;
+        let target =
+            self.target_of(request, record.live(now).find(|binding| binding.is_contact(uri))?).ok()?;
+        Some(Target { uri: uri.text.into(), ..target })
+    }
+
+    /// A CANCEL: 200 at once, and the ringing ends (S60); one that belongs to nothing, or comes from elsewhere, is dropped.
+    pub(crate) fn handle_cancel(&mut self, request: &Request<'_>, mark: Mark, now: Now, out: &mut Outbox) {
+        let found = self.find_transaction(request);
+        let source = request.flow.remote.ip();
+        let is_callers = |engine: &mut Engine, ticket: Ticket| {
+            let transaction = engine.transactions.get_mut(ticket);
+            transaction.is_some_and(|transaction| transaction.server.source.remote.ip() == source)
+        };
+        let Some(ticket) = found.filter(|ticket| is_callers(self, *ticket)) else {
+            if !self.pass_to_dialog(request, mark, out) {
+                self.stats.count(Counter::DropRequests);
+            }
+            return;
+        };
+        self.refuse(request, Answer::new(200, "canceling"), None, now, out);
+        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
+        if !transaction.server.is_open() || transaction.server.method != Method::Invite {
+            return;
+        }
+        transaction.is_cancelled = true;
+        transaction.later.clear();
+        for index in 0..transaction.branches.len() as u16 {
+            self.cancel_branch(ticket, index, ORIGINATOR_CANCEL, now, out);
+        }
+    }
+
+    /// An ACK: of a failure of ours it ends here; of a 2xx it follows its Route; any other is dropped (B29).
+    pub(crate) fn handle_ack(&mut self, request: &Request<'_>, mark: Mark, now: Now, out: &mut Outbox) {
+        self.stats.count(Counter::ReceivedAcks);
+        if let Some(ticket) = self.find_transaction(request) {
+            let is_accepted =
+                self.transactions.get_mut(ticket).is_some_and(|transaction| transaction.server.is_accepted());
+            if !is_accepted {
+                return self.acknowledge(ticket, now);
+            }
+        }
+        if self.pass_to_dialog(request, mark, out) {
+            return;
+        }
+        let is_sound = request.check().is_ok() && !request.is_too_many_hops();
+        if !is_sound || request.to_tag().is_none() || request.head.line(HeaderName::Route).is_none() {
+            return self.stats.count(Counter::DropRequests);
+        }
+        self.handle_in_dialog(request, mark, now, out);
+    }
+
+    /// Hands a dialog's request to the shard of its To: the contact's user need not be the extension's, whose
+    /// bindings are there. True when it has gone.
+    fn pass_to_dialog(&mut self, request: &Request<'_>, mark: Mark, out: &mut Outbox) -> bool {
+        let shard = request.to().map_or(self.shard, |to| shard_of_uri(&self.config, to.user));
+        let goes = mark == Mark::None && request.to_tag().is_some() && shard != self.shard;
+        if goes {
+            self.hand_over(request, shard, Mark::InDialog, out);
+        }
+        goes
+    }
+
+    /// Whether one of our Vias was written for the very same routing (RFC 3261 16.3 step 4).
+    fn is_looped(&self, request: &Request<'_>) -> bool {
+        let routing = self.routing_hash(request);
+        let vias = request.head.values(request.bytes, HeaderName::Via).flat_map(roost_sip::list);
+        let ids = vias.filter_map(|value| BranchId::parse(roost_sip::Via::parse(value).ok()?.branch?));
+        ids.into_iter().any(|id| id.routing == routing)
+    }
+}
+
+fn is_anonymous(from: &To<'_>) -> bool {
+    from.host.eq_ignore_ascii_case(b"anonymous.invalid") || from.user.eq_ignore_ascii_case(b"anonymous")
+}
+
+fn unresolvable() -> Answer {
+    Answer::new(476, "Unresolvable destination (476/TM)")
+}
+
+/// The datagram flow to a URI that names an address.
+fn resolve(uri: &Uri<'_>, local: std::net::SocketAddr) -> Result<Flow, Answer> {
+    if !matches!(uri.scheme, Scheme::Sip) {
+        return Err(unresolvable());
+    }
+    let transport = uri.params().get(b"transport").unwrap_or(b"udp");
+    if !transport.eq_ignore_ascii_case(b"udp") {
+        return Err(
+            Answer::new(477, "Send failed (477/TM)").why("the contact wants a transport that is not there")
+        );
+    }
+    let ip = uri.host_ip().ok_or_else(unresolvable)?;
+    checked_flow(local, std::net::SocketAddr::new(ip, uri.port.unwrap_or(5060)))
+}
+
+fn checked_flow(local: std::net::SocketAddr, remote: std::net::SocketAddr) -> Result<Flow, Answer> {
+    if local.is_ipv4() != remote.is_ipv4() {
+        return Err(Answer::new(477, "Send failed (477/TM)").why("no socket of that address family"));
+    }
+    Ok(Flow::udp(local, remote))
+}
+
+/// A Route value's URI and whether it is a loose router.
+pub(crate) fn route_uri(value: &[u8]) -> Option<(Uri<'_>, bool)> {
+    let uri = NameAddr::parse(value).ok()?.uri().ok()?;
+    let is_loose = uri.params().get(b"lr").is_some();
+    Some((uri, is_loose))
+}
