@@ -3,6 +3,7 @@
 //! No socket, no clock, no lock: bytes, time and receipts come in as arguments, effects go out through the
 //! [`Outbox`] in the order in which they should happen.
 
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -46,6 +47,8 @@ pub struct Engine {
     /// Requests that wait, and their bytes.
     pub(crate) parked: usize,
     parked_bytes: usize,
+    /// AORs with a doubt, to be told to the database again.
+    pub(crate) doubtful: VecDeque<Box<[u8]>>,
     pub(crate) stats: Stats,
     pub(crate) stationery: Stationery,
     pub(crate) hasher: KeyedState,
@@ -93,6 +96,8 @@ pub(crate) enum Done {
         head_end: usize,
     },
     Admin(Ticket),
+    /// The database was told again what a failed commit left in doubt.
+    Repair,
 }
 
 /// What waits behind an AOR's commit.
@@ -143,6 +148,7 @@ impl Engine {
             loading: hashbrown::HashMap::with_hasher(KeyedState::new(config.hash_seed)),
             parked: 0,
             parked_bytes: 0,
+            doubtful: VecDeque::new(),
             stats: Stats::default(),
             stationery: Stationery::new(&config),
             hasher: KeyedState::new(config.hash_seed),
@@ -526,6 +532,7 @@ impl Engine {
             let purge = |contact_id| Write::Purge { contact_id, expires_by };
             out.commands.push(Command::Purge { writes: swept.contact_ids.into_iter().map(purge).collect() });
         }
+        self.repair(now, out);
         self.give_up(now, out);
     }
 

@@ -10,6 +10,8 @@ pub const PARKED_MS: u64 = 8_000;
 pub const MAX_WAITING_PER_AOR: usize = 8;
 /// Commits of one shard in flight; more are answered 503.
 pub const MAX_COMMITS: usize = 65_536;
+/// AORs that are told to the database again, each second, after a commit of theirs has failed.
+pub const MAX_REPAIRS: usize = 64;
 /// Users of one shard whose credentials are being loaded.
 pub const MAX_LOADING: usize = 4_096;
 /// Bindings of one AOR when `registrar.max_contacts` is 0 (OpenSIPS: unlimited).

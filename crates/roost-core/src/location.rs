@@ -27,6 +27,9 @@ pub(crate) struct Record<W> {
     pub(crate) next_contact: u16,
     /// By falling q, those without q last; equals by age.
     pub(crate) bindings: Vec<Binding>,
+    /// Ids that a failed commit was about: whether the database has done it is not known (B7). The next commit says of
+    /// each what memory says.
+    pub(crate) doubt: Vec<u64>,
     /// The commit in flight and what waits behind it.
     pub(crate) busy: Option<Box<Busy<W>>>,
 }
@@ -101,8 +104,14 @@ impl<W> Location<W> {
         if let Some(id) = self.find(aor) {
             return id;
         }
-        let record =
-            Record { aor: aor.into(), label: label(), next_contact: 0, bindings: Vec::new(), busy: None };
+        let record = Record {
+            aor: aor.into(),
+            label: label(),
+            next_contact: 0,
+            bindings: Vec::new(),
+            doubt: Vec::new(),
+            busy: None,
+        };
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -142,9 +151,11 @@ impl<W> Location<W> {
         self.contacts = self.contacts + record.bindings.len() - before;
     }
 
-    /// Drops a record that holds neither bindings nor a commit.
+    /// Drops a record that holds neither bindings nor a commit nor a doubt.
     pub(crate) fn drop_if_empty(&mut self, id: RecordId) {
-        let is_empty = |record: &Record<W>| record.bindings.is_empty() && record.busy.is_none();
+        let is_empty = |record: &Record<W>| {
+            record.bindings.is_empty() && record.busy.is_none() && record.doubt.is_empty()
+        };
         let Some(record) = self.get(id).filter(|record| is_empty(record)) else { return };
         let hash = self.hasher.hash_one(&*record.aor);
         if let Ok(entry) = self.table.find_entry(hash, |index| *index == id.0) {

@@ -138,7 +138,19 @@ impl Engine {
             Change::Put(binding) => Write::Put(Box::new(binding.row(user, domain, now))),
             Change::Remove(contact_id) => Write::Remove { contact_id: *contact_id },
         };
-        let writes = changes.iter().map(write).collect();
+        let is_touched = |id: &u64| {
+            changes.iter().any(|change| match change {
+                Change::Put(binding) => binding.contact_id == *id,
+                Change::Remove(contact_id) => contact_id == id,
+            })
+        };
+        let known = |id: u64| record.live(now).find(|binding| binding.contact_id == id);
+        let repair = |id: &u64| match known(*id) {
+            Some(binding) => Write::Put(Box::new(binding.row(user, domain, now))),
+            None => Write::Remove { contact_id: *id },
+        };
+        let doubt = record.doubt.iter().filter(|id| !is_touched(id)).map(repair);
+        let writes = changes.iter().map(write).chain(doubt).collect();
         let ticket = self.pending.insert(Pending::Commit { record: id, identity, changes, done });
         if let Some(record) = self.location.get_mut(id) {
             record.busy = Some(Box::new(Busy { ticket, waiting: VecDeque::new() }));
@@ -156,8 +168,12 @@ impl Engine {
         now: Now,
         out: &mut Outbox,
     ) {
+        if let Some(record) = self.location.get_mut(id) {
+            record.doubt = Vec::new();
+        }
         self.change_location(id, changes);
         match done {
+            Done::Repair => {}
             Done::Reply { flow, reply, .. } => {
                 self.stats.count(Counter::AcceptedRegs);
                 self.count_reply(200);
@@ -178,7 +194,17 @@ impl Engine {
         out: &mut Outbox,
     ) {
         self.stats.count(Counter::CommitFailures);
+        if let Some(record) = self.location.get_mut(id) {
+            for change in changes {
+                let (Change::Put(Binding { contact_id, .. }) | Change::Remove(contact_id)) = change;
+                if !record.doubt.contains(contact_id) {
+                    record.doubt.push(*contact_id);
+                }
+            }
+            self.doubtful.push_back(record.aor.clone());
+        }
         match done {
+            Done::Repair => {}
             Done::Reply { flow, reply, head_end } => {
                 self.stats.count(Counter::RejectedRegs);
                 self.count_reply(500);
@@ -204,6 +230,21 @@ impl Engine {
             Done::Admin(ticket) => self.admin_done(ticket, false, out),
         }
         self.go_on(id, now, out);
+    }
+
+    /// Tells the database again what failed commits left in doubt: a commit whose answer was lost may have been done.
+    pub(crate) fn repair(&mut self, now: Now, out: &mut Outbox) {
+        for _ in 0..self.doubtful.len().min(limits::MAX_REPAIRS) {
+            let Some(aor) = self.doubtful.pop_front() else { return };
+            let Some(id) = self.location.find(&aor) else { continue };
+            let Some(record) = self.location.get(id).filter(|record| !record.doubt.is_empty()) else {
+                continue;
+            };
+            match record.busy {
+                Some(_) => self.doubtful.push_back(aor),
+                None => self.commit(id, 0, Vec::new(), Done::Repair, now, out),
+            }
+        }
     }
 
     /// Ends an AOR's commit and handles what waited behind it, until the next commit.

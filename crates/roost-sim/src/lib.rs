@@ -1,0 +1,19 @@
+//! The simulated world of roost: engines, phones, a bad network, a failing database and crashes, in virtual time.
+//!
+//! Everything that happens comes from one number, the seed: [`world::run`] plays it and says what broke. [`golden`]
+//! runs call flows written as text against one engine, byte by byte. Nothing here reads a clock or does I/O but
+//! reading those files and, when asked for a trace, writing to standard error.
+#![forbid(unsafe_code)]
+
+pub mod agenda;
+pub mod checks;
+pub mod client;
+pub mod dice;
+pub mod golden;
+pub mod network;
+pub mod phone;
+mod process;
+pub mod scenario;
+pub mod script;
+pub mod store;
+pub mod world;

@@ -1,0 +1,95 @@
+//! `roost-sim`: plays seeds of the simulated world until a promise is broken.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use roost_sim::world::{Options, Report, run};
+
+/// Play seeds of the simulated world: phones, a bad network, a failing database, crashes.
+#[derive(Debug, Parser)]
+#[command(name = "roost-sim")]
+struct Cli {
+    /// Replay one seed with a trace on standard error.
+    #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "from"])]
+    seed: Option<u64>,
+    /// How many seeds to play.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, value_name = "M", default_value_t = 0)]
+    from: u64,
+}
+
+/// What all seeds together did.
+#[derive(Debug, Default)]
+struct Sum {
+    seeds: u64,
+    virtual_ms: u64,
+    messages: u64,
+    handed_over: u64,
+    commits: u64,
+    lost: u64,
+    duplicated: u64,
+    failed_commits: u64,
+    lost_answers: u64,
+    crashes: u64,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    let (first, count, trace) = match cli.seed {
+        Some(seed) => (seed, 1, true),
+        None => (cli.from, cli.seeds, false),
+    };
+    let last = first.checked_add(count).ok_or_else(|| anyhow::anyhow!("there are no seeds beyond 2^64"))?;
+    let mut sum = Sum::default();
+    for seed in first..last {
+        match run(seed, Options { trace, ..Options::default() }) {
+            Ok(report) => sum.add(&report),
+            Err(failure) => {
+                eprintln!("seed {seed}: {failure}");
+                eprintln!("replay it: cargo run --release -p roost-sim -- --seed {seed}");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        if sum.seeds.is_multiple_of(50) {
+            eprintln!("{} seeds, {} messages", sum.seeds, sum.messages);
+        }
+    }
+    sum.print();
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Sum {
+    fn add(&mut self, report: &Report) {
+        self.seeds += 1;
+        self.virtual_ms += report.virtual_ms;
+        self.messages += report.messages;
+        self.handed_over += report.handed_over;
+        self.commits += report.commits;
+        self.lost += report.lost;
+        self.duplicated += report.duplicated;
+        self.failed_commits += report.failed_commits;
+        self.lost_answers += report.lost_answers;
+        self.crashes += report.crashes;
+    }
+
+    #[expect(clippy::print_stdout, reason = "the summary is what the command is for")]
+    fn print(&self) {
+        let hours = self.virtual_ms as f64 / 3_600_000.0;
+        println!(
+            "{} seeds, {hours:.1} virtual hours: {} messages ({} handed over), {} commits; {} lost, {} duplicated, \
+             {} failed commits, {} lost acknowledgements, {} crashes; nothing broken",
+            self.seeds,
+            self.messages,
+            self.handed_over,
+            self.commits,
+            self.lost,
+            self.duplicated,
+            self.failed_commits,
+            self.lost_answers,
+            self.crashes
+        );
+    }
+}

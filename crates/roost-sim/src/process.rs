@@ -1,0 +1,265 @@
+//! The server of the simulated world: a process of several engines, which is fed, listened to, killed and started.
+//!
+//! It stands where the workers of `roost-net` and the threads of `roost-store` stand: it carries out what the engines
+//! want, in their order, and decides nothing.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use roost_core::{Command, Engine, Flow, Mark, Now, Outbox, RowError, ShardId, Write, shard_of};
+use roost_sip::Head;
+
+use crate::checks::Scene;
+use crate::client::Reply;
+use crate::scenario::Crash;
+use crate::store::Receipt;
+use crate::world::{Event, World};
+
+/// The server's address.
+const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 5060);
+
+/// What a process's monotonic clock says when it starts: far from zero, so that what is older than it has an age.
+const BASE_MS: u64 = 1 << 40;
+
+/// A running process.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) engines: Vec<Engine>,
+    /// When its monotonic clock stood at [`BASE_MS`].
+    pub(crate) started_ms: u64,
+}
+
+impl World {
+    /// Calls an engine, then carries out and checks what it wants.
+    pub(crate) fn with_engine(
+        &mut self,
+        shard: ShardId,
+        call: impl FnOnce(&mut Engine, &mut Head, Now, &mut Outbox),
+    ) -> Result<(), String> {
+        let unix_s = self.unix_s();
+        let Some(server) = &mut self.server else { return Ok(()) };
+        let now = Now { mono_ms: BASE_MS + self.now_ms - server.started_ms, unix_s };
+        let Some(engine) = server.engines.get_mut(usize::from(shard.0)) else {
+            return Err(format!("a message for shard {}, which is not there", shard.0));
+        };
+        call(engine, &mut self.head, now, &mut self.outbox);
+        self.flush(shard)?;
+        self.glance()
+    }
+
+    fn flush(&mut self, shard: ShardId) -> Result<(), String> {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        for transmit in &outbox.transmits {
+            self.transmit(transmit.flow, outbox.message(transmit))?;
+        }
+        for command in outbox.commands.drain(..) {
+            self.command(shard, command)?;
+        }
+        outbox.clear();
+        self.outbox = outbox;
+        Ok(())
+    }
+
+    fn transmit(&mut self, flow: Flow, bytes: &[u8]) -> Result<(), String> {
+        self.add_to_hash(flow.remote, bytes);
+        let Some(reply) = Reply::parse(&mut self.head, bytes) else {
+            return Err(format!("an answer that is none: {}", String::from_utf8_lossy(bytes)));
+        };
+        self.note(|| format!("{} <- {} {} (CSeq {})", flow.remote, reply.status, reply.reason, reply.cseq));
+        let place = self.checks.asker(reply.branch).unwrap_or(0);
+        let aor = self.phones[place].plan.aor.clone();
+        let shown = self.lookup(place);
+        let scene = Scene {
+            now_ms: self.now_ms,
+            unix_s: self.unix_s(),
+            tables: &self.store.tables,
+            aor: &aor,
+            shown: &shown,
+        };
+        self.checks.reply(scene, flow, bytes.len(), &reply)?;
+        for delay_ms in self.network.copies() {
+            let event = Event::Deliver { to: flow.remote, bytes: bytes.to_vec() };
+            self.agenda.push(self.now_ms + delay_ms, event);
+        }
+        Ok(())
+    }
+
+    /// FNV-1a.
+    fn add_to_hash(&mut self, to: SocketAddr, bytes: &[u8]) {
+        let when = self.now_ms.to_le_bytes();
+        let to = to.to_string();
+        for byte in when.iter().chain(to.as_bytes()).chain(bytes) {
+            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn command(&mut self, shard: ShardId, command: Command) -> Result<(), String> {
+        let process = self.process;
+        let receipt = match &command {
+            Command::Commit { ticket, .. } => Some((shard, *ticket)),
+            _ => None,
+        };
+        match command {
+            Command::Commit { writes, .. } | Command::Purge { writes } => {
+                if !self.config.usrloc.write_through {
+                    return Err(format!("writes in memory mode: {writes:?}"));
+                }
+                self.note(|| format!("shard {} writes: {}", shard.0, brief(&writes)));
+                let due_ms = self.store.submit(self.now_ms, receipt, writes);
+                self.agenda.push(due_ms, Event::StoreDue { process });
+            }
+            Command::LoadCredentials { ticket, user, domain } => {
+                let answer = self.store.lookup(self.now_ms, shard, ticket, &user, domain.as_deref());
+                let event = Event::Receipt { process, shard, ticket, outcome: answer.outcome };
+                self.agenda.push(answer.at_ms, event);
+            }
+            Command::ToShard { shard, flow, message, mark } => {
+                self.handed_over += 1;
+                let at_ms = self.now_ms + self.dice.below(4);
+                self.agenda.push(at_ms, Event::HandOver { process, shard, flow, bytes: message, mark });
+            }
+            Command::AdminReply { .. } => {
+                return Err("an answer to an operator who asked nothing".to_string());
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn store_done(&mut self) {
+        let process = self.process;
+        for done in self.store.take_due(self.now_ms) {
+            let Some(receipt) = done.receipt else { continue };
+            self.checks.written(receipt.shard, receipt.ticket, done.applied, done.is_answer_lost);
+            let Receipt { at_ms, shard, ticket, outcome } = receipt;
+            self.agenda.push(at_ms, Event::Receipt { process, shard, ticket, outcome });
+        }
+    }
+
+    /// A datagram goes to the worker that the kernel chooses by its source, whoever owns its user.
+    pub(crate) fn arrive(&mut self, from: SocketAddr, branch: u64, bytes: &[u8]) -> Result<(), String> {
+        let Some(server) = &self.server else { return Ok(()) };
+        let shard = ShardId(from.port() % server.engines.len() as u16);
+        if let Some(place) = self.checks.asker(branch) {
+            self.checks.delivered(branch, &self.phones[place].plan.aor, self.now_ms);
+        }
+        self.note(|| format!("{from} -> shard {}: {}", shard.0, first_lines(bytes)));
+        self.handle_message(shard, Flow::udp(SERVER, from), bytes)
+    }
+
+    pub(crate) fn hand_over(
+        &mut self,
+        shard: ShardId,
+        flow: Flow,
+        bytes: &[u8],
+        mark: Mark,
+    ) -> Result<(), String> {
+        let before = self.handed_over;
+        self.with_engine(shard, |engine, head, now, out| {
+            if head.parse(bytes).is_ok() {
+                engine.handle_handed_over(&flow, bytes, head, mark, now, out);
+            }
+        })?;
+        match self.handed_over > before {
+            true => Err("a message was handed over twice".to_string()),
+            false => Ok(()),
+        }
+    }
+
+    fn handle_message(&mut self, shard: ShardId, flow: Flow, bytes: &[u8]) -> Result<(), String> {
+        self.with_engine(shard, |engine, head, now, out| match head.parse(bytes) {
+            Ok(()) => engine.handle_message(&flow, bytes, head, now, out),
+            Err(error) => engine.handle_unreadable(error),
+        })
+    }
+
+    pub(crate) fn tick(&mut self, shard: ShardId) -> Result<(), String> {
+        self.with_engine(shard, |engine, _, now, out| engine.handle_timeout(now, out))?;
+        let Some(server) = &self.server else { return Ok(()) };
+        let due_ms =
+            server.engines[usize::from(shard.0)].poll_timeout().saturating_sub(BASE_MS) + server.started_ms;
+        let process = self.process;
+        self.agenda.push(due_ms.max(self.now_ms + 1), Event::Tick { process, shard });
+        Ok(())
+    }
+
+    /// The process dies with all that it had in hand.
+    pub(crate) fn crash(&mut self, crash: Crash) {
+        if self.server.take().is_none() {
+            return;
+        }
+        self.note(|| "the server dies".to_string());
+        self.crashes += 1;
+        self.process += 1;
+        self.store.crash();
+        self.checks.crashed(self.now_ms);
+        if crash.has_new_keys {
+            let mut config = (*self.config).clone();
+            config.mac_key = self.dice.key();
+            config.hash_seed = self.dice.next_u64();
+            self.config = Arc::new(config);
+        }
+        self.agenda.push(self.now_ms + crash.down_ms, Event::Restart);
+    }
+
+    /// A process starts: rows load before anything is served.
+    pub(crate) fn restart(&mut self) -> Result<(), String> {
+        let shards = self.config.shards;
+        let mut engines: Vec<Engine> = (0..shards)
+            .map(|shard| Engine::new(Arc::clone(&self.config), ShardId(shard), self.dice.rng()))
+            .collect();
+        let now = Now { mono_ms: BASE_MS, unix_s: self.unix_s() };
+        let rows = self.store.tables.load(now.unix_s);
+        self.note(|| format!("the server starts with {} rows", rows.len()));
+        let mut surplus = Vec::new();
+        for row in rows {
+            let ShardId(shard) = shard_of(&self.config, &row.username);
+            match engines[usize::from(shard)].load(&row, now) {
+                Ok(twin) => surplus.extend(twin),
+                Err(RowError::Twice) => surplus.push(row.contact_id),
+                Err(error) => return Err(format!("a row of roost's own is not taken: {error}: {row:?}")),
+            }
+        }
+        let removals: Vec<_> = surplus.into_iter().map(|contact_id| Write::Remove { contact_id }).collect();
+        self.store.tables.apply(&removals)?;
+        self.server = Some(Server { engines, started_ms: self.now_ms });
+        for shard in 0..shards {
+            self.agenda.push(self.now_ms, Event::Tick { process: self.process, shard: ShardId(shard) });
+        }
+        self.each_aor(|world, scene| {
+            world.checks.shown(scene, &world.phones)?;
+            world.checks.agree(scene)
+        })
+    }
+
+    /// What the engine shows of a phone's user.
+    pub(crate) fn lookup(&self, place: usize) -> Vec<Vec<u8>> {
+        let Some(server) = &self.server else { return Vec::new() };
+        let plan = &self.phones[place].plan;
+        let ShardId(shard) = shard_of(&self.config, plan.user.as_bytes());
+        let now = Now { mono_ms: BASE_MS + self.now_ms - server.started_ms, unix_s: self.unix_s() };
+        server.engines[usize::from(shard)].lookup(&plan.aor, now)
+    }
+}
+
+/// A request's first line, Contact, CSeq and Expires.
+fn first_lines(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let is_told =
+        |line: &&str| ["REG", "CSeq", "Contact", "Expires"].iter().any(|start| line.starts_with(start));
+    text.split("\r\n").filter(is_told).collect::<Vec<_>>().join(" | ")
+}
+
+/// Writes without the columns that say little.
+fn brief(writes: &[Write]) -> String {
+    let one = |write: &Write| match write {
+        Write::Put(row) => format!(
+            "put {:x} {} CSeq {} until {}",
+            row.contact_id,
+            String::from_utf8_lossy(&row.contact),
+            row.cseq,
+            row.expires
+        ),
+        other => format!("{other:x?}"),
+    };
+    writes.iter().map(one).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,421 @@
+//! The world of one seed: engines, phones, network and database on one virtual clock, and what happens to them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use roost_core::{Config, Flow, Mark, Outbox, Outcome, ShardId, Ticket};
+use roost_sip::Head;
+
+use crate::agenda::Agenda;
+use crate::checks::{Asked, Checks, Scene};
+use crate::client::Reply;
+use crate::dice::Dice;
+use crate::network::Network;
+use crate::phone::{Phone, Step};
+use crate::process::Server;
+use crate::scenario::{Action, Crash, DRAINED_MS, END_MS, HEAL_MS, Scenario};
+use crate::store::Store;
+
+/// The wall clock at virtual time 0, in milliseconds: not on a full second.
+const EPOCH_MS: u64 = 1_700_000_000_437;
+
+/// How to play a seed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// One line for each event, on standard error.
+    pub trace: bool,
+    /// For tests of the checks: the database acknowledges and writes nothing.
+    pub store_lies: bool,
+}
+
+/// What a seed that broke nothing did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    pub virtual_ms: u64,
+    /// Datagrams that were sent, both ways.
+    pub messages: u64,
+    pub commits: u64,
+    pub handed_over: u64,
+    pub lost: u64,
+    pub duplicated: u64,
+    pub failed_commits: u64,
+    pub lost_answers: u64,
+    pub crashes: u64,
+    /// A hash over the time, the destination and the bytes of everything that the engines sent.
+    pub trace_hash: u64,
+}
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub at_ms: u64,
+    pub what: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (at {}.{:03} s)", self.what, self.at_ms / 1_000, self.at_ms % 1_000)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Plays a seed to its end.
+///
+/// # Errors
+/// The first promise that is broken.
+pub fn run(seed: u64, options: Options) -> Result<Report, Failure> {
+    let mut world = World::new(seed, options);
+    world.begin();
+    while let Some((at_ms, event)) = world.agenda.pop() {
+        world.now_ms = at_ms;
+        if matches!(event, Event::Drained) {
+            break;
+        }
+        world.happen(event).map_err(|what| Failure { at_ms, what })?;
+    }
+    world.drained().map_err(|what| Failure { at_ms: world.now_ms, what })?;
+    Ok(world.report())
+}
+
+/// Something that happens. What belongs to a process carries its number and is void in the next one.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A datagram reaches the server.
+    Arrive {
+        from: SocketAddr,
+        branch: u64,
+        bytes: Vec<u8>,
+    },
+    /// A message reaches the shard that it belongs to.
+    HandOver {
+        process: u32,
+        shard: ShardId,
+        flow: Flow,
+        bytes: Box<[u8]>,
+        mark: Mark,
+    },
+    /// A datagram reaches a phone.
+    Deliver {
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// The database may have done something.
+    StoreDue {
+        process: u32,
+    },
+    Receipt {
+        process: u32,
+        shard: ShardId,
+        ticket: Ticket,
+        outcome: Outcome,
+    },
+    Tick {
+        process: u32,
+        shard: ShardId,
+    },
+    Wake {
+        phone: usize,
+        generation: u64,
+    },
+    SwitchOn {
+        phone: usize,
+    },
+    Act {
+        phone: usize,
+        action: Action,
+    },
+    Crash(Crash),
+    Restart,
+    StepClock(i64),
+    Heal,
+    End,
+    Drained,
+}
+
+/// Everything there is.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) trace: bool,
+    pub(crate) scenario: Scenario,
+    pub(crate) config: Arc<Config>,
+    pub(crate) now_ms: u64,
+    /// By how much the wall clock was moved.
+    pub(crate) stepped_ms: i64,
+    pub(crate) agenda: Agenda<Event>,
+    /// `None` while it is down.
+    pub(crate) server: Option<Server>,
+    pub(crate) process: u32,
+    pub(crate) store: Store,
+    pub(crate) network: Network,
+    pub(crate) phones: Vec<Phone>,
+    pub(crate) addresses: BTreeMap<SocketAddr, usize>,
+    pub(crate) next_port: u16,
+    pub(crate) checks: Checks,
+    /// Chance of the world itself, and of what the checks look at.
+    pub(crate) dice: Dice,
+    pub(crate) glances: Dice,
+    pub(crate) outbox: Outbox,
+    pub(crate) head: Box<Head>,
+    pub(crate) is_over: bool,
+    pub(crate) handed_over: u64,
+    pub(crate) crashes: u64,
+    pub(crate) hash: u64,
+}
+
+impl World {
+    fn new(seed: u64, options: Options) -> World {
+        let mut dice = Dice::new(seed);
+        let mut scenario = Scenario::draw(&mut dice);
+        scenario.store.lies = options.store_lies;
+        let mut store = Store::new(scenario.store, dice.fork());
+        for subscriber in &scenario.subscribers {
+            store.tables.add_subscriber(&subscriber.user, &subscriber.domain, subscriber.secrets.clone());
+        }
+        let plans = scenario.phones.iter().cloned().zip(0..);
+        let phones: Vec<Phone> = plans.map(|(plan, number)| Phone::new(number, plan, dice.fork())).collect();
+        World {
+            trace: options.trace,
+            config: Arc::new(scenario.config.clone()),
+            now_ms: 0,
+            stepped_ms: 0,
+            agenda: Agenda::default(),
+            server: None,
+            process: 0,
+            store,
+            network: Network::new(scenario.network, dice.fork()),
+            addresses: phones.iter().enumerate().map(|(place, phone)| (phone.source, place)).collect(),
+            phones,
+            next_port: 20_000,
+            checks: Checks::new(&scenario.config),
+            glances: dice.fork(),
+            dice,
+            outbox: Outbox::default(),
+            head: Head::new(),
+            is_over: false,
+            handed_over: 0,
+            crashes: 0,
+            hash: 0xcbf2_9ce4_8422_2325,
+            scenario,
+        }
+    }
+
+    /// Puts down everything that the scenario says.
+    fn begin(&mut self) {
+        self.agenda.push(0, Event::Restart);
+        for (phone, plan) in self.scenario.phones.iter().enumerate() {
+            self.agenda.push(plan.starts_ms, Event::SwitchOn { phone });
+        }
+        for (at_ms, phone, action) in &self.scenario.actions {
+            self.agenda.push(*at_ms, Event::Act { phone: *phone, action: *action });
+        }
+        for crash in &self.scenario.crashes {
+            self.agenda.push(crash.at_ms, Event::Crash(*crash));
+        }
+        for (at_ms, seconds) in &self.scenario.clock_steps {
+            self.agenda.push(*at_ms, Event::StepClock(*seconds));
+        }
+        self.agenda.push(HEAL_MS, Event::Heal);
+        self.agenda.push(END_MS, Event::End);
+        self.agenda.push(DRAINED_MS, Event::Drained);
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            virtual_ms: self.now_ms,
+            messages: self.network.carried,
+            commits: self.store.commits,
+            handed_over: self.handed_over,
+            lost: self.network.lost,
+            duplicated: self.network.duplicated,
+            failed_commits: self.store.failed,
+            lost_answers: self.store.answers_lost,
+            crashes: self.crashes,
+            trace_hash: self.hash,
+        }
+    }
+
+    pub(crate) fn unix_s(&self) -> u64 {
+        (EPOCH_MS + self.now_ms).saturating_add_signed(self.stepped_ms) / 1_000
+    }
+
+    pub(crate) fn note(&self, line: impl FnOnce() -> String) {
+        if self.trace {
+            eprintln!("{:>4}.{:03} {}", self.now_ms / 1_000, self.now_ms % 1_000, line());
+        }
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Arrive { from, branch, bytes } => self.arrive(from, branch, &bytes),
+            Event::HandOver { process, shard, flow, bytes, mark } if process == self.process => {
+                self.hand_over(shard, flow, &bytes, mark)
+            }
+            Event::StoreDue { process } if process == self.process => {
+                self.store_done();
+                Ok(())
+            }
+            Event::Receipt { process, shard, ticket, outcome } if process == self.process => {
+                self.note(|| format!("shard {} hears of ticket {:x}: {outcome:?}", shard.0, ticket.0));
+                self.checks.heard(shard, ticket);
+                self.with_engine(shard, |engine, _, now, out| {
+                    engine.handle_receipt(ticket, outcome, now, out)
+                })
+            }
+            Event::Tick { process, shard } if process == self.process => self.tick(shard),
+            Event::HandOver { .. } | Event::StoreDue { .. } | Event::Receipt { .. } | Event::Tick { .. } => {
+                Ok(())
+            }
+            Event::Restart => self.restart(),
+            Event::End => self.end(),
+            Event::Drained => Ok(()),
+            other => {
+                self.happen_outside(other);
+                Ok(())
+            }
+        }
+    }
+
+    /// What happens to the world around the server.
+    fn happen_outside(&mut self, event: Event) {
+        match event {
+            Event::Deliver { to, bytes } => self.deliver(to, &bytes),
+            Event::Wake { phone, generation } => {
+                let now_ms = self.now_ms;
+                self.move_phone(phone, |phone| phone.wake(generation, now_ms));
+            }
+            Event::SwitchOn { phone } => {
+                let now_ms = self.now_ms;
+                self.move_phone(phone, |phone| phone.switch_on(now_ms));
+            }
+            Event::Act { phone, action } => self.act(phone, action),
+            Event::Crash(crash) => self.crash(crash),
+            Event::StepClock(seconds) => {
+                self.note(|| format!("the wall clock moves by {seconds} s"));
+                self.stepped_ms += seconds * 1_000;
+                self.checks.stepped(seconds);
+            }
+            Event::Heal => {
+                self.note(|| "nothing goes wrong any more".to_string());
+                self.network.heal();
+                self.store.heal();
+            }
+            _ => {}
+        }
+    }
+
+    fn deliver(&mut self, to: SocketAddr, bytes: &[u8]) {
+        let Some(place) = self.addresses.get(&to).copied() else { return };
+        let Some(reply) = Reply::parse(&mut self.head, bytes) else { return };
+        let now_ms = self.now_ms;
+        self.move_phone(place, |phone| phone.receive(&reply, now_ms));
+    }
+
+    /// Lets a phone do something and carries out what it wants.
+    fn move_phone(&mut self, place: usize, action: impl FnOnce(&mut Phone) -> Step) {
+        if self.is_over {
+            return;
+        }
+        let phone = &mut self.phones[place];
+        let Step { message, wake } = action(phone);
+        if let Some((at_ms, generation)) = wake {
+            self.agenda.push(at_ms, Event::Wake { phone: place, generation });
+        }
+        let Some(message) = message else { return };
+        let (branch, from) = (message.branch, phone.source);
+        if let Some(ask) = message.new {
+            self.checks.sent(branch, Asked::new(place, phone, ask, message.bytes.len()));
+        }
+        for delay_ms in self.network.copies() {
+            let event = Event::Arrive { from, branch, bytes: message.bytes.clone() };
+            self.agenda.push(self.now_ms + delay_ms, event);
+        }
+    }
+
+    fn act(&mut self, place: usize, action: Action) {
+        self.note(|| format!("phone {place}: {action:?}"));
+        let now_ms = self.now_ms;
+        let back_after_ms = match action {
+            Action::Reboot { keeps_call_id } => {
+                let port = self.next_port;
+                self.next_port += 1;
+                self.addresses.remove(&self.phones[place].source);
+                self.move_phone(place, |phone| phone.reboot(port, keeps_call_id, now_ms));
+                self.addresses.insert(self.phones[place].source, place);
+                None
+            }
+            Action::Unregister { back_after_ms } => {
+                self.move_phone(place, |phone| phone.unregister(now_ms));
+                Some(back_after_ms)
+            }
+            Action::Silence { back_after_ms } => {
+                self.move_phone(place, |phone| phone.fall_silent(false));
+                Some(back_after_ms)
+            }
+            Action::Die => {
+                self.move_phone(place, |phone| phone.fall_silent(true));
+                None
+            }
+            Action::Query => {
+                self.move_phone(place, |phone| phone.query(now_ms));
+                None
+            }
+        };
+        if let Some(after_ms) = back_after_ms {
+            let at_ms = (now_ms + after_ms).min(HEAL_MS + 5_000);
+            self.agenda.push(at_ms, Event::SwitchOn { phone: place });
+        }
+    }
+
+    /// Looks at one user by chance.
+    pub(crate) fn glance(&mut self) -> Result<(), String> {
+        let place = self.glances.below(self.phones.len() as u64) as usize;
+        self.look(place, |world, scene| world.checks.shown(scene, &world.phones))
+    }
+
+    fn look(
+        &self,
+        place: usize,
+        check: impl FnOnce(&World, Scene<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let shown = self.lookup(place);
+        let scene = Scene {
+            now_ms: self.now_ms,
+            unix_s: self.unix_s(),
+            tables: &self.store.tables,
+            aor: &self.phones[place].plan.aor,
+            shown: &shown,
+        };
+        check(self, scene)
+    }
+
+    pub(crate) fn each_aor(
+        &self,
+        check: impl Fn(&World, Scene<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        (0..self.phones.len()).try_for_each(|place| self.look(place, &check))
+    }
+
+    /// The faults stopped long ago: who is alive is registered. From here on the phones are silent.
+    fn end(&mut self) -> Result<(), String> {
+        self.note(|| "the phones fall silent".to_string());
+        self.is_over = true;
+        for (place, phone) in self.phones.iter().enumerate() {
+            self.look(place, |world, scene| world.checks.registered(scene, phone, &world.phones))?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is under way any more.
+    fn drained(&self) -> Result<(), String> {
+        let Some(server) = &self.server else { return Err("the server is down at the end".to_string()) };
+        if let Some(shard) = server.engines.iter().position(|engine| !engine.is_idle()) {
+            return Err(format!("shard {shard} still waits for a receipt at the end"));
+        }
+        self.each_aor(|world, scene| {
+            world.checks.shown(scene, &world.phones)?;
+            world.checks.agree(scene)
+        })
+    }
+}
