@@ -3,13 +3,13 @@
 use roost_sip::{Head, HeaderName};
 
 use crate::answer::Answer;
+use crate::branch::ELSEWHERE;
 use crate::engine::Engine;
 use crate::flow::{Now, Ticket};
 use crate::forward::write_response;
 use crate::machines::ServerEvent;
 use crate::outbox::Outbox;
 use crate::stats::Counter;
-use crate::transaction::ELSEWHERE;
 
 /// The best failure so far.
 #[derive(Debug)]

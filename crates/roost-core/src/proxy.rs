@@ -5,6 +5,7 @@ use roost_sip::{HeaderName, Method, NameAddr, Scheme, Uri};
 use crate::answer::Answer;
 use crate::auth::{Claimed, Verdict, find_credentials_line};
 use crate::binding::{Binding, Origin};
+use crate::branch::ORIGINATOR_CANCEL;
 use crate::branch_id::BranchId;
 use crate::config::Authorize;
 use crate::engine::{Engine, Waiting, shard_of_uri};
@@ -16,7 +17,7 @@ use crate::outbox::{Command, Mark, Outbox};
 use crate::request::{Request, To};
 use crate::route::{Routes, did};
 use crate::stats::Counter;
-use crate::transaction::{ORIGINATOR_CANCEL, Target};
+use crate::transaction::Target;
 
 /// How a dialog's or an initial request is edited on its way.
 #[derive(Debug, Clone, Copy, Default)]

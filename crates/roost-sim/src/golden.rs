@@ -18,9 +18,9 @@ use crate::client::{Challenge, ha1};
 use crate::script::{Database, Step, What, fits, parse};
 use crate::store::Tables;
 
-/// The wall clock when a script begins.
 /// What a process's monotonic clock says when it starts.
 const BASE_MS: u64 = 1 << 40;
+/// The wall clock when a script begins.
 const START_UNIX_S: u64 = 1_588_990_299;
 /// How long `db slow` takes.
 const SLOW_MS: u64 = 2_000;

@@ -185,7 +185,7 @@ impl User {
     /// With `use_domain` two tenants have users of the same name.
     fn new(index: usize, use_domain: bool) -> User {
         let (number, domain) = match use_domain {
-            true => (1_000 + index / 2, if index % 2 == 0 { "a.test" } else { "b.test" }),
+            true => (1_000 + index / 2, if index.is_multiple_of(2) { "a.test" } else { "b.test" }),
             false => (1_000 + index, "roost.test"),
         };
         User { name: number.to_string(), domain: domain.to_string(), password: format!("pw{index}") }

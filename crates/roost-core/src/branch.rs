@@ -1,0 +1,451 @@
+//! The branches of a transaction: towards the contacts (RFC 3261 17.1), what is heard from them (16.7), and CANCEL.
+
+use roost_sip::{Head, HeaderName, Method, StartLine, Via};
+
+use crate::branch_id::BranchId;
+use crate::engine::Engine;
+use crate::flow::{Flow, Now, Ticket};
+use crate::forward::{write_ack, write_cancel, write_response};
+use crate::machines::{ClientAction, ClientEvent, InviteClient, NonInviteClient};
+use crate::outbox::{Command, Mark, Outbox};
+use crate::server::event_of;
+use crate::stats::Counter;
+use crate::timers::{AlarmKind, LINGER_MS, T1_MS, T2_MS, T4_MS};
+
+/// Why a branch is cancelled, as its Reason header says it.
+pub(crate) const ORIGINATOR_CANCEL: &str = "SIP;cause=487;text=\"ORIGINATOR_CANCEL\"";
+pub(crate) const NO_ANSWER: &str = "SIP;cause=480;text=\"NO_ANSWER\"";
+pub(crate) const ELSEWHERE: &str = "SIP ;cause=200 ;text=\"Call completed elsewhere\"";
+
+/// The side towards one contact.
+#[derive(Debug)]
+pub(crate) struct Branch {
+    state: ClientState,
+    flow: Flow,
+    secret: u64,
+    /// The request as sent; once a failure came, its ACK.
+    sent: Box<[u8]>,
+    resend_ms: u64,
+    /// When it counts as unanswered, in monotonic milliseconds.
+    deadline_ms: u64,
+    /// Whether its final response (or its silence) has been counted.
+    is_counted: bool,
+    cancel: Cancel,
+}
+
+#[derive(Debug)]
+enum Cancel {
+    No,
+    /// As soon as a provisional response comes (RFC 3261 9.1).
+    Wanted,
+    /// Sent, and sent again until it is answered.
+    Sent {
+        bytes: Box<[u8]>,
+        resend_ms: u64,
+    },
+    Done,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ClientState {
+    Invite(InviteClient),
+    Other(NonInviteClient),
+}
+
+impl Branch {
+    pub(crate) fn step(&mut self, event: ClientEvent) -> Option<ClientAction> {
+        let (state, action) = match self.state {
+            ClientState::Invite(state) => {
+                let (state, action) = state.step(event)?;
+                (ClientState::Invite(state), action)
+            }
+            ClientState::Other(state) => {
+                let (state, action) = state.step(event)?;
+                (ClientState::Other(state), action)
+            }
+        };
+        self.state = state;
+        Some(action)
+    }
+
+    pub(crate) fn is_terminated(&self) -> bool {
+        matches!(
+            self.state,
+            ClientState::Invite(InviteClient::Terminated) | ClientState::Other(NonInviteClient::Terminated)
+        )
+    }
+
+    /// Whether a final response may still come.
+    fn is_open(&self) -> bool {
+        matches!(
+            self.state,
+            ClientState::Invite(InviteClient::Calling | InviteClient::Proceeding)
+                | ClientState::Other(NonInviteClient::Trying | NonInviteClient::Proceeding)
+        )
+    }
+
+    fn is_ringing(&self) -> bool {
+        self.state == ClientState::Invite(InviteClient::Proceeding)
+    }
+}
+
+impl Engine {
+    /// Sends a request to a target as a new branch.
+    pub(crate) fn open_branch(
+        &mut self,
+        ticket: Ticket,
+        flow: Flow,
+        write: impl FnOnce(&Engine, BranchId, &mut Vec<u8>),
+        routing: u32,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let secret = self.branch_secret(ticket);
+        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
+        let index = transaction.branches.len() as u16;
+        let is_invite = transaction.server.method == Method::Invite;
+        let id = BranchId { shard: self.shard, transaction: ticket, index, secret, routing };
+        let mut sent = Vec::with_capacity(transaction.server.request.len() + 256);
+        write(self, id, &mut sent);
+        out.send(flow, |bytes| bytes.extend_from_slice(&sent));
+        let fr_ms = u64::from(self.config.tm.fr_timeout_s) * 1000;
+        let branch = Branch {
+            state: match is_invite {
+                true => ClientState::Invite(InviteClient::Calling),
+                false => ClientState::Other(NonInviteClient::Trying),
+            },
+            flow,
+            secret,
+            sent: sent.into(),
+            resend_ms: T1_MS,
+            deadline_ms: now.mono_ms + fr_ms,
+            is_counted: false,
+            cancel: Cancel::No,
+        };
+        if let Some(transaction) = self.transactions.get_mut(ticket) {
+            transaction.branches.push(branch);
+        }
+        self.stats.count(Counter::UacTransactions);
+        self.stats.count(Counter::FwdRequests);
+        self.set_alarm(now, T1_MS, ticket, AlarmKind::BranchResend(index));
+        self.set_alarm(now, fr_ms, ticket, AlarmKind::BranchTimeout(index));
+    }
+
+    /// Handles a response: it must carry a branch that we made and nobody could guess.
+    pub(crate) fn handle_response(
+        &mut self,
+        flow: &Flow,
+        bytes: &[u8],
+        head: &Head,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let via = head.value(bytes, HeaderName::Via).and_then(|value| Via::parse(value).ok());
+        let Some(id) = via.and_then(|via| BranchId::parse(via.branch?)) else {
+            return self.drop_response(flow);
+        };
+        if id.shard != self.shard {
+            if id.shard.0 >= self.config.shards {
+                return self.drop_response(flow);
+            }
+            self.stats.count(Counter::HandedOver);
+            let command =
+                Command::ToShard { shard: id.shard, flow: *flow, message: bytes.into(), mark: Mark::None };
+            return out.commands.push(command);
+        }
+        let StartLine::Response { code } = head.start_line() else { return };
+        let cseq = head.value(bytes, HeaderName::CSeq).and_then(|value| roost_sip::cseq(value).ok());
+        let is_ours = |branch: &Branch| branch.secret == id.secret;
+        let found = self.transactions.get_mut(id.transaction).and_then(|transaction| {
+            let method = transaction.server.method;
+            Some((
+                method,
+                transaction.branches.get_mut(usize::from(id.index)).filter(|branch| is_ours(branch))?,
+            ))
+        });
+        let (Some((method, branch)), Some(cseq)) = (found, cseq) else { return self.drop_response(flow) };
+        if cseq.method == b"CANCEL" {
+            if code >= 200 && matches!(branch.cancel, Cancel::Sent { .. }) {
+                branch.cancel = Cancel::Done;
+            }
+            return;
+        }
+        let length = head.value(bytes, HeaderName::ContentLength).map(roost_sip::number);
+        let is_cut =
+            length.is_some_and(|length| length.is_ok_and(|length| length as usize > head.body(bytes).len()));
+        if cseq.method() != method || head.defect().is_some() || is_cut {
+            return self.drop_response(flow);
+        }
+        self.stats.count(Counter::ReceivedReplies);
+        self.branch_response(id, code, bytes, head, now, out);
+    }
+
+    fn drop_response(&mut self, flow: &Flow) {
+        self.stats.count(Counter::DropReplies);
+        tracing::debug!(source = %flow, "response of no transaction dropped");
+    }
+
+    fn branch_response(
+        &mut self,
+        id: BranchId,
+        code: u16,
+        bytes: &[u8],
+        head: &Head,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let (ticket, index) = (id.transaction, id.index);
+        let event = match code {
+            ..200 => ClientEvent::Provisional,
+            200..300 => ClientEvent::Success,
+            _ => ClientEvent::Failure,
+        };
+        let Some(branch) = self.branch_mut(ticket, index) else { return };
+        let was_ringing = branch.is_ringing();
+        let Some(action) = branch.step(event) else { return };
+        tracing::debug!(code, branch = index, "incoming reply");
+        match action {
+            ClientAction::Pass if code < 200 => {
+                self.branch_rings(ticket, index, was_ringing, now, out);
+                if code > 100 {
+                    self.relay(ticket, bytes, head, None, now, out);
+                }
+            }
+            ClientAction::Pass if code < 300 => {
+                self.finish_branch(ticket, index, now);
+                self.relay(ticket, bytes, head, None, now, out);
+                self.cancel_others(ticket, index, ELSEWHERE, now, out);
+            }
+            ClientAction::Pass => {
+                self.finish_branch(ticket, index, now);
+                self.count_failure(ticket, index, Some((code, bytes, head)), now, out);
+            }
+            ClientAction::AckAndPass => {
+                self.send_ack(ticket, index, bytes, head, out);
+                self.finish_branch(ticket, index, now);
+                self.count_failure(ticket, index, Some((code, bytes, head)), now, out);
+            }
+            ClientAction::Ack => {
+                if let Some(branch) = self.branch_mut(ticket, index) {
+                    out.send(branch.flow, |out| out.extend_from_slice(&branch.sent));
+                }
+            }
+            ClientAction::Absorb | ClientAction::Resend | ClientAction::Timeout | ClientAction::End => {}
+        }
+    }
+
+    /// The first provisional ends timer B and starts timer C; a CANCEL that waited for it goes out.
+    fn branch_rings(&mut self, ticket: Ticket, index: u16, was_ringing: bool, now: Now, out: &mut Outbox) {
+        let inv_ms = u64::from(self.config.tm.fr_inv_timeout_s) * 1000;
+        let restarts = self.config.tm.restart_fr_on_each_reply;
+        let Some(branch) = self.branch_mut(ticket, index) else { return };
+        if !branch.is_ringing() {
+            return;
+        }
+        if !branch.is_counted
+            && (!was_ringing || restarts)
+            && matches!(branch.cancel, Cancel::No | Cancel::Wanted)
+        {
+            branch.deadline_ms = now.mono_ms + inv_ms;
+        }
+        let is_wanted = matches!(branch.cancel, Cancel::Wanted);
+        if !was_ringing {
+            self.set_alarm(now, inv_ms, ticket, AlarmKind::BranchTimeout(index));
+        }
+        if is_wanted {
+            self.send_cancel(ticket, index, None, now, out);
+        }
+    }
+
+    /// A branch has its final response: it lingers, so that what comes again is known.
+    fn finish_branch(&mut self, ticket: Ticket, index: u16, now: Now) {
+        let Some(branch) = self.branch_mut(ticket, index) else { return };
+        let linger_ms = match branch.state {
+            ClientState::Invite(_) => LINGER_MS,
+            ClientState::Other(_) => T4_MS,
+        };
+        if !matches!(branch.state, ClientState::Invite(InviteClient::Completed)) {
+            branch.sent = Box::default();
+        }
+        self.set_alarm(now, linger_ms, ticket, AlarmKind::BranchEnd(index));
+    }
+
+    /// Gives a branch's response to the caller.
+    pub(crate) fn relay(
+        &mut self,
+        ticket: Ticket,
+        bytes: &[u8],
+        head: &Head,
+        status: Option<u16>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let StartLine::Response { code } = head.start_line() else { return };
+        let mut response = std::mem::take(&mut self.message_scratch);
+        response.clear();
+        write_response(head, bytes, status, &[], &mut response);
+        self.stats.count(Counter::RelayedReplies);
+        self.send_upstream(ticket, event_of(code), &response, out, now);
+        self.message_scratch = response;
+    }
+
+    fn send_ack(&mut self, ticket: Ticket, index: u16, response: &[u8], head: &Head, out: &mut Outbox) {
+        let Some(to) = head.value(response, HeaderName::To) else { return };
+        let Some(sent) = self.branch_mut(ticket, index).map(|branch| std::mem::take(&mut branch.sent)) else {
+            return;
+        };
+        let mut ack = Vec::with_capacity(400);
+        self.with_head(&sent, |engine, head| {
+            write_ack(&sent, head, to, &engine.config.server_header, &mut ack)
+        });
+        if let Some(branch) = self.branch_mut(ticket, index) {
+            out.send(branch.flow, |out| out.extend_from_slice(&ack));
+            branch.sent = ack.into();
+        }
+    }
+
+    /// Cancels every branch that may still answer, but for one.
+    pub(crate) fn cancel_others(
+        &mut self,
+        ticket: Ticket,
+        but: u16,
+        reason: &'static str,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
+        transaction.later.clear();
+        if transaction.server.method != Method::Invite {
+            return;
+        }
+        for index in (0..transaction.branches.len() as u16).filter(|index| *index != but) {
+            self.cancel_branch(ticket, index, reason, now, out);
+        }
+    }
+
+    /// Cancels a ringing branch, or marks one that has not answered at all.
+    pub(crate) fn cancel_branch(
+        &mut self,
+        ticket: Ticket,
+        index: u16,
+        reason: &'static str,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some(branch) = self.branch_mut(ticket, index) else { return };
+        if !branch.is_open() || !matches!(branch.cancel, Cancel::No) {
+            return;
+        }
+        if branch.is_ringing() {
+            self.send_cancel(ticket, index, Some(reason), now, out);
+        } else {
+            branch.cancel = Cancel::Wanted;
+        }
+    }
+
+    fn send_cancel(
+        &mut self,
+        ticket: Ticket,
+        index: u16,
+        reason: Option<&'static str>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some(sent) = self.branch_mut(ticket, index).map(|branch| std::mem::take(&mut branch.sent)) else {
+            return;
+        };
+        let mut cancel = Vec::with_capacity(400);
+        self.with_head(&sent, |engine, head| {
+            write_cancel(&sent, head, reason, &engine.config.server_header, &mut cancel);
+        });
+        let Some(branch) = self.branch_mut(ticket, index) else { return };
+        branch.sent = sent;
+        out.send(branch.flow, |out| out.extend_from_slice(&cancel));
+        branch.cancel = Cancel::Sent { bytes: cancel.into(), resend_ms: T1_MS };
+        // A callee that has accepted the CANCEL and says no more is given up after 64 T1 (RFC 3261 9.1).
+        branch.deadline_ms = now.mono_ms + LINGER_MS;
+        self.set_alarm(now, T1_MS, ticket, AlarmKind::CancelResend(index));
+        self.set_alarm(now, LINGER_MS, ticket, AlarmKind::BranchTimeout(index));
+    }
+
+    pub(crate) fn branch_resend(&mut self, ticket: Ticket, index: u16, now: Now, out: &mut Outbox) {
+        let Some(branch) = self.branch_mut(ticket, index) else { return };
+        if branch.step(ClientEvent::Resend) != Some(ClientAction::Resend) {
+            return;
+        }
+        out.send(branch.flow, |bytes| bytes.extend_from_slice(&branch.sent));
+        branch.resend_ms = match branch.state {
+            ClientState::Invite(_) => branch.resend_ms * 2,
+            ClientState::Other(NonInviteClient::Proceeding) => T2_MS,
+            ClientState::Other(_) => (branch.resend_ms * 2).min(T2_MS),
+        };
+        let after_ms = branch.resend_ms;
+        self.set_alarm(now, after_ms, ticket, AlarmKind::BranchResend(index));
+    }
+
+    pub(crate) fn cancel_resend(&mut self, ticket: Ticket, index: u16, now: Now, out: &mut Outbox) {
+        let Some(branch) = self.branch_mut(ticket, index) else { return };
+        let flow = branch.flow;
+        let is_open = branch.is_open();
+        let Cancel::Sent { bytes, resend_ms } = &mut branch.cancel else { return };
+        if !is_open {
+            return;
+        }
+        out.send(flow, |out| out.extend_from_slice(bytes));
+        *resend_ms = (*resend_ms * 2).min(T2_MS);
+        let after_ms = *resend_ms;
+        self.set_alarm(now, after_ms, ticket, AlarmKind::CancelResend(index));
+    }
+
+    pub(crate) fn branch_timeout(&mut self, ticket: Ticket, index: u16, now: Now, out: &mut Outbox) {
+        let Some(branch) = self.branch_mut(ticket, index) else { return };
+        if !branch.is_open() {
+            return;
+        }
+        if branch.deadline_ms > now.mono_ms {
+            // Answered meanwhile; an alarm of its own stands for the new deadline, but a restarted one needs another.
+            let left_ms = branch.deadline_ms - now.mono_ms;
+            if self.config.tm.restart_fr_on_each_reply
+                && self.branch_mut(ticket, index).is_some_and(|b| b.is_ringing())
+            {
+                let after_ms = [LINGER_MS, T2_MS].into_iter().find(|ms| *ms <= left_ms).unwrap_or(T1_MS);
+                self.set_alarm(now, after_ms, ticket, AlarmKind::BranchTimeout(index));
+            }
+            return;
+        }
+        if branch.is_ringing() && matches!(branch.cancel, Cancel::No) {
+            // Timer C: the callee's ringing ends, the caller hears at once; the 487 is absorbed.
+            self.send_cancel(ticket, index, Some(NO_ANSWER), now, out);
+            self.count_failure(ticket, index, None, now, out);
+            return;
+        }
+        branch.step(ClientEvent::Timeout);
+        branch.sent = Box::default();
+        self.count_failure(ticket, index, None, now, out);
+        self.close_if_done(ticket);
+    }
+
+    /// Whether a branch's end is counted for the first time.
+    pub(crate) fn count_once(&mut self, ticket: Ticket, index: u16) -> bool {
+        self.branch_mut(ticket, index).is_some_and(|branch| !std::mem::replace(&mut branch.is_counted, true))
+    }
+
+    /// Whether any branch has not been counted.
+    pub(crate) fn is_any_open(&mut self, ticket: Ticket) -> bool {
+        let transaction = self.transactions.get_mut(ticket);
+        transaction.is_some_and(|transaction| {
+            transaction.branches.iter().any(|branch| !branch.is_counted && branch.is_open())
+        })
+    }
+
+    /// 64 bits that only this process's life can know.
+    fn branch_secret(&mut self, ticket: Ticket) -> u64 {
+        self.branches_made = self.branches_made.wrapping_add(1);
+        let mut hasher = blake3::Hasher::new_keyed(&self.config.mac_key);
+        hasher.update(b"branch").update(&self.salt.to_be_bytes());
+        hasher.update(&ticket.0.to_be_bytes()).update(&self.branches_made.to_be_bytes());
+        let mut secret = [0; 8];
+        hasher.finalize_xof().fill(&mut secret);
+        u64::from_be_bytes(secret)
+    }
+}
