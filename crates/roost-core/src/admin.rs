@@ -158,6 +158,12 @@ impl Engine {
             _ => return Some(AdminReply::Failed),
         };
         let found = self.location.find(&aor);
+        let waiting =
+            found.and_then(|id| self.location.get(id)?.busy.as_ref()).map_or(0, |busy| busy.waiting.len());
+        if waiting >= limits::MAX_WAITING_PER_AOR {
+            self.stats.count(Counter::WaitingFull);
+            return Some(AdminReply::Failed);
+        }
         let request = match found {
             Some(id) => self.admin_wait(id, ticket, request)?,
             None => request,

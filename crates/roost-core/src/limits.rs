@@ -12,6 +12,8 @@ pub const MAX_WAITING_PER_AOR: usize = 8;
 pub const MAX_COMMITS: usize = 65_536;
 /// AORs that are told to the database again, each second, after a commit of theirs has failed.
 pub const MAX_REPAIRS: usize = 64;
+/// Ids of one AOR that failed commits were about; rows beyond them are deleted when they expire.
+pub const MAX_DOUBTS_PER_AOR: usize = 64;
 /// Users of one shard whose credentials are being loaded.
 pub const MAX_LOADING: usize = 4_096;
 /// Bindings of one AOR when `registrar.max_contacts` is 0 (OpenSIPS: unlimited).

@@ -30,6 +30,8 @@ pub(crate) struct Record<W> {
     /// Ids that a failed commit was about: whether the database has done it is not known (B7). The next commit says of
     /// each what memory says.
     pub(crate) doubt: Vec<u64>,
+    /// Whether the AOR stands in the queue of those to be told to the database again.
+    pub(crate) is_doubtful: bool,
     /// The commit in flight and what waits behind it.
     pub(crate) busy: Option<Box<Busy<W>>>,
 }
@@ -110,6 +112,7 @@ impl<W> Location<W> {
             next_contact: 0,
             bindings: Vec::new(),
             doubt: Vec::new(),
+            is_doubtful: false,
             busy: None,
         };
         let index = match self.free.pop() {

@@ -136,7 +136,7 @@ impl Engine {
         let (user, domain) = split_aor(&record.aor, self.config.use_domain);
         let write = |change: &Change| match change {
             Change::Put(binding) => Write::Put(Box::new(binding.row(user, domain, now))),
-            Change::Remove(contact_id) => Write::Remove { contact_id: *contact_id },
+            Change::Remove(contact_id) => Write::Remove { contact_id: *contact_id, username: user.into() },
         };
         let is_touched = |id: &u64| {
             changes.iter().any(|change| match change {
@@ -147,7 +147,7 @@ impl Engine {
         let known = |id: u64| record.live(now).find(|binding| binding.contact_id == id);
         let repair = |id: &u64| match known(*id) {
             Some(binding) => Write::Put(Box::new(binding.row(user, domain, now))),
-            None => Write::Remove { contact_id: *id },
+            None => Write::Remove { contact_id: *id, username: user.into() },
         };
         let doubt = record.doubt.iter().filter(|id| !is_touched(id)).map(repair);
         let writes = changes.iter().map(write).chain(doubt).collect();
@@ -197,19 +197,29 @@ impl Engine {
         if let Some(record) = self.location.get_mut(id) {
             for change in changes {
                 let (Change::Put(Binding { contact_id, .. }) | Change::Remove(contact_id)) = change;
-                if !record.doubt.contains(contact_id) {
+                let has_room = record.doubt.len() < limits::MAX_DOUBTS_PER_AOR;
+                if has_room && !record.doubt.contains(contact_id) {
                     record.doubt.push(*contact_id);
                 }
             }
-            self.doubtful.push_back(record.aor.clone());
+            if !std::mem::replace(&mut record.is_doubtful, true) {
+                self.doubtful.push_back(record.aor.clone());
+            }
         }
         match done {
             Done::Repair => {}
             Done::Reply { flow, reply, head_end } => {
                 self.stats.count(Counter::RejectedRegs);
                 self.count_reply(500);
+                let is_known = |binding: &Binding| {
+                    let record = self.location.get(id);
+                    record.is_some_and(|record| {
+                        record.bindings.iter().any(|old| old.contact_id == binding.contact_id)
+                    })
+                };
                 let error = match changes.first() {
-                    Some(Change::Put(_)) => "usrloc_contact_update failed",
+                    Some(Change::Put(binding)) if is_known(binding) => "usrloc_contact_update failed",
+                    Some(Change::Put(_)) => "usrloc_contact_insert failed",
                     _ => "usrloc_contact_delete failed",
                 };
                 let retry_after_s = self.config.registrar.retry_after_s;
@@ -237,12 +247,15 @@ impl Engine {
         for _ in 0..self.doubtful.len().min(limits::MAX_REPAIRS) {
             let Some(aor) = self.doubtful.pop_front() else { return };
             let Some(id) = self.location.find(&aor) else { continue };
-            let Some(record) = self.location.get(id).filter(|record| !record.doubt.is_empty()) else {
+            let Some(record) = self.location.get_mut(id) else { continue };
+            if record.busy.is_some() {
+                self.doubtful.push_back(aor);
                 continue;
-            };
-            match record.busy {
-                Some(_) => self.doubtful.push_back(aor),
-                None => self.commit(id, 0, Vec::new(), Done::Repair, now, out),
+            }
+            record.is_doubtful = false;
+            match record.doubt.is_empty() {
+                true => self.location.drop_if_empty(id),
+                false => self.commit(id, 0, Vec::new(), Done::Repair, now, out),
             }
         }
     }

@@ -5,8 +5,8 @@
 pub enum Write {
     /// Insert the row, or replace the one with its `contact_id`, which must be of the same AOR.
     Put(Box<Row>),
-    /// Delete a binding's row.
-    Remove { contact_id: u64 },
+    /// Delete a binding's row, if it is of this user.
+    Remove { contact_id: u64, username: Box<[u8]> },
     /// Delete a binding's row unless it was renewed: only while `expires` is not 0 and at most `expires_by` (unix).
     Purge { contact_id: u64, expires_by: u64 },
 }

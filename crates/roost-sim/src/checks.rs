@@ -414,7 +414,7 @@ mod tests {
         checks.stepped(-10);
         assert_eq!(shown(&checks, &tables(CONTACT, 990), &contacts), Ok(()));
         let mut empty = tables(CONTACT, 1_060);
-        let applied = empty.apply(&[Write::Remove { contact_id: 1 }]).unwrap();
+        let applied = empty.apply(&[Write::Remove { contact_id: 1, username: (*b"1001").into() }]).unwrap();
         assert!(shown(&checks, &empty, &contacts).unwrap_err().contains("no durable row"));
         checks.written(ShardId(0), Ticket(1), applied, true);
         assert_eq!(shown(&checks, &empty, &contacts), Ok(()));

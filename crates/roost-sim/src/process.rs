@@ -214,12 +214,15 @@ impl World {
         for row in rows {
             let ShardId(shard) = shard_of(&self.config, &row.username);
             match engines[usize::from(shard)].load(&row, now) {
-                Ok(twin) => surplus.extend(twin),
-                Err(RowError::Twice) => surplus.push(row.contact_id),
+                Ok(twin) => surplus.extend(twin.map(|contact_id| (contact_id, row.username.clone()))),
+                Err(RowError::Twice) => surplus.push((row.contact_id, row.username)),
                 Err(error) => return Err(format!("a row of roost's own is not taken: {error}: {row:?}")),
             }
         }
-        let removals: Vec<_> = surplus.into_iter().map(|contact_id| Write::Remove { contact_id }).collect();
+        let removals: Vec<_> = surplus
+            .into_iter()
+            .map(|(contact_id, username)| Write::Remove { contact_id, username })
+            .collect();
         self.store.tables.apply(&removals)?;
         self.server = Some(Server { engines, started_ms: self.now_ms });
         for shard in 0..shards {

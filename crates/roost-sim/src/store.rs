@@ -45,7 +45,11 @@ impl Tables {
         for write in writes {
             match write {
                 Write::Put(row) => self.put(row, &mut applied),
-                Write::Remove { contact_id } => self.remove(*contact_id, &mut applied),
+                Write::Remove { contact_id, username } => {
+                    if self.rows.get(contact_id).is_some_and(|row| row.username == *username) {
+                        self.remove(*contact_id, &mut applied);
+                    }
+                }
                 Write::Purge { contact_id, expires_by } => {
                     let is_over = |row: &Row| row.expires != 0 && row.expires <= *expires_by;
                     if self.rows.get(contact_id).is_some_and(is_over) {
@@ -342,7 +346,7 @@ mod tests {
         assert_eq!(ids(&tables, "1001"), [1, 2]);
         tables.apply(&[put(3, "1002"), put(1, "1002")]).unwrap_err();
         assert_eq!((ids(&tables, "1001"), ids(&tables, "1002")), (vec![1, 2], vec![]));
-        let applied = tables.apply(&[Write::Remove { contact_id: 1 }]).unwrap();
+        let applied = tables.apply(&[Write::Remove { contact_id: 1, username: (*b"1001").into() }]).unwrap();
         assert_eq!(applied.removed, [(b"1001".to_vec(), b"sip:1001@10.0.0.9:1".to_vec())]);
     }
 
@@ -369,7 +373,7 @@ mod tests {
         let tickets: Vec<u64> = done.iter().map(|done| done.receipt.as_ref().unwrap().ticket.0).collect();
         assert_eq!(tickets, (1..=20).collect::<Vec<_>>());
         assert_eq!((store.commits, ids(&store.tables, "1001").len()), (20, 20));
-        store.submit(50, None, vec![Write::Remove { contact_id: 1 }]);
+        store.submit(50, None, vec![Write::Remove { contact_id: 1, username: (*b"1001").into() }]);
         store.crash();
         assert!(store.take_due(10_000).is_empty());
     }

@@ -153,7 +153,9 @@ impl<'c> Statements<'c> {
     pub(crate) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
         Ok(Statements {
             put: connection.prepare_cached(PUT)?,
-            remove: connection.prepare_cached("DELETE FROM location WHERE contact_id = ?1")?,
+            remove: connection.prepare_cached(
+                "DELETE FROM location WHERE contact_id = ?1 AND username = ?2 COLLATE NOCASE",
+            )?,
             purge: connection.prepare_cached(PURGE)?,
             local_time: connection.prepare_cached("SELECT datetime(?1, 'unixepoch', 'localtime')")?,
             stamp: (u64::MAX, String::new()),
@@ -180,7 +182,9 @@ impl<'c> Statements<'c> {
     pub(crate) fn run(&mut self, write: &Write) -> rusqlite::Result<()> {
         match write {
             Write::Put(row) => self.put(row),
-            Write::Remove { contact_id } => self.remove.execute([*contact_id as i64]).map(drop),
+            Write::Remove { contact_id, username } => {
+                self.remove.execute(params![*contact_id as i64, text(username)]).map(drop)
+            }
             Write::Purge { contact_id, expires_by } => {
                 self.purge.execute([*contact_id as i64, *expires_by as i64]).map(drop)
             }
@@ -355,6 +359,7 @@ mod tests {
         let store = open(folder.path());
         store.write(&[put(7, "9001")]).unwrap();
         assert!(store.write(&[put(8, "9002"), put(7, "9002")]).is_err());
+        store.write(&[Write::Remove { contact_id: 7, username: (*b"9002").into() }]).unwrap();
         assert_eq!(rows(&store), [row(7, "9001")]);
     }
 

@@ -154,15 +154,18 @@ fn load(config: &Arc<Config>, store: &Store, clock: Clock) -> Result<Vec<Engine>
         let shard = shard_of(config, &row.username);
         let Some(engine) = engines.get_mut(usize::from(shard.0)) else { return };
         match engine.load(&row, now) {
-            Ok(twin) => surplus.extend(twin),
+            Ok(twin) => surplus.extend(twin.map(|contact_id| (contact_id, row.username))),
             Err(error) => {
-                surplus.extend((error == RowError::Twice).then_some(row.contact_id));
+                surplus.extend((error == RowError::Twice).then_some((row.contact_id, row.username)));
                 *skipped.entry(error).or_default() += 1;
             }
         }
     })?;
     if !surplus.is_empty() {
-        let removals: Vec<_> = surplus.into_iter().map(|contact_id| Write::Remove { contact_id }).collect();
+        let removals: Vec<_> = surplus
+            .into_iter()
+            .map(|(contact_id, username)| Write::Remove { contact_id, username })
+            .collect();
         store.write(&removals)?;
     }
     for (error, rows) in skipped {

@@ -3,6 +3,7 @@
 // Every test program compiles this module for itself and uses a part of it.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
+mod baresip;
 pub mod md5;
 mod mi;
 mod phone;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use baresip::{Answers, Baresip};
 pub use mi::{HttpReply, http, post};
 pub use phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest};
 pub use random::Random;

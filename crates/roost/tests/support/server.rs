@@ -11,10 +11,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{PATIENCE, Phone, free_port, mi};
+use super::{PATIENCE, Phone, free_port, mi, wait_for};
 
 /// A server process; kill it, stop it, start it again on the same folder. Dropping it kills it.
 pub struct Server {
@@ -204,6 +204,22 @@ impl Server {
     /// A phone at 127.0.0.1 whose password is its number.
     pub fn phone(&self, user: &str) -> Phone {
         Phone::new(self.sip, user, user)
+    }
+
+    /// One counter, by its whole name such as `tm:inuse_transactions`.
+    pub fn statistic(&self, name: &str) -> u64 {
+        let values =
+            self.mi("get_statistics", json!([[name]])).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        values[name].as_u64().unwrap_or_else(|| panic!("no {name} in {values}"))
+    }
+
+    /// Until every transaction is forgotten: 32 seconds (64 T1) after the last has ended. Gives how long it took.
+    pub fn wait_for_no_transactions(&self) -> Duration {
+        let since = Instant::now();
+        wait_for("the end of all transactions", Duration::from_secs(40), || {
+            (self.statistic("tm:inuse_transactions") == 0).then_some(())
+        });
+        since.elapsed()
     }
 
     /// Calls a method of MI; the error is its code and message.
