@@ -8,6 +8,7 @@ use crate::flow::{Flow, Now, Ticket};
 use crate::forward::{write_ack, write_cancel, write_response};
 use crate::machines::{ClientAction, ClientEvent, InviteClient, NonInviteClient};
 use crate::outbox::{Command, Mark, Outbox};
+use crate::pool::Pool;
 use crate::server::event_of;
 use crate::stats::Counter;
 use crate::timers::{AlarmKind, LINGER_MS, T1_MS, T2_MS, T4_MS};
@@ -24,7 +25,7 @@ pub(crate) struct Branch {
     flow: Flow,
     secret: u64,
     /// The request as sent; once a failure came, its ACK.
-    sent: Box<[u8]>,
+    sent: Vec<u8>,
     resend_ms: u64,
     /// When it counts as unanswered, in monotonic milliseconds.
     deadline_ms: u64,
@@ -40,7 +41,7 @@ enum Cancel {
     Wanted,
     /// Sent, and sent again until it is answered.
     Sent {
-        bytes: Box<[u8]>,
+        bytes: Vec<u8>,
         resend_ms: u64,
     },
     Done,
@@ -66,6 +67,13 @@ impl Branch {
         };
         self.state = state;
         Some(action)
+    }
+
+    pub(crate) fn give_buffers(self, pool: &mut Pool) {
+        pool.give(self.sent);
+        if let Cancel::Sent { bytes, .. } = self.cancel {
+            pool.give(bytes);
+        }
     }
 
     pub(crate) fn is_terminated(&self) -> bool {
@@ -101,11 +109,11 @@ impl Engine {
         out: &mut Outbox,
     ) {
         let secret = self.branch_secret(ticket);
-        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
+        let Some(transaction) = self.transactions.get(ticket) else { return };
         let index = transaction.branches.len() as u16;
         let is_invite = transaction.server.method == Method::Invite;
         let id = BranchId { shard: self.shard, transaction: ticket, index, secret, routing };
-        let mut sent = Vec::with_capacity(transaction.server.request.len() + 256);
+        let mut sent = self.pool.take(transaction.server.request.len() + 256);
         write(self, id, &mut sent);
         out.send(flow, |bytes| bytes.extend_from_slice(&sent));
         let fr_ms = u64::from(self.config.tm.fr_timeout_s) * 1000;
@@ -116,7 +124,7 @@ impl Engine {
             },
             flow,
             secret,
-            sent: sent.into(),
+            sent,
             resend_ms: T1_MS,
             deadline_ms: now.mono_ms + fr_ms,
             is_counted: false,
@@ -265,7 +273,8 @@ impl Engine {
             ClientState::Other(_) => T4_MS,
         };
         if !matches!(branch.state, ClientState::Invite(InviteClient::Completed)) {
-            branch.sent = Box::default();
+            let sent = std::mem::take(&mut branch.sent);
+            self.pool.give(sent);
         }
         self.set_alarm(now, linger_ms, ticket, AlarmKind::BranchEnd(index));
     }
@@ -294,14 +303,15 @@ impl Engine {
         let Some(sent) = self.branch_mut(ticket, index).map(|branch| std::mem::take(&mut branch.sent)) else {
             return;
         };
-        let mut ack = Vec::with_capacity(400);
+        let mut ack = self.pool.take(sent.len());
         self.with_head(&sent, |engine, head| {
             write_ack(&sent, head, to, &engine.config.server_header, &mut ack)
         });
         if let Some(branch) = self.branch_mut(ticket, index) {
             out.send(branch.flow, |out| out.extend_from_slice(&ack));
-            branch.sent = ack.into();
+            branch.sent = ack;
         }
+        self.pool.give(sent);
     }
 
     /// Cancels every branch that may still answer, but for one.
@@ -354,14 +364,14 @@ impl Engine {
         let Some(sent) = self.branch_mut(ticket, index).map(|branch| std::mem::take(&mut branch.sent)) else {
             return;
         };
-        let mut cancel = Vec::with_capacity(400);
+        let mut cancel = self.pool.take(sent.len());
         self.with_head(&sent, |engine, head| {
             write_cancel(&sent, head, reason, &engine.config.server_header, &mut cancel);
         });
         let Some(branch) = self.branch_mut(ticket, index) else { return };
         branch.sent = sent;
         out.send(branch.flow, |out| out.extend_from_slice(&cancel));
-        branch.cancel = Cancel::Sent { bytes: cancel.into(), resend_ms: T1_MS };
+        branch.cancel = Cancel::Sent { bytes: cancel, resend_ms: T1_MS };
         // A callee that has accepted the CANCEL and says no more is given up after 64 T1 (RFC 3261 9.1).
         branch.deadline_ms = now.mono_ms + LINGER_MS;
         self.set_alarm(now, T1_MS, ticket, AlarmKind::CancelResend(index));
@@ -420,7 +430,8 @@ impl Engine {
             return;
         }
         branch.step(ClientEvent::Timeout);
-        branch.sent = Box::default();
+        let sent = std::mem::take(&mut branch.sent);
+        self.pool.give(sent);
         self.count_failure(ticket, index, None, now, out);
         self.close_if_done(ticket);
     }

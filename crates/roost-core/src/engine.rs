@@ -4,10 +4,11 @@
 //! [`Outbox`] in the order in which they should happen.
 
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher as _};
 use std::sync::Arc;
 
 use crate::hash::KeyedState;
+use hashbrown::HashTable;
 use roost_sip::{Head, HeadError, HeaderName, Method, StartLine};
 
 use crate::Config;
@@ -22,6 +23,7 @@ use crate::location::{Location, RecordId, Swept};
 use crate::nonce::NonceUses;
 use crate::outbox::{Command, Mark, Outbox, Outcome, Secrets};
 use crate::plan::Change;
+use crate::pool::Pool;
 use crate::request::{Request, To};
 use crate::row::{Row, Write};
 use crate::slots::Slots;
@@ -57,7 +59,8 @@ pub struct Engine {
     pub(crate) scratch: Vec<u8>,
     pub(crate) transactions: Slots<Transaction>,
     /// Transactions by what a retransmission repeats, see [`crate::transaction::server_key`].
-    pub(crate) server_index: hashbrown::HashMap<Box<[u8]>, Ticket, KeyedState>,
+    pub(crate) server_index: HashTable<(u64, Ticket)>,
+    pub(crate) pool: Pool,
     pub(crate) timers: Timers,
     pub(crate) key_scratch: Vec<u8>,
     pub(crate) message_scratch: Vec<u8>,
@@ -155,7 +158,8 @@ impl Engine {
             next_label: rng.next_u64() as u32,
             scratch: Vec::new(),
             transactions: Slots::default(),
-            server_index: hashbrown::HashMap::with_hasher(KeyedState::new(config.hash_seed)),
+            server_index: HashTable::new(),
+            pool: Pool::default(),
             timers: Timers::default(),
             key_scratch: Vec::new(),
             message_scratch: Vec::new(),
@@ -622,6 +626,9 @@ pub(crate) fn shard_of_uri(config: &Config, user: &[u8]) -> ShardId {
     if config.shards <= 1 {
         return ShardId(0);
     }
+    if !user.contains(&b'%') {
+        return shard_of(config, user);
+    }
     let mut plain = Vec::with_capacity(user.len());
     roost_sip::unescape_into(user, &mut plain);
     shard_of(config, &plain)
@@ -632,10 +639,10 @@ pub fn shard_of(config: &Config, user: &[u8]) -> ShardId {
     if config.shards <= 1 {
         return ShardId(0);
     }
-    let mut key = user.to_vec();
-    if !config.registrar.case_sensitive {
-        key.make_ascii_lowercase();
+    let mut hasher = KeyedState::new(config.hash_seed).build_hasher();
+    for byte in user {
+        hasher.write_u8(if config.registrar.case_sensitive { *byte } else { byte.to_ascii_lowercase() });
     }
-    let hash = KeyedState::new(config.hash_seed).hash_one(&*key);
+    let hash = hasher.finish();
     ShardId((hash % u64::from(config.shards)) as u16)
 }

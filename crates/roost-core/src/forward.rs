@@ -66,12 +66,11 @@ impl Sender<'_> {
 
     /// `host`, and the port unless it is 5060.
     fn write_short(&self, out: &mut Vec<u8>) {
-        let host = match (self.advertised, self.local) {
-            ("", SocketAddr::V6(v6)) => format!("[{}]", v6.ip()),
-            ("", SocketAddr::V4(v4)) => v4.ip().to_string(),
-            (host, _) => host.to_string(),
+        let _ = match (self.advertised, self.local) {
+            ("", SocketAddr::V6(v6)) => write!(out, "[{}]", v6.ip()),
+            ("", SocketAddr::V4(v4)) => write!(out, "{}", v4.ip()),
+            (host, _) => write!(out, "{host}"),
         };
-        out.extend_from_slice(host.as_bytes());
         if self.local.port() != 5060 {
             let _ = write!(out, ":{}", self.local.port());
         }

@@ -26,6 +26,7 @@ mod machines;
 mod nonce;
 mod outbox;
 mod plan;
+mod pool;
 mod proxy;
 mod registrar;
 mod request;

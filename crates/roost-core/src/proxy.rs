@@ -8,11 +8,11 @@ use crate::binding::{Binding, Origin};
 use crate::branch::ORIGINATOR_CANCEL;
 use crate::branch_id::BranchId;
 use crate::config::Authorize;
-use crate::engine::{Engine, Waiting, shard_of_uri};
+use crate::engine::{Engine, shard_of_uri};
 use crate::flow::{Flow, Now, ShardId, Ticket, Transport};
 use crate::forward::{Edits, RecordRoute, Sender, write_request};
 use crate::limits;
-use crate::location::Record;
+use crate::location::RecordId;
 use crate::outbox::{Command, Mark, Outbox};
 use crate::request::{Request, To};
 use crate::route::{Routes, did};
@@ -78,7 +78,7 @@ impl Engine {
         };
         let found = match routes.next {
             // A preloaded Route to somebody else (B22).
-            Some(next) => self.trusted_target(request, next, uri.text).map(|target| vec![target]),
+            Some(next) => self.trusted_target(request, next, uri.text),
             None => self.look_up(request, To { user, host: uri.host }, now),
         };
         if request.method != Method::Invite
@@ -161,16 +161,17 @@ impl Engine {
     }
 
     /// Whether the request comes from where its From is registered from.
-    fn is_from_binding(&self, request: &Request<'_>, from: To<'_>, now: Now) -> bool {
-        let Some(record) = self.record_of(from) else { return false };
+    fn is_from_binding(&mut self, request: &Request<'_>, from: To<'_>, now: Now) -> bool {
+        let Some(record) = self.record_of(from).and_then(|id| self.location.get(id)) else { return false };
         record.live(now).any(|binding| binding.source() == Some(request.flow.remote))
     }
 
     /// The AOR's record; without `use_domain` any host will do.
-    fn record_of(&self, to: To<'_>) -> Option<&Record<Waiting>> {
-        let mut aor = Vec::with_capacity(64);
-        self.build_aor(Some(to), &mut aor).ok()?;
-        self.location.get(self.location.find(&aor)?)
+    fn record_of(&mut self, to: To<'_>) -> Option<RecordId> {
+        let mut aor = std::mem::take(&mut self.scratch);
+        let found = self.build_aor(Some(to), &mut aor).ok().and_then(|()| self.location.find(&aor));
+        self.scratch = aor;
+        found
     }
 
     pub(crate) fn hand_over(&mut self, request: &Request<'_>, shard: ShardId, mark: Mark, out: &mut Outbox) {
@@ -180,35 +181,40 @@ impl Engine {
     }
 
     /// The callee's contacts, by falling q (S66 to S68). A contact that cannot be reached harms no other.
-    fn look_up(&self, request: &Request<'_>, to: To<'_>, now: Now) -> Result<Vec<Target>, Answer> {
-        let Some(record) = self.record_of(to) else {
+    fn look_up(&mut self, request: &Request<'_>, to: To<'_>, now: Now) -> Result<Vec<Target>, Answer> {
+        let Some(id) = self.record_of(to) else {
             return Err(Answer::new(404, "Not Found").why("the callee is not registered"));
         };
-        let mut targets = Vec::new();
+        let mut targets = self.pool.take_targets();
+        let mut pool = std::mem::take(&mut self.pool);
         let mut failure = Answer::new(404, "Not Found").why("no contact of the callee takes this method");
-        for binding in record.live(now).filter(|binding| binding.takes(request.method)) {
-            match self.target_of(request, binding) {
-                Ok(target) => targets.push(target),
+        let bindings = self.location.get(id).into_iter().flat_map(|record| record.live(now));
+        for binding in bindings.filter(|binding| binding.takes(request.method)).take(limits::MAX_BRANCHES) {
+            match self.flow_of(request, binding) {
+                Ok(flow) => targets.push(Target { uri: pool.copy(binding.contact()), flow, q: binding.q }),
                 Err(answer) => failure = answer,
             }
         }
-        targets.truncate(limits::MAX_BRANCHES);
-        if targets.is_empty() { Err(failure) } else { Ok(targets) }
+        self.pool = pool;
+        if targets.is_empty() {
+            self.pool.give_targets(targets);
+            return Err(failure);
+        }
+        Ok(targets)
     }
 
     /// Where a binding is reached (B26): the packet's source where the Contact names another address.
-    fn target_of(&self, request: &Request<'_>, binding: &Binding) -> Result<Target, Answer> {
+    fn flow_of(&self, request: &Request<'_>, binding: &Binding) -> Result<Flow, Answer> {
         let uri = Uri::parse(binding.contact()).map_err(|_| unresolvable())?;
         let local = match binding.origin {
             Origin::Live(flow) => flow.local,
             Origin::Loaded { local: Some((Transport::Udp, local)), .. } if self.is_local(local) => local,
             Origin::Loaded { .. } => request.flow.local,
         };
-        let flow = match binding.source().filter(|_| binding.behind_nat) {
-            Some(source) => checked_flow(local, source)?,
-            None => resolve(&uri, local)?,
-        };
-        Ok(Target { uri: binding.contact().into(), flow, q: binding.q })
+        match binding.source().filter(|_| binding.behind_nat) {
+            Some(source) => checked_flow(local, source),
+            None => resolve(&uri, local),
+        }
     }
 
     fn is_local(&self, address: std::net::SocketAddr) -> bool {
@@ -221,13 +227,24 @@ impl Engine {
     }
 
     /// A next hop outside: only addresses that the configuration trusts, or any where nobody is authorized.
-    fn trusted_target(&self, request: &Request<'_>, next: &[u8], uri: &[u8]) -> Result<Target, Answer> {
+    fn trusted_target(
+        &mut self,
+        request: &Request<'_>,
+        next: &[u8],
+        uri: &[u8],
+    ) -> Result<Vec<Target>, Answer> {
         let next = Uri::parse(next).map_err(|_| Answer::new(400, "Malformed Route header"))?;
         let flow = resolve(&next, request.flow.local)?;
         if self.config.proxy.authorize != Authorize::Off && !self.is_trusted(flow.remote.ip()) {
             return Err(Answer::new(403, "Forbidden").why("a Route to a stranger"));
         }
-        Ok(Target { uri: uri.into(), flow, q: None })
+        let mut targets = self.pool.take_targets();
+        targets.push(self.target(uri, flow));
+        Ok(targets)
+    }
+
+    fn target(&mut self, uri: &[u8], flow: Flow) -> Target {
+        Target { uri: self.pool.copy(uri), flow, q: None }
     }
 
     /// Sends the request to all targets, or to the first group of equal q with `serial_fork`.
@@ -240,17 +257,20 @@ impl Engine {
         now: Now,
         out: &mut Outbox,
     ) {
-        let mut groups = match self.config.proxy.serial_fork {
-            true => targets.chunk_by(|a, b| a.q == b.q).map(<[Target]>::to_vec).collect(),
-            false => std::collections::VecDeque::from([targets]),
-        };
-        let first = groups.pop_front().unwrap_or_default();
-        if let Some(transaction) = self.transactions.get_mut(ticket) {
-            transaction.later = groups;
+        let mut targets = targets;
+        if self.config.proxy.serial_fork {
+            let mut groups = targets.chunk_by(|a, b| a.q == b.q).map(<[Target]>::to_vec);
+            let first = groups.next().unwrap_or_default();
+            let later = groups.collect();
+            self.pool.give_targets(std::mem::replace(&mut targets, first));
+            if let Some(transaction) = self.transactions.get_mut(ticket) {
+                transaction.later = later;
+            }
         }
-        for target in first {
-            self.send_to(request, ticket, &target, way, now, out);
+        for target in &targets {
+            self.send_to(request, ticket, target, way, now, out);
         }
+        self.pool.give_targets(targets);
     }
 
     /// Tries the next group of targets; false when there is none.
@@ -309,9 +329,10 @@ impl Engine {
             did: (!is_open).then(|| did(&self.config, request)),
             from_tag: from_tag.filter(|_| self.config.rr.append_fromtag),
         };
-        let realm = self.call_realm(request);
         let consumed = matches!(mark, Mark::Authorized { consumed: true })
-            .then(|| find_credentials_line(request, HeaderName::ProxyAuthorization, &realm))
+            .then(|| {
+                find_credentials_line(request, HeaderName::ProxyAuthorization, &self.call_realm(request))
+            })
             .flatten();
         let edits = Edits {
             uri: &target.uri,
@@ -363,19 +384,21 @@ impl Engine {
                 routing: self.routing_hash(request),
             };
             self.stats.count(Counter::FwdRequests);
-            return out.send(target.flow, |bytes| {
+            out.send(target.flow, |bytes| {
                 self.write_forwarded(request, &target, &way, Mark::None, branch, bytes);
             });
+            return self.pool.give(target.uri);
         }
         match self.open_transaction(request, Mark::None, out) {
             Ok(ticket) => self.send_to(request, ticket, &target, &way, now, out),
             Err(answer) => self.refuse(request, answer, None, now, out),
         }
+        self.pool.give(target.uri);
     }
 
     /// Where a request inside a dialog goes (S58, B22, B26).
     fn dialog_target<'a>(
-        &self,
+        &mut self,
         request: &Request<'a>,
         routes: &Routes<'a>,
         now: Now,
@@ -396,12 +419,12 @@ impl Engine {
                 return Err(Answer::new(403, "Forbidden").why("a Route to a stranger"));
             }
             if routes.next_is_loose {
-                return Ok((Target { uri: remote.into(), flow, q: None }, way));
+                return Ok((self.target(remote, flow), way));
             }
             // A strict router wants itself in the Request-URI and the target as the last Route (16.6 step 6).
             way.strip_routes += 1;
             way.append_route = Some(remote);
-            return Ok((Target { uri: next.into(), flow, q: None }, way));
+            return Ok((self.target(next, flow), way));
         }
         let uri = Uri::parse(remote).map_err(|_| Answer::new(400, "Bad Request-URI"))?;
         if let Some(target) = self.binding_target(request, &uri, now) {
@@ -413,15 +436,15 @@ impl Engine {
                 Answer::new(403, "Forbidden").why("not a dialog of ours, and not to a registered contact")
             );
         }
-        Ok((Target { uri: remote.into(), flow, q: None }, way))
+        Ok((self.target(remote, flow), way))
     }
 
     /// The remote target as a live binding of To's user: it goes where that binding goes (B26).
-    fn binding_target(&self, request: &Request<'_>, uri: &Uri<'_>, now: Now) -> Option<Target> {
-        let record = self.record_of(request.to()?)?;
-        let target =
-            self.target_of(request, record.live(now).find(|binding| binding.is_contact(uri))?).ok()?;
-        Some(Target { uri: uri.text.into(), ..target })
+    fn binding_target(&mut self, request: &Request<'_>, uri: &Uri<'_>, now: Now) -> Option<Target> {
+        let id = self.record_of(request.to()?)?;
+        let binding = self.location.get(id)?.live(now).find(|binding| binding.is_contact(uri))?;
+        let flow = self.flow_of(request, binding).ok()?;
+        Some(self.target(uri.text, flow))
     }
 
     /// A CANCEL: 200 at once, and the ringing ends (S60); one that belongs to nothing, or comes from elsewhere, is dropped.

@@ -6,7 +6,7 @@ use roost_sip::{HeaderName, Uri, list};
 use subtle::ConstantTimeEq;
 
 use crate::Config;
-use crate::digest::push_hex;
+use crate::digest::parse_hex;
 use crate::flow::Flow;
 use crate::proxy::route_uri;
 use crate::request::Request;
@@ -72,9 +72,8 @@ pub(crate) fn did(config: &Config, request: &Request<'_>) -> [u8; 8] {
 }
 
 fn has_mark(uri: &Uri<'_>, did: &[u8; 8]) -> bool {
-    let mut expected = Vec::with_capacity(16);
-    push_hex(did, &mut expected);
-    uri.params().get(b"did").is_some_and(|given| bool::from(expected.ct_eq(given)))
+    let given = uri.params().get(b"did").filter(|digits| digits.len() == 16).and_then(parse_hex);
+    given.is_some_and(|given| bool::from(given.to_be_bytes().ct_eq(did)))
 }
 
 /// Whether a URI names us: our mark, the address that the request came to, a listener, or the advertised address.

@@ -1,6 +1,7 @@
 //! The server side of a transaction: towards the caller (RFC 3261 17.2).
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
 
 use roost_sip::Method;
 
@@ -10,6 +11,7 @@ use crate::flow::{Flow, Now, Ticket};
 use crate::limits;
 use crate::machines::{InviteServer, NonInviteServer, ServerAction, ServerEvent};
 use crate::outbox::{Mark, Outbox};
+use crate::pool::Pool;
 use crate::request::Request;
 use crate::stats::Counter;
 use crate::timers::{AlarmKind, LINGER_MS, T1_MS, T2_MS, T4_MS};
@@ -25,11 +27,11 @@ pub(crate) struct Server {
     /// Where the request came from.
     pub(crate) source: Flow,
     /// The request as received; freed with the final response.
-    pub(crate) request: Box<[u8]>,
+    pub(crate) request: Vec<u8>,
     /// Whether it carried credentials that were meant for us.
     pub(crate) mark: Mark,
     /// The last response, for retransmissions.
-    last: Box<[u8]>,
+    last: Vec<u8>,
     resend_ms: u64,
 }
 
@@ -53,6 +55,11 @@ impl Server {
         };
         self.state = state;
         Some(action)
+    }
+
+    pub(crate) fn give_buffers(self, pool: &mut Pool) {
+        pool.give(self.request);
+        pool.give(self.last);
     }
 
     pub(crate) fn is_terminated(&self) -> bool {
@@ -89,8 +96,11 @@ impl Engine {
             return Err(Answer::busy("too many transactions"));
         }
         let is_invite = request.method == Method::Invite;
-        let mut key = Vec::with_capacity(96);
+        let mut key = std::mem::take(&mut self.key_scratch);
         server_key(request, request.method_name, &mut key);
+        let key_hash = self.hasher.hash_one(&key[..]);
+        let kept_key = self.pool.copy(&key);
+        self.key_scratch = key;
         let server = Server {
             state: match is_invite {
                 true => ServerState::Invite(InviteServer::Proceeding),
@@ -99,26 +109,27 @@ impl Engine {
             method: request.method,
             flow: request.reply_flow(),
             source: request.flow,
-            request: request.bytes.into(),
+            request: self.pool.copy(request.bytes),
             mark,
-            last: Box::default(),
+            last: Vec::new(),
             resend_ms: T1_MS,
         };
-        let key: Box<[u8]> = key.into();
         let ticket = self.transactions.insert(Transaction {
-            key: key.clone(),
+            key: kept_key,
+            key_hash,
             server,
-            branches: Vec::new(),
+            branches: self.pool.take_branches(),
             best: None,
             later: VecDeque::new(),
             is_cancelled: false,
         });
-        self.server_index.insert(key, ticket);
+        self.server_index.insert_unique(key_hash, (key_hash, ticket), |(hash, _)| *hash);
         self.stats.count(Counter::UasTransactions);
         if is_invite {
-            let mut trying = Vec::with_capacity(400);
+            let mut trying = self.pool.take(request.bytes.len());
             self.stationery.write_trying(request, &mut trying);
             self.send_upstream(ticket, ServerEvent::Provisional, &trying, out, Now::default());
+            self.pool.give(trying);
         }
         Ok(ticket)
     }
@@ -138,7 +149,8 @@ impl Engine {
         let Some(transaction) = self.transactions.get_mut(ticket) else { return };
         let was_completed = transaction.server.state == ServerState::Invite(InviteServer::Completed);
         if transaction.server.step(ServerEvent::Ack).is_some() && was_completed {
-            transaction.server.last = Box::default();
+            let last = std::mem::take(&mut transaction.server.last);
+            self.pool.give(last);
             self.set_alarm(now, T4_MS, ticket, AlarmKind::ServerEnd);
         }
     }
@@ -146,8 +158,9 @@ impl Engine {
     /// Sends a response of our own to the caller.
     pub(crate) fn respond(&mut self, ticket: Ticket, answer: Answer, now: Now, out: &mut Outbox) {
         let Some(transaction) = self.transactions.get_mut(ticket) else { return };
-        let server = &transaction.server;
-        let (source, bytes) = (server.source, server.request.clone());
+        let server = &mut transaction.server;
+        // With a final response of our own the request is not needed any more.
+        let (source, bytes) = (server.source, std::mem::take(&mut server.request));
         let mut response = Vec::with_capacity(512);
         self.with_head(&bytes, |engine, head| {
             if let Some(request) = Request::new(source, &bytes, head) {
@@ -158,6 +171,7 @@ impl Engine {
             }
         });
         self.stats.count(Counter::LocalReplies);
+        self.pool.give(bytes);
         self.send_upstream(ticket, event_of(answer.code), &response, out, now);
     }
 
@@ -184,15 +198,23 @@ impl Engine {
         out.send(flow, |bytes| bytes.extend_from_slice(response));
         let is_invite = server.method == Method::Invite;
         if event == ServerEvent::Provisional {
-            server.last = response.into();
+            server.last.clear();
+            let mut last = std::mem::take(&mut server.last);
+            if last.capacity() < response.len() {
+                self.pool.give(last);
+                last = self.pool.take(response.len());
+            }
+            last.extend_from_slice(response);
+            server.last = last;
             return;
         }
         if !was_open {
             return;
         }
-        server.request = Box::default();
         let accepted = is_invite && event == ServerEvent::Success;
-        server.last = if accepted { Box::default() } else { response.into() };
+        let last = if accepted { Vec::new() } else { self.pool.copy(response) };
+        self.pool.give(std::mem::take(&mut server.request));
+        self.pool.give(std::mem::replace(&mut server.last, last));
         let resends = is_invite && event == ServerEvent::Failure;
         self.count_transaction(response);
         self.set_alarm(now, LINGER_MS, ticket, AlarmKind::ServerEnd);

@@ -33,6 +33,11 @@ impl<T> Slots<T> {
         }
     }
 
+    pub(crate) fn get(&self, ticket: Ticket) -> Option<&T> {
+        let entry = self.entries.get(ticket.0 as u32 as usize)?;
+        (u64::from(entry.0) == ticket.0 >> 32).then_some(entry.1.as_ref()).flatten()
+    }
+
     pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut T> {
         let entry = self.entries.get_mut(ticket.0 as u32 as usize)?;
         (u64::from(entry.0) == ticket.0 >> 32).then_some(entry.1.as_mut()).flatten()

@@ -22,7 +22,9 @@ use crate::timers::{Alarm, AlarmKind};
 /// A request that is being proxied.
 #[derive(Debug)]
 pub(crate) struct Transaction {
-    pub(crate) key: Box<[u8]>,
+    /// What its server side is found by.
+    pub(crate) key: Vec<u8>,
+    pub(crate) key_hash: u64,
     pub(crate) server: Server,
     pub(crate) branches: Vec<Branch>,
     pub(crate) best: Option<Best>,
@@ -34,7 +36,7 @@ pub(crate) struct Transaction {
 /// Where one branch goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    pub(crate) uri: Box<[u8]>,
+    pub(crate) uri: Vec<u8>,
     pub(crate) flow: Flow,
     pub(crate) q: Option<u16>,
 }
@@ -50,8 +52,8 @@ pub(crate) fn server_key(request: &Request<'_>, method: &[u8], key: &mut Vec<u8>
     match request.via.branch.filter(|branch| branch.len() > COOKIE.len() && branch.starts_with(COOKIE)) {
         Some(branch) => {
             put(branch);
-            put(&request.via.host.to_ascii_lowercase());
             put(&request.via.port.unwrap_or(5060).to_be_bytes());
+            key.extend(request.via.host.iter().map(u8::to_ascii_lowercase));
         }
         None => {
             let from = request.name_addr(HeaderName::From);
@@ -73,7 +75,11 @@ impl Engine {
         };
         let mut key = std::mem::take(&mut self.key_scratch);
         server_key(request, method, &mut key);
-        let found = self.server_index.get(&key[..]).copied();
+        let hash = self.hasher.hash_one(&key[..]);
+        let is_it = |(_, ticket): &(u64, Ticket)| {
+            self.transactions.get(*ticket).is_some_and(|transaction| transaction.key == key)
+        };
+        let found = self.server_index.find(hash, is_it).map(|(_, ticket)| *ticket);
         self.key_scratch = key;
         found
     }
@@ -104,9 +110,16 @@ impl Engine {
     pub(crate) fn close_if_done(&mut self, ticket: Ticket) {
         let Some(transaction) = self.transactions.get_mut(ticket) else { return };
         if transaction.server.is_terminated() && transaction.branches.iter().all(Branch::is_terminated) {
-            let key = std::mem::take(&mut transaction.key);
-            self.server_index.remove(&key);
-            self.transactions.remove(ticket);
+            let hash = transaction.key_hash;
+            if let Ok(entry) = self.server_index.find_entry(hash, |(_, other)| *other == ticket) {
+                entry.remove();
+            }
+            if let Some(transaction) = self.transactions.remove(ticket) {
+                let Transaction { key, server, branches, .. } = transaction;
+                self.pool.give(key);
+                server.give_buffers(&mut self.pool);
+                self.pool.give_branches(branches);
+            }
         }
     }
 
