@@ -185,6 +185,7 @@ impl Engine {
             return self.drop_response(flow);
         }
         self.stats.count(Counter::ReceivedReplies);
+        crate::trace::reply(flow, code, head, bytes);
         self.branch_response(id, code, bytes, head, now, out);
     }
 
@@ -211,7 +212,6 @@ impl Engine {
         let Some(branch) = self.branch_mut(ticket, index) else { return };
         let was_ringing = branch.is_ringing();
         let Some(action) = branch.step(event) else { return };
-        tracing::debug!(code, branch = index, "incoming reply");
         match action {
             ClientAction::Pass if code < 200 => {
                 self.branch_rings(ticket, index, was_ringing, now, out);

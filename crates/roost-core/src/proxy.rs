@@ -303,7 +303,7 @@ impl Engine {
         let mark =
             self.transactions.get_mut(ticket).map_or(Mark::None, |transaction| transaction.server.mark);
         let routing = self.routing_hash(request);
-        tracing::debug!(ci = %String::from_utf8_lossy(request.call_id().unwrap_or(&[])), to = %target.flow, "new branch");
+        crate::trace::branch(request, target);
         let write = |engine: &Engine, id: BranchId, bytes: &mut Vec<u8>| {
             engine.write_forwarded(request, target, way, mark, id, bytes);
         };

@@ -1,10 +1,12 @@
 //! Log lines about requests: DEBUG, one for the request and one for its answer. Never a password or a response.
 
-use roost_sip::{HeaderName, Uri};
+use roost_sip::{Head, HeaderName, Uri};
 use tracing::{Level, debug, enabled};
 
 use crate::answer::Answer;
+use crate::flow::Flow;
 use crate::request::Request;
+use crate::transaction::Target;
 
 /// One line per request with the fields of the original script (S73).
 pub(crate) fn request(request: &Request<'_>) {
@@ -47,6 +49,21 @@ pub(crate) fn answer(request: &Request<'_>, answer: &Answer) {
         why = answer.why,
         "answer"
     );
+}
+
+/// One line per branch that a request is sent to (S71).
+pub(crate) fn branch(request: &Request<'_>, target: &Target) {
+    if enabled!(Level::DEBUG) {
+        debug!(ci = text(request.call_id()), ru = shown(Uri::parse(&target.uri).ok()), to = %target.flow, "new branch");
+    }
+}
+
+/// One line per response that belongs to a call (S71).
+pub(crate) fn reply(flow: &Flow, code: u16, head: &Head, bytes: &[u8]) {
+    if enabled!(Level::DEBUG) {
+        let ci = text(head.value(bytes, HeaderName::CallId));
+        debug!(ci, si = %flow.remote.ip(), sp = flow.remote.port(), rs = code, "incoming reply");
+    }
 }
 
 /// A URI without its password.
