@@ -103,7 +103,9 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
                 write_via(request, out);
             }
             HeaderName::MaxForwards => {
-                let left = number(line.value.of(request.bytes)).unwrap_or(0).min(256).saturating_sub(1);
+                // As OpenSIPS does: more than 256 become 256.
+                let hops = number(line.value.of(request.bytes)).unwrap_or(0);
+                let left = if hops > 256 { 256 } else { hops.saturating_sub(1) };
                 out.extend_from_slice(b"Max-Forwards: ");
                 let _ = write!(out, "{left}\r\n");
             }

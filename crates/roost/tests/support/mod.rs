@@ -4,10 +4,12 @@
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod baresip;
+mod call;
 pub mod md5;
 mod mi;
 mod phone;
 mod random;
+mod relay;
 mod server;
 
 use std::env;
@@ -18,9 +20,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use baresip::{Answers, Baresip};
+pub use call::{
+    A_WHILE, Dialog, Message, ack_of_failure, cancel_of, with_body, without_first_via, without_our_lines,
+    without_source,
+};
 pub use mi::{HttpReply, http, post};
-pub use phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest};
+pub use phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest, header, token};
 pub use random::Random;
+pub use relay::Relay;
 pub use server::{Log, Ran, Server, roost, run, wait_for_end};
 
 /// How long anything may take that does not fail.

@@ -1,4 +1,4 @@
-//! A SIP phone as far as registering goes, over UDP and by hand: it shares no code with roost.
+//! A SIP phone as far as registering goes, over UDP and by hand: it shares no code with roost. It calls in `call`.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -24,7 +24,8 @@ pub struct Phone {
     pub call_id: String,
     /// The number of the request sent last.
     pub cseq: u32,
-    tag: String,
+    /// The From tag of its requests, and the To tag of its answers.
+    pub tag: String,
     /// What it answers with its next REGISTER, until the server challenges again.
     pub challenge: Option<Challenge>,
     /// How often the nonce has been used, for qop=auth.
@@ -164,11 +165,17 @@ impl Phone {
 
     /// The next response, if one comes in time.
     pub fn hear(&self, patience: Duration) -> Option<Response> {
-        let patience = patience.max(Duration::from_millis(1));
-        self.socket.set_read_timeout(Some(patience)).expect("a timeout");
+        let (bytes, _) = self.receive(patience)?;
+        Response::parse(&bytes)
+    }
+
+    /// The next datagram and who has sent it, if one comes in time.
+    pub fn receive(&self, patience: Duration) -> Option<(Vec<u8>, SocketAddr)> {
+        self.socket.set_read_timeout(Some(patience.max(Duration::from_millis(1)))).expect("a timeout");
         let mut bytes = vec![0; 65_536];
-        let (length, _) = self.socket.recv_from(&mut bytes).ok()?;
-        Response::parse(&bytes[..length])
+        let (length, source) = self.socket.recv_from(&mut bytes).ok()?;
+        bytes.truncate(length);
+        Some((bytes, source))
     }
 
     /// All responses that come within this time.
@@ -277,7 +284,7 @@ impl Response {
 }
 
 /// The value of the first header line of this name, in its long form.
-fn header<'a>(message: &'a str, name: &str) -> Option<&'a str> {
+pub fn header<'a>(message: &'a str, name: &str) -> Option<&'a str> {
     message.lines().skip(1).take_while(|line| !line.is_empty()).find_map(|line| {
         let (key, value) = line.split_once(':')?;
         key.eq_ignore_ascii_case(name).then_some(value.trim())
@@ -285,6 +292,6 @@ fn header<'a>(message: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// For tags, branches, Call-IDs and cnonces.
-fn token() -> String {
+pub fn token() -> String {
     format!("{:016x}", Random::fresh_seed())
 }

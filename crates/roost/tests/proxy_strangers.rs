@@ -1,0 +1,209 @@
+//! What strangers, liars and misconfigured phones do to calls: an answer of the RFC or silence, and never a storm.
+
+mod support;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use support::{Message, Phone, Random, Server, ack_of_failure, header, with_body, without_first_via};
+
+#[test]
+fn a_forged_branch_is_no_answer() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    caller.invite("9002");
+    let invite = callee.await_request("INVITE");
+    let ringing = callee.answer(&invite, "180 Ringing");
+    caller.await_status(180, "INVITE");
+
+    let branch = invite.branch().to_owned();
+    let answer = ringing.replacen("180 Ringing", "200 OK", 1);
+    let dropped = server.statistic("core:drop_replies");
+    let mut forged = vec![
+        answer.replacen(&branch, "z9hG4bK", 1),
+        answer.replacen(&branch, &format!("{branch}0"), 1),
+        answer.replacen(&branch, &branch[..branch.len() - 1], 1),
+        answer.replacen(&format!(";branch={branch}"), "", 1),
+    ];
+    // Each character by itself: shard, slot, generation, secret and hash all count.
+    for at in "z9hG4bK".len()..branch.len() {
+        let other = if &branch[at..=at] == "1" { "2" } else { "1" };
+        forged.push(answer.replacen(&branch, &format!("{}{other}{}", &branch[..at], &branch[at + 1..]), 1));
+    }
+    // Of the right transaction, but of no phone of the call: another CSeq method.
+    for message in &forged {
+        callee.send(message);
+    }
+    caller.hears_nothing("no answer was the callee's");
+    let counted = server.statistic("core:drop_replies") - dropped;
+    assert!(counted > 0, "what is dropped is counted");
+    report_forged(forged.len(), counted);
+
+    callee.send(&answer);
+    assert_eq!(caller.await_final("INVITE").text, without_first_via(&answer));
+}
+
+#[test]
+fn an_answer_to_nothing_goes_nowhere() {
+    let server = Server::for_calls("");
+    let victim = server.phone("victim");
+    let attacker = server.phone("attacker");
+    for cseq in ["1 INVITE", "1 MESSAGE", "1 CANCEL"] {
+        for branch in ["z9hG4bK1", "z9hG4bKa475.78e4cda.0", "1"] {
+            attacker.send(format!(
+                "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP {};branch={branch}\r\n\
+                 Via: SIP/2.0/UDP {};branch=z9hG4bK2\r\nFrom: <sip:a@127.0.0.1>;tag=1\r\n\
+                 To: <sip:b@127.0.0.1>;tag=2\r\nCall-ID: 1\r\nCSeq: {cseq}\r\nContent-Length: 0\r\n\r\n",
+                server.sip,
+                victim.local()
+            ));
+        }
+    }
+    victim.hears_nothing("RFC 6026 8.9: an answer without a transaction is dropped");
+    attacker.hears_nothing("an answer is not answered");
+    assert!(server.statistic("core:drop_replies") >= 9, "counted");
+}
+
+#[test]
+fn a_callee_that_is_roost_itself_is_a_loop() {
+    for authorize in ["off", "registered"] {
+        let server = Server::for_calls(&format!("[proxy]\nauthorize = \"{authorize}\"\n"));
+        let (mut caller, mut callee) = (server.registered("9001"), server.phone("9002"));
+        callee.contact = format!("sip:9002@{}", server.sip);
+        assert_eq!(callee.register(300).line(), "200 OK");
+
+        let before = packets(&server);
+        let sent = caller.invite("9002");
+        let refused = caller.await_final("INVITE");
+        caller.send(ack_of_failure(&sent, &refused));
+        match authorize {
+            "off" => assert!(matches!(refused.status(), Some(482 | 483)), "{}", refused.text),
+            // The second time it comes from roost's address, where 9001 is not registered.
+            _ => assert!(matches!(refused.status(), Some(407 | 482 | 483)), "{}", refused.text),
+        }
+        caller.hears_nothing("it has acknowledged");
+        assert_few(&server, before, 20);
+    }
+}
+
+/// RFC 5393: two extensions whose phones point at one another, twice each, must not double at every hop.
+#[test]
+fn loops_that_fork_do_not_storm() {
+    let server = Server::for_calls("[proxy]\nauthorize = \"off\"\n[registrar]\nmax_contacts = 2\n");
+    let mut caller = server.registered("9001");
+    for (user, other) in [("9002", "9003"), ("9003", "9002")] {
+        let mut phone = server.phone(user);
+        for number in [1, 2] {
+            phone.contact = format!("sip:{other}@{};n={number}", server.sip);
+            assert_eq!(phone.register(300).line(), "200 OK");
+        }
+    }
+    let before = packets(&server);
+    let sent = caller.invite("9002");
+    let refused = caller.await_final("INVITE");
+    assert!(matches!(refused.status(), Some(482 | 483)), "{}", refused.text);
+    caller.send(ack_of_failure(&sent, &refused));
+    caller.hears_nothing("it has acknowledged");
+    assert_few(&server, before, 200);
+}
+
+#[test]
+fn one_request_causes_no_more_than_its_forks() {
+    let server = Server::for_calls("[registrar]\nmax_contacts = 100\n");
+    let mut caller = server.registered("9001");
+    // A hundred contacts at one socket, twenty in each REGISTER.
+    let mut crowd = server.phone("9002");
+    let base = crowd.contact.clone();
+    for block in 0..5 {
+        let contacts: Vec<String> =
+            (0..20).map(|number| format!("<{base};n={}>", block * 20 + number)).collect();
+        let registered = crowd.send_register(&[&format!("Contact: {}", contacts.join(", ")), "Expires: 300"]);
+        assert_eq!(registered.line(), "200 OK");
+    }
+
+    let sent = caller.invite("9002");
+    let (mut uris, mut branches) = (HashSet::new(), HashSet::new());
+    while let Some(invite) = crowd.overhear(Duration::from_millis(300)).into_iter().reduce(|first, next| {
+        refuse(&crowd, &first, &mut uris, &mut branches);
+        next
+    }) {
+        refuse(&crowd, &invite, &mut uris, &mut branches);
+    }
+    assert!(uris.len() > 1 && uris.len() <= 100, "{} contacts were called", uris.len());
+    assert_eq!(branches.len(), uris.len(), "each once");
+    let refused = caller.await_final("INVITE");
+    assert_eq!(refused.line(), "486 Busy Here");
+    caller.send(ack_of_failure(&sent, &refused));
+    caller.hears_nothing("one call has one end");
+}
+
+#[test]
+fn broken_requests_of_a_call_stop_nothing() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n";
+    let good = with_body(&caller.initial("INVITE", "9002", &[]), "application/sdp", sdp);
+    let noise = server.phone("9001");
+    let mut random = Random::seeded(7);
+    for length in 0..good.len() {
+        noise.send(&good.as_bytes()[..length]);
+        let mut bytes = good.clone().into_bytes();
+        let at = random.below(bytes.len() as u64) as usize;
+        bytes[at] = (random.number() >> 56) as u8;
+        noise.send(&bytes);
+        if length % 50 == 0 {
+            assert_eq!(caller.ask("OPTIONS", "sip:127.0.0.1", &[]).line(), "200 OK");
+        }
+    }
+    // Nobody answers 408 for what was let through by chance: the caller's call is a call of its own.
+    callee.overhear(Duration::from_millis(300));
+    caller.initial("INVITE", "9002", &[]);
+    caller.establish(&callee);
+}
+
+/// The route of a call can be read by anybody who sees a packet of it, but it opens no other way.
+#[test]
+fn a_victim_gets_nothing_through_a_stolen_route() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let (ours, _) = caller.establish(&callee);
+    let victim = server.phone("victim");
+    let mut thief = server.phone("thief");
+    let route = format!("Route: {}", ours.routes[0]);
+    for method in ["BYE", "INVITE", "MESSAGE"] {
+        let headers = [route.as_str(), "To: <sip:victim@127.0.0.1>;tag=1"];
+        thief.call_id = format!("stolen-{method}");
+        let message = thief.message(method, &victim.contact, &headers);
+        thief.send(&message);
+        let refused = thief.await_final(method);
+        assert_eq!(refused.status(), Some(403), "{method}: {}", refused.text);
+        assert_eq!(refused.header("Call-ID"), header(&message, "Call-ID"));
+        if method == "INVITE" {
+            thief.send(ack_of_failure(&message, &refused));
+        }
+    }
+    victim.hears_nothing("that did is of another Call-ID");
+}
+
+/// Answers an INVITE with 486; what else comes belongs to its end.
+fn refuse(phone: &Phone, message: &Message, uris: &mut HashSet<String>, branches: &mut HashSet<String>) {
+    if message.method() == Some("INVITE") {
+        uris.insert(message.uri().to_owned());
+        branches.insert(message.branch().to_owned());
+        phone.answer(message, "486 Busy Here");
+    }
+}
+
+/// How many requests and answers roost has received.
+fn packets(server: &Server) -> u64 {
+    server.statistic("core:rcv_requests") + server.statistic("core:rcv_replies")
+}
+
+fn assert_few(server: &Server, before: u64, limit: u64) {
+    let caused = packets(server) - before;
+    assert!(caused <= limit, "one INVITE caused {caused} packets");
+}
+
+fn report_forged(sent: usize, counted: u64) {
+    support::report(&format!("forged answers: {sent} sent, {counted} counted as dropped"));
+}
