@@ -23,7 +23,8 @@ pub(crate) const ELSEWHERE: &str = "SIP ;cause=200 ;text=\"Call completed elsewh
 pub(crate) struct Branch {
     state: ClientState,
     flow: Flow,
-    secret: u64,
+    /// What our Via's branch says.
+    id: BranchId,
     /// The request as sent; once a failure came, its ACK.
     sent: Vec<u8>,
     resend_ms: u64,
@@ -123,7 +124,7 @@ impl Engine {
                 false => ClientState::Other(NonInviteClient::Trying),
             },
             flow,
-            secret,
+            id,
             sent,
             resend_ms: T1_MS,
             deadline_ms: now.mono_ms + fr_ms,
@@ -163,7 +164,7 @@ impl Engine {
         }
         let StartLine::Response { code } = head.start_line() else { return };
         let cseq = head.value(bytes, HeaderName::CSeq).and_then(|value| roost_sip::cseq(value).ok());
-        let is_ours = |branch: &Branch| branch.secret == id.secret;
+        let is_ours = |branch: &Branch| branch.id == id;
         let found = self.transactions.get_mut(id.transaction).and_then(|transaction| {
             let method = transaction.server.method;
             Some((
