@@ -4,9 +4,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use roost_sim::world::{Options, Report, run};
+use roost_sim::call_world::{self, CallOptions, CallReport};
+use roost_sim::world::{self, Options, Report};
 
-/// Play seeds of the simulated world: phones, a bad network, a failing database, crashes.
+/// Play seeds of the simulated worlds: phones that register and call, a bad network, a failing database, crashes.
 #[derive(Debug, Parser)]
 #[command(name = "roost-sim")]
 struct Cli {
@@ -34,6 +35,12 @@ struct Sum {
     failed_commits: u64,
     lost_answers: u64,
     crashes: u64,
+    calls: u64,
+    answered: u64,
+    cancelled: u64,
+    busy: u64,
+    unanswered: u64,
+    forked: u64,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -45,8 +52,10 @@ fn main() -> anyhow::Result<ExitCode> {
     let last = first.checked_add(count).ok_or_else(|| anyhow::anyhow!("there are no seeds beyond 2^64"))?;
     let mut sum = Sum::default();
     for seed in first..last {
-        match run(seed, Options { trace, ..Options::default() }) {
-            Ok(report) => sum.add(&report),
+        let registrations = world::run(seed, Options { trace, ..Options::default() });
+        let calls = || call_world::run(seed, CallOptions { trace, ..CallOptions::default() });
+        match registrations.and_then(|report| Ok((report, calls()?))) {
+            Ok((report, calls)) => sum.add(&report, &calls),
             Err(failure) => {
                 eprintln!("seed {seed}: {failure}");
                 eprintln!("replay it: cargo run --release -p roost-sim -- --seed {seed}");
@@ -62,17 +71,23 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 impl Sum {
-    fn add(&mut self, report: &Report) {
+    fn add(&mut self, report: &Report, calls: &CallReport) {
         self.seeds += 1;
-        self.virtual_ms += report.virtual_ms;
-        self.messages += report.messages;
-        self.handed_over += report.handed_over;
+        self.virtual_ms += report.virtual_ms + calls.virtual_ms;
+        self.messages += report.messages + calls.messages;
+        self.handed_over += report.handed_over + calls.handed_over;
         self.commits += report.commits;
-        self.lost += report.lost;
-        self.duplicated += report.duplicated;
+        self.lost += report.lost + calls.lost;
+        self.duplicated += report.duplicated + calls.duplicated;
         self.failed_commits += report.failed_commits;
         self.lost_answers += report.lost_answers;
         self.crashes += report.crashes;
+        self.calls += calls.ends.set_up;
+        self.answered += calls.ends.answered;
+        self.cancelled += calls.ends.cancelled;
+        self.busy += calls.ends.busy;
+        self.unanswered += calls.ends.unanswered;
+        self.forked += calls.ends.forked;
     }
 
     #[expect(clippy::print_stdout, reason = "the summary is what the command is for")]
@@ -80,7 +95,8 @@ impl Sum {
         let hours = self.virtual_ms as f64 / 3_600_000.0;
         println!(
             "{} seeds, {hours:.1} virtual hours: {} messages ({} handed over), {} commits; {} lost, {} duplicated, \
-             {} failed commits, {} lost acknowledgements, {} crashes; nothing broken",
+             {} failed commits, {} lost acknowledgements, {} crashes; {} calls set up, {} answered, {} cancelled, \
+             {} busy, {} unanswered, {} forked; nothing broken",
             self.seeds,
             self.messages,
             self.handed_over,
@@ -89,7 +105,13 @@ impl Sum {
             self.duplicated,
             self.failed_commits,
             self.lost_answers,
-            self.crashes
+            self.crashes,
+            self.calls,
+            self.answered,
+            self.cancelled,
+            self.busy,
+            self.unanswered,
+            self.forked
         );
     }
 }

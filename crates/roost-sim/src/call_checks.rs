@@ -1,0 +1,347 @@
+//! What must hold of calls, whatever the network loses. Each finding is a sentence that says which promise was broken.
+//!
+//! The checks see what the phones send, what reaches an engine and a phone, and what the engines send; they know
+//! nothing of the engines' insides but the two timeouts of the configuration.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use roost_core::Config;
+
+use crate::call_message::Message;
+
+/// How long a branch waits for more after its end, or for its end after a CANCEL: 64 T1.
+const LINGER_MS: u64 = 32_000;
+/// How often something must have been sent before it counts as the network's fault that it never arrived.
+const OFTEN: u32 = 10;
+
+/// A caller's INVITE.
+#[derive(Debug)]
+struct Asked {
+    caller: SocketAddr,
+    call_id: String,
+    /// Where its callee's contacts are.
+    contacts: Vec<SocketAddr>,
+    has_arrived: bool,
+    /// Phones that it was forwarded to.
+    hops: u32,
+    has_success: bool,
+    /// The failure that the caller was told.
+    failure: Option<(u16, Vec<u8>)>,
+    finals: u32,
+    last_final_ms: u64,
+}
+
+/// An INVITE on its way from the server to one phone.
+#[derive(Debug)]
+struct Hop {
+    /// The branch of the caller's INVITE.
+    asked: String,
+    to: SocketAddr,
+    uri: String,
+    sent_ms: u64,
+    /// It reached its phone.
+    has_arrived: bool,
+    /// When the first provisional response reached the server, in time.
+    heard_ms: Option<u64>,
+    /// When the first 2xx did.
+    answered_ms: Option<u64>,
+    cancelled_ms: Option<u64>,
+    cancels: u32,
+    has_cancel_arrived: bool,
+}
+
+/// Calls by their end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// INVITEs that reached the server.
+    pub set_up: u64,
+    pub answered: u64,
+    pub cancelled: u64,
+    pub busy: u64,
+    pub unanswered: u64,
+    /// INVITEs that went to more than one phone.
+    pub forked: u64,
+}
+
+/// Everything the checks remember.
+#[derive(Debug)]
+pub struct CallChecks {
+    fr_ms: u64,
+    /// The contacts of each callee, by the URI that it is called by.
+    contacts: BTreeMap<String, Vec<SocketAddr>>,
+    asked: BTreeMap<String, Asked>,
+    /// Requests that are to be forwarded, as they were sent.
+    originals: BTreeMap<String, Message>,
+    hops: BTreeMap<String, Hop>,
+}
+
+impl CallChecks {
+    pub fn new(config: &Config, contacts: BTreeMap<String, Vec<SocketAddr>>) -> CallChecks {
+        CallChecks {
+            fr_ms: u64::from(config.tm.fr_timeout_s) * 1_000,
+            contacts,
+            asked: BTreeMap::new(),
+            originals: BTreeMap::new(),
+            hops: BTreeMap::new(),
+        }
+    }
+
+    /// A phone sends something.
+    pub fn sent(&mut self, from: SocketAddr, message: &Message) {
+        if !message.is_request() || message.method == "CANCEL" {
+            return;
+        }
+        if message.method == "INVITE" && !self.asked.contains_key(&message.branch) {
+            let asked = Asked {
+                caller: from,
+                call_id: message.call_id.clone(),
+                contacts: self.contacts.get(&message.uri).cloned().unwrap_or_default(),
+                has_arrived: false,
+                hops: 0,
+                has_success: false,
+                failure: None,
+                finals: 0,
+                last_final_ms: 0,
+            };
+            self.asked.insert(message.branch.clone(), asked);
+        }
+        self.originals.entry(message.branch.clone()).or_insert_with(|| message.clone());
+    }
+
+    /// A request reaches a shard for the first time.
+    pub fn arrived(&mut self, message: &Message) {
+        if message.is_request()
+            && message.method == "INVITE"
+            && let Some(asked) = self.asked.get_mut(&message.branch)
+        {
+            asked.has_arrived = true;
+        }
+    }
+
+    /// A datagram reaches a phone.
+    pub fn delivered(&mut self, message: &Message) {
+        let Some(hop) = self.hops.get_mut(&message.branch) else { return };
+        match message.method.as_str() {
+            "INVITE" => hop.has_arrived = true,
+            "CANCEL" => hop.has_cancel_arrived = true,
+            _ => {}
+        }
+    }
+
+    /// An engine sends something.
+    pub fn transmitted(
+        &mut self,
+        now_ms: u64,
+        to: SocketAddr,
+        message: &Message,
+        bytes: &[u8],
+    ) -> Result<(), String> {
+        match (message.is_request(), message.method.as_str()) {
+            (false, "INVITE") => self.response(now_ms, to, message, bytes),
+            (false, _) => Ok(()),
+            (true, _) => self.request(now_ms, to, message),
+        }
+    }
+
+    /// To the caller: one final failure, or 2xx as they come; and nothing provisional after that.
+    fn response(
+        &mut self,
+        now_ms: u64,
+        to: SocketAddr,
+        message: &Message,
+        bytes: &[u8],
+    ) -> Result<(), String> {
+        let Some(asked) = self.asked.get_mut(&message.branch) else {
+            return Err(format!("a response to an INVITE that nobody sent: {message}"));
+        };
+        if to != asked.caller || message.vias.len() != 1 {
+            return Err(format!("a response for {} to {to}, Vias {:?}", asked.caller, message.vias));
+        }
+        let is_over = asked.has_success || asked.failure.is_some();
+        match message.status {
+            ..200 if is_over => return Err(format!("a provisional response after the final one: {message}")),
+            ..200 => return Ok(()),
+            200..300 => asked.has_success = true,
+            401 | 407 => return Err(format!("a caller at its own binding is challenged: {message}")),
+            status => match &asked.failure {
+                Some((_, first)) if first == bytes => {}
+                Some((first, _)) => {
+                    return Err(format!("a second final failure, the first was {first}: {message}"));
+                }
+                None if asked.has_success => {
+                    return Err(format!("a failure after a 2xx: {message}"));
+                }
+                None => asked.failure = Some((status, bytes.to_vec())),
+            },
+        }
+        asked.finals += 1;
+        asked.last_final_ms = now_ms;
+        Ok(())
+    }
+
+    fn request(&mut self, now_ms: u64, to: SocketAddr, message: &Message) -> Result<(), String> {
+        let digits = message.branch.strip_prefix("z9hG4bK").unwrap_or("");
+        if digits.len() != 48 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(format!("a request without roost's own Via on top: {message}"));
+        }
+        let is_own = message.vias.len() == 1 && matches!(message.method.as_str(), "ACK" | "CANCEL");
+        if !is_own {
+            return self.forwarded(now_ms, to, message);
+        }
+        let Some(hop) = self.hops.get_mut(&message.branch).filter(|hop| hop.has_arrived) else {
+            return Err(format!("{to} gets a request of an INVITE that it never got: {message}"));
+        };
+        if (to, message.uri.as_str()) != (hop.to, hop.uri.as_str()) {
+            return Err(format!("for an INVITE to {} at {}, to {to}: {message}", hop.uri, hop.to));
+        }
+        if message.method == "CANCEL" {
+            hop.cancelled_ms.get_or_insert(now_ms);
+            hop.cancels += 1;
+        }
+        Ok(())
+    }
+
+    /// What the proxy does not understand passes untouched.
+    fn forwarded(&mut self, now_ms: u64, to: SocketAddr, message: &Message) -> Result<(), String> {
+        let below = message.branches.get(1).map_or("", String::as_str);
+        let Some(original) = self.originals.get(below) else {
+            return Err(format!("a request that nobody sent: {message}"));
+        };
+        if message.vias.len() != 2 || message.method != original.method {
+            return Err(format!("{original} went on as {message}, Vias {:?}", message.vias));
+        }
+        if message.max_forwards != original.max_forwards.map(|hops| hops - 1) {
+            return Err(format!("Max-Forwards {:?} of {message}", message.max_forwards));
+        }
+        if message.kept != original.kept || message.body != original.body {
+            return Err(format!("headers or body were changed: {message}"));
+        }
+        if message.method != "INVITE" || self.hops.contains_key(&message.branch) {
+            return Ok(());
+        }
+        let Some(asked) = self.asked.get_mut(below) else {
+            return Err(format!("an INVITE that nobody sent: {message}"));
+        };
+        if !asked.contacts.contains(&to) {
+            return Err(format!("{to} is no contact of {}", original.uri));
+        }
+        if asked.has_success || asked.failure.is_some() {
+            return Err(format!("a new branch after the final response: {message}"));
+        }
+        asked.hops += 1;
+        let hop = Hop {
+            asked: below.to_string(),
+            to,
+            uri: message.uri.clone(),
+            sent_ms: now_ms,
+            has_arrived: false,
+            heard_ms: None,
+            answered_ms: None,
+            cancelled_ms: None,
+            cancels: 0,
+            has_cancel_arrived: false,
+        };
+        self.hops.insert(message.branch.clone(), hop);
+        Ok(())
+    }
+
+    /// The engine that owns it has handled a message and sent this at once: every 2xx of a live branch goes on.
+    pub fn handled(
+        &mut self,
+        now_ms: u64,
+        message: &Message,
+        sent: &[(SocketAddr, Message)],
+    ) -> Result<(), String> {
+        if message.is_request() || message.method != "INVITE" {
+            return Ok(());
+        }
+        let Some(hop) = self.hops.get_mut(&message.branch) else {
+            return Err(format!("a phone answers a branch that nobody sent: {message}"));
+        };
+        // In the very millisecond of a deadline either may come first.
+        let is_alive = match (hop.answered_ms.or(hop.cancelled_ms), hop.heard_ms) {
+            (Some(at_ms), _) => now_ms < at_ms + LINGER_MS,
+            (None, Some(_)) => true,
+            (None, None) => now_ms < hop.sent_ms + self.fr_ms,
+        };
+        if !is_alive {
+            return Ok(());
+        }
+        if message.status < 200 {
+            hop.heard_ms.get_or_insert(now_ms);
+        }
+        if !message.is_answer() {
+            return Ok(());
+        }
+        hop.answered_ms.get_or_insert(now_ms);
+        let caller = self.asked.get(&hop.asked).map(|asked| asked.caller);
+        let is_it = |(to, response): &(SocketAddr, Message)| {
+            Some(*to) == caller
+                && response.is_answer()
+                && (&response.branch, &response.to_tag) == (&hop.asked, &message.to_tag)
+        };
+        match sent.iter().any(is_it) {
+            true => Ok(()),
+            false => Err(format!("a 2xx of a live branch is not forwarded: {message}")),
+        }
+    }
+
+    /// One datagram causes no more than its forks.
+    pub fn caused(&self, message: &Message, transmits: usize) -> Result<(), String> {
+        let asked = self.asked.values().find(|asked| asked.call_id == message.call_id);
+        let most = asked.map_or(0, |asked| asked.contacts.len()) + 2;
+        match transmits > most {
+            true => Err(format!("{transmits} datagrams, at most {most} were due, for {message}")),
+            false => Ok(()),
+        }
+    }
+
+    /// Long after the last fault a phone rings: nobody calls it any more.
+    pub fn rings(&self, phone: SocketAddr, branch: &str) -> Result<(), String> {
+        let Some(hop) = self.hops.get(branch) else {
+            return Err(format!("{phone} rings for an INVITE that nobody sent"));
+        };
+        // Only who was heard can be cancelled (RFC 3261 9.1), and a network may lose all CANCELs.
+        let is_excused = hop.heard_ms.is_none() || (hop.cancels >= OFTEN && !hop.has_cancel_arrived);
+        match is_excused {
+            true => Ok(()),
+            false => Err(format!("{phone} still rings, after {} CANCELs, for branch {branch}", hop.cancels)),
+        }
+    }
+
+    /// Every INVITE that reached the server was answered.
+    pub fn each_is_final(&self) -> Result<(), String> {
+        let open = |(_, asked): &(&String, &Asked)| asked.has_arrived && asked.finals == 0;
+        match self.asked.iter().find(open) {
+            Some((branch, asked)) => Err(format!("{} has no final response ({branch})", asked.call_id)),
+            None => Ok(()),
+        }
+    }
+
+    /// A caller still waits for its final response.
+    pub fn waits(&self, branch: &str, healed_ms: u64) -> Result<(), String> {
+        let Some(asked) = self.asked.get(branch).filter(|asked| asked.has_arrived) else { return Ok(()) };
+        let is_owed = asked.last_final_ms >= healed_ms || (!asked.has_success && asked.finals < OFTEN);
+        match is_owed {
+            true => Err(format!("{} still waits; {} final responses were sent", asked.caller, asked.finals)),
+            false => Ok(()),
+        }
+    }
+
+    pub fn ends(&self) -> Ends {
+        let mut ends = Ends::default();
+        for asked in self.asked.values().filter(|asked| asked.has_arrived) {
+            ends.set_up += 1;
+            ends.forked += u64::from(asked.hops > 1);
+            ends.answered += u64::from(asked.has_success);
+            match &asked.failure {
+                Some((487, _)) => ends.cancelled += 1,
+                Some((486, _)) => ends.busy += 1,
+                Some((408, _)) => ends.unanswered += 1,
+                _ => {}
+            }
+        }
+        ends
+    }
+}
