@@ -174,8 +174,10 @@ impl Engine {
         });
         let (Some((method, branch)), Some(cseq)) = (found, cseq) else { return self.drop_response(flow) };
         if cseq.method == b"CANCEL" {
-            if code >= 200 && matches!(branch.cancel, Cancel::Sent { .. }) {
-                branch.cancel = Cancel::Done;
+            match branch.cancel {
+                Cancel::Sent { .. } if code >= 200 => branch.cancel = Cancel::Done,
+                Cancel::No | Cancel::Wanted => self.drop_response(flow),
+                Cancel::Sent { .. } | Cancel::Done => {}
             }
             return;
         }
@@ -211,7 +213,7 @@ impl Engine {
             _ => ClientEvent::Failure,
         };
         let Some(branch) = self.branch_mut(ticket, index) else { return };
-        let was_ringing = branch.is_ringing();
+        let (was_ringing, was_open) = (branch.is_ringing(), branch.is_open());
         let Some(action) = branch.step(event) else { return };
         match action {
             ClientAction::Pass if code < 200 => {
@@ -221,7 +223,9 @@ impl Engine {
                 }
             }
             ClientAction::Pass if code < 300 => {
-                self.finish_branch(ticket, index, now);
+                if was_open {
+                    self.finish_branch(ticket, index, now);
+                }
                 self.relay(ticket, bytes, head, None, now, out);
                 self.cancel_others(ticket, index, ELSEWHERE, now, out);
             }

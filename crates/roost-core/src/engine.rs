@@ -24,6 +24,7 @@ use crate::nonce::NonceUses;
 use crate::outbox::{Command, Mark, Outbox, Outcome, Secrets};
 use crate::plan::Change;
 use crate::pool::Pool;
+use crate::recent::Recent;
 use crate::request::{Request, To};
 use crate::row::{Row, Write};
 use crate::slots::Slots;
@@ -61,6 +62,7 @@ pub struct Engine {
     /// Transactions by what a retransmission repeats, see [`crate::transaction::server_key`].
     pub(crate) server_index: HashTable<(u64, Ticket)>,
     pub(crate) pool: Pool,
+    pub(crate) recent: Recent,
     pub(crate) timers: Timers,
     pub(crate) key_scratch: Vec<u8>,
     pub(crate) message_scratch: Vec<u8>,
@@ -160,6 +162,7 @@ impl Engine {
             transactions: Slots::default(),
             server_index: HashTable::new(),
             pool: Pool::default(),
+            recent: Recent::default(),
             timers: Timers::default(),
             key_scratch: Vec::new(),
             message_scratch: Vec::new(),

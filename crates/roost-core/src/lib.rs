@@ -28,6 +28,7 @@ mod outbox;
 mod plan;
 mod pool;
 mod proxy;
+mod recent;
 mod registrar;
 mod request;
 mod route;

@@ -1,5 +1,7 @@
 //! The proxy (RFC 3261 section 16): who may call, where a request goes, and what dialogs follow.
 
+use std::hash::BuildHasher;
+
 use roost_sip::{HeaderName, Method, NameAddr, Scheme, Uri};
 
 use crate::answer::Answer;
@@ -17,7 +19,7 @@ use crate::outbox::{Command, Mark, Outbox};
 use crate::request::{Request, To};
 use crate::route::{Routes, did};
 use crate::stats::Counter;
-use crate::transaction::Target;
+use crate::transaction::{Target, server_key};
 
 /// How a dialog's or an initial request is edited on its way.
 #[derive(Debug, Clone, Copy, Default)]
@@ -115,9 +117,14 @@ impl Engine {
             self.hand_over(request, shard, Mark::None, out);
             return None;
         }
+        let repeated = self.repeated_hash(request);
+        if self.recent.contains(repeated, now.mono_ms) {
+            return Some(Mark::Authorized { consumed: true });
+        }
         if self.config.proxy.authorize == Authorize::Registered
             && from.is_some_and(|from| self.is_from_binding(request, from, now))
         {
+            self.recent.note(repeated, now.mono_ms);
             return passed;
         }
         let is_anonymous = from.is_none_or(|from| is_anonymous(&from));
@@ -133,7 +140,10 @@ impl Engine {
         }
         let claimed = Claimed { identity: from, is_checked: self.config.proxy.check_from && !is_anonymous };
         match self.authorize(request, HeaderName::ProxyAuthorization, &realm, claimed, retry, now) {
-            Verdict::Granted => Some(Mark::Authorized { consumed: true }),
+            Verdict::Granted => {
+                self.recent.note(repeated, now.mono_ms);
+                Some(Mark::Authorized { consumed: true })
+            }
             Verdict::Refused(answer) => {
                 self.refuse_with_realm(request, answer.by_proxy(), &realm, now, out);
                 None
@@ -150,6 +160,16 @@ impl Engine {
                 None
             }
         }
+    }
+
+    /// What a retransmission repeats, with its sender's address.
+    fn repeated_hash(&mut self, request: &Request<'_>) -> u64 {
+        let mut key = std::mem::take(&mut self.key_scratch);
+        server_key(request, request.method_name, &mut key);
+        let hash =
+            self.hasher.hash_one((&key[..], request.flow.remote, request.uri, request.value(HeaderName::To)));
+        self.key_scratch = key;
+        hash
     }
 
     fn needs_authorization(&self, request: &Request<'_>) -> bool {
