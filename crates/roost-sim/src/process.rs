@@ -50,7 +50,7 @@ impl World {
     fn flush(&mut self, shard: ShardId) -> Result<(), String> {
         let mut outbox = std::mem::take(&mut self.outbox);
         for transmit in &outbox.transmits {
-            self.transmit(transmit.flow, outbox.message(transmit))?;
+            self.transmit(transmit.flow, outbox.message(transmit), outbox.transmits.len() == 1)?;
         }
         for command in outbox.commands.drain(..) {
             self.command(shard, command)?;
@@ -60,7 +60,7 @@ impl World {
         Ok(())
     }
 
-    fn transmit(&mut self, flow: Flow, bytes: &[u8]) -> Result<(), String> {
+    fn transmit(&mut self, flow: Flow, bytes: &[u8], is_alone: bool) -> Result<(), String> {
         self.add_to_hash(flow.remote, bytes);
         let Some(reply) = Reply::parse(&mut self.head, bytes) else {
             return Err(format!("an answer that is none: {}", String::from_utf8_lossy(bytes)));
@@ -75,6 +75,7 @@ impl World {
             tables: &self.store.tables,
             aor: &aor,
             shown: &shown,
+            is_alone,
         };
         self.checks.reply(scene, flow, bytes.len(), &reply)?;
         for delay_ms in self.network.copies() {

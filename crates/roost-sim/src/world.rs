@@ -386,6 +386,7 @@ impl World {
             tables: &self.store.tables,
             aor: &self.phones[place].plan.aor,
             shown: &shown,
+            is_alone: true,
         };
         check(self, scene)
     }
