@@ -5,6 +5,7 @@ use std::io::Write as _;
 use roost_sip::{HeaderName, Method, Via, http_date};
 
 use crate::binding::Binding;
+use crate::config::Algorithm;
 use crate::digest::push_hex;
 use crate::flow::Now;
 use crate::limits;
@@ -105,6 +106,7 @@ pub(crate) struct Stationery {
     tail: Box<[u8]>,
     nonce_expire_s: u32,
     qop_auth: bool,
+    algorithms: Vec<Algorithm>,
 }
 
 impl Stationery {
@@ -118,6 +120,7 @@ impl Stationery {
             tail: format!("{server}Content-Length: 0\r\n\r\n").into_bytes().into(),
             nonce_expire_s: config.auth.nonce_expire_s,
             qop_auth: config.auth.qop_auth,
+            algorithms: config.auth.algorithms.clone(),
         }
     }
 
@@ -174,21 +177,28 @@ impl Stationery {
         out: &mut Vec<u8>,
     ) {
         let name: &[u8] = if challenge.by_proxy { b"Proxy-Authenticate" } else { b"WWW-Authenticate" };
-        out.extend_from_slice(name);
-        out.extend_from_slice(b": Digest realm=\"");
-        out.extend_from_slice(realm);
-        out.extend_from_slice(b"\", nonce=\"");
         let mac = request.mac(&self.mac_key);
         let own = [mac[8], mac[9], mac[10], mac[11]];
-        write_nonce(&self.mac_key, now.unix_s + u64::from(self.nonce_expire_s), own, out);
-        out.push(b'"');
-        if self.qop_auth {
-            out.extend_from_slice(b", qop=\"auth\"");
+        for algorithm in &self.algorithms {
+            out.extend_from_slice(name);
+            out.extend_from_slice(b": Digest realm=\"");
+            out.extend_from_slice(realm);
+            out.extend_from_slice(b"\", nonce=\"");
+            write_nonce(&self.mac_key, now.unix_s + u64::from(self.nonce_expire_s), own, out);
+            out.push(b'"');
+            if self.qop_auth {
+                out.extend_from_slice(b", qop=\"auth\"");
+            }
+            if challenge.stale {
+                out.extend_from_slice(b", stale=true");
+            }
+            // Old phones know the MD5 challenge of OpenSIPS, which names no algorithm.
+            if self.algorithms.len() > 1 || *algorithm != Algorithm::Md5 {
+                out.extend_from_slice(b", algorithm=");
+                out.extend_from_slice(algorithm.as_str().as_bytes());
+            }
+            out.extend_from_slice(b"\r\n");
         }
-        if challenge.stale {
-            out.extend_from_slice(b", stale=true");
-        }
-        out.extend_from_slice(b"\r\n");
     }
 
     /// P-Registrar-Error, Retry-After and Unsupported, as far as the answer has them.

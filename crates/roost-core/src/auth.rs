@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher as _};
 use roost_sip::{Credentials, HeaderName};
 
 use crate::answer::Answer;
+use crate::config::Algorithm;
 use crate::credentials::{Cached, Known, Memo};
 use crate::digest::{Hex, QopAuth, ha1, parse_hex, response, same_hex};
 use crate::engine::Engine;
@@ -80,6 +81,7 @@ pub(crate) struct Claimed<'a> {
 /// Credentials with everything that a check needs.
 #[derive(Debug, Clone, Copy)]
 struct Claim<'a> {
+    algorithm: Algorithm,
     username: &'a [u8],
     realm: &'a [u8],
     nonce: &'a [u8],
@@ -150,9 +152,12 @@ impl Engine {
             },
             Some(_) => return Err(Answer::challenge(false, "a qop that was not offered")),
         };
-        if algorithm.is_some_and(|algorithm| !algorithm.eq_ignore_ascii_case(b"MD5")) {
+        let name = algorithm.unwrap_or(b"MD5");
+        let offered = self.config.auth.algorithms.iter();
+        let mut same = offered.filter(|offered| name.eq_ignore_ascii_case(offered.as_str().as_bytes()));
+        let Some(algorithm) = same.next().copied() else {
             return Err(Answer::challenge(false, "an algorithm that was not offered"));
-        }
+        };
         let count = match qop {
             Some(qop) => match parse_hex(qop.nc).filter(|_| qop.nc.len() == 8) {
                 Some(count) => Some(count as u32),
@@ -160,7 +165,7 @@ impl Engine {
             },
             None => None,
         };
-        Ok(Claim { username, realm: realm.unwrap_or(&[]), nonce, uri, response, qop, count })
+        Ok(Claim { algorithm, username, realm: realm.unwrap_or(&[]), nonce, uri, response, qop, count })
     }
 
     /// Compares with what the database said last. A wrong answer is believed for a second only, so that a changed
@@ -202,8 +207,8 @@ impl Engine {
         if !self.config.auth.hide_unknown_users {
             return Answer::new(404, "Not Found").why(why);
         }
-        let ha1 = ha1(claim.username, claim.realm, b"nobody's");
-        let _ = same_hex(&expected(request, claim, &ha1), claim.response);
+        let ha1 = ha1(claim.algorithm, claim.username, claim.realm, b"nobody's");
+        let _ = same_hex(&expected(request, claim, ha1.as_bytes()), claim.response);
         Answer::new(403, "Forbidden").why(why)
     }
 
@@ -294,7 +299,7 @@ pub(crate) fn find_credentials_line(request: &Request<'_>, name: HeaderName, rea
 }
 
 fn expected(request: &Request<'_>, claim: &Claim<'_>, ha1: &[u8]) -> Hex {
-    response(ha1, claim.nonce, claim.qop, request.method_name, claim.uri)
+    response(claim.algorithm, ha1, claim.nonce, claim.qop, request.method_name, claim.uri)
 }
 
 /// An empty column is nobody's password: whoever knows that it is empty could compute the response.
@@ -302,25 +307,130 @@ fn matches(request: &Request<'_>, claim: &Claim<'_>, known: &mut Known, calculat
     let is_right = |ha1: &[u8]| same_hex(&expected(request, claim, ha1), claim.response);
     if !calculate_ha1 {
         let ha1 = stored_ha1(&known.secrets, claim);
-        return is_right(ha1) && ha1.len() == size_of::<Hex>();
+        let digits = if claim.algorithm == Algorithm::Md5 { 32 } else { 64 };
+        return is_right(ha1) && ha1.len() == digits;
     }
-    let fits = |memo: &&Memo| *memo.username == *claim.username && *memo.realm == *claim.realm;
+    let fits = |memo: &&Memo| {
+        memo.algorithm == claim.algorithm && *memo.username == *claim.username && *memo.realm == *claim.realm
+    };
     if let Some(memo) = known.memo.as_ref().filter(fits) {
-        return is_right(&memo.ha1);
+        return is_right(memo.ha1.as_bytes());
     }
-    let ha1 = ha1(claim.username, claim.realm, &known.secrets.password);
-    let matches = is_right(&ha1) && !known.secrets.password.is_empty();
+    let ha1 = ha1(claim.algorithm, claim.username, claim.realm, &known.secrets.password);
+    let matches = is_right(ha1.as_bytes()) && !known.secrets.password.is_empty();
     if matches {
         // Only who knows the password leaves anything here.
-        known.memo = Some(Memo { username: claim.username.into(), realm: claim.realm.into(), ha1 });
+        known.memo = Some(Memo {
+            algorithm: claim.algorithm,
+            username: claim.username.into(),
+            realm: claim.realm.into(),
+            ha1,
+        });
     }
     matches
 }
 
 /// HA1 from its column: `ha1b` for a username with a domain (S32).
 fn stored_ha1<'k>(secrets: &'k Secrets, claim: &Claim<'_>) -> &'k [u8] {
-    match split_username(claim.username).1 {
-        Some(_) => &secrets.password_2,
-        None => &secrets.password,
+    match (claim.algorithm, split_username(claim.username).1) {
+        (Algorithm::Md5, Some(_)) => &secrets.password_2,
+        (Algorithm::Md5, None) => &secrets.password,
+        // The table has these hashes for bare users only.
+        (_, Some(_)) => &[],
+        (Algorithm::Sha256, None) => &secrets.sha256,
+        (Algorithm::Sha512Trunc256, None) => &secrets.sha512t256,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use roost_sip::Head;
+
+    use super::*;
+    use crate::flow::{Flow, Rng, ShardId};
+    use crate::nonce::write_nonce;
+    use crate::{Config, Outbox};
+
+    const NOW: Now = Now { mono_ms: 1 << 40, unix_s: 1_000 };
+
+    /// The status that a REGISTER with these credentials gets; the database has said what `secrets` holds.
+    fn status(
+        config: Config,
+        secrets: &Secrets,
+        algorithm: Algorithm,
+        username: &str,
+        password: &str,
+    ) -> String {
+        let mut nonce = Vec::new();
+        write_nonce(&config.mac_key, 1_020, [0; 4], &mut nonce);
+        let ha1 = ha1(algorithm, username.as_bytes(), b"a.com", password.as_bytes());
+        let response = response(algorithm, ha1.as_bytes(), &nonce, None, b"REGISTER", b"sip:a.com");
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let message = format!(
+            "REGISTER sip:a.com SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK1;rport\r\nMax-Forwards: 70\r\n\
+             From: <sip:9001@a.com>;tag=1\r\nTo: <sip:9001@a.com>\r\nCall-ID: x\r\nCSeq: 1 REGISTER\r\n\
+             Contact: <sip:9001@10.0.0.1>\r\nAuthorization: Digest username=\"{username}\", realm=\"a.com\", \
+             nonce=\"{}\", uri=\"sip:a.com\", response=\"{}\", algorithm={}\r\nContent-Length: 0\r\n\r\n",
+            text(&nonce),
+            text(response.as_bytes()),
+            algorithm.as_str()
+        );
+        let mut engine = Engine::new(Arc::new(config), ShardId(0), Rng::new(1));
+        engine.secrets.put(b"9001", Some(secrets.clone()), NOW.mono_ms);
+        let (mut head, mut out) = (Head::new(), Outbox::default());
+        head.parse(message.as_bytes()).unwrap();
+        let flow = Flow::udp("10.0.0.9:5060".parse().unwrap(), "10.0.0.1:5060".parse().unwrap());
+        engine.handle_message(&flow, message.as_bytes(), &head, NOW, &mut out);
+        text(&out.bytes[8..11])
+    }
+
+    fn config(calculate_ha1: bool, algorithms: &[Algorithm]) -> Config {
+        let mut config = Config::default();
+        config.usrloc.write_through = false;
+        config.auth_db.calculate_ha1 = calculate_ha1;
+        config.auth.algorithms = algorithms.to_vec();
+        config
+    }
+
+    const ALL: [Algorithm; 3] = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512Trunc256];
+
+    #[test]
+    fn every_algorithm_from_plaintext_and_from_its_column() {
+        let plain = Secrets { password: (*b"secret").into(), ..Secrets::default() };
+        let hash = |algorithm| Box::from(ha1(algorithm, b"9001", b"a.com", b"secret").as_bytes());
+        let [password, sha256, sha512t256] = ALL.map(hash);
+        let hashed = Secrets { password, password_2: Box::default(), sha256, sha512t256 };
+        for algorithm in ALL {
+            for (calculate_ha1, secrets) in [(true, &plain), (false, &hashed)] {
+                let config = config(calculate_ha1, &ALL);
+                assert_eq!(
+                    status(config.clone(), secrets, algorithm, "9001", "secret"),
+                    "200",
+                    "{algorithm:?}"
+                );
+                assert_eq!(status(config, secrets, algorithm, "9001", "wrong"), "403", "{algorithm:?}");
+            }
+            assert_eq!(
+                status(config(true, &[Algorithm::Md5]), &plain, algorithm, "9001", "secret"),
+                match algorithm {
+                    Algorithm::Md5 => "200",
+                    _ => "401",
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_column_lets_nobody_in() {
+        for algorithm in ALL {
+            for (username, password) in [("9001", ""), ("9001@a.com", "")] {
+                let status = |calculate_ha1| {
+                    status(config(calculate_ha1, &ALL), &Secrets::default(), algorithm, username, password)
+                };
+                assert_eq!((status(true), status(false)), ("403".into(), "403".into()), "{algorithm:?}");
+            }
+        }
     }
 }

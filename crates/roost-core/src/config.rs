@@ -35,6 +35,8 @@ pub struct Auth {
     pub realm: String,
     /// How long a nonce may be used, in seconds.
     pub nonce_expire_s: u32,
+    /// The digest algorithms, in the order offered.
+    pub algorithms: Vec<Algorithm>,
     /// Whether challenges offer `qop="auth"`.
     pub qop_auth: bool,
     /// Whether a nonce may be used again until it expires.
@@ -43,6 +45,25 @@ pub struct Auth {
     pub check_to: bool,
     /// Whether an unknown user is answered like a wrong password.
     pub hide_unknown_users: bool,
+}
+
+/// A digest algorithm (RFC 7616, RFC 8760).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    Md5,
+    Sha256,
+    Sha512Trunc256,
+}
+
+impl Algorithm {
+    /// The name in challenges and credentials.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Algorithm::Md5 => "MD5",
+            Algorithm::Sha256 => "SHA-256",
+            Algorithm::Sha512Trunc256 => "SHA-512-256",
+        }
+    }
 }
 
 /// `[auth_db]`
@@ -134,6 +155,7 @@ impl Default for Config {
             auth: Auth {
                 realm: String::new(),
                 nonce_expire_s: 30,
+                algorithms: vec![Algorithm::Md5],
                 qop_auth: false,
                 disable_nonce_check: true,
                 check_to: true,

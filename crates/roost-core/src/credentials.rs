@@ -9,6 +9,7 @@ use std::hash::BuildHasher;
 use crate::hash::KeyedState;
 use hashbrown::HashTable;
 
+use crate::config::Algorithm;
 use crate::digest::Hex;
 use crate::limits;
 use crate::outbox::Secrets;
@@ -25,6 +26,7 @@ pub(crate) struct Known {
 /// The last HA1 computed from a plaintext, and what for.
 #[derive(Debug)]
 pub(crate) struct Memo {
+    pub(crate) algorithm: Algorithm,
     pub(crate) username: Box<[u8]>,
     pub(crate) realm: Box<[u8]>,
     pub(crate) ha1: Hex,
@@ -196,7 +198,7 @@ mod tests {
     use super::*;
 
     fn secrets(password: &str) -> Option<Secrets> {
-        Some(Secrets { password: password.as_bytes().into(), password_2: Box::default() })
+        Some(Secrets { password: password.as_bytes().into(), ..Secrets::default() })
     }
 
     #[test]

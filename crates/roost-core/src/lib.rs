@@ -41,7 +41,7 @@ mod trace;
 mod transaction;
 
 pub use admin::{Admin, AdminReply, AorRecord, ContactRecord, ShownExpires};
-pub use config::{Auth, AuthDb, Authorize, Config, Proxy, Registrar, Rr, Tm, Usrloc};
+pub use config::{Algorithm, Auth, AuthDb, Authorize, Config, Proxy, Registrar, Rr, Tm, Usrloc};
 pub use engine::{Engine, RowError, shard_of};
 pub use flow::{Flow, Now, Rng, ShardId, Ticket, Transport};
 pub use outbox::{Command, Mark, Outbox, Outcome, Secrets, Transmit};

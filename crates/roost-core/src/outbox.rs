@@ -71,6 +71,10 @@ pub struct Secrets {
     pub password: Box<[u8]>,
     /// `auth_db.password_column_2`: HA1 of `user@domain` in hex.
     pub password_2: Box<[u8]>,
+    /// Column `ha1_sha256`, where there is one.
+    pub sha256: Box<[u8]>,
+    /// Column `ha1_sha512t256`, where there is one.
+    pub sha512t256: Box<[u8]>,
 }
 
 impl std::fmt::Debug for Secrets {

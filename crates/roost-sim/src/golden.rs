@@ -10,7 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use roost_core::{
-    Authorize, Command, Config, Engine, Flow, Now, Outbox, Outcome, Rng, Secrets, ShardId, Ticket, Write,
+    Algorithm, Authorize, Command, Config, Engine, Flow, Now, Outbox, Outcome, Rng, Secrets, ShardId, Ticket,
+    Write,
 };
 use roost_sip::{Head, HeaderName, StartLine};
 
@@ -163,6 +164,15 @@ impl Stage {
         let Config { auth, auth_db, usrloc, registrar, .. } = &mut self.config;
         match key {
             "realm" => auth.realm = value.to_string(),
+            "algorithms" => {
+                let named = |name: &str| match name {
+                    "MD5" => Ok(Algorithm::Md5),
+                    "SHA-256" => Ok(Algorithm::Sha256),
+                    "SHA-512-256" => Ok(Algorithm::Sha512Trunc256),
+                    _ => Err(format!("no such algorithm: {name}")),
+                };
+                auth.algorithms = value.split(' ').map(named).collect::<Result<_, _>>()?;
+            }
             "nonce_expire" => auth.nonce_expire_s = number()?,
             "qop" => auth.qop_auth = value == "auth",
             "disable_nonce_check" => auth.disable_nonce_check = flag()?,
@@ -362,7 +372,7 @@ impl Stage {
         };
         let Subscriber { name, domain, password } = self.subscribers.iter().find(is_it)?;
         if self.config.auth_db.calculate_ha1 {
-            return Some(Secrets { password: password.as_bytes().into(), password_2: Box::default() });
+            return Some(Secrets { password: password.as_bytes().into(), ..Secrets::default() });
         }
         let own = self.local.ip().to_string();
         let domain = if domain.is_empty() { &own } else { domain };
@@ -370,6 +380,7 @@ impl Stage {
         Some(Secrets {
             password: ha1(name, realm, password).into_bytes().into(),
             password_2: ha1(&format!("{name}@{domain}"), realm, password).into_bytes().into(),
+            ..Secrets::default()
         })
     }
 

@@ -207,7 +207,7 @@ impl User {
         Subscriber {
             user: self.name.clone(),
             domain: if config.use_domain { self.domain.clone() } else { String::new() },
-            secrets: Secrets { password: password.into_bytes().into(), password_2: Box::default() },
+            secrets: Secrets { password: password.into_bytes().into(), ..Secrets::default() },
         }
     }
 }

@@ -181,10 +181,13 @@ impl Sqlite {
             true => format!("\"{password_2}\""),
             false => "''".to_string(),
         };
+        let column =
+            |name: &str| if self.has_column(name) { format!("\"{name}\"") } else { "''".to_string() };
+        let (sha256, sha512t256) = (column("ha1_sha256"), column("ha1_sha512t256"));
         let by_domain =
             if *use_domain { format!(" AND \"{domain}\" = ?2 COLLATE NOCASE") } else { String::new() };
         let sql = format!(
-            "SELECT \"{password}\", {second} FROM subscriber WHERE \"{user}\" = ?1{by_domain} LIMIT 1"
+            "SELECT \"{password}\", {second}, {sha256}, {sha512t256} FROM subscriber WHERE \"{user}\" = ?1{by_domain} LIMIT 1"
         );
         let run = move || {
             while let Ok(first) = queue.recv() {
@@ -207,7 +210,12 @@ fn look_up(connection: &Connection, sql: &str, lookup: &Lookup) -> rusqlite::Res
     let mut statement = connection.prepare_cached(sql)?;
     let user = text(&lookup.user);
     let secrets = |row: &rusqlite::Row<'_>| {
-        Ok(Secrets { password: bytes(row.get_ref(0)?), password_2: bytes(row.get_ref(1)?) })
+        Ok(Secrets {
+            password: bytes(row.get_ref(0)?),
+            password_2: bytes(row.get_ref(1)?),
+            sha256: bytes(row.get_ref(2)?),
+            sha512t256: bytes(row.get_ref(3)?),
+        })
     };
     match &lookup.domain {
         Some(domain) => statement.query_row(params![user, text(domain)], secrets),

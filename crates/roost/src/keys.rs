@@ -1,7 +1,7 @@
 //! Every configuration key, once: its name, type, default and meaning. The parser, its errors and the reference are
 //! made from this table.
 
-use roost_core::Authorize;
+use roost_core::{Algorithm, Authorize};
 
 use crate::settings::Settings;
 
@@ -132,9 +132,13 @@ pub(crate) const KEYS: &[Key] = &[
     key!("auth", "qop", Kind::Choice(&["off", "auth"]), r#""off""#,
         "whether challenges offer qop=\"auth\"",
         |s, v| s.core.auth.qop_auth = v.text() == "auth"),
-    key!("auth", "algorithms", Kind::Choices(&["MD5"]), r#"["MD5"]"#,
-        "digest algorithms, in the order offered",
-        |_, _| ()),
+    key!("auth", "algorithms", Kind::Choices(&["MD5", "SHA-256", "SHA-512-256"]), r#"["MD5"]"#,
+        "digest algorithms, in the order offered; phones take the first that they know, old ones may take none but MD5",
+        |s, v| s.core.auth.algorithms = v.list().iter().map(|name| match name.as_str() {
+            "SHA-256" => Algorithm::Sha256,
+            "SHA-512-256" => Algorithm::Sha512Trunc256,
+            _ => Algorithm::Md5,
+        }).collect()),
     key!("auth", "disable_nonce_check", Kind::Switch, "true",
         "a nonce may be used again until it expires; false makes each good for one request",
         |s, v| s.core.auth.disable_nonce_check = v.switch()),

@@ -420,7 +420,10 @@ mod tests {
             ("server_header = \"a\\r\\nb\"", "x:1: `server_header` holds a control character"),
             ("[proxy]\ntrusted = [\"pbx\"]", "x:2: `proxy.trusted` holds \"pbx\""),
             ("advertised_address = \"a:5060\"", "x:1: `advertised_address` must be"),
-            ("[auth]\nalgorithms = [\"SHA-256\"]", "x:2: `auth.algorithms` must be one of \"MD5\""),
+            (
+                "[auth]\nalgorithms = [\"SHA-1\"]",
+                "x:2: `auth.algorithms` must be one of \"MD5\", \"SHA-256\"",
+            ),
             ("= 1", "x:1: "),
         ] {
             let error = Settings::parse(text, "x").unwrap_err().to_string();
