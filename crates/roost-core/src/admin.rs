@@ -137,6 +137,7 @@ impl Engine {
         all.push(("usrloc:location-users", self.location.users() as u64));
         all.push(("usrloc:location-contacts", self.location.contacts() as u64));
         all.push(("tm:inuse_transactions", self.transactions.len() as u64));
+        all.push(("roost:transaction_bytes", self.pool.held() as u64));
         all.push(("roost:commits_in_flight", self.pending.len() as u64));
         all.push(("roost:parked", self.parked as u64));
         all.push(("roost:secrets_evicted", self.secrets.evicted));

@@ -111,7 +111,7 @@ impl Engine {
         retry: bool,
         now: Now,
     ) -> Verdict {
-        let Some((_, credentials)) = find_credentials(request, header, realm) else {
+        let Some(credentials) = find_credentials(request, header, realm) else {
             return Verdict::Refused(Answer::challenge(false, "no credentials for this realm"));
         };
         let claim = match self.claim(&credentials) {
@@ -281,21 +281,10 @@ impl Engine {
 }
 
 /// The first credentials for this realm; what is not Digest or does not parse belongs to nobody.
-fn find_credentials<'a>(
-    request: &Request<'a>,
-    name: HeaderName,
-    realm: &[u8],
-) -> Option<(usize, Credentials<'a>)> {
+fn find_credentials<'a>(request: &Request<'a>, name: HeaderName, realm: &[u8]) -> Option<Credentials<'a>> {
     let lines = request.head.lines().iter().filter(|line| line.name == name);
-    let mut parsed = lines.filter_map(|line| {
-        Some((line.whole.start(), Credentials::parse(line.value.of(request.bytes)).ok()?))
-    });
-    parsed.find(|(_, credentials)| credentials.realm.is_some_and(|given| given.eq_ignore_ascii_case(realm)))
-}
-
-/// Where the line of the credentials for this realm begins.
-pub(crate) fn find_credentials_line(request: &Request<'_>, name: HeaderName, realm: &[u8]) -> Option<usize> {
-    find_credentials(request, name, realm).map(|(line, _)| line)
+    let mut parsed = lines.filter_map(|line| Credentials::parse(line.value.of(request.bytes)).ok());
+    parsed.find(|credentials| credentials.realm.is_some_and(|given| given.eq_ignore_ascii_case(realm)))
 }
 
 fn expected(request: &Request<'_>, claim: &Claim<'_>, ha1: &[u8]) -> Hex {

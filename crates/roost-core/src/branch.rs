@@ -38,8 +38,8 @@ pub(crate) struct Branch {
 #[derive(Debug)]
 enum Cancel {
     No,
-    /// As soon as a provisional response comes (RFC 3261 9.1).
-    Wanted,
+    /// As soon as a provisional response comes (RFC 3261 9.1), with this Reason.
+    Wanted(Option<&'static str>),
     /// Sent, and sent again until it is answered.
     Sent {
         bytes: Vec<u8>,
@@ -176,7 +176,7 @@ impl Engine {
         if cseq.method == b"CANCEL" {
             match branch.cancel {
                 Cancel::Sent { .. } if code >= 200 => branch.cancel = Cancel::Done,
-                Cancel::No | Cancel::Wanted => self.drop_response(flow),
+                Cancel::No | Cancel::Wanted(_) => self.drop_response(flow),
                 Cancel::Sent { .. } | Cancel::Done => {}
             }
             return;
@@ -184,7 +184,10 @@ impl Engine {
         let length = head.value(bytes, HeaderName::ContentLength).map(roost_sip::number);
         let is_cut =
             length.is_some_and(|length| length.is_ok_and(|length| length as usize > head.body(bytes).len()));
-        if cseq.method() != method || head.defect().is_some() || is_cut {
+        let singles = [HeaderName::To, HeaderName::From, HeaderName::CallId, HeaderName::CSeq];
+        let is_odd = singles.iter().any(|name| head.line(*name).is_none() || head.is_repeated(*name))
+            || head.is_repeated(HeaderName::ContentLength);
+        if cseq.method() != method || head.defect().is_some() || is_cut || is_odd {
             return self.drop_response(flow);
         }
         self.stats.count(Counter::ReceivedReplies);
@@ -257,16 +260,19 @@ impl Engine {
         }
         if !branch.is_counted
             && (!was_ringing || restarts)
-            && matches!(branch.cancel, Cancel::No | Cancel::Wanted)
+            && matches!(branch.cancel, Cancel::No | Cancel::Wanted(_))
         {
             branch.deadline_ms = now.mono_ms + inv_ms;
         }
-        let is_wanted = matches!(branch.cancel, Cancel::Wanted);
+        let wanted = match branch.cancel {
+            Cancel::Wanted(reason) => Some(reason),
+            _ => None,
+        };
         if !was_ringing {
             self.set_alarm(now, inv_ms, ticket, AlarmKind::BranchTimeout(index));
         }
-        if is_wanted {
-            self.send_cancel(ticket, index, None, now, out);
+        if let Some(reason) = wanted {
+            self.send_cancel(ticket, index, reason, now, out);
         }
     }
 
@@ -329,11 +335,13 @@ impl Engine {
         out: &mut Outbox,
     ) {
         let Some(transaction) = self.transactions.get_mut(ticket) else { return };
-        transaction.later.clear();
-        if transaction.server.method != Method::Invite {
+        let later = std::mem::take(&mut transaction.later);
+        let (method, branches) = (transaction.server.method, transaction.branches.len() as u16);
+        later.into_iter().for_each(|group| self.pool.give_targets(group));
+        if method != Method::Invite {
             return;
         }
-        for index in (0..transaction.branches.len() as u16).filter(|index| *index != but) {
+        for index in (0..branches).filter(|index| *index != but) {
             self.cancel_branch(ticket, index, reason, now, out);
         }
     }
@@ -354,7 +362,8 @@ impl Engine {
         if branch.is_ringing() {
             self.send_cancel(ticket, index, Some(reason), now, out);
         } else {
-            branch.cancel = Cancel::Wanted;
+            // OpenSIPS gives no Reason when the caller gave up before the callee was heard of.
+            branch.cancel = Cancel::Wanted((reason != ORIGINATOR_CANCEL).then_some(reason));
         }
     }
 
@@ -384,7 +393,7 @@ impl Engine {
     }
 
     pub(crate) fn branch_resend(&mut self, ticket: Ticket, index: u16, now: Now, out: &mut Outbox) {
-        let Some(branch) = self.branch_mut(ticket, index) else { return };
+        let Some(branch) = self.branch_mut(ticket, index).filter(|branch| !branch.is_counted) else { return };
         if branch.step(ClientEvent::Resend) != Some(ClientAction::Resend) {
             return;
         }
@@ -433,6 +442,15 @@ impl Engine {
             self.send_cancel(ticket, index, Some(NO_ANSWER), now, out);
             self.count_failure(ticket, index, None, now, out);
             return;
+        }
+        if branch.state == ClientState::Invite(InviteClient::Calling) && !branch.is_counted {
+            // Timer B: nobody waits any longer, but a phone that rings after all is silenced, and a 2xx forwarded.
+            if matches!(branch.cancel, Cancel::No) {
+                branch.cancel = Cancel::Wanted(Some(NO_ANSWER));
+            }
+            branch.deadline_ms = now.mono_ms + LINGER_MS;
+            self.set_alarm(now, LINGER_MS, ticket, AlarmKind::BranchTimeout(index));
+            return self.count_failure(ticket, index, None, now, out);
         }
         branch.step(ClientEvent::Timeout);
         let sent = std::mem::take(&mut branch.sent);

@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use roost_sip::{Head, HeaderName, Line, StartLine, list, number};
+use roost_sip::{Credentials, Head, HeaderName, Line, StartLine, list, number};
 
 use crate::answer::write_via;
 use crate::branch_id::BranchId;
@@ -26,8 +26,8 @@ pub(crate) struct Edits<'a> {
     pub(crate) drop_last_route: bool,
     /// A Route value put behind all others, for a strict router.
     pub(crate) append_route: Option<&'a [u8]>,
-    /// Where the credentials that were meant for us begin; their line is left out.
-    pub(crate) consumed: Option<usize>,
+    /// Proxy-Authorization for this realm was meant for us, and is nobody's further down.
+    pub(crate) own_realm: Option<&'a [u8]>,
 }
 
 /// Our address as peers see it.
@@ -110,7 +110,8 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
                 let _ = write!(out, "{left}\r\n");
             }
             HeaderName::Route => routes.write(line, out),
-            _ if edits.consumed == Some(line.whole.start()) => {}
+            HeaderName::ProxyAuthorization
+                if is_own_credentials(line.value.of(request.bytes), edits.own_realm) => {}
             _ => write_line(request.bytes, line, out),
         }
     }
@@ -121,6 +122,11 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
     }
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(body(request.head, request.bytes));
+}
+
+fn is_own_credentials(value: &[u8], realm: Option<&[u8]>) -> bool {
+    let given = Credentials::parse(value).ok().and_then(|credentials| credentials.realm);
+    matches!((given, realm), (Some(given), Some(realm)) if given.eq_ignore_ascii_case(realm))
 }
 
 /// Appends a response without its topmost Via (RFC 3261 16.7 step 3). `status` replaces the status code.

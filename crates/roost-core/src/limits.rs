@@ -32,6 +32,8 @@ pub const RECHECK_MS: u64 = 1_000;
 pub const MAX_NONCES: usize = 1 << 20;
 /// Transactions of all shards together; a request beyond them is answered 503.
 pub const MAX_TRANSACTIONS: usize = 1 << 18;
+/// Bytes of the messages that all transactions hold; a request beyond them is answered 503.
+pub const MAX_TRANSACTION_BYTES: usize = 512 << 20;
 /// Calls of one shard that are known to have been let in; an older one's retransmission is authorized anew.
 pub const MAX_RECENT_CALLS: usize = 1 << 16;
 /// Branches that one request is forked to.

@@ -47,8 +47,8 @@ pub enum Mark {
     /// Nothing.
     #[default]
     None,
-    /// The caller may call; `consumed` says that it showed credentials that were meant for us.
-    Authorized { consumed: bool },
+    /// The caller may call.
+    Authorized,
     /// It belongs to a dialog, and to the shard of its To.
     InDialog,
 }

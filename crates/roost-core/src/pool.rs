@@ -16,6 +16,8 @@ pub(crate) struct Pool {
     branches: Vec<Vec<Branch>>,
     /// The target list of the request under way.
     targets: Vec<Target>,
+    /// Bytes of the buffers that are out.
+    held: usize,
 }
 
 impl Pool {
@@ -23,7 +25,9 @@ impl Pool {
     pub(crate) fn take(&mut self, len: usize) -> Vec<u8> {
         let class = class_of(len);
         let kept = self.buffers.get_mut(class).and_then(Vec::pop);
-        kept.unwrap_or_else(|| Vec::with_capacity(len.max(SMALLEST << class.min(CLASSES - 1))))
+        let buffer = kept.unwrap_or_else(|| Vec::with_capacity(len.max(SMALLEST << class.min(CLASSES - 1))));
+        self.held += buffer.capacity();
+        buffer
     }
 
     /// A copy of `bytes`.
@@ -36,6 +40,7 @@ impl Pool {
     /// Takes a buffer back.
     pub(crate) fn give(&mut self, mut buffer: Vec<u8>) {
         buffer.clear();
+        self.held = self.held.saturating_sub(buffer.capacity());
         let class = class_of(buffer.capacity());
         if let Some(kept) = self.buffers.get_mut(class)
             && buffer.capacity() == SMALLEST << class
@@ -43,6 +48,11 @@ impl Pool {
         {
             kept.push(buffer);
         }
+    }
+
+    /// Bytes of the buffers that are out.
+    pub(crate) fn held(&self) -> usize {
+        self.held
     }
 
     /// A list for the branches of a request.
@@ -93,10 +103,13 @@ mod tests {
         pool.give(buffer);
         let again = pool.take(257);
         assert!(again.is_empty() && again.as_ptr() == address);
-        assert_eq!(pool.take(0).capacity(), 128);
+        let small = pool.take(0);
+        assert_eq!(small.capacity(), 128);
         let huge = pool.copy(&[1; 60_000]);
         pool.give(huge);
         pool.give(Vec::new());
         assert_eq!(pool.buffers.iter().map(Vec::len).sum::<usize>(), 0);
+        pool.give(again);
+        assert_eq!(pool.held(), 128, "one of 128 bytes is out");
     }
 }

@@ -1,11 +1,12 @@
 //! The proxy (RFC 3261 section 16): who may call, where a request goes, and what dialogs follow.
 
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use roost_sip::{HeaderName, Method, NameAddr, Scheme, Uri};
 
 use crate::answer::Answer;
-use crate::auth::{Claimed, Verdict, find_credentials_line};
+use crate::auth::{Claimed, Verdict};
 use crate::binding::{Binding, Origin};
 use crate::branch::ORIGINATOR_CANCEL;
 use crate::branch_id::BranchId;
@@ -78,6 +79,9 @@ impl Engine {
             with_record_route: !matches!(request.method, Method::Message),
             ..Way::default()
         };
+        if routes.is_malformed {
+            return self.refuse(request, Answer::new(400, "Malformed Route header"), None, now, out);
+        }
         let found = match routes.next {
             // A preloaded Route to somebody else (B22).
             Some(next) => self.trusted_target(request, next, uri.text),
@@ -88,9 +92,12 @@ impl Engine {
         {
             return self.refuse(request, answer, None, now, out);
         }
-        let ticket = match self.open_transaction(request, mark, out) {
+        let ticket = match self.open_transaction(request, out) {
             Ok(ticket) => ticket,
-            Err(answer) => return self.refuse(request, answer, None, now, out),
+            Err(answer) => {
+                self.pool.give_targets(found.unwrap_or_default());
+                return self.refuse(request, answer, None, now, out);
+            }
         };
         match found {
             Ok(targets) => self.fork(request, ticket, targets, &way, now, out),
@@ -106,7 +113,7 @@ impl Engine {
         now: Now,
         out: &mut Outbox,
     ) -> Option<Mark> {
-        let passed = Some(Mark::Authorized { consumed: false });
+        let passed = Some(Mark::Authorized);
         if !self.needs_authorization(request) {
             return passed;
         }
@@ -119,7 +126,7 @@ impl Engine {
         }
         let repeated = self.repeated_hash(request);
         if self.recent.contains(repeated, now.mono_ms) {
-            return Some(Mark::Authorized { consumed: true });
+            return Some(Mark::Authorized);
         }
         if self.config.proxy.authorize == Authorize::Registered
             && from.is_some_and(|from| self.is_from_binding(request, from, now))
@@ -142,7 +149,7 @@ impl Engine {
         match self.authorize(request, HeaderName::ProxyAuthorization, &realm, claimed, retry, now) {
             Verdict::Granted => {
                 self.recent.note(repeated, now.mono_ms);
-                Some(Mark::Authorized { consumed: true })
+                Some(Mark::Authorized)
             }
             Verdict::Refused(answer) => {
                 self.refuse_with_realm(request, answer.by_proxy(), &realm, now, out);
@@ -279,12 +286,17 @@ impl Engine {
     ) {
         let mut targets = targets;
         if self.config.proxy.serial_fork {
-            let mut groups = targets.chunk_by(|a, b| a.q == b.q).map(<[Target]>::to_vec);
-            let first = groups.next().unwrap_or_default();
-            let later = groups.collect();
-            self.pool.give_targets(std::mem::replace(&mut targets, first));
+            let mut groups: VecDeque<Vec<Target>> = VecDeque::new();
+            for target in targets.drain(..) {
+                match groups.back_mut().filter(|group| group.first().is_some_and(|first| first.q == target.q))
+                {
+                    Some(group) => group.push(target),
+                    None => groups.push_back(vec![target]),
+                }
+            }
+            targets = groups.pop_front().unwrap_or_default();
             if let Some(transaction) = self.transactions.get_mut(ticket) {
-                transaction.later = later;
+                transaction.later = groups;
             }
         }
         for target in &targets {
@@ -303,9 +315,10 @@ impl Engine {
                 let own = Routes::of(&request, &engine.config, &did(&engine.config, &request)).own;
                 let with_record_route = request.method != Method::Message;
                 let way = Way { strip_routes: own, with_record_route, ..Way::default() };
-                for target in group {
-                    engine.send_to(&request, ticket, &target, &way, now, out);
+                for target in &group {
+                    engine.send_to(&request, ticket, target, &way, now, out);
                 }
+                engine.pool.give_targets(group);
             }
         });
         true
@@ -320,12 +333,10 @@ impl Engine {
         now: Now,
         out: &mut Outbox,
     ) {
-        let mark =
-            self.transactions.get_mut(ticket).map_or(Mark::None, |transaction| transaction.server.mark);
         let routing = self.routing_hash(request);
         crate::trace::branch(request, target);
         let write = |engine: &Engine, id: BranchId, bytes: &mut Vec<u8>| {
-            engine.write_forwarded(request, target, way, mark, id, bytes);
+            engine.write_forwarded(request, target, way, id, bytes);
         };
         self.open_branch(ticket, target.flow, write, routing, now, out);
     }
@@ -335,7 +346,6 @@ impl Engine {
         request: &Request<'_>,
         target: &Target,
         way: &Way<'_>,
-        mark: Mark,
         branch: BranchId,
         bytes: &mut Vec<u8>,
     ) {
@@ -349,11 +359,10 @@ impl Engine {
             did: (!is_open).then(|| did(&self.config, request)),
             from_tag: from_tag.filter(|_| self.config.rr.append_fromtag),
         };
-        let consumed = matches!(mark, Mark::Authorized { consumed: true })
-            .then(|| {
-                find_credentials_line(request, HeaderName::ProxyAuthorization, &self.call_realm(request))
-            })
-            .flatten();
+        // An ACK repeats the INVITE's credentials, and a registered caller may send some that nobody asked for: whoever
+        // reads them could call in the caller's name while the nonce lives.
+        let has_credentials = request.head.line(HeaderName::ProxyAuthorization).is_some();
+        let own_realm = (has_credentials && !is_open).then(|| self.call_realm(request));
         let edits = Edits {
             uri: &target.uri,
             via: sender(target.flow.local),
@@ -362,7 +371,7 @@ impl Engine {
             strip_routes: way.strip_routes,
             drop_last_route: way.drop_last_route,
             append_route: way.append_route,
-            consumed,
+            own_realm: own_realm.as_deref(),
         };
         write_request(request, &edits, bytes);
     }
@@ -388,6 +397,10 @@ impl Engine {
         if !is_ack && let Some(ticket) = self.find_transaction(request) {
             return self.absorb(ticket, out);
         }
+        if !is_ack && request.head.line(HeaderName::ProxyRequire).is_some() {
+            let answer = Answer { unsupported: true, ..Answer::new(420, "Bad Extension") };
+            return self.refuse(request, answer, None, now, out);
+        }
         let did = did(&self.config, request);
         let routes = Routes::of(request, &self.config, &did);
         let (target, way) = match self.dialog_target(request, &routes, now) {
@@ -405,11 +418,11 @@ impl Engine {
             };
             self.stats.count(Counter::FwdRequests);
             out.send(target.flow, |bytes| {
-                self.write_forwarded(request, &target, &way, Mark::None, branch, bytes);
+                self.write_forwarded(request, &target, &way, branch, bytes);
             });
             return self.pool.give(target.uri);
         }
-        match self.open_transaction(request, Mark::None, out) {
+        match self.open_transaction(request, out) {
             Ok(ticket) => self.send_to(request, ticket, &target, &way, now, out),
             Err(answer) => self.refuse(request, answer, None, now, out),
         }
@@ -423,6 +436,11 @@ impl Engine {
         routes: &Routes<'a>,
         now: Now,
     ) -> Result<(Target, Way<'a>), Answer> {
+        if routes.is_malformed {
+            return Err(Answer::new(400, "Malformed Route header"));
+        }
+        // With two own Routes the second names the interface that the other side is on.
+        let local = routes.own_last.filter(|local| self.is_local(*local)).unwrap_or(request.flow.local);
         let is_open = self.config.proxy.authorize == Authorize::Off;
         if routes.own == 0 && !routes.from_strict && (routes.next.is_none() || !is_open) {
             if routes.next.is_none() {
@@ -434,7 +452,7 @@ impl Engine {
         let mut way = Way { strip_routes: routes.own, drop_last_route: routes.from_strict, ..Way::default() };
         if let Some(next) = routes.next {
             let uri = Uri::parse(next).map_err(|_| Answer::new(400, "Malformed Route header"))?;
-            let flow = resolve(&uri, request.flow.local)?;
+            let flow = resolve(&uri, local)?;
             if !(is_open || routes.is_authentic || self.is_trusted(flow.remote.ip())) {
                 return Err(Answer::new(403, "Forbidden").why("a Route to a stranger"));
             }
@@ -450,7 +468,7 @@ impl Engine {
         if let Some(target) = self.binding_target(request, &uri, now) {
             return Ok((target, way));
         }
-        let flow = resolve(&uri, request.flow.local)?;
+        let flow = resolve(&uri, local)?;
         if !(is_open || routes.is_authentic || self.is_trusted(flow.remote.ip())) {
             return Err(
                 Answer::new(403, "Forbidden").why("not a dialog of ours, and not to a registered contact")
@@ -487,8 +505,9 @@ impl Engine {
             return;
         }
         transaction.is_cancelled = true;
-        transaction.later.clear();
-        for index in 0..transaction.branches.len() as u16 {
+        let (branches, later) = (transaction.branches.len() as u16, std::mem::take(&mut transaction.later));
+        later.into_iter().for_each(|group| self.pool.give_targets(group));
+        for index in 0..branches {
             self.cancel_branch(ticket, index, ORIGINATOR_CANCEL, now, out);
         }
     }

@@ -18,6 +18,10 @@ pub(crate) struct Routes<'a> {
     pub(crate) own: usize,
     /// Whether one of them carries the dialog's own mark: we wrote it into this very call.
     pub(crate) is_authentic: bool,
+    /// The address in the last of those.
+    pub(crate) own_last: Option<SocketAddr>,
+    /// Whether a value is no Route: another element may read more in it than we do.
+    pub(crate) is_malformed: bool,
     /// The first Route that is not ours.
     pub(crate) next: Option<&'a [u8]>,
     /// Whether it takes requests as loose routers do.
@@ -48,9 +52,13 @@ impl<'a> Routes<'a> {
             usable = count.saturating_sub(1);
         }
         for value in values().take(usable) {
-            let Some((uri, is_loose)) = route_uri(value) else { break };
+            let Some((uri, is_loose)) = route_uri(value) else {
+                routes.is_malformed = true;
+                break;
+            };
             if routes.next.is_none() && is_own(&uri, request, config, did) {
                 routes.own += 1;
+                routes.own_last = uri.host_ip().map(|ip| SocketAddr::new(ip, uri.port.unwrap_or(5060)));
                 routes.is_authentic |= has_mark(&uri, did);
                 continue;
             }

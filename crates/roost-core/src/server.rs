@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::flow::{Flow, Now, Ticket};
 use crate::limits;
 use crate::machines::{InviteServer, NonInviteServer, ServerAction, ServerEvent};
-use crate::outbox::{Mark, Outbox};
+use crate::outbox::Outbox;
 use crate::pool::Pool;
 use crate::request::Request;
 use crate::stats::Counter;
@@ -28,8 +28,6 @@ pub(crate) struct Server {
     pub(crate) source: Flow,
     /// The request as received; freed with the final response.
     pub(crate) request: Vec<u8>,
-    /// Whether it carried credentials that were meant for us.
-    pub(crate) mark: Mark,
     /// The last response, for retransmissions.
     last: Vec<u8>,
     resend_ms: u64,
@@ -88,10 +86,12 @@ impl Engine {
     pub(crate) fn open_transaction(
         &mut self,
         request: &Request<'_>,
-        mark: Mark,
         out: &mut Outbox,
     ) -> Result<Ticket, Answer> {
-        if self.transactions.len() >= limits::MAX_TRANSACTIONS / usize::from(self.config.shards.max(1)) {
+        let shards = usize::from(self.config.shards.max(1));
+        let is_full = self.transactions.len() >= limits::MAX_TRANSACTIONS / shards
+            || self.pool.held() + 2 * request.bytes.len() > limits::MAX_TRANSACTION_BYTES / shards;
+        if is_full {
             self.stats.count(Counter::TransactionsFull);
             return Err(Answer::busy("too many transactions"));
         }
@@ -110,7 +110,6 @@ impl Engine {
             flow: request.reply_flow(),
             source: request.flow,
             request: self.pool.copy(request.bytes),
-            mark,
             last: Vec::new(),
             resend_ms: T1_MS,
         };

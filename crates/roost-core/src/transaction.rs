@@ -115,7 +115,8 @@ impl Engine {
                 entry.remove();
             }
             if let Some(transaction) = self.transactions.remove(ticket) {
-                let Transaction { key, server, branches, .. } = transaction;
+                let Transaction { key, server, branches, later, .. } = transaction;
+                later.into_iter().for_each(|group| self.pool.give_targets(group));
                 self.pool.give(key);
                 server.give_buffers(&mut self.pool);
                 self.pool.give_branches(branches);

@@ -250,15 +250,20 @@ impl Head {
     fn push_line(&mut self, message: &[u8], start: usize, end: usize, next: usize) {
         let line = message.get(start..end).unwrap_or(&[]);
         let colon = memchr::memchr(b':', line);
-        let name = trim(cut(line, colon.unwrap_or(0)).0);
+        // Blanks may stand before the colon, nothing else: no line end, and none before the name.
+        let mut name = cut(line, colon.unwrap_or(0)).0;
+        while let [rest @ .., b' ' | b'\t'] = name {
+            name = rest;
+        }
         let (Some(colon), true) = (colon, !name.is_empty() && name.iter().all(|byte| is_token(*byte))) else {
             self.defect = self.defect.or(Some(Defect::HeaderLine));
             return;
         };
-        let value = trim(cut(line, colon + 1).1);
-        if has_stray_control(value) {
+        let raw = cut(line, colon + 1).1;
+        if has_stray_control(raw) {
             self.defect = self.defect.or(Some(Defect::HeaderLine));
         }
+        let value = trim(raw);
         let value_start = value.as_ptr() as usize - message.as_ptr() as usize;
         let name = HeaderName::parse(name);
         let index = self.count;
@@ -432,6 +437,10 @@ mod tests {
         assert_eq!(defect(b"REGISTER sip:a SIP/2.0\r\nnonsense\r\n\r\n"), Some(Defect::HeaderLine));
         assert_eq!(defect(b"REGISTER sip:a SIP/2.0\r\nTo: a\x00b\r\n\r\n"), Some(Defect::HeaderLine));
         assert_eq!(defect(b"REGISTER sip:a SIP/2.0\r\nTo: a\rb\r\n\r\n"), Some(Defect::HeaderLine));
+        for hidden in ["X:\rFrom: <sip:b@d>", "X: a\r", " From: <sip:a>", "X\r\n : a", "X\r: a"] {
+            let message = format!("REGISTER sip:a SIP/2.0\r\n{hidden}\r\nTo: <sip:a>\r\n\r\n");
+            assert_eq!(defect(message.as_bytes()), Some(Defect::HeaderLine), "{hidden:?}");
+        }
         assert_eq!(defect(b"REGISTER sip:a SIP/2.0\r\nTo: \"a\\\x00b\" <sip:x>\r\n\r\n"), None);
         assert_eq!(defect(b"REGISTER sip:a SIP/2.0\r\nTo: <sip:a>\r\n"), Some(Defect::NoBlankLine));
         assert_eq!(defect(b"\r\nREGISTER sip:a SIP/2.0\nTo: <sip:a>\n\n"), None);
