@@ -302,3 +302,82 @@ fn body<'a>(head: &Head, bytes: &'a [u8]) -> &'a [u8] {
     let length = head.value(bytes, HeaderName::ContentLength).and_then(|value| number(value).ok());
     length.and_then(|length| body.get(..length as usize)).unwrap_or(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Flow, ShardId, Ticket};
+
+    const ACK: &[u8] = b"ACK sip:9002@10.0.0.2 SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.1;branch=z9hG4bKx\r\n\
+        mAx-fOrwards:70\r\nFrom: <sip:9001@a.com>;tag=1\r\nTo: <sip:9002@a.com>;tag=2\r\nCall-ID: c\r\nCSeq: 1 ACK\r\n\
+        Proxy-Authorization: Digest username=\"9001\", realm=\"A.com\", response=\"1\"\r\n\
+        Proxy-Authorization: Digest username=\"9001\", realm=\"b.com\", response=\"2\"\r\n\
+        Proxy-Authorization: Digest username=\"9001\", realm=\"a.com\", response=\"3\"\r\n\
+        Route: <sip:10.0.0.9;lr>,<sip:10.0.0.8;lr>\r\nX-Odd :  as it  is \r\nContent-Length: 2\r\n\r\nhi, and more";
+
+    fn forwarded(edits: impl FnOnce(&mut Edits<'_>)) -> String {
+        let mut head = Head::new();
+        head.parse(ACK).unwrap();
+        let local = "10.0.0.9:5060".parse().unwrap();
+        let request = Request::new(Flow::udp(local, "10.0.0.1:5060".parse().unwrap()), ACK, &head).unwrap();
+        let mut all = Edits {
+            uri: b"sip:9002@10.0.0.2",
+            via: Sender { local, advertised: "" },
+            branch: BranchId { shard: ShardId(0), transaction: Ticket(1), index: 0, secret: 2, routing: 3 },
+            record_route: None,
+            strip_routes: 1,
+            drop_last_route: false,
+            append_route: None,
+            own_realm: None,
+        };
+        edits(&mut all);
+        let mut out = Vec::new();
+        write_request(&request, &all, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_understood_passes_untouched() {
+        let text = forwarded(|_| ());
+        assert!(text.contains("\r\nX-Odd :  as it  is \r\n") && text.ends_with("\r\n\r\nhi"), "{text}");
+        assert!(
+            text.contains("\r\nMax-Forwards: 69\r\n") && text.contains("\r\nRoute: <sip:10.0.0.8;lr>\r\n"),
+            "{text}"
+        );
+        assert_eq!(text.matches("Proxy-Authorization").count(), 3);
+    }
+
+    #[test]
+    fn credentials_that_were_meant_for_us_go_no_further_not_even_in_an_ack() {
+        let text = forwarded(|edits| edits.own_realm = Some(b"a.com"));
+        assert_eq!(text.matches("Proxy-Authorization").count(), 1);
+        assert!(text.contains("realm=\"b.com\", response=\"2\""), "{text}");
+    }
+
+    #[test]
+    fn a_request_that_changes_interfaces_records_both() {
+        let inbound = Sender { local: "10.0.0.9:5060".parse().unwrap(), advertised: "" };
+        let outbound = Sender { local: "[2001:db8::9]:5070".parse().unwrap(), advertised: "" };
+        let record_route = RecordRoute { inbound, outbound, did: Some([0xab; 8]), from_tag: Some(b"1") };
+        let text = forwarded(|edits| edits.record_route = Some(record_route));
+        let did = "did=abababababababab";
+        let expected = format!(
+            "Record-Route: <sip:[2001:db8::9]:5070;r2=on;lr;ftag=1;{did}>\r\nRecord-Route: <sip:10.0.0.9;r2=on;lr;ftag=1;{did}>\r\n"
+        );
+        assert!(text.contains(&expected), "{text}");
+        let same = RecordRoute { outbound: inbound, did: None, from_tag: None, ..record_route };
+        let text = forwarded(|edits| edits.record_route = Some(same));
+        assert!(text.contains("\r\nRecord-Route: <sip:10.0.0.9;lr>\r\n"), "{text}");
+    }
+
+    #[test]
+    fn routes_at_either_end_are_taken_off_and_put_on() {
+        let text = forwarded(|edits| {
+            edits.strip_routes = 0;
+            edits.drop_last_route = true;
+            edits.append_route = Some(b"sip:9002@10.0.0.2");
+        });
+        assert!(text.contains("\r\nRoute: <sip:10.0.0.9;lr>\r\n"), "{text}");
+        assert!(text.contains("\r\nRoute: <sip:9002@10.0.0.2>\r\n"), "{text}");
+    }
+}
