@@ -176,13 +176,7 @@ impl Engine {
         }
         let id = match (found, &request) {
             (Some(id), _) => id,
-            (None, Admin::Add { .. }) => {
-                let label = &mut self.next_label;
-                self.location.find_or_insert(&aor, || {
-                    *label = label.wrapping_add(1);
-                    *label
-                })
-            }
+            (None, Admin::Add { .. }) => self.record_for(&aor),
             (None, Admin::Remove { .. }) => return Some(AdminReply::Done),
             (None, _) => return Some(AdminReply::AorNotFound),
         };

@@ -117,8 +117,7 @@ impl Engine {
         if !self.needs_authorization(request) {
             return passed;
         }
-        let from = request.name_addr(HeaderName::From).and_then(|from| from.uri().ok());
-        let from = from.map(|uri| To { user: uri.user.unwrap_or(&[]), host: uri.host });
+        let from = request.from();
         let shard = shard_of_uri(&self.config, from.map_or(&[][..], |from| from.user));
         if shard != self.shard {
             self.hand_over(request, shard, Mark::None, out);
@@ -135,11 +134,7 @@ impl Engine {
             return passed;
         }
         let is_anonymous = from.is_none_or(|from| is_anonymous(&from));
-        let realm = match (self.config.auth.realm.is_empty(), is_anonymous) {
-            (false, _) => self.config.auth.realm.clone().into_bytes(),
-            (true, true) => request.to().map_or(Vec::new(), |to| to.host.to_vec()),
-            (true, false) => from.map_or(Vec::new(), |from| from.host.to_vec()),
-        };
+        let realm = self.call_realm(request);
         if realm.is_empty() {
             let answer = Answer::new(403, "Forbidden").why("neither From nor To names a realm");
             self.refuse(request, answer, None, now, out);
@@ -376,13 +371,12 @@ impl Engine {
         write_request(request, &edits, bytes);
     }
 
-    /// The realm that a caller was challenged with.
+    /// The realm that a caller is challenged with, and whose credentials go no further.
     fn call_realm(&self, request: &Request<'_>) -> Vec<u8> {
         if !self.config.auth.realm.is_empty() {
             return self.config.auth.realm.clone().into_bytes();
         }
-        let from = request.name_addr(HeaderName::From).and_then(|from| from.uri().ok());
-        match from.map(|uri| To { user: uri.user.unwrap_or(&[]), host: uri.host }) {
+        match request.from() {
             Some(from) if !is_anonymous(&from) => from.host.to_vec(),
             _ => request.to().map_or(Vec::new(), |to| to.host.to_vec()),
         }

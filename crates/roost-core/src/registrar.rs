@@ -73,16 +73,19 @@ impl Engine {
         }
         let id = match found {
             Some(id) => id,
-            None => {
-                let label = &mut self.next_label;
-                self.location.find_or_insert(aor, || {
-                    *label = label.wrapping_add(1);
-                    *label
-                })
-            }
+            None => self.record_for(aor),
         };
         self.apply_plan(request, id, identity, plan, now, out);
         Ok(())
+    }
+
+    /// The AOR's record, made with a label of its own where there is none.
+    pub(crate) fn record_for(&mut self, aor: &[u8]) -> RecordId {
+        let label = &mut self.next_label;
+        self.location.find_or_insert(aor, || {
+            *label = label.wrapping_add(1);
+            *label
+        })
     }
 
     /// Mints the new bindings' ids, renders the 200 and commits (or, in memory mode, sends it).

@@ -19,7 +19,7 @@ pub(crate) struct Request<'a> {
     pub(crate) via_line: Line,
 }
 
-/// The parts of To that a registrar needs.
+/// The parts of To (or From) that a registrar needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct To<'a> {
     pub(crate) user: &'a [u8],
@@ -63,6 +63,12 @@ impl<'a> Request<'a> {
     /// The To URI's user and host, where it is a SIP URI.
     pub(crate) fn to(&self) -> Option<To<'a>> {
         let uri = self.name_addr(HeaderName::To)?.uri().ok().filter(|uri| !uri.host.is_empty())?;
+        Some(To { user: uri.user.unwrap_or(&[]), host: uri.host })
+    }
+
+    /// The From URI's user and host; a URI without a host has an empty one.
+    pub(crate) fn from(&self) -> Option<To<'a>> {
+        let uri = self.name_addr(HeaderName::From)?.uri().ok()?;
         Some(To { user: uri.user.unwrap_or(&[]), host: uri.host })
     }
 
