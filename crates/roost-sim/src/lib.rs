@@ -13,6 +13,7 @@ pub mod call_phone;
 pub mod call_world;
 pub mod checks;
 pub mod client;
+pub mod costs;
 pub mod dice;
 pub mod golden;
 pub mod network;

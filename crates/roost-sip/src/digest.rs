@@ -1,7 +1,6 @@
 //! Digest credentials: Authorization and Proxy-Authorization (RFC 3261 22, RFC 2617 3.2.2, RFC 7616 3.4).
 
-use crate::params::Param;
-use crate::scan::{cut, is_lws, list, trim, unquote};
+use crate::scan::{cut, is_lws, quoted_len, skip_lws, token_len, trim, unquote};
 
 /// Why a value holds no digest credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,61 +39,60 @@ impl<'a> Credentials<'a> {
     pub fn parse(value: &'a [u8]) -> Result<Credentials<'a>, DigestError> {
         let value = trim(value);
         let scheme_len = value.iter().position(|byte| is_lws(*byte)).ok_or(DigestError::Scheme)?;
-        let (scheme, params) = cut(value, scheme_len);
+        let (scheme, mut rest) = cut(value, scheme_len);
         if !scheme.eq_ignore_ascii_case(b"Digest") {
             return Err(DigestError::Scheme);
         }
         let mut credentials = Credentials::default();
-        for element in list(params) {
-            let param = one_param(element)?;
-            let place = match param.name {
-                name if name.eq_ignore_ascii_case(b"username") => &mut credentials.username,
-                name if name.eq_ignore_ascii_case(b"realm") => &mut credentials.realm,
-                name if name.eq_ignore_ascii_case(b"nonce") => &mut credentials.nonce,
-                name if name.eq_ignore_ascii_case(b"uri") => &mut credentials.uri,
-                name if name.eq_ignore_ascii_case(b"response") => &mut credentials.response,
-                name if name.eq_ignore_ascii_case(b"algorithm") => &mut credentials.algorithm,
-                name if name.eq_ignore_ascii_case(b"cnonce") => &mut credentials.cnonce,
-                name if name.eq_ignore_ascii_case(b"nc") => &mut credentials.nc,
-                name if name.eq_ignore_ascii_case(b"qop") => &mut credentials.qop,
-                _ => continue,
-            };
+        loop {
+            // Empty elements of the list are passed over.
+            let blank = rest.iter().position(|byte| *byte != b',' && !is_lws(*byte)).unwrap_or(rest.len());
+            rest = cut(rest, blank).1;
+            if rest.is_empty() {
+                return Ok(credentials);
+            }
+            let (name, value, after) = next_param(rest)?;
+            rest = after;
+            let Some(place) = credentials.place(name) else { continue };
             if place.is_some() {
                 return Err(DigestError::Twice);
             }
-            *place = Some(unquote(param.value.unwrap_or(&[])));
+            *place = Some(unquote(value));
         }
-        Ok(credentials)
+    }
+
+    fn place(&mut self, name: &[u8]) -> Option<&mut Option<&'a [u8]>> {
+        let (known, place): (&[u8], _) = match (name.len(), name.first()?.to_ascii_lowercase()) {
+            (8, b'u') => (b"username", &mut self.username),
+            (8, b'r') => (b"response", &mut self.response),
+            (5, b'r') => (b"realm", &mut self.realm),
+            (5, b'n') => (b"nonce", &mut self.nonce),
+            (3, b'u') => (b"uri", &mut self.uri),
+            (9, b'a') => (b"algorithm", &mut self.algorithm),
+            (6, b'c') => (b"cnonce", &mut self.cnonce),
+            (2, b'n') => (b"nc", &mut self.nc),
+            (3, b'q') => (b"qop", &mut self.qop),
+            _ => return None,
+        };
+        name.eq_ignore_ascii_case(known).then_some(place)
     }
 }
 
-/// A single `name=value`.
-fn one_param(element: &[u8]) -> Result<Param<'_>, DigestError> {
-    let equals = memchr::memchr(b'=', element).ok_or(DigestError::Param)?;
-    let (name, value) = cut(element, equals);
-    let (name, value) = (trim(name), trim(cut(value, 1).1));
-    let well_formed = match value {
-        [b'"', inner @ .., b'"'] => !has_bare_quote(inner),
-        [b'"', ..] => false,
-        other => !other.iter().any(|byte| is_lws(*byte) || *byte == b'"'),
+/// The first `name=value` of a list, and what follows it. The value keeps its quotes.
+fn next_param(text: &[u8]) -> Result<(&[u8], &[u8], &[u8]), DigestError> {
+    let (name, rest) = cut(text, token_len(text));
+    let [b'=', rest @ ..] = skip_lws(rest) else { return Err(DigestError::Param) };
+    let rest = skip_lws(rest);
+    let value_len = match rest.first() {
+        Some(b'"') => quoted_len(rest).ok_or(DigestError::Param)?,
+        _ => rest.iter().position(|byte| matches!(byte, b',' | b'"') || is_lws(*byte)).unwrap_or(rest.len()),
     };
-    if name.is_empty() || !name.iter().all(|byte| crate::scan::is_token(*byte)) || !well_formed {
-        return Err(DigestError::Param);
+    let (value, rest) = cut(rest, value_len);
+    let rest = skip_lws(rest);
+    match rest.first() {
+        None | Some(b',') if !name.is_empty() => Ok((name, value, rest)),
+        _ => Err(DigestError::Param),
     }
-    Ok(Param { name, value: Some(value) })
-}
-
-fn has_bare_quote(inner: &[u8]) -> bool {
-    let mut escaped = false;
-    for byte in inner {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return true,
-            _ => {}
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]
@@ -132,5 +130,10 @@ mod tests {
         assert_eq!(Credentials::parse(b"Digest realm=a b"), Err(DigestError::Param));
         assert_eq!(Credentials::parse(b"Digest realm=\"a\" realm"), Err(DigestError::Param));
         assert_eq!(Credentials::parse(b"Digest username=a, username=b"), Err(DigestError::Twice));
+        assert_eq!(Credentials::parse(b"Digest realm=\"a\" b"), Err(DigestError::Param));
+        assert_eq!(Credentials::parse(b"Digest realm=\"a\"b\""), Err(DigestError::Param));
+        assert_eq!(Credentials::parse(b"Digest realm=a\"b"), Err(DigestError::Param));
+        assert_eq!(Credentials::parse(b"Digest =a"), Err(DigestError::Param));
+        assert_eq!(Credentials::parse(b"Digest re alm=a"), Err(DigestError::Param));
     }
 }

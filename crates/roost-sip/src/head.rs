@@ -2,7 +2,7 @@
 
 use crate::header::HeaderName;
 use crate::method::Method;
-use crate::scan::{cut, is_token, trim};
+use crate::scan::{cut, is_token, token_len, trim};
 
 /// The largest message, in bytes (a UDP datagram's limit).
 pub const MAX_MESSAGE: usize = 65_535;
@@ -225,58 +225,60 @@ impl Head {
 
     fn parse_lines(&mut self, message: &[u8], mut start: usize) {
         loop {
-            if start >= message.len() {
-                self.defect = self.defect.or(Some(Defect::NoBlankLine));
-                self.body = message.len() as u16;
-                return;
+            match message.get(start..).unwrap_or(&[]) {
+                [] => {
+                    self.defect = self.defect.or(Some(Defect::NoBlankLine));
+                    self.body = message.len() as u16;
+                    return;
+                }
+                [b'\n', ..] => {
+                    self.body = start as u16 + 1;
+                    return;
+                }
+                [b'\r', b'\n', ..] => {
+                    self.body = start as u16 + 2;
+                    return;
+                }
+                rest => start = self.parse_line(message, start, rest),
             }
-            let (mut end, mut next) = line_end(message, start);
-            if end == start {
-                self.body = next as u16;
-                return;
-            }
-            while matches!(message.get(next), Some(b' ' | b'\t')) {
-                (end, next) = line_end(message, next);
-            }
-            if usize::from(self.count) == MAX_LINES {
-                self.defect = self.defect.or(Some(Defect::TooManyLines));
-            } else {
-                self.push_line(message, start, end, next);
-            }
-            start = next;
         }
     }
 
-    fn push_line(&mut self, message: &[u8], start: usize, end: usize, next: usize) {
-        let line = message.get(start..end).unwrap_or(&[]);
-        let colon = memchr::memchr(b':', line);
+    /// Indexes the header field at `start`, where `rest` begins; the start of the next one.
+    fn parse_line(&mut self, message: &[u8], start: usize, rest: &[u8]) -> usize {
         // Blanks may stand before the colon, nothing else: no line end, and none before the name.
-        let mut name = cut(line, colon.unwrap_or(0)).0;
-        while let [rest @ .., b' ' | b'\t'] = name {
-            name = rest;
+        let (name, behind) = cut(rest, token_len(rest));
+        let blanks = behind.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let has_name = !name.is_empty() && behind.get(blanks) == Some(&b':');
+        let value_start = start + name.len() + blanks + 1;
+        let end = find_end(message, if has_name { value_start } else { start });
+        if usize::from(self.count) == MAX_LINES {
+            self.defect = self.defect.or(Some(Defect::TooManyLines));
+            return end.next;
         }
-        let (Some(colon), true) = (colon, !name.is_empty() && name.iter().all(|byte| is_token(*byte))) else {
-            self.defect = self.defect.or(Some(Defect::HeaderLine));
-            return;
-        };
-        let raw = cut(line, colon + 1).1;
-        if has_stray_control(raw) {
+        if end.has_stray_control || !has_name {
             self.defect = self.defect.or(Some(Defect::HeaderLine));
         }
-        let value = trim(raw);
-        let value_start = value.as_ptr() as usize - message.as_ptr() as usize;
-        let name = HeaderName::parse(name);
+        if has_name {
+            let value = trim(message.get(value_start..end.end).unwrap_or(&[]));
+            let value_start = value.as_ptr() as usize - message.as_ptr() as usize;
+            self.push_line(Line {
+                name: HeaderName::parse(name),
+                whole: Span::new(start, end.next),
+                value: Span::new(value_start, value_start + value.len()),
+            });
+        }
+        end.next
+    }
+
+    fn push_line(&mut self, line: Line) {
         let index = self.count;
         let Some(slot) = self.lines.get_mut(usize::from(index)) else { return };
-        *slot = Line {
-            name,
-            whole: Span::new(start, next),
-            value: Span::new(value_start, value_start + value.len()),
-        };
+        *slot = line;
         self.count += 1;
-        match self.first.get_mut(name as usize) {
+        match self.first.get_mut(line.name as usize) {
             Some(first) if *first == 0 => *first = index + 1,
-            _ => self.repeated |= 1 << name as u32,
+            _ => self.repeated |= 1 << line.name as u32,
         }
     }
 
@@ -352,13 +354,34 @@ fn line_end(message: &[u8], start: usize) -> (usize, usize) {
     }
 }
 
-/// A NUL or a CR that ends no line; either is read differently by different elements. Both are allowed behind a
-/// backslash in a quoted string (RFC 3261 25.1, `quoted-pair` has them but for CR and LF).
-fn has_stray_control(value: &[u8]) -> bool {
-    memchr::memchr2_iter(0, b'\r', value).any(|at| match value.get(at) {
-        Some(b'\r') => value.get(at + 1) != Some(&b'\n'),
-        _ => at == 0 || value.get(at - 1) != Some(&b'\\'),
-    })
+/// Where a header field ends.
+struct End {
+    /// Behind its last byte, without the line end.
+    end: usize,
+    /// The start of the next field.
+    next: usize,
+    /// A NUL or a CR that ends no line; either is read differently by different elements. Both are allowed behind a
+    /// backslash in a quoted string (RFC 3261 25.1, `quoted-pair` has them but for CR and LF).
+    has_stray_control: bool,
+}
+
+/// The end of the field of which `from` is a byte, its folded lines included.
+fn find_end(message: &[u8], from: usize) -> End {
+    let mut has_stray_control = false;
+    for found in memchr::memchr3_iter(b'\n', b'\r', 0, message.get(from..).unwrap_or(&[])) {
+        let at = from + found;
+        let before = found.checked_sub(1).and_then(|_| message.get(at - 1));
+        match message.get(at) {
+            Some(b'\n') if matches!(message.get(at + 1), Some(b' ' | b'\t')) => {}
+            Some(b'\n') => {
+                let end = at - usize::from(before == Some(&b'\r'));
+                return End { end, next: at + 1, has_stray_control };
+            }
+            Some(b'\r') => has_stray_control |= message.get(at + 1) != Some(&b'\n'),
+            _ => has_stray_control |= before != Some(&b'\\'),
+        }
+    }
+    End { end: message.len(), next: message.len(), has_stray_control }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ macro_rules! headers {
             pub const COUNT: usize = HeaderName::Other as usize + 1;
 
             /// The name's long form as RFC 3261 spells it; empty for `Other`.
-            pub fn as_str(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(HeaderName::$variant => $long,)* HeaderName::Other => "" }
             }
 
@@ -24,13 +24,36 @@ macro_rules! headers {
                         _ => HeaderName::Other,
                     };
                 }
-                $(if name.len() == $long.len() && name.eq_ignore_ascii_case($long.as_bytes()) {
-                    return HeaderName::$variant;
-                })*
-                HeaderName::Other
+                let found = PLACES[place(name)];
+                match name.eq_ignore_ascii_case(found.as_str().as_bytes()) {
+                    true => found,
+                    false => HeaderName::Other,
+                }
             }
         }
+
+        /// Each long name at its [`place`]; the compiler refuses two names at one.
+        const PLACES: [HeaderName; 128] = {
+            let mut places = [HeaderName::Other; 128];
+            $(
+                let at = place($long.as_bytes());
+                assert!(matches!(places[at], HeaderName::Other), $long);
+                places[at] = HeaderName::$variant;
+            )*
+            places
+        };
     };
+}
+
+/// A number below 128 from a name's length, first and last letter, in any case.
+const fn place(name: &[u8]) -> usize {
+    match name {
+        [first, .., last] => {
+            let (first, last) = (first.to_ascii_lowercase() as usize, last.to_ascii_lowercase() as usize);
+            (first + last * 5 + name.len() * 5) & 127
+        }
+        _ => 0,
+    }
 }
 
 headers! {
@@ -80,5 +103,7 @@ mod tests {
         assert_eq!(HeaderName::parse(b"X-Foo"), HeaderName::Other);
         assert_eq!(HeaderName::parse(b"z"), HeaderName::Other);
         assert_eq!(HeaderName::parse(b""), HeaderName::Other);
+        assert_eq!(HeaderName::parse(b"unsupporteD"), HeaderName::Unsupported);
+        assert_eq!(HeaderName::parse(b"Unsupportes"), HeaderName::Other);
     }
 }

@@ -1,6 +1,6 @@
 //! Methods, and sets of them as OpenSIPS keeps them in `location.methods`.
 
-use crate::scan::{list, trim};
+use crate::scan::{cut, is_lws, list, skip_lws, token_len};
 
 /// A request's method. `Other` is any extension method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,23 @@ impl Method {
 
 /// The methods named by an Allow header or a `methods=` parameter (a comma list); an empty one is the empty set.
 pub fn parse_allow(value: &[u8]) -> MethodSet {
-    list(trim(value)).fold(0, |set, name| set | Method::parse(name).bit())
+    let mut set = 0;
+    let mut rest = value;
+    loop {
+        rest =
+            cut(rest, rest.iter().position(|byte| *byte != b',' && !is_lws(*byte)).unwrap_or(rest.len())).1;
+        if rest.is_empty() {
+            return set;
+        }
+        let (name, after) = cut(rest, token_len(rest));
+        let after = skip_lws(after);
+        if !matches!(after, [] | [b',', ..]) {
+            // Not a list of plain tokens: the general rules split it.
+            return list(rest).fold(set, |set, name| set | Method::parse(name).bit());
+        }
+        set |= Method::parse(name).bit();
+        rest = after;
+    }
 }
 
 #[cfg(test)]
@@ -74,5 +90,7 @@ mod tests {
         assert_eq!(parse_allow(eyebeam), 5951);
         assert_eq!(parse_allow(b"FOO"), 16384);
         assert_eq!(parse_allow(b""), 0);
+        assert_eq!(parse_allow(b" ,INVITE , \r\n ACK,,BYE,"), 1 | 4 | 8);
+        assert_eq!(parse_allow(b"ACK, \"a, b\", <x,y>, INVITE"), 1 | 4 | 16384);
     }
 }

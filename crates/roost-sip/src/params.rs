@@ -1,6 +1,6 @@
 //! `;name=value` parameters of header fields and URIs.
 
-use crate::scan::{cut, is_token, quoted_len, skip_lws, trim};
+use crate::scan::{cut, quoted_len, skip_lws, token_len, trim};
 
 /// One parameter. `value` is `None` without `=`; a quoted value keeps its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl<'a> Iterator for Params<'a> {
 
 fn param(text: &[u8]) -> Result<(Param<'_>, &[u8]), ParamError> {
     let text = skip_lws(text);
-    let name_len = text.iter().position(|byte| !is_token(*byte)).unwrap_or(text.len());
+    let name_len = token_len(text);
     if name_len == 0 {
         return Err(ParamError::Name);
     }

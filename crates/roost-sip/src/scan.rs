@@ -1,14 +1,62 @@
 //! Byte classes and the small scanners that every value parser shares.
 
+/// What a byte may be, one bit each; a table, because every byte of a message is asked about.
+const CLASSES: [u8; 256] = classes();
+const LWS: u8 = 1;
+const TOKEN: u8 = 2;
+const HOST: u8 = 4;
+const NOT_URI: u8 = 8;
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < 256 {
+        let byte = index as u8;
+        let is_mark = matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
+        if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+            table[index] |= LWS;
+        }
+        if byte.is_ascii_alphanumeric() || is_mark {
+            table[index] |= TOKEN;
+        }
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
+            table[index] |= HOST;
+        }
+        if byte <= b' ' || matches!(byte, b'<' | b'>' | b'"' | 0x7f) {
+            table[index] |= NOT_URI;
+        }
+        index += 1;
+    }
+    table
+}
+
+fn is(byte: u8, class: u8) -> bool {
+    CLASSES[usize::from(byte)] & class != 0
+}
+
 /// LWS inside a value: blanks, tabs and the line ends of folded lines (RFC 3261 7.3.1).
 pub(crate) fn is_lws(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+    is(byte, LWS)
 }
 
 /// `token` of RFC 3261 25.1.
 pub(crate) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+    is(byte, TOKEN)
+}
+
+/// A byte of a host name or IPv4 address; `_` is no letter of a host's, but phones use it.
+pub(crate) fn is_host_byte(byte: u8) -> bool {
+    is(byte, HOST)
+}
+
+/// A byte that stands in no URI: blanks, controls, angle brackets and quotes.
+pub(crate) fn is_no_uri_byte(byte: u8) -> bool {
+    is(byte, NOT_URI)
+}
+
+/// How many bytes at the start are of a token.
+pub(crate) fn token_len(text: &[u8]) -> usize {
+    text.iter().position(|byte| !is_token(*byte)).unwrap_or(text.len())
 }
 
 /// The value without LWS on either side.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::params::Params;
-use crate::scan::{cut, eq_unescaped, is_lws, split_at_byte};
+use crate::scan::{cut, eq_unescaped, is_host_byte, is_no_uri_byte, split_at_byte};
 use crate::values::number;
 
 /// A URI's scheme.
@@ -74,9 +74,7 @@ impl<'a> Uri<'a> {
             }
             _ => return Err(UriError::Scheme),
         };
-        let forbidden =
-            |byte: &u8| is_lws(*byte) || *byte < 0x20 || matches!(byte, b'<' | b'>' | b'"' | 0x7f);
-        if rest.is_empty() || rest.iter().any(forbidden) {
+        if rest.is_empty() || rest.iter().any(|byte| is_no_uri_byte(*byte)) {
             return Err(UriError::Byte);
         }
         let whole = Uri {
@@ -176,7 +174,7 @@ pub(crate) fn is_host(host: &[u8]) -> bool {
     match host {
         [b'[', .., b']'] => host_ip(host).is_some(),
         [] => false,
-        _ => host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
+        _ => host.iter().all(|byte| is_host_byte(*byte)),
     }
 }
 
