@@ -93,8 +93,9 @@ impl Engine {
             Admin::Show { aor } => self.show(&aor, now),
             Admin::Statistics => self.statistics(),
             Admin::ForgetCredentials { user, domain } => {
-                let key = crate::auth::UserKey::new(&user, &domain, self.config.use_domain);
-                self.forget_credentials(&key);
+                if let Some(key) = crate::auth::UserKey::new(&user, &domain, self.config.use_domain) {
+                    self.forget_credentials(&key);
+                }
                 AdminReply::Done
             }
             change => match self.admin_change(ticket, change, now, out) {

@@ -1,8 +1,8 @@
 //! Answers of roost's own, and how they are written: slices of the request, a few headers, nothing re-serialised.
 
-use std::io::Write as _;
+use std::cell::Cell;
 
-use roost_sip::{HeaderName, Method, Via, http_date};
+use roost_sip::{HeaderName, HttpDate, Method, Via, http_date};
 
 use crate::binding::Binding;
 use crate::config::Algorithm;
@@ -11,6 +11,7 @@ use crate::flow::Now;
 use crate::limits;
 use crate::nonce::write_nonce;
 use crate::request::Request;
+use crate::text::{push_ip, push_number};
 
 /// A refusal (or another final answer) and the reason that operators are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +108,8 @@ pub(crate) struct Stationery {
     nonce_expire_s: u32,
     qop_auth: bool,
     algorithms: Vec<Algorithm>,
+    /// The second that Date was last written for, and its text.
+    date: Cell<(u64, HttpDate)>,
 }
 
 impl Stationery {
@@ -121,12 +124,17 @@ impl Stationery {
             nonce_expire_s: config.auth.nonce_expire_s,
             qop_auth: config.auth.qop_auth,
             algorithms: config.auth.algorithms.clone(),
+            date: Cell::new((0, http_date(0))),
         }
     }
 
     /// Status line, Via, From, To with our tag, Call-ID and CSeq in the request's order.
     pub(crate) fn write_head(&self, request: &Request<'_>, code: u16, reason: &str, out: &mut Vec<u8>) {
-        let _ = write!(out, "SIP/2.0 {code} {reason}\r\n");
+        out.extend_from_slice(b"SIP/2.0 ");
+        push_number(u64::from(code), out);
+        out.push(b' ');
+        out.extend_from_slice(reason.as_bytes());
+        out.extend_from_slice(b"\r\n");
         self.write_copied_headers(request, true, out);
     }
 
@@ -177,8 +185,7 @@ impl Stationery {
         out: &mut Vec<u8>,
     ) {
         let name: &[u8] = if challenge.by_proxy { b"Proxy-Authenticate" } else { b"WWW-Authenticate" };
-        let mac = request.mac(&self.mac_key);
-        let own = [mac[8], mac[9], mac[10], mac[11]];
+        let [_, _, _, _, _, _, _, _, own @ .., _, _, _, _] = request.mac(&self.mac_key);
         for algorithm in &self.algorithms {
             out.extend_from_slice(name);
             out.extend_from_slice(b": Digest realm=\"");
@@ -201,6 +208,16 @@ impl Stationery {
         }
     }
 
+    /// `Date: …`
+    pub(crate) fn write_date(&self, now: Now, out: &mut Vec<u8>) {
+        if self.date.get().0 != now.unix_s {
+            self.date.set((now.unix_s, http_date(now.unix_s)));
+        }
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(&self.date.get().1);
+        out.extend_from_slice(b"\r\n");
+    }
+
     /// P-Registrar-Error, Retry-After and Unsupported, as far as the answer has them.
     pub(crate) fn write_refusal(&self, request: &Request<'_>, answer: &Answer, out: &mut Vec<u8>) {
         if answer.unsupported {
@@ -213,19 +230,16 @@ impl Stationery {
             out.extend_from_slice(b"\r\n");
         }
         if let Some(error) = answer.error {
-            let _ = write!(out, "P-Registrar-Error: {error}\r\n");
+            out.extend_from_slice(b"P-Registrar-Error: ");
+            out.extend_from_slice(error.as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
         if answer.retry_after_s > 0 {
-            let _ = write!(out, "Retry-After: {}\r\n", answer.retry_after_s);
+            out.extend_from_slice(b"Retry-After: ");
+            push_number(u64::from(answer.retry_after_s), out);
+            out.extend_from_slice(b"\r\n");
         }
     }
-}
-
-/// `Date: …`
-pub(crate) fn write_date(now: Now, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"Date: ");
-    out.extend_from_slice(&http_date(now.unix_s));
-    out.extend_from_slice(b"\r\n");
 }
 
 /// All bindings in one Contact header (S4, S54); nothing when there is none.
@@ -241,9 +255,12 @@ pub(crate) fn write_contacts<'b>(bindings: impl Iterator<Item = &'b Binding>, no
             write_q(q, out);
         }
         let remaining = binding.remaining_s(now).unwrap_or(u64::from(u32::MAX));
-        let _ = write!(out, ";expires={remaining}");
+        out.extend_from_slice(b";expires=");
+        push_number(remaining, out);
         if let Some(received) = binding.received() {
-            let _ = write!(out, ";received=\"{received}\"");
+            out.extend_from_slice(b";received=\"");
+            out.extend_from_slice(received.as_bytes());
+            out.push(b'"');
         }
     }
     if !is_first {
@@ -257,7 +274,9 @@ pub(crate) fn write_q(q: u16, out: &mut Vec<u8>) {
         1000.. => out.push(b'1'),
         0 => out.push(b'0'),
         _ => {
-            let _ = write!(out, "0.{q:03}");
+            let digits = [q / 100, q / 10 % 10, q % 10].map(|digit| b'0' + digit as u8);
+            out.extend_from_slice(b"0.");
+            out.extend_from_slice(&digits);
             while out.last() == Some(&b'0') {
                 out.pop();
             }
@@ -276,7 +295,8 @@ pub(crate) fn write_via(request: &Request<'_>, out: &mut Vec<u8>) {
     };
     copy(0, via.sent_by_end, out);
     if needs_received(via, source.ip()) {
-        let _ = write!(out, ";received={}", source.ip());
+        out.extend_from_slice(b";received=");
+        push_ip(source.ip(), out);
     }
     let mut at = via.sent_by_end;
     let mut edits =
@@ -285,7 +305,8 @@ pub(crate) fn write_via(request: &Request<'_>, out: &mut Vec<u8>) {
     for (range, is_rport) in edits.into_iter().flatten() {
         copy(at, range.start, out);
         if is_rport {
-            let _ = write!(out, ";rport={}", source.port());
+            out.extend_from_slice(b";rport=");
+            push_number(u64::from(source.port()), out);
         }
         at = range.end;
     }

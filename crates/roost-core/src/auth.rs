@@ -26,40 +26,58 @@ pub(crate) enum Verdict {
 }
 
 /// A subscriber as the database is asked for: `user`, or `user@domain` with `use_domain`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UserKey {
-    pub(crate) text: Box<[u8]>,
-    pub(crate) user_len: usize,
-    pub(crate) has_domain: bool,
+    bytes: [u8; LONGEST_KEY],
+    len: u8,
+    user_len: u8,
+    has_domain: bool,
 }
 
+const LONGEST_KEY: usize = limits::MAX_USER + 1 + limits::MAX_DOMAIN;
+
 impl UserKey {
-    /// The key of a digest username; its own domain, or else the realm, counts with `use_domain` (S33).
-    pub(crate) fn new(username: &[u8], realm: &[u8], use_domain: bool) -> UserKey {
+    /// The key of a digest username; its own domain, or else the realm, counts with `use_domain` (S33). `None` where
+    /// the table's columns could not hold it: then nobody has this name.
+    pub(crate) fn new(username: &[u8], realm: &[u8], use_domain: bool) -> Option<UserKey> {
         let (user, domain) = split_username(username);
-        let mut text = user.to_vec();
-        if use_domain {
-            text.push(b'@');
-            text.extend(domain.unwrap_or(realm).iter().map(u8::to_ascii_lowercase));
+        let domain = if use_domain { domain.unwrap_or(realm) } else { &[] };
+        if user.is_empty() || user.len() > limits::MAX_USER || domain.len() > limits::MAX_DOMAIN {
+            return None;
         }
-        UserKey { text: text.into(), user_len: user.len(), has_domain: use_domain }
+        let mut key = UserKey {
+            bytes: [0; LONGEST_KEY],
+            len: user.len() as u8,
+            user_len: user.len() as u8,
+            has_domain: use_domain,
+        };
+        key.bytes.get_mut(..user.len())?.copy_from_slice(user);
+        if use_domain {
+            key.len += 1 + domain.len() as u8;
+            let (at, place) = key.bytes.get_mut(user.len()..usize::from(key.len))?.split_first_mut()?;
+            *at = b'@';
+            place.copy_from_slice(domain);
+            place.make_ascii_lowercase();
+        }
+        Some(key)
+    }
+
+    pub(crate) fn text(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
     }
 
     pub(crate) fn user(&self) -> &[u8] {
-        self.text.get(..self.user_len).unwrap_or(&[])
+        self.bytes.get(..usize::from(self.user_len)).unwrap_or(&[])
     }
 
     pub(crate) fn domain(&self) -> Option<&[u8]> {
-        self.has_domain.then(|| self.text.get(self.user_len + 1..).unwrap_or(&[]))
+        self.has_domain.then(|| self.text().get(usize::from(self.user_len) + 1..).unwrap_or(&[]))
     }
+}
 
-    /// Whether the table's columns could hold it; else nobody has this name.
-    fn fits(&self, claim: &Claim<'_>) -> bool {
-        claim.username.len() <= limits::MAX_USER + 1 + limits::MAX_DOMAIN
-            && claim.realm.len() <= limits::MAX_REALM
-            && self.user_len > 0
-            && self.user_len <= limits::MAX_USER
-            && self.domain().is_none_or(|domain| domain.len() <= limits::MAX_DOMAIN)
+impl std::fmt::Debug for UserKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UserKey({})", self.text().escape_ascii())
     }
 }
 
@@ -122,6 +140,11 @@ impl Engine {
             return Verdict::Refused(Answer::challenge(true, "nonce expired or not ours"));
         };
         let key = UserKey::new(claim.username, claim.realm, self.config.use_domain);
+        let fits = claim.realm.len() <= limits::MAX_REALM && claim.username.len() <= LONGEST_KEY;
+        let Some(key) = key.filter(|_| fits) else {
+            self.stats.count(Counter::AuthFailures);
+            return Verdict::Refused(self.unknown_user(request, &claim));
+        };
         match self.check_secret(request, &claim, &key, retry, now) {
             Checked::Load => Verdict::Load(key),
             Checked::Unknown => {
@@ -178,13 +201,10 @@ impl Engine {
         retry: bool,
         now: Now,
     ) -> Checked {
-        if !key.fits(claim) {
-            return Checked::Unknown;
-        }
         let calculate_ha1 = self.config.auth_db.calculate_ha1;
         let ttl_ms = u64::from(self.config.auth_db.cache_ttl_s) * 1000;
         let old = |loaded_ms: u64, ms: u64| !retry && now.mono_ms >= loaded_ms + ms;
-        match self.secrets.get(&key.text) {
+        match self.secrets.get(key.text()) {
             Cached::Nothing => Checked::Load,
             Cached::Unknown { loaded_ms } if old(loaded_ms, limits::RECHECK_MS) => Checked::Load,
             Cached::Unknown { .. } => Checked::Unknown,
@@ -226,7 +246,7 @@ impl Engine {
             let cseq = request.cseq().map_or(0, |cseq| cseq.number);
             let noted = self.nonces.note(
                 NonceUse {
-                    user: &key.text,
+                    user: key.text(),
                     nonce: claim.nonce,
                     expires_unix_s,
                     count: claim.count.filter(|_| !single_use),
@@ -269,8 +289,14 @@ impl Engine {
     /// B16: the digest user is the To user, and its domain, where it has one, To's.
     fn may_be(&self, claim: &Claim<'_>, to: To<'_>) -> bool {
         let (user, domain) = split_username(claim.username);
-        let mut to_user = Vec::with_capacity(to.user.len());
-        roost_sip::unescape_into(to.user, &mut to_user);
+        let mut plain = Vec::new();
+        let to_user = match memchr::memchr(b'%', to.user) {
+            Some(_) => {
+                roost_sip::unescape_into(to.user, &mut plain);
+                &plain
+            }
+            None => to.user,
+        };
         let same_user = match self.config.registrar.case_sensitive {
             true => user == to_user,
             false => user.eq_ignore_ascii_case(&to_user),
@@ -282,8 +308,8 @@ impl Engine {
 
 /// The first credentials for this realm; what is not Digest or does not parse belongs to nobody.
 fn find_credentials<'a>(request: &Request<'a>, name: HeaderName, realm: &[u8]) -> Option<Credentials<'a>> {
-    let lines = request.head.lines().iter().filter(|line| line.name == name);
-    let mut parsed = lines.filter_map(|line| Credentials::parse(line.value.of(request.bytes)).ok());
+    let mut parsed =
+        request.head.values(request.bytes, name).filter_map(|value| Credentials::parse(value).ok());
     parsed.find(|credentials| credentials.realm.is_some_and(|given| given.eq_ignore_ascii_case(realm)))
 }
 

@@ -6,6 +6,7 @@ use crate::branch_id::BranchId;
 use crate::engine::Engine;
 use crate::flow::{Flow, Now, Ticket};
 use crate::forward::{write_ack, write_cancel, write_response};
+use crate::mac::{Purpose, mac};
 use crate::machines::{ClientAction, ClientEvent, InviteClient, NonInviteClient};
 use crate::outbox::{Command, Mark, Outbox};
 use crate::pool::Pool;
@@ -475,11 +476,9 @@ impl Engine {
     /// 64 bits that only this process's life can know.
     fn branch_secret(&mut self, ticket: Ticket) -> u64 {
         self.branches_made = self.branches_made.wrapping_add(1);
-        let mut hasher = blake3::Hasher::new_keyed(&self.config.mac_key);
-        hasher.update(b"branch").update(&self.salt.to_be_bytes());
-        hasher.update(&ticket.0.to_be_bytes()).update(&self.branches_made.to_be_bytes());
-        let mut secret = [0; 8];
-        hasher.finalize_xof().fill(&mut secret);
-        u64::from_be_bytes(secret)
+        let parts = [self.salt, ticket.0, self.branches_made].map(u64::to_be_bytes);
+        let [salt, ticket, made] = &parts;
+        let mac = mac(&self.config.mac_key, Purpose::Branch, &[salt, ticket, made]);
+        u128::from_be_bytes(mac) as u64
     }
 }

@@ -14,7 +14,8 @@ pub(crate) struct Hex {
 }
 
 impl Hex {
-    fn new(hash: &[u8]) -> Hex {
+    /// Of at most 32 bytes.
+    pub(crate) fn new(hash: &[u8]) -> Hex {
         let mut digits = [0; 64];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(hash) {
             if let [high, low] = pair {
@@ -31,12 +32,14 @@ impl Hex {
 }
 
 fn digit(nibble: u8) -> u8 {
-    b"0123456789abcdef".get(usize::from(nibble)).copied().unwrap_or(b'0')
+    b"0123456789abcdef"[usize::from(nibble & 15)]
 }
 
 /// Appends bytes in lower-case hex.
 pub(crate) fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
-    out.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    for chunk in bytes.chunks(32) {
+        out.extend_from_slice(Hex::new(chunk).as_bytes());
+    }
 }
 
 /// Reads hex digits of any case.

@@ -78,7 +78,7 @@ pub struct Engine {
 pub(crate) enum Pending {
     /// `is_stale`: the user was changed meanwhile, the answer counts for nothing.
     Credentials {
-        key: UserKey,
+        key: Box<UserKey>,
         since_ms: u64,
         waiting: Vec<Parked>,
         is_stale: bool,
@@ -386,7 +386,7 @@ impl Engine {
         out: &mut Outbox,
     ) -> Result<(), Answer> {
         let identity = self.hasher.hash_one((request.mac(&self.config.mac_key), request.flow.remote));
-        let under_way = self.loading.get(&key.text).copied();
+        let under_way = self.loading.get(key.text()).copied();
         if let Some(Pending::Credentials { waiting, .. }) =
             under_way.and_then(|ticket| self.pending.get_mut(ticket))
         {
@@ -411,9 +411,9 @@ impl Engine {
         }
         self.stats.count(Counter::CredentialLoads);
         let (user, domain) = (key.user().into(), key.domain().map(Into::into));
-        let text = key.text.clone();
+        let text = key.text().into();
         let ticket = self.pending.insert(Pending::Credentials {
-            key,
+            key: Box::new(key),
             since_ms: now.mono_ms,
             waiting: vec![parked],
             is_stale: false,
@@ -452,14 +452,14 @@ impl Engine {
             },
             Some(Pending::Credentials { key, since_ms, waiting, is_stale: true }) => {
                 let (user, domain) = (key.user().into(), key.domain().map(Into::into));
-                let text = key.text.clone();
+                let text = key.text().into();
                 let again = Pending::Credentials { key, since_ms, waiting, is_stale: false };
                 let ticket = self.pending.insert(again);
                 self.loading.insert(text, ticket);
                 out.commands.push(Command::LoadCredentials { ticket, user, domain });
             }
             Some(Pending::Credentials { key, waiting, .. }) => {
-                self.loading.remove(&key.text);
+                self.loading.remove(key.text());
                 let failed = match outcome {
                     Outcome::Credentials(secrets) => {
                         self.put_secrets(&key, secrets, now);
@@ -481,8 +481,8 @@ impl Engine {
 
     /// Forgets what the database said of a user, and what it is about to say.
     pub(crate) fn forget_credentials(&mut self, key: &UserKey) {
-        self.secrets.forget(&key.text);
-        let under_way = self.loading.get(&key.text).copied();
+        self.secrets.forget(key.text());
+        let under_way = self.loading.get(key.text()).copied();
         if let Some(Pending::Credentials { is_stale, .. }) =
             under_way.and_then(|ticket| self.pending.get_mut(ticket))
         {
@@ -491,7 +491,7 @@ impl Engine {
     }
 
     fn put_secrets(&mut self, key: &UserKey, secrets: Option<Secrets>, now: Now) {
-        self.secrets.put(&key.text, secrets, now.mono_ms);
+        self.secrets.put(key.text(), secrets, now.mono_ms);
     }
 
     fn resume(&mut self, parked: &Parked, retry: bool, now: Now, out: &mut Outbox) {

@@ -10,6 +10,7 @@ use crate::answer::write_via;
 use crate::branch_id::BranchId;
 use crate::digest::push_hex;
 use crate::request::Request;
+use crate::text::{push_ip, push_number, push_socket};
 
 /// What a forwarded request differs in from the received one (RFC 3261 16.6).
 #[derive(Debug, Clone, Copy)]
@@ -56,23 +57,28 @@ impl Sender<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         match self.advertised {
             "" => {
-                let _ = write!(out, "{}", self.local);
+                push_socket(self.local, out);
             }
             host => {
-                let _ = write!(out, "{host}:{}", self.local.port());
+                out.extend_from_slice(host.as_bytes());
+                out.push(b':');
+                push_number(u64::from(self.local.port()), out);
             }
         }
     }
 
     /// `host`, and the port unless it is 5060.
     fn write_short(&self, out: &mut Vec<u8>) {
-        let _ = match (self.advertised, self.local) {
-            ("", SocketAddr::V6(v6)) => write!(out, "[{}]", v6.ip()),
-            ("", SocketAddr::V4(v4)) => write!(out, "{}", v4.ip()),
-            (host, _) => write!(out, "{host}"),
-        };
+        match (self.advertised, self.local) {
+            ("", SocketAddr::V6(v6)) => {
+                let _ = write!(out, "[{}]", v6.ip());
+            }
+            ("", SocketAddr::V4(v4)) => push_ip((*v4.ip()).into(), out),
+            (host, _) => out.extend_from_slice(host.as_bytes()),
+        }
         if self.local.port() != 5060 {
-            let _ = write!(out, ":{}", self.local.port());
+            out.push(b':');
+            push_number(u64::from(self.local.port()), out);
         }
     }
 }
@@ -107,7 +113,8 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
                 let hops = number(line.value.of(request.bytes)).unwrap_or(0);
                 let left = if hops > 256 { 256 } else { hops.saturating_sub(1) };
                 out.extend_from_slice(b"Max-Forwards: ");
-                let _ = write!(out, "{left}\r\n");
+                push_number(u64::from(left), out);
+                out.extend_from_slice(b"\r\n");
             }
             HeaderName::Route => routes.write(line, out),
             HeaderName::ProxyAuthorization

@@ -10,8 +10,9 @@ use crate::hash::KeyedState;
 use hashbrown::HashTable;
 use subtle::ConstantTimeEq;
 
-use crate::digest::{parse_hex, push_hex};
+use crate::digest::{Hex, parse_hex, push_hex};
 use crate::limits;
+use crate::mac::{Purpose, mac};
 
 const STAMP_DIGITS: usize = 8;
 const PLAIN_DIGITS: usize = 16;
@@ -31,20 +32,15 @@ pub(crate) fn check_nonce(key: &[u8; 32], nonce: &[u8], now_unix_s: u64) -> Opti
     if nonce.len() != NONCE_DIGITS {
         return None;
     }
-    let (plain, mac) = nonce.split_at_checked(PLAIN_DIGITS)?;
+    let (plain, given) = nonce.split_at_checked(PLAIN_DIGITS)?;
     let expires = parse_hex(plain.get(..STAMP_DIGITS)?)?;
-    let mut expected = Vec::with_capacity(NONCE_DIGITS - PLAIN_DIGITS);
-    push_hex(&nonce_mac(key, plain), &mut expected);
-    let ours = bool::from(expected.ct_eq(mac));
+    let expected = Hex::new(&nonce_mac(key, plain));
+    let ours = bool::from(expected.as_bytes().ct_eq(given));
     (ours && expires >= now_unix_s & 0xffff_ffff).then_some(expires)
 }
 
 fn nonce_mac(key: &[u8; 32], plain: &[u8]) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new_keyed(key);
-    hasher.update(b"nonce").update(plain);
-    let mut mac = [0; 16];
-    hasher.finalize_xof().fill(&mut mac);
-    mac
+    mac(key, Purpose::Nonce, &[plain])
 }
 
 /// What the use of a nonce means.

@@ -9,7 +9,7 @@ use std::hash::BuildHasher;
 
 use roost_sip::{ALL_METHODS, ContactValue, HeaderName, Uri, contacts, unescape_into};
 
-use crate::answer::{Answer, write_contacts, write_date};
+use crate::answer::{Answer, write_contacts};
 use crate::binding::{Binding, BindingText, Origin, PERMANENT};
 use crate::contact_id;
 use crate::engine::{Done, Engine, Parked, Pending, Waiting};
@@ -422,7 +422,7 @@ impl Engine {
             });
         write_contacts(listed, now, bytes);
         if self.config.registrar.add_date {
-            write_date(now, bytes);
+            self.stationery.write_date(now, bytes);
         }
     }
 

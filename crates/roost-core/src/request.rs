@@ -1,9 +1,12 @@
 //! One request under way through the engine: the received bytes, their index, and what every handler asks of them.
 
+use std::cell::OnceCell;
+
 use roost_sip::{CSeq, Head, HeaderName, Line, Method, NameAddr, StartLine, Uri, Via, cseq, number};
 
 use crate::answer::Answer;
 use crate::flow::{Flow, Transport};
+use crate::mac::{Purpose, mac};
 
 /// A request whose topmost Via is usable.
 #[derive(Debug, Clone)]
@@ -17,6 +20,12 @@ pub(crate) struct Request<'a> {
     pub(crate) uri: &'a [u8],
     pub(crate) via: Via<'a>,
     pub(crate) via_line: Line,
+    /// From and To, where they parse.
+    pub(crate) from_addr: Option<NameAddr<'a>>,
+    pub(crate) to_addr: Option<NameAddr<'a>>,
+    /// To's parts, looked for at most once.
+    to: OnceCell<Option<To<'a>>>,
+    mac: OnceCell<[u8; 16]>,
 }
 
 /// The parts of To (or From) that a registrar needs.
@@ -32,6 +41,7 @@ impl<'a> Request<'a> {
         let StartLine::Request { method, name, uri } = head.start_line() else { return None };
         let via_line = *head.line(HeaderName::Via)?;
         let via = Via::parse(via_line.value.of(bytes)).ok()?;
+        let name_addr = |name| NameAddr::parse(head.value(bytes, name)?).ok();
         Some(Request {
             flow,
             bytes,
@@ -41,6 +51,10 @@ impl<'a> Request<'a> {
             uri: uri.of(bytes),
             via,
             via_line,
+            from_addr: name_addr(HeaderName::From),
+            to_addr: name_addr(HeaderName::To),
+            to: OnceCell::new(),
+            mac: OnceCell::new(),
         })
     }
 
@@ -56,24 +70,26 @@ impl<'a> Request<'a> {
         cseq(self.value(HeaderName::CSeq)?).ok()
     }
 
-    pub(crate) fn name_addr(&self, name: HeaderName) -> Option<NameAddr<'a>> {
-        NameAddr::parse(self.value(name)?).ok()
-    }
-
     /// The To URI's user and host, where it is a SIP URI.
     pub(crate) fn to(&self) -> Option<To<'a>> {
-        let uri = self.name_addr(HeaderName::To)?.uri().ok().filter(|uri| !uri.host.is_empty())?;
-        Some(To { user: uri.user.unwrap_or(&[]), host: uri.host })
+        *self.to.get_or_init(|| {
+            let uri = self.to_addr?.uri().ok().filter(|uri| !uri.host.is_empty())?;
+            Some(To { user: uri.user.unwrap_or(&[]), host: uri.host })
+        })
     }
 
     /// The From URI's user and host; a URI without a host has an empty one.
     pub(crate) fn from(&self) -> Option<To<'a>> {
-        let uri = self.name_addr(HeaderName::From)?.uri().ok()?;
+        let uri = self.from_addr?.uri().ok()?;
         Some(To { user: uri.user.unwrap_or(&[]), host: uri.host })
     }
 
     pub(crate) fn to_tag(&self) -> Option<&'a [u8]> {
-        self.name_addr(HeaderName::To)?.tag()
+        self.to_addr?.tag()
+    }
+
+    pub(crate) fn from_tag(&self) -> Option<&'a [u8]> {
+        self.from_addr?.tag()
     }
 
     /// What the choice of a shard goes by: the user of To (REGISTER) or of the Request-URI, else the Call-ID.
@@ -106,11 +122,11 @@ impl<'a> Request<'a> {
             }
         }
         self.check_cseq()?;
-        if self.name_addr(HeaderName::From).is_none() {
+        if self.from_addr.is_none() {
             return Err(Answer::new(400, "Missing or malformed From header"));
         }
         let has_to = self.head.line(HeaderName::To).is_some();
-        if has_to && self.name_addr(HeaderName::To).is_none() {
+        if has_to && self.to_addr.is_none() {
             return Err(Answer::new(400, "Malformed To header"));
         }
         // A REGISTER without them is answered with the registrar's own texts.
@@ -150,17 +166,11 @@ impl<'a> Request<'a> {
     }
 
     /// A keyed MAC of what a retransmission repeats and a new request does not: To tags and nonces come from it.
-    pub(crate) fn mac(&self, key: &[u8; 32]) -> [u8; 12] {
-        let mut hasher = blake3::Hasher::new_keyed(key);
-        hasher.update(b"tag");
-        let from_tag = self.name_addr(HeaderName::From).and_then(|from| from.tag());
-        let parts = [self.call_id(), from_tag, self.via.branch, self.value(HeaderName::CSeq)];
-        for part in parts {
-            hasher.update(part.unwrap_or(&[])).update(&[0]);
-        }
-        let mut mac = [0; 12];
-        hasher.finalize_xof().fill(&mut mac);
-        mac
+    pub(crate) fn mac(&self, key: &[u8; 32]) -> [u8; 16] {
+        *self.mac.get_or_init(|| {
+            let parts = [self.call_id(), self.from_tag(), self.via.branch, self.value(HeaderName::CSeq)];
+            mac(key, Purpose::Tag, &parts.map(|part| part.unwrap_or(&[])))
+        })
     }
 }
 

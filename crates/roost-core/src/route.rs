@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq;
 use crate::Config;
 use crate::digest::parse_hex;
 use crate::flow::Flow;
+use crate::mac::{Purpose, mac};
 use crate::proxy::route_uri;
 use crate::request::Request;
 
@@ -72,10 +73,8 @@ impl<'a> Routes<'a> {
 
 /// The mark of a call's Record-Route: a keyed MAC of its Call-ID (B22).
 pub(crate) fn did(config: &Config, request: &Request<'_>) -> [u8; 8] {
-    let mut hasher = blake3::Hasher::new_keyed(&config.mac_key);
-    hasher.update(b"did").update(request.call_id().unwrap_or(&[]));
-    let mut did = [0; 8];
-    hasher.finalize_xof().fill(&mut did);
+    let [did @ .., _, _, _, _, _, _, _, _] =
+        mac(&config.mac_key, Purpose::Dialog, &[request.call_id().unwrap_or(&[])]);
     did
 }
 

@@ -1,6 +1,6 @@
 //! Log lines about requests: DEBUG, one for the request and one for its answer. Never a password or a response.
 
-use roost_sip::{Head, HeaderName, Uri};
+use roost_sip::{Head, HeaderName, NameAddr, Uri};
 use tracing::{Level, debug, enabled};
 
 use crate::answer::Answer;
@@ -13,8 +13,9 @@ pub(crate) fn request(request: &Request<'_>) {
     if !enabled!(Level::DEBUG) {
         return;
     }
-    let uri_of = |name| request.name_addr(name).and_then(|value| value.uri().ok());
-    let (from, to, target) = (uri_of(HeaderName::From), uri_of(HeaderName::To), Uri::parse(request.uri).ok());
+    let (from, to) =
+        (request.from_addr.and_then(|from| from.uri().ok()), request.to_addr.and_then(|to| to.uri().ok()));
+    let target = Uri::parse(request.uri).ok();
     let user = |uri: Option<Uri<'_>>| text(uri.and_then(|uri| uri.user));
     let host = |uri: Option<Uri<'_>>| text(Some(uri.map_or(&[][..], |uri| uri.host)));
     debug!(
@@ -75,7 +76,8 @@ fn shown(uri: Option<Uri<'_>>) -> String {
 }
 
 fn contact(request: &Request<'_>) -> String {
-    let uri = request.name_addr(HeaderName::Contact).and_then(|value| value.uri().ok());
+    let contact = request.value(HeaderName::Contact).and_then(|value| NameAddr::parse(value).ok());
+    let uri = contact.and_then(|contact| contact.uri().ok());
     match uri {
         Some(uri) => shown(Some(uri)),
         None => text(request.value(HeaderName::Contact).filter(|value| *value == b"*")),

@@ -56,9 +56,8 @@ pub(crate) fn server_key(request: &Request<'_>, method: &[u8], key: &mut Vec<u8>
             key.extend(request.via.host.iter().map(u8::to_ascii_lowercase));
         }
         None => {
-            let from = request.name_addr(HeaderName::From);
             put(request.uri);
-            put(from.and_then(|from| from.tag()).unwrap_or(&[]));
+            put(request.from_tag().unwrap_or(&[]));
             put(request.call_id().unwrap_or(&[]));
             put(&request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes());
             put(request.via_line.value.of(request.bytes));
@@ -134,7 +133,7 @@ impl Engine {
 
     /// A hash of what the routing of a request depends on.
     pub(crate) fn routing_hash(&self, request: &Request<'_>) -> u32 {
-        let from_tag = request.name_addr(HeaderName::From).and_then(|from| from.tag());
+        let from_tag = request.from_tag();
         let routes = request.value(HeaderName::Route);
         let cseq = request.value(HeaderName::CSeq);
         let hash = self.hasher.hash_one((request.uri, routes, request.call_id(), from_tag, cseq));
