@@ -94,7 +94,7 @@ impl Engine {
             Admin::Statistics => self.statistics(),
             Admin::ForgetCredentials { user, domain } => {
                 if let Some(key) = crate::auth::UserKey::new(&user, &domain, self.config.use_domain) {
-                    self.forget_credentials(&key);
+                    self.forget_credentials(&key, now);
                 }
                 AdminReply::Done
             }

@@ -1,18 +1,19 @@
 //! Who says so: digest authentication in the order of checks that OpenSIPS has (S21).
 
 use std::hash::{BuildHasher, Hasher as _};
+use std::num::NonZeroU64;
 
 use roost_sip::{Credentials, HeaderName};
 
 use crate::answer::Answer;
 use crate::config::Algorithm;
-use crate::credentials::{Cached, Known, Memo};
-use crate::digest::{Hex, QopAuth, ha1, parse_hex, response, same_hex};
+use crate::credentials::{Cached, Known};
+use crate::digest::{Hex, QopAuth, ha1, md5_ha1, parse_hex, response, same_hex};
 use crate::engine::Engine;
 use crate::flow::Now;
+use crate::hash::KeyedState;
 use crate::limits;
 use crate::nonce::{NonceUse, Use, check_nonce};
-use crate::outbox::Secrets;
 use crate::request::{Request, To};
 use crate::stats::Counter;
 
@@ -208,11 +209,11 @@ impl Engine {
             Cached::Nothing => Checked::Load,
             Cached::Unknown { loaded_ms } if old(loaded_ms, limits::RECHECK_MS) => Checked::Load,
             Cached::Unknown { .. } => Checked::Unknown,
-            Cached::Known(known) if old(known.loaded_ms, ttl_ms.max(1)) => Checked::Load,
-            Cached::Known(known) => {
-                if matches(request, claim, known, calculate_ha1) {
+            Cached::Known(_, loaded_ms) if old(loaded_ms, ttl_ms.max(1)) => Checked::Load,
+            Cached::Known(known, loaded_ms) => {
+                if matches(request, claim, known, calculate_ha1, self.hasher) {
                     Checked::Right
-                } else if old(known.loaded_ms, limits::RECHECK_MS) {
+                } else if old(loaded_ms, limits::RECHECK_MS) {
                     Checked::Load
                 } else {
                     Checked::Wrong
@@ -318,42 +319,45 @@ fn expected(request: &Request<'_>, claim: &Claim<'_>, ha1: &[u8]) -> Hex {
 }
 
 /// An empty column is nobody's password: whoever knows that it is empty could compute the response.
-fn matches(request: &Request<'_>, claim: &Claim<'_>, known: &mut Known, calculate_ha1: bool) -> bool {
+fn matches(
+    request: &Request<'_>,
+    claim: &Claim<'_>,
+    known: &mut Known,
+    calculate_ha1: bool,
+    hasher: KeyedState,
+) -> bool {
     let is_right = |ha1: &[u8]| same_hex(&expected(request, claim, ha1), claim.response);
     if !calculate_ha1 {
-        let ha1 = stored_ha1(&known.secrets, claim);
+        let ha1 = stored_ha1(known, claim);
         let digits = if claim.algorithm == Algorithm::Md5 { 32 } else { 64 };
         return is_right(ha1) && ha1.len() == digits;
     }
-    let fits = |memo: &&Memo| {
-        memo.algorithm == claim.algorithm && *memo.username == *claim.username && *memo.realm == *claim.realm
-    };
-    if let Some(memo) = known.memo.as_ref().filter(fits) {
-        return is_right(memo.ha1.as_bytes());
+    if claim.algorithm != Algorithm::Md5 {
+        let ha1 = ha1(claim.algorithm, claim.username, claim.realm, known.password());
+        return is_right(ha1.as_bytes()) && !known.password().is_empty();
     }
-    let ha1 = ha1(claim.algorithm, claim.username, claim.realm, &known.secrets.password);
-    let matches = is_right(ha1.as_bytes()) && !known.secrets.password.is_empty();
+    // Two names of one user with the same keyed hash would only get a 403 in 2^64 cases.
+    let purpose = NonZeroU64::new(hasher.hash_one((claim.username, claim.realm))).unwrap_or(NonZeroU64::MAX);
+    if let Some(ha1) = known.memo(purpose) {
+        return is_right(Hex::new(&ha1).as_bytes());
+    }
+    let ha1 = md5_ha1(claim.username, claim.realm, known.password());
+    let matches = is_right(Hex::new(&ha1).as_bytes()) && !known.password().is_empty();
     if matches {
-        // Only who knows the password leaves anything here.
-        known.memo = Some(Memo {
-            algorithm: claim.algorithm,
-            username: claim.username.into(),
-            realm: claim.realm.into(),
-            ha1,
-        });
+        known.note(purpose, ha1);
     }
     matches
 }
 
 /// HA1 from its column: `ha1b` for a username with a domain (S32).
-fn stored_ha1<'k>(secrets: &'k Secrets, claim: &Claim<'_>) -> &'k [u8] {
+fn stored_ha1<'k>(known: &'k Known, claim: &Claim<'_>) -> &'k [u8] {
     match (claim.algorithm, split_username(claim.username).1) {
-        (Algorithm::Md5, Some(_)) => &secrets.password_2,
-        (Algorithm::Md5, None) => &secrets.password,
+        (Algorithm::Md5, Some(_)) => known.password_2(),
+        (Algorithm::Md5, None) => known.password(),
         // The table has these hashes for bare users only.
         (_, Some(_)) => &[],
-        (Algorithm::Sha256, None) => &secrets.sha256,
-        (Algorithm::Sha512Trunc256, None) => &secrets.sha512t256,
+        (Algorithm::Sha256, None) => known.sha256(),
+        (Algorithm::Sha512Trunc256, None) => known.sha512t256(),
     }
 }
 
@@ -366,7 +370,7 @@ mod tests {
     use super::*;
     use crate::flow::{Flow, Rng, ShardId};
     use crate::nonce::write_nonce;
-    use crate::{Config, Outbox};
+    use crate::{Config, Outbox, Secrets};
 
     const NOW: Now = Now { mono_ms: 1 << 40, unix_s: 1_000 };
 

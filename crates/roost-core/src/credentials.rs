@@ -5,36 +5,90 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
+use std::num::NonZeroU64;
 
 use crate::hash::KeyedState;
 use hashbrown::HashTable;
 
-use crate::config::Algorithm;
-use crate::digest::Hex;
 use crate::limits;
 use crate::outbox::Secrets;
 
-/// A user's entry.
+/// A user's entry: name and secrets in one allocation, because there are as many of them as phones.
 #[derive(Debug)]
 pub(crate) struct Known {
-    key: Box<[u8]>,
-    pub(crate) secrets: Secrets,
-    pub(crate) loaded_ms: u64,
-    pub(crate) memo: Option<Memo>,
+    /// The key, then the secrets in the order of [`Secrets`].
+    text: Box<[u8]>,
+    /// Where each part ends but the last.
+    ends: [u16; 4],
+    /// Whether it stands in the last whole reading of the table, whose age then counts.
+    is_read: bool,
+    loaded_ms: u64,
+    /// What the last HA1 computed from the plaintext is for (algorithm, username, realm), and the first 16 bytes of it.
+    memo: Option<(NonZeroU64, [u8; 16])>,
 }
 
-/// The last HA1 computed from a plaintext, and what for.
-#[derive(Debug)]
-pub(crate) struct Memo {
-    pub(crate) algorithm: Algorithm,
-    pub(crate) username: Box<[u8]>,
-    pub(crate) realm: Box<[u8]>,
-    pub(crate) ha1: Hex,
+impl Known {
+    fn new(key: &[u8], secrets: &Secrets, loaded_ms: u64, is_read: bool) -> Known {
+        let Secrets { password, password_2, sha256, sha512t256 } = secrets;
+        let mut parts: [&[u8]; 5] = [key, password, password_2, sha256, sha512t256];
+        if parts.iter().map(|part| part.len()).sum::<usize>() > usize::from(u16::MAX) {
+            // No column of subscriber is that long: nobody's secret.
+            parts = [key, &[], &[], &[], &[]];
+        }
+        let mut ends = [0; 4];
+        let mut end = 0;
+        for (place, part) in ends.iter_mut().zip(parts) {
+            end += part.len();
+            *place = end as u16;
+        }
+        Known { text: parts.concat().into(), ends, is_read, loaded_ms, memo: None }
+    }
+
+    fn part(&self, index: usize) -> &[u8] {
+        let end_of = |index: usize| self.ends.get(index).map_or(self.text.len(), |end| usize::from(*end));
+        let start = index.checked_sub(1).map_or(0, end_of);
+        self.text.get(start..end_of(index)).unwrap_or(&[])
+    }
+
+    fn key(&self) -> &[u8] {
+        self.part(0)
+    }
+
+    /// `auth_db.password_column`
+    pub(crate) fn password(&self) -> &[u8] {
+        self.part(1)
+    }
+
+    /// `auth_db.password_column_2`
+    pub(crate) fn password_2(&self) -> &[u8] {
+        self.part(2)
+    }
+
+    /// Column `ha1_sha256`
+    pub(crate) fn sha256(&self) -> &[u8] {
+        self.part(3)
+    }
+
+    /// Column `ha1_sha512t256`
+    pub(crate) fn sha512t256(&self) -> &[u8] {
+        self.part(4)
+    }
+
+    /// MD5 of `username:realm:password`, if it was the last that was noted.
+    pub(crate) fn memo(&self, purpose: NonZeroU64) -> Option<[u8; 16]> {
+        self.memo.filter(|(noted, _)| *noted == purpose).map(|(_, ha1)| ha1)
+    }
+
+    /// Notes an HA1. Only who knows the password may leave anything here.
+    pub(crate) fn note(&mut self, purpose: NonZeroU64, ha1: [u8; 16]) {
+        self.memo = Some((purpose, ha1));
+    }
 }
 
 /// What the cache holds of a user.
 pub(crate) enum Cached<'a> {
-    Known(&'a mut Known),
+    /// The entry, and when the database said so.
+    Known(&'a mut Known, u64),
     /// The database had no such user at this time.
     Unknown {
         loaded_ms: u64,
@@ -53,6 +107,8 @@ pub(crate) struct CredentialCache {
     unknown_order: VecDeque<(Box<[u8]>, u64)>,
     hasher: KeyedState,
     pub(crate) evicted: u64,
+    /// When the last whole reading of the table began.
+    all_read_ms: u64,
 }
 
 impl std::fmt::Debug for CredentialCache {
@@ -73,18 +129,23 @@ impl CredentialCache {
             unknown_order: VecDeque::new(),
             hasher: KeyedState::new(hash_seed),
             evicted: 0,
+            all_read_ms: 0,
         }
     }
 
     fn find(&self, key: &[u8]) -> Option<u32> {
-        let is_it = |index: &u32| matches!(self.entries.get(*index as usize), Some(Some(entry)) if *entry.key == *key);
+        let is_it = |index: &u32| matches!(self.entries.get(*index as usize), Some(Some(entry)) if entry.key() == key);
         self.known.find(self.hasher.hash_one(key), is_it).copied()
     }
 
     pub(crate) fn get(&mut self, key: &[u8]) -> Cached<'_> {
         if let Some(index) = self.find(key) {
             return match self.entries.get_mut(index as usize) {
-                Some(Some(entry)) => Cached::Known(entry),
+                Some(Some(entry)) => {
+                    let read_ms = if entry.is_read { self.all_read_ms } else { 0 };
+                    let loaded_ms = entry.loaded_ms.max(read_ms);
+                    Cached::Known(entry, loaded_ms)
+                }
                 _ => Cached::Nothing,
             };
         }
@@ -99,12 +160,30 @@ impl CredentialCache {
         match secrets {
             Some(secrets) => {
                 self.forget_unknown(key);
-                self.put_known(key, secrets, now_ms);
+                self.put_known(Known::new(key, &secrets, now_ms, false));
             }
             None => {
                 self.forget_known(key);
                 self.put_unknown(key, now_ms);
             }
+        }
+    }
+
+    /// Notes a row that a whole reading of the table found new or changed.
+    pub(crate) fn put_read(&mut self, key: &[u8], secrets: &Secrets, since_ms: u64) {
+        self.forget_unknown(key);
+        self.put_known(Known::new(key, secrets, since_ms, true));
+    }
+
+    /// A whole reading that began at this time found all other rows as they were.
+    pub(crate) fn all_read(&mut self, since_ms: u64) {
+        self.all_read_ms = since_ms;
+    }
+
+    /// Rows have gone, which ones is not known: each entry is as old as it is.
+    pub(crate) fn some_gone(&mut self) {
+        for entry in self.entries.iter_mut().flatten() {
+            entry.is_read = false;
         }
     }
 
@@ -114,21 +193,20 @@ impl CredentialCache {
         self.forget_unknown(key);
     }
 
-    fn put_known(&mut self, key: &[u8], secrets: Secrets, now_ms: u64) {
-        if let Some(index) = self.find(key) {
-            if let Some(Some(entry)) = self.entries.get_mut(index as usize) {
-                entry.loaded_ms = now_ms;
-                if entry.secrets != secrets {
-                    entry.secrets = secrets;
-                    entry.memo = None;
-                }
+    fn put_known(&mut self, entry: Known) {
+        if let Some(index) = self.find(entry.key()) {
+            if let Some(Some(old)) = self.entries.get_mut(index as usize) {
+                let memo = old.memo.filter(|_| old.text == entry.text && old.ends == entry.ends);
+                // A row that stands in the whole reading goes on standing there.
+                let is_read = entry.is_read || old.is_read;
+                *old = Known { memo, is_read, ..entry };
             }
             return;
         }
         if self.known.len() >= self.limit {
             self.evict();
         }
-        let entry = Known { key: key.into(), secrets, loaded_ms: now_ms, memo: None };
+        let hash = self.hasher.hash_one(entry.key());
         let index = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
             self.entries.len() as u32 - 1
@@ -138,10 +216,10 @@ impl CredentialCache {
         }
         let (entries, hasher) = (&self.entries, &self.hasher);
         let rehash = |index: &u32| match entries.get(*index as usize) {
-            Some(Some(entry)) => hasher.hash_one(&*entry.key),
+            Some(Some(entry)) => hasher.hash_one(entry.key()),
             _ => 0,
         };
-        self.known.insert_unique(hasher.hash_one(key), index, rehash);
+        self.known.insert_unique(hash, index, rehash);
     }
 
     fn evict(&mut self) {
@@ -164,7 +242,7 @@ impl CredentialCache {
 
     fn drop_entry(&mut self, index: u32) {
         let Some(entry) = self.entries.get_mut(index as usize).and_then(Option::take) else { return };
-        if let Ok(place) = self.known.find_entry(self.hasher.hash_one(&*entry.key), |at| *at == index) {
+        if let Ok(place) = self.known.find_entry(self.hasher.hash_one(entry.key()), |at| *at == index) {
             place.remove();
         }
         self.free.push(index);
@@ -208,7 +286,7 @@ mod tests {
         cache.put(b"9001", None, 5);
         assert!(matches!(cache.get(b"9001"), Cached::Unknown { loaded_ms: 5 }));
         cache.put(b"9001", secrets("x"), 6);
-        assert!(matches!(cache.get(b"9001"), Cached::Known(entry) if *entry.secrets.password == *b"x"));
+        assert!(matches!(cache.get(b"9001"), Cached::Known(entry, 6) if entry.password() == b"x"));
         cache.forget(b"9001");
         assert!(matches!(cache.get(b"9001"), Cached::Nothing));
     }
@@ -228,6 +306,54 @@ mod tests {
             cache.put(b"same", None, n);
         }
         assert!(cache.unknown_order.len() <= 2 * limits::MAX_UNKNOWN_USERS);
-        assert!(matches!(cache.get(&99u32.to_be_bytes()), Cached::Known(_)));
+        assert!(matches!(cache.get(&99u32.to_be_bytes()), Cached::Known(..)));
+    }
+    #[test]
+    fn a_whole_reading_renews_what_it_saw_and_nothing_else() {
+        let mut cache = CredentialCache::new(10, 1);
+        let age = |cache: &mut CredentialCache, key: &[u8]| match cache.get(key) {
+            Cached::Known(_, loaded_ms) => loaded_ms,
+            _ => 0,
+        };
+        cache.put_read(b"9001", &secrets("x").unwrap(), 5);
+        cache.put(b"9002", secrets("y"), 6);
+        cache.all_read(100);
+        assert_eq!((age(&mut cache, b"9001"), age(&mut cache, b"9002")), (100, 6));
+        cache.put(b"9001", secrets("z"), 110);
+        assert_eq!(age(&mut cache, b"9001"), 110);
+        cache.all_read(200);
+        assert_eq!(age(&mut cache, b"9001"), 200);
+        cache.some_gone();
+        assert_eq!(age(&mut cache, b"9001"), 110);
+        assert!(matches!(cache.get(b"9001"), Cached::Known(entry, _) if entry.password() == b"z"));
+    }
+
+    #[test]
+    fn parts_stand_apart_and_a_memo_lives_as_long_as_its_password() {
+        let all = Secrets {
+            password: (*b"p").into(),
+            password_2: (*b"ha1b").into(),
+            sha256: (*b"s").into(),
+            sha512t256: (*b"tt").into(),
+        };
+        let mut cache = CredentialCache::new(10, 1);
+        let purpose = NonZeroU64::new(7).unwrap();
+        cache.put(b"9001", Some(all.clone()), 1);
+        let Cached::Known(entry, _) = cache.get(b"9001") else { panic!("known") };
+        assert_eq!((entry.password(), entry.password_2()), (&b"p"[..], &b"ha1b"[..]));
+        assert_eq!((entry.sha256(), entry.sha512t256()), (&b"s"[..], &b"tt"[..]));
+        entry.note(purpose, [1; 16]);
+        cache.put(b"9001", Some(all), 2);
+        let memo = |cache: &mut CredentialCache, purpose| match cache.get(b"9001") {
+            Cached::Known(entry, _) => entry.memo(purpose),
+            _ => None,
+        };
+        assert_eq!(memo(&mut cache, purpose), Some([1; 16]));
+        assert_eq!(memo(&mut cache, NonZeroU64::new(8).unwrap()), None);
+        cache.put(b"9001", secrets("new"), 3);
+        assert_eq!(memo(&mut cache, purpose), None);
+        let long = Secrets { password: vec![b'x'; 70_000].into(), ..Secrets::default() };
+        cache.put(b"9001", Some(long), 4);
+        assert!(matches!(cache.get(b"9001"), Cached::Known(entry, _) if entry.password().is_empty()));
     }
 }

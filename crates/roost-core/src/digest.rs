@@ -57,6 +57,10 @@ fn joined(algorithm: Algorithm, parts: &[&[u8]]) -> Hex {
 }
 
 fn joined_by<D: Digest>(parts: &[&[u8]]) -> Hex {
+    Hex::new(&hashed::<D>(parts))
+}
+
+fn hashed<D: Digest>(parts: &[&[u8]]) -> md5::digest::Output<D> {
     let mut hash = D::new();
     for (index, part) in parts.iter().enumerate() {
         if index > 0 {
@@ -64,12 +68,17 @@ fn joined_by<D: Digest>(parts: &[&[u8]]) -> Hex {
         }
         hash.update(part);
     }
-    Hex::new(&hash.finalize())
+    hash.finalize()
 }
 
 /// `H(username:realm:password)`; the username as sent, with its domain if it has one (S31).
 pub(crate) fn ha1(algorithm: Algorithm, username: &[u8], realm: &[u8], password: &[u8]) -> Hex {
     joined(algorithm, &[username, realm, password])
+}
+
+/// The same for MD5, as bytes.
+pub(crate) fn md5_ha1(username: &[u8], realm: &[u8], password: &[u8]) -> [u8; 16] {
+    hashed::<Md5>(&[username, realm, password]).into()
 }
 
 /// What the qop parameters of a response add to its hash.

@@ -21,7 +21,7 @@ use crate::flow::{Flow, Now, Rng, ShardId, Ticket};
 use crate::limits;
 use crate::location::{Location, RecordId, Swept};
 use crate::nonce::NonceUses;
-use crate::outbox::{Command, Mark, Outbox, Outcome, Secrets};
+use crate::outbox::{Command, Mark, Outbox, Outcome, Reading, Secrets, SubscriberRow};
 use crate::plan::Change;
 use crate::pool::Pool;
 use crate::recent::Recent;
@@ -50,6 +50,8 @@ pub struct Engine {
     /// Requests that wait, and their bytes.
     pub(crate) parked: usize,
     parked_bytes: usize,
+    /// The users that were forgotten last and when, in monotonic milliseconds.
+    forgotten: VecDeque<(Box<[u8]>, u64)>,
     /// AORs with a doubt, to be told to the database again.
     pub(crate) doubtful: VecDeque<Box<[u8]>>,
     pub(crate) stats: Stats,
@@ -153,6 +155,7 @@ impl Engine {
             loading: hashbrown::HashMap::with_hasher(KeyedState::new(config.hash_seed)),
             parked: 0,
             parked_bytes: 0,
+            forgotten: VecDeque::new(),
             doubtful: VecDeque::new(),
             stats: Stats::default(),
             stationery: Stationery::new(&config),
@@ -479,8 +482,37 @@ impl Engine {
         }
     }
 
+    /// Takes what a whole reading of the subscriber table found, see [`Reading`]. `since_ms` is when it began, in
+    /// monotonic milliseconds.
+    pub fn handle_reading(&mut self, reading: Reading, since_ms: u64) {
+        match reading {
+            Reading::Rows(rows) => {
+                for SubscriberRow { user, domain, secrets } in rows {
+                    let use_domain = self.config.use_domain;
+                    // A name with an `@` of its own is looked up when somebody uses it.
+                    if user.contains(&b'@') {
+                        continue;
+                    }
+                    let Some(key) = UserKey::new(&user, &domain, use_domain) else { continue };
+                    // A row that was changed while the table was read may be the old one.
+                    let was_forgotten =
+                        self.forgotten.iter().any(|(user, ms)| *ms >= since_ms && **user == *key.text());
+                    if !was_forgotten {
+                        self.secrets.put_read(key.text(), &secrets, since_ms);
+                    }
+                }
+            }
+            Reading::SomeGone => self.secrets.some_gone(),
+            Reading::Done => self.secrets.all_read(since_ms),
+        }
+    }
+
     /// Forgets what the database said of a user, and what it is about to say.
-    pub(crate) fn forget_credentials(&mut self, key: &UserKey) {
+    pub(crate) fn forget_credentials(&mut self, key: &UserKey, now: Now) {
+        if self.forgotten.len() == limits::MAX_FORGOTTEN {
+            self.forgotten.pop_front();
+        }
+        self.forgotten.push_back((key.text().into(), now.mono_ms));
         self.secrets.forget(key.text());
         let under_way = self.loading.get(key.text()).copied();
         if let Some(Pending::Credentials { is_stale, .. }) =

@@ -46,6 +46,6 @@ pub use admin::{Admin, AdminReply, AorRecord, ContactRecord, ShownExpires};
 pub use config::{Algorithm, Auth, AuthDb, Authorize, Config, Proxy, Registrar, Rr, Tm, Usrloc};
 pub use engine::{Engine, RowError, shard_of};
 pub use flow::{Flow, Now, Rng, ShardId, Ticket, Transport};
-pub use outbox::{Command, Mark, Outbox, Outcome, Secrets, Transmit};
+pub use outbox::{Command, Mark, Outbox, Outcome, Reading, Secrets, SubscriberRow, Transmit};
 pub use row::{Row, Write};
 pub use stats::{COUNTER_NAMES, Counter, Stats};

@@ -26,6 +26,8 @@ pub const MAX_CONTACTS_PER_REGISTER: usize = 20;
 pub const MAX_SECRETS: usize = 1 << 20;
 /// Cached unknown users of one shard; a table of its own, so that guesses never push real users out.
 pub const MAX_UNKNOWN_USERS: usize = 1 << 14;
+/// Users of one shard that were changed last, remembered so that an older reading of the table brings nothing back.
+pub const MAX_FORGOTTEN: usize = 64;
 /// How often the database is asked again about one user whose answer was wrong, in milliseconds.
 pub const RECHECK_MS: u64 = 1_000;
 /// Nonces of one shard whose use is remembered.

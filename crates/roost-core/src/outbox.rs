@@ -64,6 +64,25 @@ pub enum Outcome {
     Credentials(Option<Secrets>),
 }
 
+/// A part of a whole reading of the subscriber table. Readings follow one another; the first tells every row, a later
+/// one those that are new or have changed.
+#[derive(Debug, Clone)]
+pub enum Reading {
+    Rows(Vec<SubscriberRow>),
+    /// Rows that the reading before had are gone; the next one tells every row again.
+    SomeGone,
+    /// All rows were read: what was told of them before still holds.
+    Done,
+}
+
+/// One row of `subscriber`.
+#[derive(Debug, Clone)]
+pub struct SubscriberRow {
+    pub user: Box<[u8]>,
+    pub domain: Box<[u8]>,
+    pub secrets: Secrets,
+}
+
 /// A subscriber's secrets as the columns hold them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secrets {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use roost_core::{Admin, Flow, Mark, Outcome, Ticket};
+use roost_core::{Admin, Flow, Mark, Outcome, Reading, Ticket};
 
 use crate::batch::Event;
 
@@ -21,6 +21,8 @@ pub enum Mail {
     Message { flow: Flow, message: Box<[u8]>, mark: Mark },
     /// An operator's request.
     Admin(Ticket, Admin),
+    /// A part of a reading of the subscriber table that began at this monotonic time, in milliseconds.
+    Reading(Reading, u64),
     /// Finish what is under way and end.
     Stop,
 }

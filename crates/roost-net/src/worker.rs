@@ -146,6 +146,7 @@ impl<F: FnMut(Command)> Worker<F> {
                 Mail::Admin(ticket, request) => {
                     self.engine.handle_admin(ticket, request, now, &mut self.outbox);
                 }
+                Mail::Reading(reading, since_ms) => self.engine.handle_reading(reading, since_ms),
                 Mail::Stop => must_stop = true,
             }
         }

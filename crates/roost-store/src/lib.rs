@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod reading;
 mod sqlite;
 mod subscriber;
 mod writer;
@@ -12,7 +13,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use roost_core::{Outcome, Row, ShardId, Ticket, Write};
+use roost_core::{Outcome, Reading, Row, ShardId, Ticket, Write};
 
 pub use error::StoreError;
 pub use subscriber::Subscriber;
@@ -50,12 +51,47 @@ pub struct Loaded {
 /// Takes receipts, a batch at a time, on a thread of the store's.
 pub type Receipts = Arc<dyn Fn(Vec<(ShardId, Ticket, Outcome)>) + Send + Sync>;
 
+/// How the subscriber table is kept in memory.
+pub struct Preload {
+    /// A table with more rows is not read; 0 never reads.
+    pub limit: usize,
+    /// How often it is read again.
+    pub every: std::time::Duration,
+    /// Takes what was read, on a thread of the store's.
+    pub tell: Box<dyn FnMut(ReadTold) + Send>,
+}
+
+impl Preload {
+    /// Keeps nothing in memory.
+    pub fn never() -> Preload {
+        Preload { limit: 0, every: std::time::Duration::ZERO, tell: Box::new(|_| ()) }
+    }
+}
+
+impl std::fmt::Debug for Preload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Preload")
+            .field("limit", &self.limit)
+            .field("every", &self.every)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a whole reading of the subscriber table tells.
+#[derive(Debug)]
+pub enum ReadTold {
+    /// It begins.
+    Begin,
+    Part(Reading),
+}
+
 /// The threads of a running store; dropping it ends them once all queued work is done.
 #[derive(Debug)]
 pub struct Running {
     handle: StoreHandle,
     writer: Option<writer::Writer>,
     lookups: Option<std::thread::JoinHandle<()>>,
+    readings: reading::Readings,
 }
 
 /// Asks a running store for work. Clones are cheap; one for each shard.
@@ -122,11 +158,11 @@ impl Store {
         sqlite.remove_bindings(user, domain)
     }
 
-    /// Starts the writer and the thread that looks subscribers up.
+    /// Starts the writer, the thread that looks subscribers up, and the one that keeps them in memory.
     ///
     /// # Errors
     /// [`StoreError`] when a connection cannot be made.
-    pub fn start(&self, receipts: Receipts) -> Result<Running, StoreError> {
+    pub fn start(&self, receipts: Receipts, preload: Preload) -> Result<Running, StoreError> {
         let Store::Sqlite(sqlite) = self;
         let (jobs, job_queue) = std::sync::mpsc::channel();
         let writer = writer::Writer::start(sqlite, job_queue, Arc::clone(&receipts))?;
@@ -136,6 +172,7 @@ impl Store {
             handle: StoreHandle { writer: jobs, lookups },
             writer: Some(writer),
             lookups: Some(thread),
+            readings: reading::Readings::start(sqlite, preload)?,
         })
     }
 }
@@ -144,7 +181,7 @@ impl Running {
     /// Whether one of the threads has ended: nothing would be written or looked up any more.
     pub fn has_ended(&self) -> bool {
         let lookups = self.lookups.as_ref().is_some_and(std::thread::JoinHandle::is_finished);
-        lookups || self.writer.as_ref().is_some_and(writer::Writer::has_ended)
+        lookups || self.readings.has_ended() || self.writer.as_ref().is_some_and(writer::Writer::has_ended)
     }
 
     /// A handle to ask for work.
@@ -154,8 +191,8 @@ impl Running {
 
     /// Ends the threads once everything queued is done. Handles must have been dropped, or nothing ends.
     pub fn stop(self) {
-        let Running { handle, writer, lookups } = self;
-        drop(handle);
+        let Running { handle, writer, lookups, readings } = self;
+        drop((handle, readings));
         if let Some(writer) = writer {
             writer.join();
         }

@@ -169,6 +169,16 @@ impl Sqlite {
         removed.map_err(StoreError::sql("deleting bindings"))
     }
 
+    /// User, domain and the four secrets as SQL names columns; `''` for a column that is not there.
+    pub(crate) fn secret_columns(&self) -> [String; 6] {
+        let Columns { user, domain, password, password_2, calculate_ha1, .. } = &self.columns;
+        let quoted = |name: &str| format!("\"{name}\"");
+        let optional = |name: &str| if self.has_column(name) { quoted(name) } else { "''".to_string() };
+        let second = if *calculate_ha1 { "''".to_string() } else { optional(password_2) };
+        let (sha256, sha512t256) = (optional("ha1_sha256"), optional("ha1_sha512t256"));
+        [quoted(user), quoted(domain), quoted(password), second, sha256, sha512t256]
+    }
+
     /// A thread that answers questions about subscribers over a connection of its own.
     pub(crate) fn start_lookups(
         &self,
@@ -176,18 +186,14 @@ impl Sqlite {
         receipts: Receipts,
     ) -> Result<JoinHandle<()>, StoreError> {
         let connection = self.connect()?;
-        let Columns { user, domain, password, password_2, calculate_ha1, use_domain } = &self.columns;
-        let second = match !calculate_ha1 && self.has_column(password_2) {
-            true => format!("\"{password_2}\""),
-            false => "''".to_string(),
+        let [user, domain, password, second, sha256, sha512t256] = self.secret_columns();
+        let by_domain = if self.columns.use_domain {
+            format!(" AND {domain} = ?2 COLLATE NOCASE")
+        } else {
+            String::new()
         };
-        let column =
-            |name: &str| if self.has_column(name) { format!("\"{name}\"") } else { "''".to_string() };
-        let (sha256, sha512t256) = (column("ha1_sha256"), column("ha1_sha512t256"));
-        let by_domain =
-            if *use_domain { format!(" AND \"{domain}\" = ?2 COLLATE NOCASE") } else { String::new() };
         let sql = format!(
-            "SELECT \"{password}\", {second}, {sha256}, {sha512t256} FROM subscriber WHERE \"{user}\" = ?1{by_domain} LIMIT 1"
+            "SELECT {password}, {second}, {sha256}, {sha512t256} FROM subscriber WHERE {user} = ?1{by_domain} LIMIT 1"
         );
         let run = move || {
             while let Ok(first) = queue.recv() {
@@ -199,7 +205,13 @@ impl Sqlite {
                     };
                     (lookup.shard, lookup.ticket, outcome)
                 };
-                receipts(batch.map(answer).collect());
+                // One read transaction for all of them: locks are taken once.
+                let is_begun = connection.execute_batch("BEGIN").is_ok();
+                let answers = batch.map(answer).collect();
+                if is_begun {
+                    let _ = connection.execute_batch("COMMIT");
+                }
+                receipts(answers);
             }
         };
         std::thread::Builder::new().name("roost-lookup".into()).spawn(run).map_err(StoreError::Thread)
@@ -232,7 +244,7 @@ pub(crate) fn text(bytes: &[u8]) -> Value {
     }
 }
 
-fn bytes(value: ValueRef<'_>) -> Box<[u8]> {
+pub(crate) fn bytes(value: ValueRef<'_>) -> Box<[u8]> {
     match value {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.into(),
         ValueRef::Integer(number) => number.to_string().into_bytes().into(),

@@ -292,7 +292,7 @@ fn purge_leftovers(connection: &Connection) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Columns, Store};
+    use crate::{Columns, Preload, Store};
     use std::path::Path;
     use std::sync::Mutex;
 
@@ -459,11 +459,14 @@ mod tests {
         let (tell, told) = channel();
         let tell = Mutex::new(tell);
         let running = store
-            .start(Arc::new(move |receipts| {
-                for receipt in receipts {
-                    tell.lock().unwrap().send(receipt).unwrap();
-                }
-            }))
+            .start(
+                Arc::new(move |receipts| {
+                    for receipt in receipts {
+                        tell.lock().unwrap().send(receipt).unwrap();
+                    }
+                }),
+                Preload::never(),
+            )
             .unwrap();
         running.handle().commit(ShardId(3), Ticket(9), vec![put(1, "9001")]);
         assert!(told.recv_timeout(Duration::from_millis(300)).is_err());
@@ -478,7 +481,7 @@ mod tests {
     fn a_stopped_store_has_done_all_that_was_queued() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
-        let running = store.start(Arc::new(|_| ())).unwrap();
+        let running = store.start(Arc::new(|_| ()), Preload::never()).unwrap();
         let handle = running.handle();
         for id in 1..=1000 {
             handle.commit(ShardId(0), Ticket(id), vec![put(id, &id.to_string())]);

@@ -171,6 +171,10 @@ pub(crate) const KEYS: &[Key] = &[
         "how long a loaded secret is believed, in seconds",
         |s, v| s.core.auth_db.cache_ttl_s = v.number()),
 
+    key!("auth_db", "preload", Kind::Number(0, 10_000_000), "1000000",
+        "a subscriber table of at most this many rows is kept in memory, and read again twice each cache_ttl; 0: never",
+        |s, v| s.preload = v.number() as usize),
+
     key!("usrloc", "db_mode", Kind::Choice(&["write-through", "memory"]), r#""write-through""#,
         "write-through: a 200 means that the binding is on disk; memory: nothing is written",
         |s, v| s.core.usrloc.write_through = v.text() == "write-through"),

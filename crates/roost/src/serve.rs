@@ -10,10 +10,10 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result, anyhow};
 use roost_admin::Mi;
 use roost_core::{
-    Admin, AdminReply, Command, Config, Engine, Rng, RowError, ShardId, Ticket, Write, shard_of,
+    Admin, AdminReply, Command, Config, Engine, Reading, Rng, RowError, ShardId, Ticket, Write, shard_of,
 };
 use roost_net::{Clock, Inbox, Listener, Mail, Worker};
-use roost_store::{Receipts, Running, Store, StoreHandle};
+use roost_store::{Preload, ReadTold, Receipts, Running, Store, StoreHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -49,7 +49,12 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         let inboxes = Arc::clone(&inboxes);
         Arc::new(move |receipts| deliver(&inboxes, receipts))
     };
-    let running = store.start(receipts)?;
+    let preload = Preload {
+        limit: settings.preload,
+        every: std::time::Duration::from_secs(u64::from(config.auth_db.cache_ttl_s)) / 2,
+        tell: reading_teller(Arc::clone(&config), Arc::clone(&inboxes), clock),
+    };
+    let running = store.start(receipts, preload)?;
     let questions = Questions::default();
     let (ended, mut worker_ended) = tokio::sync::mpsc::channel(workers);
     let mut sockets = sockets(&settings.listeners, workers)?;
@@ -192,6 +197,35 @@ fn deliver(inboxes: &[Inbox], receipts: Vec<(ShardId, Ticket, roost_core::Outcom
             inbox.post(batch);
         }
     }
+}
+
+/// Takes rows of the subscriber table to the shards of their users.
+fn reading_teller(
+    config: Arc<Config>,
+    inboxes: Arc<Vec<Inbox>>,
+    clock: Clock,
+) -> Box<dyn FnMut(ReadTold) + Send> {
+    let mut since_ms = 0;
+    Box::new(move |told| match told {
+        ReadTold::Begin => since_ms = clock.now().mono_ms,
+        ReadTold::Part(Reading::Rows(rows)) => {
+            let mut by_shard: Vec<Vec<_>> = inboxes.iter().map(|_| Vec::new()).collect();
+            for row in rows {
+                let shard = shard_of(&config, &row.user);
+                if let Some(batch) = by_shard.get_mut(usize::from(shard.0)) {
+                    batch.push(row);
+                }
+            }
+            for (inbox, rows) in inboxes.iter().zip(by_shard) {
+                inbox.post([Mail::Reading(Reading::Rows(rows), since_ms)]);
+            }
+        }
+        ReadTold::Part(other) => {
+            for inbox in inboxes.iter() {
+                inbox.post([Mail::Reading(other.clone(), since_ms)]);
+            }
+        }
+    })
 }
 
 /// Takes a worker's commands to whoever does them.

@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) database: String,
     pub(crate) workers: usize,
+    /// Subscribers that are kept in memory at most, see `auth_db.preload`.
+    pub(crate) preload: usize,
     pub(crate) trusted: Vec<String>,
     pub(crate) log_level: i64,
     pub(crate) log_stderror: bool,
@@ -92,6 +94,7 @@ impl Settings {
             listeners: Vec::new(),
             database: String::new(),
             workers: 0,
+            preload: 0,
             trusted: Vec::new(),
             log_level: 3,
             log_stderror: true,

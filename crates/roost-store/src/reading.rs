@@ -1,0 +1,231 @@
+//! Whole readings of the subscriber table: at start, and again and again while the server runs, so that a phone's
+//! first REGISTER after a restart waits for no query. Only what is new or has changed is told.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use roost_core::{Reading, Secrets, SubscriberRow};
+use rusqlite::Connection;
+
+use crate::sqlite::{Sqlite, bytes};
+use crate::{Preload, ReadTold, StoreError};
+
+/// Rows that are told at once.
+const CHUNK: usize = 512;
+/// A reading takes at most this part of one core's time.
+const PART: u32 = 50;
+
+/// The thread that reads the table again and again; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Readings {
+    thread: Option<JoinHandle<()>>,
+    stop: Option<Sender<()>>,
+}
+
+impl Readings {
+    /// Reads the table once before it returns, then in a thread. A table with more than `preload.limit` rows is not
+    /// kept in memory: its users are looked up one by one.
+    pub(crate) fn start(sqlite: &Sqlite, preload: Preload) -> Result<Readings, StoreError> {
+        let Preload { limit, every, mut tell } = preload;
+        let mut none = Readings { thread: None, stop: None };
+        if limit == 0 || every.is_zero() {
+            return Ok(none);
+        }
+        let mut reader = Reader::new(sqlite, limit)?;
+        let begun = Instant::now();
+        match reader.read(&mut *tell).map_err(StoreError::sql("reading subscriber"))? {
+            Some(rows) => {
+                tracing::info!(rows, milliseconds = begun.elapsed().as_millis() as u64, "subscribers read");
+            }
+            None => {
+                tracing::info!(
+                    limit,
+                    "more subscribers than auth_db.preload: each is looked up when it is needed"
+                );
+                return Ok(none);
+            }
+        }
+        let (stop, stopped) = channel();
+        let took = begun.elapsed();
+        let run = move || read_again(&mut reader, every.max(took * PART), &mut *tell, &stopped);
+        let thread = std::thread::Builder::new().name("roost-readings".into()).spawn(run);
+        none.thread = Some(thread.map_err(StoreError::Thread)?);
+        none.stop = Some(stop);
+        Ok(none)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.stop.is_some() && self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Readings {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn read_again(
+    reader: &mut Reader,
+    mut every: Duration,
+    tell: &mut dyn FnMut(ReadTold),
+    stopped: &Receiver<()>,
+) {
+    let shortest = every;
+    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
+        let begun = Instant::now();
+        match reader.read(tell) {
+            Ok(_) => every = shortest.max(begun.elapsed() * PART),
+            // What is in memory counts until its time is over; then each user is looked up.
+            Err(error) => tracing::warn!(%error, "subscriber cannot be read"),
+        }
+    }
+}
+
+/// Reads the table and remembers of each row a fingerprint.
+struct Reader {
+    connection: Connection,
+    sql: String,
+    limit: usize,
+    use_domain: bool,
+    /// By the hash of user and domain: that of the secrets, and the reading that it was seen in last.
+    seen: HashMap<u64, (u64, u32)>,
+    hasher: RandomState,
+    reading: u32,
+}
+
+impl Reader {
+    fn new(sqlite: &Sqlite, limit: usize) -> Result<Reader, StoreError> {
+        let [user, domain, password, second, sha256, sha512t256] = sqlite.secret_columns();
+        Ok(Reader {
+            connection: sqlite.connect()?,
+            sql: format!(
+                "SELECT {user}, {domain}, {password}, {second}, {sha256}, {sha512t256} FROM subscriber"
+            ),
+            limit,
+            use_domain: sqlite.columns.use_domain,
+            seen: HashMap::new(),
+            hasher: RandomState::new(),
+            reading: 0,
+        })
+    }
+
+    /// How many rows there are; `None`, and nothing more is told, when there are too many.
+    fn read(&mut self, tell: &mut dyn FnMut(ReadTold)) -> rusqlite::Result<Option<usize>> {
+        tell(ReadTold::Begin);
+        self.reading = self.reading.wrapping_add(1);
+        let mut count = 0;
+        let mut chunk = Vec::new();
+        let mut statement = self.connection.prepare_cached(&self.sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let domain =
+                if self.use_domain { bytes(row.get_ref(1)?).to_ascii_lowercase() } else { Vec::new() };
+            let user = bytes(row.get_ref(0)?);
+            let secrets = Secrets {
+                password: bytes(row.get_ref(2)?),
+                password_2: bytes(row.get_ref(3)?),
+                sha256: bytes(row.get_ref(4)?),
+                sha512t256: bytes(row.get_ref(5)?),
+            };
+            let name = self.hasher.hash_one((&user, &domain));
+            let print = self.hasher.hash_one((
+                &secrets.password,
+                &secrets.password_2,
+                &secrets.sha256,
+                &secrets.sha512t256,
+            ));
+            match self.seen.entry(name) {
+                // Without domains the first of a user's rows is the user's.
+                Entry::Occupied(known) if known.get().1 == self.reading => continue,
+                Entry::Occupied(mut known) => {
+                    let is_same = known.get().0 == print;
+                    known.insert((print, self.reading));
+                    count += 1;
+                    if is_same {
+                        continue;
+                    }
+                }
+                Entry::Vacant(place) => {
+                    place.insert((print, self.reading));
+                    count += 1;
+                }
+            }
+            if count > self.limit {
+                return Ok(None);
+            }
+            chunk.push(SubscriberRow { user, domain: domain.into(), secrets });
+            if chunk.len() == CHUNK {
+                tell(ReadTold::Part(Reading::Rows(std::mem::take(&mut chunk))));
+            }
+        }
+        if !chunk.is_empty() {
+            tell(ReadTold::Part(Reading::Rows(chunk)));
+        }
+        if count < self.seen.len() {
+            self.seen = HashMap::new();
+            tell(ReadTold::Part(Reading::SomeGone));
+        } else {
+            tell(ReadTold::Part(Reading::Done));
+        }
+        Ok(Some(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Columns, Store};
+
+    fn told(reader: &mut Reader) -> (Option<usize>, Vec<String>) {
+        let mut told = Vec::new();
+        let count = reader
+            .read(&mut |part| match part {
+                ReadTold::Part(Reading::Rows(rows)) => told.extend(rows.iter().map(|row| {
+                    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                    format!("{}@{}={}", text(&row.user), text(&row.domain), text(&row.secrets.password))
+                })),
+                ReadTold::Part(Reading::SomeGone) => told.push("gone".to_string()),
+                ReadTold::Part(Reading::Done) => told.push("done".to_string()),
+                ReadTold::Begin => {}
+            })
+            .unwrap();
+        (count, told)
+    }
+
+    #[test]
+    fn each_reading_tells_what_is_new_or_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let columns = Columns {
+            user: "username".into(),
+            domain: "domain".into(),
+            password: "password".into(),
+            password_2: "ha1b".into(),
+            calculate_ha1: true,
+            use_domain: true,
+        };
+        let Store::Sqlite(sqlite) = Store::open("sqlite:test.db", folder.path(), columns).unwrap();
+        let mut reader = Reader::new(&sqlite, 3).unwrap();
+        let run = |sql: &str| sqlite.connect().unwrap().execute_batch(sql).unwrap();
+        run(
+            "INSERT INTO subscriber (username, domain, password) VALUES ('1', 'A.com', 'x'), ('2', 'a.com', 'y')",
+        );
+        let line = |text: &[&str]| text.iter().map(|line| (*line).to_string()).collect::<Vec<_>>();
+        assert_eq!(told(&mut reader), (Some(2), line(&["1@a.com=x", "2@a.com=y", "done"])));
+        assert_eq!(told(&mut reader), (Some(2), line(&["done"])));
+        run("UPDATE subscriber SET password = 'z' WHERE username = '2'");
+        assert_eq!(told(&mut reader), (Some(2), line(&["2@a.com=z", "done"])));
+        run("DELETE FROM subscriber WHERE username = '1'");
+        assert_eq!(told(&mut reader), (Some(1), line(&["gone"])));
+        assert_eq!(told(&mut reader), (Some(1), line(&["2@a.com=z", "done"])));
+        run("INSERT INTO subscriber (username, domain) VALUES ('3', 'b'), ('4', 'b'), ('5', 'b')");
+        assert_eq!(told(&mut reader), (None, Vec::new()));
+    }
+}
