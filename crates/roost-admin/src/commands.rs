@@ -72,11 +72,16 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
         "version" => json!({ "Server": mi.server }),
         "which" => which(&params)?,
         "auth_db_forget" => {
-            let (user, domain) = (params.text("user")?.into_bytes(), params.text("domain")?.into_bytes());
             // Where its phone registers is another matter: every shard may have been asked about it.
             for shard in shards(mi) {
-                ask(mi, shard, Admin::ForgetCredentials { user: user.clone(), domain: domain.clone() })
-                    .await?;
+                let request = match params.get("user") {
+                    Some(_) => Admin::ForgetCredentials {
+                        user: params.text("user")?.into_bytes(),
+                        domain: params.text("domain")?.into_bytes(),
+                    },
+                    None => Admin::ForgetAllCredentials,
+                };
+                ask(mi, shard, request).await?;
             }
             json!("OK")
         }

@@ -29,6 +29,8 @@ pub enum Admin {
     Statistics,
     /// Forgets what the database said of a subscriber; `domain` only with `use_domain`.
     ForgetCredentials { user: Vec<u8>, domain: Vec<u8> },
+    /// Forgets what the database said of any subscriber: many have changed.
+    ForgetAllCredentials,
 }
 
 /// An answer to [`Admin`].
@@ -95,6 +97,10 @@ impl Engine {
             Admin::ForgetCredentials { user, domain } => {
                 let key = crate::auth::UserKey::new(&user, &domain, self.config.use_domain);
                 self.forget_credentials(&key);
+                AdminReply::Done
+            }
+            Admin::ForgetAllCredentials => {
+                self.forget_all_credentials();
                 AdminReply::Done
             }
             change => match self.admin_change(ticket, change, now, out) {

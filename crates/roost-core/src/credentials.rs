@@ -114,6 +114,16 @@ impl CredentialCache {
         self.forget_unknown(key);
     }
 
+    /// Forgets everybody.
+    pub(crate) fn clear(&mut self) {
+        self.known.clear();
+        self.entries.clear();
+        self.free.clear();
+        self.hand = 0;
+        self.unknown.clear();
+        self.unknown_order.clear();
+    }
+
     fn put_known(&mut self, key: &[u8], secrets: Secrets, now_ms: u64) {
         if let Some(index) = self.find(key) {
             if let Some(Some(entry)) = self.entries.get_mut(index as usize) {
@@ -211,6 +221,13 @@ mod tests {
         assert!(matches!(cache.get(b"9001"), Cached::Known(entry) if *entry.secrets.password == *b"x"));
         cache.forget(b"9001");
         assert!(matches!(cache.get(b"9001"), Cached::Nothing));
+        cache.put(b"9001", secrets("x"), 6);
+        cache.put(b"9002", None, 6);
+        cache.clear();
+        assert!(matches!(cache.get(b"9001"), Cached::Nothing));
+        assert!(matches!(cache.get(b"9002"), Cached::Nothing));
+        cache.put(b"9002", secrets("y"), 7);
+        assert!(matches!(cache.get(b"9002"), Cached::Known(entry) if *entry.secrets.password == *b"y"));
     }
 
     #[test]

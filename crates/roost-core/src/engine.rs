@@ -490,6 +490,16 @@ impl Engine {
         }
     }
 
+    /// Forgets what the database said of anybody, and what it is about to say.
+    pub(crate) fn forget_all_credentials(&mut self) {
+        self.secrets.clear();
+        for ticket in self.loading.values() {
+            if let Some(Pending::Credentials { is_stale, .. }) = self.pending.get_mut(*ticket) {
+                *is_stale = true;
+            }
+        }
+    }
+
     fn put_secrets(&mut self, key: &UserKey, secrets: Option<Secrets>, now: Now) {
         self.secrets.put(&key.text, secrets, now.mono_ms);
     }

@@ -57,6 +57,17 @@ pub(crate) enum UserCommand {
     },
     /// List all extensions
     List,
+    /// Add all extensions of a CSV file, or none if a line is wrong
+    ///
+    /// The first line names the columns: username,password,domain in any order; domain may be left out. The running
+    /// server knows the extensions at once; its registrations wait while they are written.
+    Import {
+        /// The file; - reads standard input
+        file: PathBuf,
+        /// Give extensions that exist already the password of the file
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod import;
 mod keys;
 mod logging;
 mod mi_client;
