@@ -89,6 +89,10 @@ pub(crate) enum Pending {
         changes: Vec<Change>,
         done: Done,
     },
+    /// A commit of nothing, behind all others; `ticket` is the operator's.
+    Flush {
+        ticket: Ticket,
+    },
 }
 
 /// What follows a commit.
@@ -450,6 +454,9 @@ impl Engine {
                 }
                 Outcome::Credentials(_) => self.commit_failed(record, &changes, done, now, out),
             },
+            Some(Pending::Flush { ticket }) => {
+                self.admin_done(ticket, matches!(outcome, Outcome::Committed), out)
+            }
             Some(Pending::Credentials { key, since_ms, waiting, is_stale: true }) => {
                 let (user, domain) = (key.user().into(), key.domain().map(Into::into));
                 let text = key.text.clone();

@@ -29,7 +29,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: UserCommand,
     },
-    /// Show what is registered with the running server
+    /// Show, add and remove bindings of the running server
     Ul {
         #[command(subcommand)]
         command: UlCommand,
@@ -88,6 +88,37 @@ pub(crate) enum UlCommand {
         /// The AOR: 9001, or 9001@domain with use_domain
         aor: Option<String>,
     },
+    /// List all bindings, a line each
+    Dump {
+        /// The AORs alone
+        #[arg(long)]
+        brief: bool,
+    },
+    /// Add a binding, or replace the one with this contact
+    Add {
+        /// The AOR: 9001, or 9001@domain with use_domain
+        aor: String,
+        /// Where it is reached, such as sip:9001@192.168.1.201:5060
+        contact: String,
+        /// Seconds until it expires; 0: never
+        #[arg(long, value_name = "S", default_value_t = 0)]
+        expires: u32,
+        /// Its priority, from 0 to 1
+        #[arg(long, value_name = "Q", value_parser = priority)]
+        q: Option<f64>,
+    },
+    /// Remove an AOR's bindings, or one of them
+    Rm {
+        /// The AOR: 9001, or 9001@domain with use_domain
+        aor: String,
+        /// The contact, as `ul show` prints it
+        contact: Option<String>,
+    },
+}
+
+fn priority(text: &str) -> Result<f64, String> {
+    let q = text.parse().ok().filter(|q| (0.0..=1.0).contains(q));
+    q.ok_or_else(|| "must be a number from 0 to 1".to_string())
 }
 
 #[derive(Debug, Subcommand)]

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser as _;
 
-use cli::{Cli, Command, ConfigCommand, UlCommand};
+use cli::{Cli, Command, ConfigCommand};
 use settings::Settings;
 
 fn main() -> ExitCode {
@@ -34,9 +34,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve => serve::run(&Settings::load(file)?),
         Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
-        Command::Ul { command: UlCommand::Show { aor } } => {
-            ul::show(&Settings::load(file)?, aor.as_deref(), cli.json)
-        }
+        Command::Ul { command } => ul::run(&Settings::load(file)?, &command, cli.json),
         Command::Config { command: ConfigCommand::Check } => user::say(&settings::check(file)?),
     }
 }
