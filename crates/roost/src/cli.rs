@@ -34,10 +34,18 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: UlCommand,
     },
-    /// Check the configuration
+    /// Check and show the configuration
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Print what completes roost's commands in a shell
+    ///
+    /// For bash: `roost completion bash > /etc/bash_completion.d/roost`. For zsh a file `_roost` in a folder of $fpath,
+    /// for fish ~/.config/fish/completions/roost.fish.
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
     },
 }
 
@@ -125,4 +133,13 @@ fn priority(text: &str) -> Result<f64, String> {
 pub(crate) enum ConfigCommand {
     /// Read the configuration and say what is wrong with it
     Check,
+    /// Show what is in force: every key with its value, its default, where it comes from and what it means
+    Show {
+        /// Only what differs from the defaults
+        #[arg(long)]
+        changed: bool,
+    },
+    /// Print docs/reference.md
+    #[command(hide = true)]
+    Reference,
 }

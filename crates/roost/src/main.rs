@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod config_show;
 mod import;
 mod keys;
 mod logging;
 mod mi_client;
+mod reference;
 mod serve;
 mod settings;
 mod ul;
@@ -14,7 +16,7 @@ mod user;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
 use settings::Settings;
@@ -36,5 +38,14 @@ fn run(cli: Cli) -> Result<()> {
         Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
         Command::Ul { command } => ul::run(&Settings::load(file)?, &command, cli.json),
         Command::Config { command: ConfigCommand::Check } => user::say(&settings::check(file)?),
+        Command::Config { command: ConfigCommand::Show { changed } } => {
+            config_show::run(&Settings::load(file)?, changed, cli.json)
+        }
+        Command::Config { command: ConfigCommand::Reference } => user::say(reference::page().trim_end()),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "roost", &mut script);
+            user::say(String::from_utf8_lossy(&script).trim_end())
+        }
     }
 }
