@@ -33,14 +33,19 @@ fn columns_stand_in_any_order_and_domain_may_be_left_out() {
 #[test]
 fn a_hyphen_reads_standard_input() {
     let server = Server::prepared("", "");
-    let mut importing = server.command(&["user", "import", "-"]);
-    let piped = importing.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = piped.spawn().expect("roost");
-    child.stdin.take().expect("a pipe").write_all(b"username,password\n9001,x\n9002,\n").expect("stdin");
-    let refused = child.wait_with_output().expect("its end");
-    assert_eq!(refused.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&refused.stderr);
+    let import = |file: &str| -> (Option<i32>, String) {
+        let mut importing = server.command(&["user", "import", "-"]);
+        let piped = importing.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = piped.spawn().expect("roost");
+        child.stdin.take().expect("a pipe").write_all(file.as_bytes()).expect("stdin");
+        let ended = child.wait_with_output().expect("its end");
+        (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
+    };
+    let (code, said) = import("username,password\n9001,x\n9002,\n");
+    assert_eq!(code, Some(1));
     assert!(said.contains("standard input:3: the user and the password must not be empty"), "{said}");
+    assert_eq!(import("username,password\n9001,x\n"), (Some(0), String::new()));
+    assert_eq!(subscribers(&server), ["9001@ x"]);
 }
 
 #[test]
@@ -192,7 +197,7 @@ fn an_import_that_is_killed_leaves_nothing() {
     drop(database);
 
     assert_eq!(subscribers(&server), ["9001@ 9001"]);
-    let again = server.roost(&["user", "import", "users.csv"]);
+    let again = run(server.command(&["user", "import", "users.csv"]), 3 * PATIENCE);
     assert_eq!(again.code, Some(0), "{}", again.stderr);
     assert_eq!(subscribers(&server).len(), 300_001);
 }
@@ -235,9 +240,10 @@ fn a_million_extensions_take_seconds() {
     let server = Server::prepared("", "");
     fs::write(server.path("users.csv"), many(1_000_000)).expect("a file");
     let started = Instant::now();
-    let said = server.succeed(&["user", "import", "users.csv"]);
+    // Seconds it is on a free machine; the machine that runs all tests at once is not.
+    let said = run(server.command(&["user", "import", "users.csv"]), 6 * PATIENCE);
     let took = started.elapsed();
-    assert!(said.starts_with("imported 1000000 subscribers in "), "{said}");
+    assert!(said.stdout.starts_with("imported 1000000 subscribers in "), "{}{}", said.stdout, said.stderr);
     report(&format!("import of a million: {took:.1?}"));
     let count: i64 = server
         .database()
