@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Local};
 use roost_core::{Admin, AdminReply, ShardId, shard_of};
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::Mi;
 use crate::rpc::{Call, Params, RpcError};
@@ -39,6 +39,8 @@ const COMMANDS: &[Command] = &[
     },
     Command { name: "ul_rm", alias: "usrloc:rm", params: &["table_name", "aor"] },
     Command { name: "ul_rm_contact", alias: "usrloc:rm_contact", params: &["table_name", "aor", "contact"] },
+    Command { name: "ul_flush", alias: "usrloc:flush", params: &[] },
+    Command { name: "ul_sync", alias: "usrloc:sync", params: &["table_name", "aor"] },
     Command { name: "get_statistics", alias: "statistics:get", params: &["statistics"] },
     Command { name: "uptime", alias: "core:uptime", params: &[] },
     Command { name: "version", alias: "core:version", params: &[] },
@@ -67,16 +69,28 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
             let request = Admin::RemoveContact { aor: aor.clone(), contact };
             done(ask_owner(mi, &aor, request).await?, "Failed to delete contact")?
         }
+        "ul_flush" => {
+            for shard in shards(mi) {
+                done(ask(mi, shard, Admin::Flush).await?, "Failed to flush")?;
+            }
+            json!("OK")
+        }
+        "ul_sync" => sync(mi, &params).await?,
         "get_statistics" => statistics(mi, &params).await?,
         "uptime" => uptime(mi),
         "version" => json!({ "Server": mi.server }),
         "which" => which(&params)?,
         "auth_db_forget" => {
-            let (user, domain) = (params.text("user")?.into_bytes(), params.text("domain")?.into_bytes());
             // Where its phone registers is another matter: every shard may have been asked about it.
             for shard in shards(mi) {
-                ask(mi, shard, Admin::ForgetCredentials { user: user.clone(), domain: domain.clone() })
-                    .await?;
+                let request = match params.get("user") {
+                    Some(_) => Admin::ForgetCredentials {
+                        user: params.text("user")?.into_bytes(),
+                        domain: params.text("domain")?.into_bytes(),
+                    },
+                    None => Admin::ForgetAllCredentials,
+                };
+                ask(mi, shard, request).await?;
             }
             json!("OK")
         }
@@ -90,7 +104,11 @@ fn shards(mi: &Mi) -> impl Iterator<Item = ShardId> + use<> {
 }
 
 async fn ask(mi: &Mi, shard: ShardId, request: Admin) -> Result<AdminReply, RpcError> {
-    match tokio::time::timeout(PATIENCE, (mi.ask)(shard, request)).await {
+    answered((mi.ask)(shard, request)).await
+}
+
+async fn answered(answer: oneshot::Receiver<AdminReply>) -> Result<AdminReply, RpcError> {
+    match tokio::time::timeout(PATIENCE, answer).await {
         Ok(Ok(reply)) => Ok(reply),
         _ => Err(RpcError::new(-32000, "Server error")),
     }
@@ -126,6 +144,41 @@ fn done(reply: AdminReply, failure: &str) -> Result<Value, RpcError> {
         AdminReply::ContactNotFound => Err(RpcError::new(404, "Contact not found")),
         _ => Err(RpcError::new(500, failure)),
     }
+}
+
+/// Rewrites the rows of one AOR, or of all: a slice of them at a time, which share their commits.
+async fn sync(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    const FAILURE: &str = "Failed to sync";
+    if !mi.config.usrloc.write_through {
+        return Err(RpcError::new(200, "Contacts already synced"));
+    }
+    if params.get("aor").is_some() {
+        let aor = aor_param(mi, params)?;
+        return done(ask_owner(mi, &aor, Admin::Sync { aor: aor.clone() }).await?, FAILURE);
+    }
+    if params.text("table_name")? != TABLE {
+        return Err(RpcError::new(404, "Table not found"));
+    }
+    for shard in shards(mi) {
+        let mut from = Some(0);
+        while let Some(place) = from {
+            let AdminReply::Slice { records, next } = ask(mi, shard, Admin::Dump { from: place }).await?
+            else {
+                return Err(RpcError::new(500, FAILURE));
+            };
+            let asked: Vec<_> =
+                records.into_iter().map(|record| (mi.ask)(shard, Admin::Sync { aor: record.aor })).collect();
+            for answer in asked {
+                match answered(answer).await? {
+                    // It has gone meanwhile.
+                    AdminReply::AorNotFound => {}
+                    reply => drop(done(reply, FAILURE)?),
+                }
+            }
+            from = next;
+        }
+    }
+    Ok(json!("OK"))
 }
 
 async fn show_contact(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {

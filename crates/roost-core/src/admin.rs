@@ -3,7 +3,7 @@
 use roost_sip::{MethodSet, Uri};
 
 use crate::binding::{Binding, Origin, PERMANENT};
-use crate::engine::{Done, Engine, Waiting};
+use crate::engine::{Done, Engine, Pending, Waiting};
 use crate::flow::{Now, Ticket};
 use crate::limits;
 use crate::location::Record;
@@ -25,10 +25,16 @@ pub enum Admin {
     Remove { aor: Vec<u8> },
     /// Removes one contact.
     RemoveContact { aor: Vec<u8>, contact: Vec<u8> },
+    /// Writes all of an AOR's bindings to the database again, as memory has them.
+    Sync { aor: Vec<u8> },
+    /// Done once everything that was asked of the database before is durable.
+    Flush,
     /// The shard's counters.
     Statistics,
     /// Forgets what the database said of a subscriber; `domain` only with `use_domain`.
     ForgetCredentials { user: Vec<u8>, domain: Vec<u8> },
+    /// Forgets what the database said of any subscriber: many have changed.
+    ForgetAllCredentials,
 }
 
 /// An answer to [`Admin`].
@@ -98,6 +104,18 @@ impl Engine {
                 }
                 AdminReply::Done
             }
+            Admin::ForgetAllCredentials => {
+                self.forget_all_credentials(now);
+                AdminReply::Done
+            }
+            Admin::Flush if self.config.usrloc.write_through => {
+                // What failed commits left in doubt goes first; the store works in the order in which it is asked.
+                self.repair(now, out);
+                let ticket = self.pending.insert(Pending::Flush { ticket });
+                out.commands.push(Command::Commit { ticket, writes: Vec::new() });
+                return;
+            }
+            Admin::Flush => AdminReply::Done,
             change => match self.admin_change(ticket, change, now, out) {
                 Some(reply) => reply,
                 None => return,
@@ -154,9 +172,10 @@ impl Engine {
         out: &mut Outbox,
     ) -> Option<AdminReply> {
         let aor = match &request {
-            Admin::Add { aor, .. } | Admin::Remove { aor } | Admin::RemoveContact { aor, .. } => {
-                self.folded(aor)
-            }
+            Admin::Add { aor, .. }
+            | Admin::Remove { aor }
+            | Admin::RemoveContact { aor, .. }
+            | Admin::Sync { aor } => self.folded(aor),
             _ => return Some(AdminReply::Failed),
         };
         let found = self.location.find(&aor);
@@ -233,6 +252,8 @@ fn changes(record: &mut Record<Waiting>, request: &Admin, now: Now) -> Result<Ve
             let contact_id = find(record, &uri).ok_or(AdminReply::ContactNotFound)?;
             Ok(vec![Change::Remove(contact_id)])
         }
+        Admin::Sync { .. } if record.bindings.is_empty() => Err(AdminReply::AorNotFound),
+        Admin::Sync { .. } => Ok(record.bindings.iter().cloned().map(Change::Put).collect()),
         _ => Ok(record.bindings.iter().map(|binding| Change::Remove(binding.contact_id)).collect()),
     }
 }

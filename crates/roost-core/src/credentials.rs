@@ -109,6 +109,8 @@ pub(crate) struct CredentialCache {
     pub(crate) evicted: u64,
     /// When the last whole reading of the table began.
     all_read_ms: u64,
+    /// When everybody was forgotten last.
+    cleared_ms: u64,
 }
 
 impl std::fmt::Debug for CredentialCache {
@@ -130,6 +132,7 @@ impl CredentialCache {
             hasher: KeyedState::new(hash_seed),
             evicted: 0,
             all_read_ms: 0,
+            cleared_ms: 0,
         }
     }
 
@@ -172,12 +175,15 @@ impl CredentialCache {
     /// Notes a row that a whole reading of the table found new or changed.
     pub(crate) fn put_read(&mut self, key: &[u8], secrets: &Secrets, since_ms: u64) {
         self.forget_unknown(key);
-        self.put_known(Known::new(key, secrets, since_ms, true));
+        let loaded_ms = if since_ms > self.cleared_ms { since_ms } else { 0 };
+        self.put_known(Known::new(key, secrets, loaded_ms, true));
     }
 
     /// A whole reading that began at this time found all other rows as they were.
     pub(crate) fn all_read(&mut self, since_ms: u64) {
-        self.all_read_ms = since_ms;
+        if since_ms > self.cleared_ms {
+            self.all_read_ms = since_ms;
+        }
     }
 
     /// Rows have gone, which ones is not known: each entry is as old as it is.
@@ -191,6 +197,17 @@ impl CredentialCache {
     pub(crate) fn forget(&mut self, key: &[u8]) {
         self.forget_known(key);
         self.forget_unknown(key);
+    }
+
+    /// Forgets everybody: what is known counts again once a whole reading that began later has found it.
+    pub(crate) fn clear(&mut self, now_ms: u64) {
+        for entry in self.entries.iter_mut().flatten() {
+            entry.loaded_ms = 0;
+        }
+        self.all_read_ms = 0;
+        self.cleared_ms = now_ms;
+        self.unknown.clear();
+        self.unknown_order.clear();
     }
 
     fn put_known(&mut self, entry: Known) {
@@ -289,6 +306,19 @@ mod tests {
         assert!(matches!(cache.get(b"9001"), Cached::Known(entry, 6) if entry.password() == b"x"));
         cache.forget(b"9001");
         assert!(matches!(cache.get(b"9001"), Cached::Nothing));
+        cache.put_read(b"9001", &secrets("x").unwrap(), 6);
+        cache.put(b"9002", None, 6);
+        cache.clear(7);
+        let age = |cache: &mut CredentialCache| match cache.get(b"9001") {
+            Cached::Known(_, loaded_ms) => loaded_ms,
+            _ => u64::MAX,
+        };
+        assert_eq!(age(&mut cache), 0);
+        assert!(matches!(cache.get(b"9002"), Cached::Nothing));
+        cache.all_read(7);
+        assert_eq!(age(&mut cache), 0);
+        cache.all_read(8);
+        assert_eq!(age(&mut cache), 8);
     }
 
     #[test]

@@ -91,6 +91,10 @@ pub(crate) enum Pending {
         changes: Vec<Change>,
         done: Done,
     },
+    /// A commit of nothing, behind all others; `ticket` is the operator's.
+    Flush {
+        ticket: Ticket,
+    },
 }
 
 /// What follows a commit.
@@ -453,6 +457,9 @@ impl Engine {
                 }
                 Outcome::Credentials(_) => self.commit_failed(record, &changes, done, now, out),
             },
+            Some(Pending::Flush { ticket }) => {
+                self.admin_done(ticket, matches!(outcome, Outcome::Committed), out)
+            }
             Some(Pending::Credentials { key, since_ms, waiting, is_stale: true }) => {
                 let (user, domain) = (key.user().into(), key.domain().map(Into::into));
                 let text = key.text().into();
@@ -519,6 +526,16 @@ impl Engine {
             under_way.and_then(|ticket| self.pending.get_mut(ticket))
         {
             *is_stale = true;
+        }
+    }
+
+    /// Forgets what the database said of anybody, and what it is about to say.
+    pub(crate) fn forget_all_credentials(&mut self, now: Now) {
+        self.secrets.clear(now.mono_ms);
+        for ticket in self.loading.values() {
+            if let Some(Pending::Credentials { is_stale, .. }) = self.pending.get_mut(*ticket) {
+                *is_stale = true;
+            }
         }
     }
 

@@ -10,7 +10,7 @@ pub enum StoreError {
     Url { url: String },
     /// The file cannot be opened or made.
     #[error(
-        "cannot open the database {}: {source}; check that its folder exists and may be written, or set `database` to another file",
+        "cannot open the database {}: {source}; check that it and its folder may be written, or set `database` to another file",
         path.display()
     )]
     Open { path: PathBuf, source: rusqlite::Error },

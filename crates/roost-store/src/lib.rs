@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod import;
 mod reading;
 mod sqlite;
 mod subscriber;
@@ -16,7 +17,8 @@ use std::sync::Arc;
 use roost_core::{Outcome, Reading, Row, ShardId, Ticket, Write};
 
 pub use error::StoreError;
-pub use subscriber::Subscriber;
+pub use import::{Account, Accounts, Imported, OnExisting};
+pub use subscriber::{Subscriber, check_account};
 
 /// Where the subscribers' names and secrets stand, and how they are read (`[auth_db]`).
 #[derive(Debug, Clone)]
@@ -117,12 +119,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`] names the file or table and the remedy.
     pub fn open(url: &str, folder: &Path, columns: Columns) -> Result<Store, StoreError> {
-        let path = url.strip_prefix("sqlite:").ok_or_else(|| StoreError::Url { url: shown(url) })?;
-        let path = path.strip_prefix("//").unwrap_or(path);
-        if path.is_empty() {
-            return Err(StoreError::Url { url: shown(url) });
-        }
-        sqlite::Sqlite::open(folder.join(path), columns).map(Store::Sqlite)
+        sqlite::Sqlite::open(sqlite_file(url, folder)?, columns).map(Store::Sqlite)
+    }
+
+    /// Whether there is such a database; opening it would otherwise make it.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`].
+    pub fn exists(url: &str, folder: &Path) -> Result<bool, StoreError> {
+        Ok(sqlite_file(url, folder)?.exists())
     }
 
     /// The database's file.
@@ -222,6 +227,15 @@ impl StoreHandle {
         domain: Option<Box<[u8]>>,
     ) {
         let _ = self.lookups.send(Lookup { shard, ticket, user, domain });
+    }
+}
+
+fn sqlite_file(url: &str, folder: &Path) -> Result<PathBuf, StoreError> {
+    let path = url.strip_prefix("sqlite:").ok_or_else(|| StoreError::Url { url: shown(url) })?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    match path {
+        "" => Err(StoreError::Url { url: shown(url) }),
+        path => Ok(folder.join(path)),
     }
 }
 

@@ -27,20 +27,14 @@ impl Store {
     /// [`StoreError::UserExists`], [`StoreError::TooLong`] or [`StoreError::Sql`].
     pub fn add_user(&self, user: &str, domain: &str, password: &str, realm: &str) -> Result<(), StoreError> {
         let Store::Sqlite(sqlite) = self;
-        check(user, domain, password)?;
+        check_account(user, domain, password)?;
         if sqlite.has_user(user, domain)? {
             return Err(StoreError::UserExists { user: shown(user, domain) });
         }
-        let mut columns = vec![
-            (sqlite.columns.user.clone(), Value::Text(user.into())),
-            (sqlite.columns.domain.clone(), Value::Text(domain.into())),
-        ];
-        columns.extend(sqlite.secrets(user, password, realm));
-        let names: Vec<_> = columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        let marks: Vec<_> = (1..=columns.len()).map(|index| format!("?{index}")).collect();
-        let sql = format!("INSERT INTO subscriber ({}) VALUES ({})", names.join(", "), marks.join(", "));
-        let values = params_from_iter(columns.into_iter().map(|(_, value)| value));
-        sqlite.connect()?.execute(&sql, values).map(drop).map_err(StoreError::sql("adding a subscriber"))
+        let secrets = sqlite.secret_columns();
+        let values = values(&secrets, user, domain, password, realm);
+        let added = sqlite.connect()?.execute(&sqlite.insert_sql(&secrets), params_from_iter(values));
+        added.map(drop).map_err(StoreError::sql("adding a subscriber"))
     }
 
     /// Gives a subscriber another password.
@@ -55,16 +49,10 @@ impl Store {
         realm: &str,
     ) -> Result<(), StoreError> {
         let Store::Sqlite(sqlite) = self;
-        check(user, domain, password)?;
-        let columns = sqlite.secrets(user, password, realm);
-        let sets: Vec<_> = columns
-            .iter()
-            .enumerate()
-            .map(|(index, (name, _))| format!("\"{name}\" = ?{}", index + 3))
-            .collect();
-        let sql = format!("UPDATE subscriber SET {} WHERE {}", sets.join(", "), sqlite.by_name(domain));
-        let mut values = vec![Value::Text(user.into()), Value::Text(domain.into())];
-        values.extend(columns.into_iter().map(|(_, value)| value));
+        check_account(user, domain, password)?;
+        let secrets = sqlite.secret_columns();
+        let values = values(&secrets, user, domain, password, realm);
+        let sql = sqlite.update_sql(&secrets, &sqlite.by_name(domain));
         let changed = sqlite.connect()?.execute(&sql, params_from_iter(values));
         match changed.map_err(StoreError::sql("changing a password"))? {
             0 => Err(StoreError::NoSuchUser { user: shown(user, domain) }),
@@ -107,7 +95,7 @@ impl Store {
 impl Sqlite {
     /// Finds a subscriber by ?1 and ?2. Without `use_domain` and a domain the user alone counts, as when a phone logs in:
     /// OpenSIPS's tools fill the column all the same.
-    fn by_name(&self, domain: &str) -> String {
+    pub(crate) fn by_name(&self, domain: &str) -> String {
         if domain.is_empty() && !self.columns.use_domain {
             return format!("\"{}\" = ?1 AND ?2 = ''", self.columns.user);
         }
@@ -120,35 +108,88 @@ impl Sqlite {
         found.map(|found| found.is_some()).map_err(StoreError::sql("looking for a subscriber"))
     }
 
-    /// Every secret that the table has a column for: plaintext where it is what roost reads, hashes for a known realm.
-    /// Without a realm the hashes are emptied: those of an older password must not go on working.
-    fn secrets(&self, user: &str, password: &str, realm: &str) -> Vec<(String, Value)> {
-        let bare = format!("{user}:{realm}:{password}");
-        let with_domain = format!("{user}@{realm}:{realm}:{password}");
-        let known = |hash: String| if realm.is_empty() { String::new() } else { hash };
-        let (ha1, ha1b) = (known(hex(&Md5::digest(&bare))), known(hex(&Md5::digest(&with_domain))));
-        let mut secrets = match self.columns.calculate_ha1 {
-            true => vec![(self.columns.password.clone(), password.to_string())],
-            false => vec![
-                (self.columns.password.clone(), ha1.clone()),
-                (self.columns.password_2.clone(), ha1b.clone()),
-            ],
+    /// Every secret that the table has a column for: plaintext where it is what roost reads, and the hashes.
+    pub(crate) fn secret_columns(&self) -> Vec<(String, Secret)> {
+        let columns = &self.columns;
+        let own: &[_] = match columns.calculate_ha1 {
+            true => &[(&columns.password, Secret::Plaintext)],
+            false => &[(&columns.password, Secret::Ha1), (&columns.password_2, Secret::Ha1b)],
         };
-        secrets.push(("ha1".into(), ha1));
-        secrets.push(("ha1b".into(), ha1b));
-        secrets.push(("ha1_sha256".into(), known(hex(&Sha256::digest(&bare)))));
-        secrets.push(("ha1_sha512t256".into(), known(hex(&Sha512_256::digest(&bare)))));
-        let mut seen = Vec::new();
-        secrets.retain(|(name, _)| {
-            let is_new = self.has_column(name) && !seen.contains(name);
-            seen.push(name.clone());
-            is_new
-        });
-        secrets.into_iter().map(|(name, value)| (name, Value::Text(value))).collect()
+        let own = own.iter().map(|(name, secret)| (name.as_str(), *secret));
+        let mut found: Vec<(String, Secret)> = Vec::new();
+        for (name, secret) in own.chain(HASH_COLUMNS) {
+            if self.has_column(name) && !found.iter().any(|(other, _)| other == name) {
+                found.push((name.to_string(), secret));
+            }
+        }
+        found
+    }
+
+    /// Its values are those of [`values`].
+    pub(crate) fn insert_sql(&self, secrets: &[(String, Secret)]) -> String {
+        let names = [&self.columns.user, &self.columns.domain]
+            .into_iter()
+            .chain(secrets.iter().map(|(name, _)| name));
+        let names: Vec<_> = names.map(|name| format!("\"{name}\"")).collect();
+        let marks: Vec<_> = (1..=names.len()).map(|index| format!("?{index}")).collect();
+        format!("INSERT INTO subscriber ({}) VALUES ({})", names.join(", "), marks.join(", "))
+    }
+
+    /// Its values are those of [`values`]; `by_name` finds the row by the first two.
+    pub(crate) fn update_sql(&self, secrets: &[(String, Secret)], by_name: &str) -> String {
+        let set = |(index, (name, _)): (usize, &(String, Secret))| format!("\"{name}\" = ?{}", index + 3);
+        let sets: Vec<_> = secrets.iter().enumerate().map(set).collect();
+        format!("UPDATE subscriber SET {} WHERE {by_name}", sets.join(", "))
     }
 }
 
-fn check(user: &str, domain: &str, password: &str) -> Result<(), StoreError> {
+/// What a column of secrets holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Secret {
+    Plaintext,
+    /// MD5 of user:realm:password.
+    Ha1,
+    /// MD5 of user@realm:realm:password.
+    Ha1b,
+    Sha256,
+    Sha512Trunc256,
+}
+
+const HASH_COLUMNS: [(&str, Secret); 4] = [
+    ("ha1", Secret::Ha1),
+    ("ha1b", Secret::Ha1b),
+    ("ha1_sha256", Secret::Sha256),
+    ("ha1_sha512t256", Secret::Sha512Trunc256),
+];
+
+/// User, domain, and a value for each column of secrets. Without a realm hashes are empty: those of an older password
+/// must not go on working.
+pub(crate) fn values(
+    secrets: &[(String, Secret)],
+    user: &str,
+    domain: &str,
+    password: &str,
+    realm: &str,
+) -> impl Iterator<Item = Value> {
+    let bare = format!("{user}:{realm}:{password}");
+    let secret = |kind: Secret| match kind {
+        Secret::Plaintext => password.to_string(),
+        _ if realm.is_empty() => String::new(),
+        Secret::Ha1 => hex(&Md5::digest(&bare)),
+        Secret::Ha1b => hex(&Md5::digest(format!("{user}@{realm}:{realm}:{password}"))),
+        Secret::Sha256 => hex(&Sha256::digest(&bare)),
+        Secret::Sha512Trunc256 => hex(&Sha512_256::digest(&bare)),
+    };
+    let names = [user.to_string(), domain.to_string()].into_iter();
+    let all: Vec<_> = names.chain(secrets.iter().map(|(_, kind)| secret(*kind))).collect();
+    all.into_iter().map(Value::Text)
+}
+
+/// Whether an account fits the columns of the table.
+///
+/// # Errors
+/// [`StoreError::TooLong`].
+pub fn check_account(user: &str, domain: &str, password: &str) -> Result<(), StoreError> {
     for (what, text, most) in [
         ("the user", user, MAX_NAME),
         ("the domain", domain, MAX_NAME),
@@ -166,7 +207,8 @@ fn shown(user: &str, domain: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

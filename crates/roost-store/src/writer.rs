@@ -17,6 +17,9 @@ use crate::{Receipts, StoreError};
 
 /// Commits that share one transaction at most.
 const MAX_BATCH: usize = 4_096;
+/// How long a batch waits while another process writes, such as `roost user import`: as long as a phone waits for its
+/// answer (RFC 3261 timer F).
+const TURN_TIMEOUT: Duration = Duration::from_secs(32);
 /// How often rows are looked for whose binding has expired and was not deleted (a purge that failed, a clock that stepped).
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// Rows that such a look deletes at most.
@@ -48,6 +51,7 @@ impl Writer {
         receipts: Receipts,
     ) -> Result<Writer, StoreError> {
         let connection = sqlite.connect()?;
+        connection.busy_timeout(TURN_TIMEOUT).map_err(StoreError::sql("setting the timeout"))?;
         let checkpointer = sqlite.connect()?;
         let log_path = sqlite.path.with_file_name(format!(
             "{}-wal",

@@ -29,15 +29,23 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: UserCommand,
     },
-    /// Show what is registered with the running server
+    /// Show, add and remove bindings of the running server
     Ul {
         #[command(subcommand)]
         command: UlCommand,
     },
-    /// Check the configuration
+    /// Check and show the configuration
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Print what completes roost's commands in a shell
+    ///
+    /// For bash: `roost completion bash > /etc/bash_completion.d/roost`. For zsh a file `_roost` in a folder of $fpath,
+    /// for fish ~/.config/fish/completions/roost.fish.
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
     },
 }
 
@@ -57,6 +65,17 @@ pub(crate) enum UserCommand {
     },
     /// List all extensions
     List,
+    /// Add all extensions of a CSV file, or none if a line is wrong
+    ///
+    /// The first line names the columns: username,password,domain in any order; domain may be left out. The running
+    /// server knows the extensions at once; its registrations wait while they are written.
+    Import {
+        /// The file; - reads standard input
+        file: PathBuf,
+        /// Give extensions that exist already the password of the file
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,10 +96,50 @@ pub(crate) enum UlCommand {
         /// The AOR: 9001, or 9001@domain with use_domain
         aor: Option<String>,
     },
+    /// List all bindings, a line each
+    Dump {
+        /// The AORs alone
+        #[arg(long)]
+        brief: bool,
+    },
+    /// Add a binding, or replace the one with this contact
+    Add {
+        /// The AOR: 9001, or 9001@domain with use_domain
+        aor: String,
+        /// Where it is reached, such as sip:9001@192.168.1.201:5060
+        contact: String,
+        /// Seconds until it expires; 0: never
+        #[arg(long, value_name = "S", default_value_t = 0)]
+        expires: u32,
+        /// Its priority, from 0 to 1
+        #[arg(long, value_name = "Q", value_parser = priority)]
+        q: Option<f64>,
+    },
+    /// Remove an AOR's bindings, or one of them
+    Rm {
+        /// The AOR: 9001, or 9001@domain with use_domain
+        aor: String,
+        /// The contact, as `ul show` prints it
+        contact: Option<String>,
+    },
+}
+
+fn priority(text: &str) -> Result<f64, String> {
+    let q = text.parse().ok().filter(|q| (0.0..=1.0).contains(q));
+    q.ok_or_else(|| "must be a number from 0 to 1".to_string())
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Read the configuration and say what is wrong with it
     Check,
+    /// Show what is in force: every key with its value, its default, where it comes from and what it means
+    Show {
+        /// Only what differs from the defaults
+        #[arg(long)]
+        changed: bool,
+    },
+    /// Print docs/reference.md
+    #[command(hide = true)]
+    Reference,
 }

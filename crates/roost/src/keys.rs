@@ -15,6 +15,8 @@ pub(crate) struct Key {
     pub(crate) default: &'static str,
     /// One line for people.
     pub(crate) meaning: &'static str,
+    /// The module and parameter of OpenSIPS that it stands for; empty: there is none.
+    pub(crate) opensips: &'static str,
     pub(crate) set: fn(&mut Settings, Value),
 }
 
@@ -22,6 +24,10 @@ pub(crate) struct Key {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Text,
+    /// A text that is never shown.
+    Secret,
+    /// A database's URL, whose password is never shown.
+    Url,
     /// true, false, 1 or 0.
     Switch,
     /// An integer from the first to the second.
@@ -41,6 +47,20 @@ pub(crate) enum Value {
     Switch(bool),
     Number(i64),
     List(Vec<String>),
+}
+
+/// As it stands in a TOML file.
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // JSON's escapes are TOML's too.
+        let quoted = |text: &String| serde_json::Value::from(text.as_str()).to_string();
+        match self {
+            Value::Text(text) => write!(f, "{}", quoted(text)),
+            Value::Switch(is_on) => write!(f, "{is_on}"),
+            Value::Number(number) => write!(f, "{number}"),
+            Value::List(list) => write!(f, "[{}]", list.iter().map(quoted).collect::<Vec<_>>().join(", ")),
+        }
+    }
 }
 
 impl Value {
@@ -88,7 +108,18 @@ const FACILITIES: &[&str] = &[
 
 macro_rules! key {
     ($section:literal, $name:literal, $kind:expr, $default:literal, $meaning:literal, $set:expr) => {
-        Key { section: $section, name: $name, kind: $kind, default: $default, meaning: $meaning, set: $set }
+        key!($section, $name, $kind, $default, $meaning, "", $set)
+    };
+    ($section:literal, $name:literal, $kind:expr, $default:literal, $meaning:literal, $opensips:literal, $set:expr) => {
+        Key {
+            section: $section,
+            name: $name,
+            kind: $kind,
+            default: $default,
+            meaning: $meaning,
+            opensips: $opensips,
+            set: $set,
+        }
     };
 }
 
@@ -97,43 +128,56 @@ macro_rules! key {
 pub(crate) const KEYS: &[Key] = &[
     key!("", "listen", Kind::List, r#"["udp:0.0.0.0:5060"]"#,
         "addresses to listen on, each udp:ADDRESS:PORT",
+        "core listen",
         |s, v| s.listen = v.list()),
-    key!("", "database", Kind::Text, r#""sqlite:roost.db""#,
+    key!("", "database", Kind::Url, r#""sqlite:roost.db""#,
         "the database; a relative file is beside the configuration file",
+        "core db_default_url; auth_db, usrloc db_url",
         |s, v| s.database = v.text()),
     key!("", "use_domain", Kind::Switch, "false",
         "AORs and subscribers are user@domain (multi-tenant), not bare users",
+        "auth_db, usrloc use_domain",
         |s, v| s.core.use_domain = v.switch()),
     key!("", "workers", Kind::Number(0, 64), "0",
         "worker threads; 0 is one per core",
+        "core children (udp_workers)",
         |s, v| s.workers = v.number() as usize),
     key!("", "advertised_address", Kind::Text, r#""""#,
         "the address that Via and Record-Route name in place of ours",
+        "core advertised_address",
         |s, v| s.core.advertised_address = v.text()),
     key!("", "server_header", Kind::Text, r#""roost/VERSION""#,
         "the Server header of answers; VERSION stands for the program's, empty sends none",
+        "core server_header",
         |s, v| s.core.server_header = v.text().replace("VERSION", env!("CARGO_PKG_VERSION"))),
     key!("", "log_level", Kind::Number(-3, 4), "3",
         "OpenSIPS's scale: -1 errors, 1 warnings, 3 information, 4 every request",
+        "core log_level",
         |s, v| s.log_level = if let Value::Number(level) = v { level } else { 3 }),
     key!("", "log_stderror", Kind::Switch, "true",
         "log to standard error; else to syslog",
+        "core log_stderror",
         |s, v| s.log_stderror = v.switch()),
     key!("", "log_facility", Kind::Choice(FACILITIES), r#""LOG_LOCAL0""#,
         "the syslog facility",
+        "core log_facility",
         |s, v| s.log_facility = v.text()),
 
     key!("auth", "realm", Kind::Text, r#""""#,
         "the realm of challenges; empty takes the domain of To (REGISTER) or From",
+        "auth_db www_authorize(realm, …), auth www_challenge(realm, …)",
         |s, v| s.core.auth.realm = v.text()),
     key!("auth", "nonce_expire", Kind::Number(1, 86_400), "30",
         "how long a nonce may be used, in seconds",
+        "auth nonce_expire",
         |s, v| s.core.auth.nonce_expire_s = v.number()),
     key!("auth", "qop", Kind::Choice(&["off", "auth"]), r#""off""#,
         "whether challenges offer qop=\"auth\"",
+        "auth www_challenge(realm, qop)",
         |s, v| s.core.auth.qop_auth = v.text() == "auth"),
     key!("auth", "algorithms", Kind::Choices(&["MD5", "SHA-256", "SHA-512-256"]), r#"["MD5"]"#,
         "digest algorithms, in the order offered; phones take the first that they know, old ones may take none but MD5",
+        "auth www_challenge(realm, qop, algorithms) of 3.2",
         |s, v| s.core.auth.algorithms = v.list().iter().map(|name| match name.as_str() {
             "SHA-256" => Algorithm::Sha256,
             "SHA-512-256" => Algorithm::Sha512Trunc256,
@@ -141,12 +185,15 @@ pub(crate) const KEYS: &[Key] = &[
         }).collect()),
     key!("auth", "disable_nonce_check", Kind::Switch, "true",
         "a nonce may be used again until it expires; false makes each good for one request",
+        "auth disable_nonce_check",
         |s, v| s.core.auth.disable_nonce_check = v.switch()),
-    key!("auth", "secret", Kind::Text, r#""""#,
+    key!("auth", "secret", Kind::Secret, r#""""#,
         "keeps nonces valid over a restart; empty makes a random one at each start",
+        "auth secret",
         |s, v| s.secret = v.text()),
     key!("auth", "check_to", Kind::Switch, "true",
         "the digest user must be the To user",
+        "uri db_check_to() in the script",
         |s, v| s.core.auth.check_to = v.switch()),
     key!("auth", "hide_unknown_users", Kind::Switch, "false",
         "answer an unknown user like a wrong password (403)",
@@ -154,18 +201,23 @@ pub(crate) const KEYS: &[Key] = &[
 
     key!("auth_db", "calculate_ha1", Kind::Switch, "true",
         "the password column holds plaintext; false: HA1 hashes",
+        "auth_db calculate_ha1",
         |s, v| s.core.auth_db.calculate_ha1 = v.switch()),
     key!("auth_db", "user_column", Kind::Text, r#""username""#,
         "subscriber's column of users",
+        "auth_db user_column",
         |s, v| s.user_column = v.text()),
     key!("auth_db", "domain_column", Kind::Text, r#""domain""#,
         "subscriber's column of domains",
+        "auth_db domain_column",
         |s, v| s.domain_column = v.text()),
     key!("auth_db", "password_column", Kind::Text, r#""password""#,
         "subscriber's column of passwords; \"ha1\" when calculate_ha1 is off and nothing is set",
+        "auth_db password_column",
         |s, v| s.password_column = v.text()),
     key!("auth_db", "password_column_2", Kind::Text, r#""ha1b""#,
         "subscriber's column of HA1 hashes of user@domain, for calculate_ha1 = false",
+        "auth_db password_column_2",
         |s, v| s.password_column_2 = v.text()),
     key!("auth_db", "cache_ttl", Kind::Number(0, 86_400), "60",
         "how long a loaded secret is believed, in seconds",
@@ -177,61 +229,77 @@ pub(crate) const KEYS: &[Key] = &[
 
     key!("usrloc", "db_mode", Kind::Choice(&["write-through", "memory"]), r#""write-through""#,
         "write-through: a 200 means that the binding is on disk; memory: nothing is written",
+        "usrloc db_mode: 1 write-through, 0 memory",
         |s, v| s.core.usrloc.write_through = v.text() == "write-through"),
     key!("usrloc", "timer_interval", Kind::Number(1, 3_600), "60",
         "how long one sweep over all bindings takes, in seconds",
+        "usrloc timer_interval",
         |s, v| s.core.usrloc.timer_interval_s = v.number()),
     key!("usrloc", "cseq_delay", Kind::Number(0, 3_600), "20",
         "how long an equal CSeq counts as a retransmission, in seconds",
+        "usrloc cseq_delay",
         |s, v| s.core.usrloc.cseq_delay_s = v.number()),
 
     key!("registrar", "min_expires", Kind::Number(0, MAX_S), "30",
         "the shortest binding granted, in seconds; 0 sets no limit",
+        "registrar min_expires",
         |s, v| s.core.registrar.min_expires_s = v.number()),
     key!("registrar", "max_expires", Kind::Number(0, MAX_S), "300",
         "the longest binding granted, in seconds; 0 sets no limit",
+        "registrar max_expires",
         |s, v| s.core.registrar.max_expires_s = v.number()),
     key!("registrar", "default_expires", Kind::Number(1, MAX_S), "120",
         "granted where the phone asks for nothing, in seconds",
+        "registrar default_expires",
         |s, v| s.core.registrar.default_expires_s = v.number()),
     key!("registrar", "max_contacts", Kind::Number(0, 100), "1",
         "bindings per AOR; 0 sets no limit but 100",
+        "registrar max_contacts",
         |s, v| s.core.registrar.max_contacts = v.number()),
     key!("registrar", "force_registration", Kind::Switch, "true",
         "the binding refreshed longest ago makes room for a new one; false answers 503",
+        "registrar save(…, \"f\")",
         |s, v| s.core.registrar.force_registration = v.switch()),
     key!("registrar", "exclusive", Kind::Choice(&["ip", "off"]), r#""ip""#,
         "ip: an AOR that is registered from one address is Occupied (403) for others",
+        "registrar is_ip_registered(), is_registered() in the script",
         |s, v| s.core.registrar.exclusive_ip = v.text() == "ip"),
     key!("registrar", "exclusive_check", Kind::Choice(&["memory"]), r#""memory""#,
         "where the Occupied rule looks",
         |_, _| ()),
     key!("registrar", "retry_after", Kind::Number(0, MAX_S), "0",
         "Retry-After of the registrar's 5xx answers, in seconds; 0 sends none",
+        "registrar retry_after",
         |s, v| s.core.registrar.retry_after_s = v.number()),
     key!("registrar", "add_date", Kind::Switch, "true",
         "a 200 carries Date, by which phones set their clock",
         |s, v| s.core.registrar.add_date = v.switch()),
     key!("registrar", "case_sensitive", Kind::Switch, "true",
         "the user part of an AOR distinguishes case",
+        "registrar case_sensitive",
         |s, v| s.core.registrar.case_sensitive = v.switch()),
 
     key!("tm", "fr_timeout", Kind::Number(1, 3_600), "5",
         "no answer at all for this long: 408, in seconds",
+        "tm fr_timeout",
         |s, v| s.core.tm.fr_timeout_s = v.number()),
     key!("tm", "fr_inv_timeout", Kind::Number(1, 86_400), "30",
         "ringing for this long: CANCEL and 408, in seconds",
+        "tm fr_inv_timeout",
         |s, v| s.core.tm.fr_inv_timeout_s = v.number()),
     key!("tm", "restart_fr_on_each_reply", Kind::Switch, "false",
         "each provisional answer starts fr_inv_timeout anew",
+        "tm restart_fr_on_each_reply",
         |s, v| s.core.tm.restart_fr_on_each_reply = v.switch()),
 
     key!("rr", "append_fromtag", Kind::Switch, "false",
         "Record-Route carries ;ftag=",
+        "rr append_fromtag",
         |s, v| s.core.rr.append_fromtag = v.switch()),
 
     key!("proxy", "authorize", Kind::Choice(&["registered", "challenge", "off"]), r#""registered""#,
         "who may call: registered phones as they are and others by password, all by password, or anybody",
+        "auth_db proxy_authorize() in the script",
         |s, v| s.core.proxy.authorize = match v.text().as_str() {
             "challenge" => Authorize::Challenge,
             "off" => Authorize::Off,
@@ -239,15 +307,18 @@ pub(crate) const KEYS: &[Key] = &[
         }),
     key!("proxy", "check_from", Kind::Switch, "true",
         "the digest user must be the From user",
+        "uri db_check_from() in the script",
         |s, v| s.core.proxy.check_from = v.switch()),
     key!("proxy", "trusted", Kind::List, "[]",
         "addresses that are never challenged",
         |s, v| s.trusted = v.list()),
     key!("proxy", "serial_fork", Kind::Switch, "false",
         "call contacts by falling q instead of all at once",
+        "core serialize_branches() in the script",
         |s, v| s.core.proxy.serial_fork = v.switch()),
 
     key!("mi", "listen", Kind::Text, r#""127.0.0.1:8888""#,
         "where the management interface listens, a loopback ADDRESS:PORT; empty: nowhere",
+        "mi_fifo fifo_name (httpd ip, port of 3.x)",
         |s, v| s.mi_listen = v.text()),
 ];

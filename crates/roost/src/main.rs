@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod config_show;
+mod import;
 mod keys;
 mod logging;
 mod mi_client;
+mod reference;
 mod serve;
 mod settings;
 mod ul;
@@ -13,9 +16,9 @@ mod user;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
-use cli::{Cli, Command, ConfigCommand, UlCommand};
+use cli::{Cli, Command, ConfigCommand};
 use settings::Settings;
 
 fn main() -> ExitCode {
@@ -33,9 +36,16 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve => serve::run(&Settings::load(file)?),
         Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
-        Command::Ul { command: UlCommand::Show { aor } } => {
-            ul::show(&Settings::load(file)?, aor.as_deref(), cli.json)
-        }
+        Command::Ul { command } => ul::run(&Settings::load(file)?, &command, cli.json),
         Command::Config { command: ConfigCommand::Check } => user::say(&settings::check(file)?),
+        Command::Config { command: ConfigCommand::Show { changed } } => {
+            config_show::run(&Settings::load(file)?, changed, cli.json)
+        }
+        Command::Config { command: ConfigCommand::Reference } => user::say(reference::page().trim_end()),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "roost", &mut script);
+            user::say(String::from_utf8_lossy(&script).trim_end())
+        }
     }
 }

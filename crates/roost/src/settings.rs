@@ -1,6 +1,6 @@
 //! The effective settings: defaults of the key table, overlaid by a TOML file whose every mistake is explained.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ const DEFAULT_FILE: &str = "roost.toml";
 pub(crate) struct Settings {
     /// The file that was read, if any.
     pub(crate) file: Option<PathBuf>,
+    /// What it says, by the whole name of the key.
+    pub(crate) given: BTreeMap<String, Value>,
     pub(crate) core: Config,
     pub(crate) listen: Vec<String>,
     pub(crate) listeners: Vec<Listener>,
@@ -66,19 +68,18 @@ impl Settings {
         let source = Source { text, name };
         let table = DeTable::parse(text)
             .map_err(|error| source.error(error.span().unwrap_or(0..0), error.message().to_string()))?;
-        let mut given = BTreeSet::new();
         for (key, value) in table.get_ref() {
             match value.get_ref() {
                 DeValue::Table(section) => {
                     source.check_section(key)?;
                     for (name, value) in section {
-                        source.apply(&mut settings, &mut given, key.get_ref(), name, value)?;
+                        source.apply(&mut settings, key.get_ref(), name, value)?;
                     }
                 }
-                _ => source.apply(&mut settings, &mut given, "", key, value)?,
+                _ => source.apply(&mut settings, "", key, value)?,
             }
         }
-        if !settings.core.auth_db.calculate_ha1 && !given.contains("auth_db.password_column") {
+        if !settings.core.auth_db.calculate_ha1 && !settings.given.contains_key("auth_db.password_column") {
             settings.password_column = "ha1".to_string();
         }
         settings.check_together(&source, table.get_ref())?;
@@ -89,6 +90,7 @@ impl Settings {
     fn defaults() -> Result<Settings> {
         let mut settings = Settings {
             file: None,
+            given: BTreeMap::new(),
             core: Config::default(),
             listen: Vec::new(),
             listeners: Vec::new(),
@@ -108,10 +110,7 @@ impl Settings {
             mi_address: None,
         };
         for key in KEYS {
-            let value = DeValue::parse(key.default).map_err(|error| anyhow!("{}: {error}", key.name))?;
-            let value =
-                read(key.kind, value.get_ref()).map_err(|wanted| anyhow!("{}: {wanted}", key.name))?;
-            (key.set)(&mut settings, value);
+            (key.set)(&mut settings, default_of(key)?);
         }
         Ok(settings)
     }
@@ -220,7 +219,6 @@ impl Source<'_> {
     fn apply(
         &self,
         settings: &mut Settings,
-        given: &mut BTreeSet<String>,
         section: &str,
         name: &Spanned<std::borrow::Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
@@ -231,7 +229,7 @@ impl Source<'_> {
         let value = read(key.kind, value.get_ref()).map_err(|wanted| {
             self.error(value.span(), format!("`{}` {wanted}\n      ({})", shown(key), key.meaning))
         })?;
-        given.insert(shown(key));
+        settings.given.insert(shown(key), value.clone());
         (key.set)(settings, value);
         Ok(())
     }
@@ -274,6 +272,15 @@ impl Source<'_> {
     }
 }
 
+/// A key's default.
+///
+/// # Errors
+/// The table itself is wrong.
+pub(crate) fn default_of(key: &Key) -> Result<Value> {
+    let value = DeValue::parse(key.default).map_err(|error| anyhow!("{}: {error}", shown(key)))?;
+    read(key.kind, value.get_ref()).map_err(|wanted| anyhow!("{}: {wanted}", shown(key)))
+}
+
 /// Reads a value of a kind; the error says what is wanted.
 fn read(kind: Kind, value: &DeValue<'_>) -> Result<Value, String> {
     let found = value.type_str();
@@ -285,7 +292,7 @@ fn read(kind: Kind, value: &DeValue<'_>) -> Result<Value, String> {
         format!("must be one of {}, not \"{text}\"{hint}", quoted(choices))
     };
     match kind {
-        Kind::Text => value
+        Kind::Text | Kind::Secret | Kind::Url => value
             .as_str()
             .map(|text| Value::Text(text.into()))
             .ok_or(format!("must be a string, not {found}")),

@@ -1,15 +1,83 @@
-//! `roost ul`: what is registered, in the lines that `opensipsctl ul show` printed.
+//! `roost ul`: what is registered with the running server; `show` in the lines that `opensipsctl ul show` printed.
 
 use anyhow::Result;
 use roost_admin::TABLE;
 use serde_json::{Value, json};
 
+use crate::cli::UlCommand;
 use crate::mi_client::{MiError, call};
 use crate::settings::Settings;
 use crate::user::say;
 
+/// Runs one of the commands.
+///
+/// # Errors
+/// What the server answered, or that none runs.
+pub(crate) fn run(settings: &Settings, command: &UlCommand, is_json: bool) -> Result<()> {
+    match command {
+        UlCommand::Show { aor } => show(settings, aor.as_deref(), is_json),
+        UlCommand::Dump { brief } => dump(settings, *brief, is_json),
+        UlCommand::Add { aor, contact, expires, q } => {
+            let q = q.map_or(json!(""), |q| json!(q.to_string()));
+            let params = json!({
+                "table_name": TABLE, "aor": aor, "contact": contact, "expires": expires, "q": q, "flags": 0,
+                "cflags": "", "methods": u32::MAX,
+            });
+            call(settings, "ul_add", &params).map_err(|error| match error {
+                MiError::Refused { code: 500, .. } => error
+                    .into_error()
+                    .context(format!("'{contact}': is it a SIP URI such as sip:9001@192.168.1.201:5060?")),
+                _ => error.into_error(),
+            })?;
+            changed(&format!("contact '{contact}' added to '{aor}'"), is_json)
+        }
+        UlCommand::Rm { aor, contact: None } => {
+            call(settings, "ul_rm", &json!({ "table_name": TABLE, "aor": aor }))
+                .map_err(MiError::into_error)?;
+            changed(&format!("bindings of '{aor}' removed"), is_json)
+        }
+        UlCommand::Rm { aor, contact: Some(contact) } => {
+            let params = json!({ "table_name": TABLE, "aor": aor, "contact": contact });
+            call(settings, "ul_rm_contact", &params).map_err(MiError::into_error)?;
+            changed(&format!("contact '{contact}' removed from '{aor}'"), is_json)
+        }
+    }
+}
+
+/// The server's "OK", in words for people.
+fn changed(text: &str, is_json: bool) -> Result<()> {
+    say(if is_json { "\"OK\"" } else { text })
+}
+
+/// A line for each binding.
+fn dump(settings: &Settings, is_brief: bool, is_json: bool) -> Result<()> {
+    let params = if is_brief { json!({ "brief": 1 }) } else { json!({}) };
+    let result = call(settings, "ul_dump", &params).map_err(MiError::into_error)?;
+    if is_json {
+        return say(&serde_json::to_string_pretty(&result)?);
+    }
+    const FIELDS: [&str; 6] = ["Contact", "Expires", "Q", "Received", "Socket", "User-agent"];
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["AOR"].into_iter().chain(FIELDS.into_iter().filter(|_| !is_brief)));
+    let aors = items(&result["Domains"]).flat_map(|domain| items(&domain["AORs"]));
+    let mut aors: Vec<_> = aors.map(|aor| (shown(&aor["AOR"]), &aor["Contacts"])).collect();
+    aors.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+    for (name, contacts) in aors {
+        if is_brief {
+            table.add_row([name]);
+            continue;
+        }
+        for contact in items(contacts) {
+            let field = |name: &&str| contact.get(*name).map_or(String::new(), shown);
+            table.add_row([name.clone()].into_iter().chain(FIELDS.iter().map(field)));
+        }
+    }
+    say(&table.trim_fmt())
+}
+
 /// Prints all AORs, or one.
-pub(crate) fn show(settings: &Settings, aor: Option<&str>, is_json: bool) -> Result<()> {
+fn show(settings: &Settings, aor: Option<&str>, is_json: bool) -> Result<()> {
     let result = match aor {
         Some(aor) => call(settings, "ul_show_contact", &json!({ "table_name": TABLE, "aor": aor })),
         None => call(settings, "ul_dump", &json!({})),

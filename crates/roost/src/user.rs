@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use crate::cli::{Account, UserCommand};
+use crate::import;
 use crate::mi_client::{MiError, call};
 use crate::settings::Settings;
 
@@ -26,6 +27,7 @@ pub(crate) fn run(settings: &Settings, command: UserCommand, is_json: bool) -> R
         }
         UserCommand::Rm { user, domain } => remove(settings, &user, domain),
         UserCommand::List => list(settings, is_json),
+        UserCommand::Import { file, replace } => import::run(settings, &file, replace, is_json),
     }
 }
 
@@ -44,23 +46,40 @@ fn check(settings: &Settings, account: Account) -> Result<Checked> {
         Some(password) => password,
         None => read_password()?,
     };
-    if account.user.is_empty() || password.is_empty() {
+    check_account(settings, &account.user, &domain, &password)?;
+    let realm = realm(settings, &domain).to_string();
+    Ok(Checked { user: account.user, domain, password, realm })
+}
+
+/// Whether an account fits the configuration and the table.
+///
+/// # Errors
+/// What does not fit, and the remedy.
+pub(crate) fn check_account(settings: &Settings, user: &str, domain: &str, password: &str) -> Result<()> {
+    if user.is_empty() || password.is_empty() {
         bail!("the user and the password must not be empty");
     }
-    if account.user.contains('@') {
-        bail!("'{}': give the user alone, and its domain with --domain", account.user);
+    if user.contains('@') {
+        bail!("'{user}': give the user alone, and its domain apart (--domain, or the column `domain`)");
     }
-    let realm = match settings.core.auth.realm.as_str() {
-        "" => domain.clone(),
-        realm => realm.to_string(),
-    };
-    if realm.is_empty() && !settings.core.auth_db.calculate_ha1 {
+    if [user, domain, password].iter().any(|text| text.contains(char::is_control)) {
+        bail!("the user, the domain or the password holds a control character");
+    }
+    if realm(settings, domain).is_empty() && !settings.core.auth_db.calculate_ha1 {
         bail!(
-            "with [auth_db] calculate_ha1 = false a hash is stored, and it needs a realm: give --domain, or set \
+            "with [auth_db] calculate_ha1 = false a hash is stored, and it needs a realm: give the domain, or set \
              [auth] realm"
         );
     }
-    Ok(Checked { user: account.user, domain, password, realm })
+    Ok(roost_store::check_account(user, domain, password)?)
+}
+
+/// What hashes are computed for.
+fn realm<'a>(settings: &'a Settings, domain: &'a str) -> &'a str {
+    match settings.core.auth.realm.as_str() {
+        "" => domain,
+        realm => realm,
+    }
 }
 
 fn check_domain(settings: &Settings, domain: Option<String>) -> Result<String> {
@@ -100,9 +119,17 @@ fn remove(settings: &Settings, user: &str, domain: Option<String>) -> Result<()>
 
 /// Tells the running server, if there is one, that what it knows of this user is old.
 fn forget(settings: &Settings, user: &str, domain: &str) {
-    let params = json!({ "user": user, "domain": domain });
+    forget_with(settings, &json!({ "user": user, "domain": domain }));
+}
+
+/// Tells the running server that what it knows of any user may be old.
+pub(crate) fn forget_all(settings: &Settings) {
+    forget_with(settings, &json!({}));
+}
+
+fn forget_with(settings: &Settings, params: &serde_json::Value) {
     if let Err(error @ (MiError::Other(_) | MiError::Refused { .. })) =
-        call(settings, "auth_db_forget", &params)
+        call(settings, "auth_db_forget", params)
     {
         let ttl = settings.core.auth_db.cache_ttl_s;
         eprintln!("roost: the running server may take {ttl} s to notice: {}", error.into_error());

@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{HttpReply, Phone, Server, http, post};
+use support::{HttpReply, Phone, Server, http, post, wait_for};
 
 #[test]
 fn bindings_are_dumped_and_shown() {
@@ -142,6 +142,92 @@ fn a_binding_removed_over_mi_is_off_the_disk() {
 }
 
 #[test]
+fn rows_are_written_again_from_memory() {
+    let mut server = Server::started("", "[registrar]\nmax_contacts = 2\n");
+    let phone = registered(&server, "9001");
+    let mut second = server.phone("9001");
+    assert_eq!(second.register(60).line(), "200 OK");
+    registered(&server, "9002");
+    let sql = "SELECT group_concat(contact_id || username || contact || expires || q || callid || cseq || last_modified \
+        || socket) FROM (SELECT * FROM location ORDER BY contact_id)";
+    let rows = |server: &Server| -> Option<String> {
+        server.database().query_row(sql, [], |row| row.get(0)).expect(sql)
+    };
+    let before = rows(&server);
+
+    // Someone empties the table behind the server's back, and edits what is left.
+    server.database().execute("DELETE FROM location", []).expect("an empty table");
+    assert_eq!(server.mi("ul_sync", json!(["location", "9001"])), Ok(json!("OK")));
+    assert_eq!((server.rows(Some("9001")), server.rows(None)), (2, 2));
+    let edit = "UPDATE location SET contact = 'sip:nobody@127.0.0.9' WHERE callid = ?1";
+    assert_eq!(server.database().execute(edit, [&phone.call_id]), Ok(1));
+    assert_eq!(server.mi("ul_sync", json!({"table_name": "location"})), Ok(json!("OK")));
+    assert_eq!(rows(&server), before);
+    server.kill9();
+    server.start();
+    assert_eq!(server.mi("ul_sync", json!(["location"])), Ok(json!("OK")));
+    assert_eq!(server.rows(None), 3);
+
+    for (params, expected) in [
+        (json!(["elsewhere"]), (404, "Table not found")),
+        (json!(["elsewhere", "9001"]), (404, "Table not found")),
+        (json!(["location", "9009"]), (404, "AOR not found")),
+        (json!([]), (-32602, "Invalid params")),
+    ] {
+        let error = server.mi("ul_sync", params.clone()).expect_err("an error");
+        assert_eq!((error.0, error.1.as_str()), expected, "{params}");
+    }
+}
+
+#[test]
+fn a_thousand_aors_are_written_again() {
+    let server = Server::started("", "");
+    let mut contacts = Vec::new();
+    for index in 0..1_000 {
+        let params =
+            json!(["location", format!("{index}"), format!("sip:{index}@127.0.0.1:7000"), 0, "", 0, "", 0]);
+        assert_eq!(server.mi("ul_add", params), Ok(json!("OK")));
+        contacts.push(format!("sip:{index}@127.0.0.1:7000"));
+    }
+    server.database().execute("DELETE FROM location", []).expect("an empty table");
+    assert_eq!(server.mi("ul_sync", json!(["location"])), Ok(json!("OK")));
+    let database = server.database();
+    let mut statement = database.prepare("SELECT contact FROM location").expect("the table");
+    let rows = statement.query_map([], |row| row.get(0)).expect("rows");
+    let mut rows = rows.collect::<Result<Vec<String>, _>>().expect("rows");
+    rows.sort_unstable();
+    contacts.sort_unstable();
+    assert_eq!(rows, contacts);
+}
+
+#[test]
+fn flush_waits_for_the_database() {
+    let server = Server::started("", "");
+    registered(&server, "9001");
+    assert_eq!(server.mi("ul_flush", Value::Null), Ok(json!("OK")));
+    assert_eq!(server.mi("usrloc:flush", json!({})), Ok(json!("OK")));
+
+    // While another program writes nothing can be made durable, so there is no answer.
+    let other = server.database();
+    other.execute_batch("BEGIN IMMEDIATE").expect("the turn to write");
+    std::thread::scope(|scope| {
+        let flushed = scope.spawn(|| server.mi("ul_flush", json!([])));
+        assert_eq!(server.statistic("usrloc:location-contacts"), 1, "the server goes on meanwhile");
+        wait_for("the flush to wait", support::PATIENCE, || {
+            assert!(!flushed.is_finished(), "it was answered while nothing could be written");
+            (server.statistic("roost:commits_in_flight") > 0).then_some(())
+        });
+        other.execute_batch("COMMIT").expect("the end of the turn");
+        assert_eq!(flushed.join().expect("its answer"), Ok(json!("OK")));
+    });
+
+    let memory = Server::started("", "[usrloc]\ndb_mode = \"memory\"\n");
+    assert_eq!(memory.mi("ul_flush", json!({})), Ok(json!("OK")));
+    let synced = memory.mi("ul_sync", json!(["location"]));
+    assert_eq!(synced, Err((200, "Contacts already synced".to_owned())));
+}
+
+#[test]
 fn the_server_tells_about_itself() {
     let server = Server::started("", "");
     registered(&server, "9001");
@@ -163,6 +249,8 @@ fn the_server_tells_about_itself() {
             "ul_add",
             "ul_rm",
             "ul_rm_contact",
+            "ul_flush",
+            "ul_sync",
             "uptime",
             "version",
             "which",

@@ -102,6 +102,47 @@ fn ul_show_says_what_is_missing() {
 }
 
 #[test]
+fn bindings_are_dumped_added_and_removed() {
+    let mut server = Server::started("", "");
+    let (one, other) = ("sip:9001@127.0.0.1:7000", "sip:9001@127.0.0.1:7001");
+    let added = server.succeed(&["ul", "add", "9001", one, "--expires", "600", "--q", "0.5"]);
+    assert_eq!(added, format!("contact '{one}' added to '9001'\n"));
+    server.succeed(&["ul", "add", "9001", other]);
+    assert_eq!(server.succeed(&["--json", "ul", "add", "9002", "sip:9002@127.0.0.1:7002"]), "\"OK\"\n");
+    assert_eq!(server.rows(None), 3);
+
+    let dump = server.succeed(&["ul", "dump"]);
+    let mut lines: Vec<Vec<&str>> = dump.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines.remove(0), ["AOR", "Contact", "Expires", "Q", "Received", "Socket", "User-agent"]);
+    lines.sort_unstable();
+    assert!(lines[0][2].parse::<u64>().is_ok_and(|left| (590..=600).contains(&left)), "{dump}");
+    lines[0][2] = "*";
+    assert_eq!(lines[0], ["9001", one, "*", "0.5", "OpenSIPS", "MI", "Server"]);
+    assert_eq!(lines[1], ["9001", other, "permanent", "OpenSIPS", "MI", "Server"]);
+    let brief = server.succeed(&["ul", "dump", "--brief"]);
+    assert_eq!(brief.lines().map(str::trim).collect::<Vec<_>>(), ["AOR", "9001", "9002"]);
+    let json: Value = serde_json::from_str(&server.succeed(&["ul", "dump", "--json"])).expect("JSON");
+    assert_eq!(json["Domains"][0]["AORs"].as_array().map(Vec::len), Some(2), "{json}");
+
+    assert_eq!(server.succeed(&["ul", "rm", "9001", one]), format!("contact '{one}' removed from '9001'\n"));
+    let again = server.roost(&["ul", "rm", "9001", one]);
+    assert_eq!((again.code, again.stderr.as_str()), (Some(1), "roost: 404 Contact not found\n"));
+    assert_eq!(server.succeed(&["ul", "rm", "9001"]), "bindings of '9001' removed\n");
+    assert_eq!((server.rows(Some("9001")), server.rows(None)), (0, 1));
+
+    let wrong = server.roost(&["ul", "add", "9001", "nonsense"]);
+    assert_eq!(wrong.code, Some(1));
+    assert!(wrong.stderr.contains("'nonsense': is it a SIP URI"), "{}", wrong.stderr);
+    let wrong = server.roost(&["ul", "add", "9001", one, "--q", "2"]);
+    assert!(wrong.stderr.contains("must be a number from 0 to 1"), "{}", wrong.stderr);
+    assert_eq!(server.stop(), Some(0));
+    for alone in [&["ul", "dump"][..], &["ul", "rm", "9001"], &["ul", "add", "9001", one]] {
+        let refused = server.roost(alone);
+        assert!(refused.stderr.contains("is it running? Start it with `roost serve`"), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn help_and_mistakes() {
     let server = Server::prepared("", "");
     let help = server.succeed(&["--help"]);

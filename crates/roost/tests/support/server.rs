@@ -158,7 +158,8 @@ impl Server {
         ran.stdout
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// As [`Server::roost`], not started.
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_roost"));
         command.current_dir(self.folder.path());
         if let Some(config) = &self.config {

@@ -1,0 +1,134 @@
+//! `docs/reference.md`, made from the key table and from the command line's own definition.
+
+use std::fmt::Write as _;
+
+use clap::{Arg, Command, CommandFactory as _};
+
+use crate::cli::Cli;
+use crate::keys::{KEYS, Key, Kind};
+
+/// The whole page, with a line end.
+pub(crate) fn page() -> String {
+    let mut page = String::from(HEAD);
+    page.push_str("\n## Configuration\n");
+    let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).collect();
+    sections.dedup();
+    for section in sections {
+        let title = if section.is_empty() { "Top level".to_string() } else { format!("[{section}]") };
+        let _ = write!(
+            page,
+            "\n### {title}\n\n| key | type | default | meaning | OpenSIPS |\n|---|---|---|---|---|\n"
+        );
+        for key in KEYS.iter().filter(|key| key.section == section) {
+            write_key(key, &mut page);
+        }
+    }
+    page.push_str("\n## Commands\n\nEvery command takes:\n\n");
+    let mut cli = Cli::command();
+    cli.build();
+    for arg in cli.get_arguments().filter(|arg| arg.is_global_set()) {
+        write_arg(arg, &mut page);
+    }
+    for command in cli.get_subcommands() {
+        write_command(command, "roost", &mut page);
+    }
+    page
+}
+
+const HEAD: &str = "# Reference
+
+Every key of the configuration file and every command. [README](../README.md) says how they go together.
+
+This page is made by `cargo run -q -- config reference > docs/reference.md`; a test compares the two.
+";
+
+fn write_key(key: &Key, page: &mut String) {
+    let Key { name, default, meaning, opensips, .. } = key;
+    let kind = kind(key.kind);
+    let _ = writeln!(page, "| `{name}` | {kind} | `{default}` | {} | {} |", cell(meaning), cell(opensips));
+}
+
+/// What values a key takes, in words.
+fn kind(kind: Kind) -> String {
+    let one_of = |choices: &[&str]| {
+        let choices: Vec<_> = choices.iter().map(|choice| format!("`\"{choice}\"`")).collect();
+        choices.join(", ")
+    };
+    match kind {
+        Kind::Text => "string".to_string(),
+        Kind::Secret => "string, never shown".to_string(),
+        Kind::Url => "string, a URL".to_string(),
+        Kind::Switch => "`true` or `false`".to_string(),
+        Kind::Number(least, most) => format!("{least} to {most}"),
+        Kind::Choice(choices) => one_of(choices),
+        Kind::List => "list of strings".to_string(),
+        Kind::Choices(choices) => format!("list of {}", one_of(choices)),
+    }
+}
+
+/// One command, or those below it.
+fn write_command(command: &Command, above: &str, page: &mut String) {
+    if command.is_hide_set() || command.get_name() == "help" {
+        return;
+    }
+    let name = format!("{above} {}", command.get_name());
+    if command.has_subcommands() {
+        command.get_subcommands().for_each(|below| write_command(below, &name, page));
+        return;
+    }
+    let shown = |arg: &&Arg| !arg.is_global_set() && !arg.is_hide_set() && arg.get_id() != "help";
+    let own: Vec<_> = command.get_arguments().filter(shown).collect();
+    let mut usage = name.clone();
+    for arg in &own {
+        let _ = match (arg.is_positional(), arg.is_required_set()) {
+            (true, true) => write!(usage, " {}", value(arg)),
+            (true, false) => write!(usage, " [{}]", value(arg)),
+            (false, true) => write!(usage, " {}", option(arg)),
+            (false, false) => write!(usage, " [{}]", option(arg)),
+        };
+    }
+    let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
+    let (first, more) = about.split_once('\n').unwrap_or((&about, ""));
+    let _ = write!(page, "\n### {name}\n\n```text\n{usage}\n```\n\n{}.\n", first.trim_end_matches('.'));
+    if !more.trim().is_empty() {
+        let _ = write!(page, "\n{}\n", more.trim());
+    }
+    if !own.is_empty() {
+        page.push('\n');
+        own.into_iter().for_each(|arg| write_arg(arg, page));
+    }
+}
+
+fn write_arg(arg: &Arg, page: &mut String) {
+    let name = if arg.is_positional() { value(arg) } else { option(arg) };
+    let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
+    let choices = arg.get_possible_values();
+    let _ = write!(page, "- `{name}`: {help}");
+    if arg.get_action().takes_values() && !choices.is_empty() {
+        let names: Vec<_> = choices.iter().map(|choice| format!("`{}`", choice.get_name())).collect();
+        let _ = write!(page, ": {}", names.join(", "));
+    }
+    if arg.get_action().takes_values()
+        && let [default] = arg.get_default_values()
+    {
+        let _ = write!(page, " (default: `{}`)", default.to_string_lossy());
+    }
+    page.push('\n');
+}
+
+/// `FILE`.
+fn value(arg: &Arg) -> String {
+    let names = arg.get_value_names().unwrap_or_default();
+    names.first().map_or_else(|| arg.get_id().as_str().to_ascii_uppercase(), ToString::to_string)
+}
+
+/// `--config FILE`.
+fn option(arg: &Arg) -> String {
+    let name = arg.get_long().unwrap_or_default();
+    if arg.get_action().takes_values() { format!("--{name} {}", value(arg)) } else { format!("--{name}") }
+}
+
+/// In a table a bar would end the cell.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
