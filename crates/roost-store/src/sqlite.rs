@@ -256,6 +256,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         domain: optional(2)?,
         contact: text(3)?,
         received: optional(4)?,
+        path: optional(16)?.filter(|path| !path.is_empty()),
         expires: row.get::<_, i64>(5)?.max(0) as u64,
         q: (q >= 0.0).then(|| (q.min(1.0) * 1000.0).round() as u16),
         callid: text(7)?,
@@ -271,7 +272,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
 }
 
 const SELECT_ROWS: &str = "SELECT contact_id, username, domain, contact, received, expires, q, callid, cseq, \
-    CAST(strftime('%s', last_modified, 'utc') AS INTEGER), user_agent, socket, methods, sip_instance, cflags, flags \
+    CAST(strftime('%s', last_modified, 'utc') AS INTEGER), user_agent, socket, methods, sip_instance, cflags, flags, path \
     FROM location";
 
 /// The tables as OpenSIPS makes them: location version 1013, subscriber version 8 and its older `ha1b`.
