@@ -265,6 +265,18 @@ mod tests {
     }
 
     #[test]
+    fn a_row_with_a_path_does_not_tell_where_it_came_from() {
+        let contact = (*b"sip:9001@192.168.1.5:5062").into();
+        let row = Row { contact, path: Some((*b"<sip:10.0.0.9;lr>").into()), ..Row::default() };
+        let binding = Binding::from_row(&row, Now::default());
+        assert_eq!((binding.source(), binding.is_source_doubtful()), (None, true));
+        let row = Row { path: None, received: Some((*b"sip:10.0.0.9").into()), ..row };
+        let binding = Binding::from_row(&row, Now::default());
+        assert_eq!((binding.source_ip(), binding.is_source_doubtful()), ("10.0.0.9".parse().ok(), false));
+        assert_eq!((binding.path(), binding.row(b"", None, Now::default()).path), (&b""[..], None));
+    }
+
+    #[test]
     fn a_row_without_addresses() {
         let row = Row {
             contact: (*b"sip:9001@phone.local").into(),

@@ -341,6 +341,7 @@ mod tests {
         let full = Row {
             domain: Some((*b"tony.com").into()),
             received: Some((*b"sip:10.0.0.1:99").into()),
+            path: Some((*b"<sip:10.0.0.1;lr>, <sip:j\xf8rgen@10.0.0.2>").into()),
             q: Some(123),
             cflags: (*b"NAT").into(),
             flags: 3,
@@ -351,7 +352,11 @@ mod tests {
         };
         store.write(&[Write::Put(Box::new(full.clone()))]).unwrap();
         store.write(&[Write::Put(Box::new(full.clone()))]).unwrap();
-        assert_eq!(rows(&store), [full]);
+        assert_eq!(rows(&store), std::slice::from_ref(&full));
+        // A refresh takes away what it does not say.
+        let bare = Row { received: None, path: None, sip_instance: None, ..full };
+        store.write(&[Write::Put(Box::new(bare.clone()))]).unwrap();
+        assert_eq!(rows(&store), [bare]);
     }
 
     #[test]
