@@ -37,6 +37,9 @@ fn contact(contact: &ContactRecord) -> Value {
     if let Some(received) = &contact.received {
         put("Received", json!(received));
     }
+    if !contact.path.is_empty() {
+        put("Path", text(&contact.path));
+    }
     put("State", json!(if contact.is_synced { "CS_SYNC" } else { "CS_NEW" }));
     put("Flags", json!(0));
     put("Cflags", json!(""));

@@ -75,6 +75,8 @@ pub struct ContactRecord {
     pub cseq: u32,
     pub user_agent: Vec<u8>,
     pub received: Option<String>,
+    /// Route values that lead to the contact (RFC 3327); empty when there are none.
+    pub path: Vec<u8>,
     /// Whether the database has this very state.
     pub is_synced: bool,
     pub socket: Option<String>,
@@ -272,6 +274,7 @@ fn shown_contact(binding: &Binding, is_synced: bool, now: Now) -> ContactRecord 
         cseq: binding.cseq,
         user_agent: binding.user_agent().to_vec(),
         received: binding.received(),
+        path: binding.path().to_vec(),
         is_synced: is_synced || matches!(binding.origin, Origin::Loaded { .. }),
         socket: binding.socket(),
         methods: binding.methods,

@@ -2,14 +2,15 @@
 
 use std::cell::Cell;
 
-use roost_sip::{HeaderName, HttpDate, Method, Via, http_date};
+use roost_sip::{HeaderName, HttpDate, Via, http_date};
 
 use crate::binding::Binding;
-use crate::config::Algorithm;
+use crate::config::{Algorithm, PathMode};
 use crate::digest::push_hex;
 use crate::flow::Now;
 use crate::limits;
 use crate::nonce::write_nonce;
+use crate::path::write_path;
 use crate::request::Request;
 use crate::text::{push_ip, push_number};
 
@@ -22,14 +23,23 @@ pub(crate) struct Answer {
     pub(crate) error: Option<&'static str>,
     /// WWW-Authenticate, and whether it says `stale=true`.
     pub(crate) challenge: Option<Challenge>,
-    /// Unsupported: what Require asked for.
-    pub(crate) unsupported: bool,
+    /// Unsupported, and what it names.
+    pub(crate) unsupported: Option<Unsupported>,
     /// Contact: the AOR's bindings.
     pub(crate) with_contacts: bool,
     /// Retry-After, in seconds; 0 sends none.
     pub(crate) retry_after_s: u32,
     /// For the log: what was wrong, in words.
     pub(crate) why: &'static str,
+}
+
+/// What an Unsupported header names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unsupported {
+    /// What Require or Proxy-Require asks for and is not there.
+    Required,
+    /// `path`: the phone does not know the Path that its REGISTER came with; the Path goes along (RFC 3327 5.3).
+    Path,
 }
 
 /// A challenge's state.
@@ -47,7 +57,7 @@ impl Answer {
             reason,
             error: None,
             challenge: None,
-            unsupported: false,
+            unsupported: None,
             with_contacts: false,
             retry_after_s: 0,
             why: reason,
@@ -83,10 +93,16 @@ impl Answer {
     pub(crate) fn registrar(code: u16, error: &'static str) -> Answer {
         let reason = match code {
             400 => "Bad Request",
+            420 => "Bad Extension",
             503 => "Service Unavailable",
             _ => "Server Internal Error",
         };
         Answer { error: Some(error), why: error, ..Answer::new(code, reason) }
+    }
+
+    /// 420: Require or Proxy-Require asks for what is not there.
+    pub(crate) fn bad_extension() -> Answer {
+        Answer { unsupported: Some(Unsupported::Required), ..Answer::new(420, "Bad Extension") }
     }
 
     /// A limit was hit; the phone should come back.
@@ -110,6 +126,8 @@ pub(crate) struct Stationery {
     algorithms: Vec<Algorithm>,
     /// The second that Date was last written for, and its text.
     date: Cell<(u64, HttpDate)>,
+    /// Whether Path is an extension that is there.
+    pub(crate) knows_path: bool,
 }
 
 impl Stationery {
@@ -125,6 +143,7 @@ impl Stationery {
             qop_auth: config.auth.qop_auth,
             algorithms: config.auth.algorithms.clone(),
             date: Cell::new((0, http_date(0))),
+            knows_path: config.registrar.path != PathMode::Ignore,
         }
     }
 
@@ -218,16 +237,21 @@ impl Stationery {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// P-Registrar-Error, Retry-After and Unsupported, as far as the answer has them.
+    /// Unsupported, Path, P-Registrar-Error and Retry-After, as far as the answer has them.
     pub(crate) fn write_refusal(&self, request: &Request<'_>, answer: &Answer, out: &mut Vec<u8>) {
-        if answer.unsupported {
-            let is_registrar = request.method == Method::Register;
-            let asked_by = if is_registrar { HeaderName::Require } else { HeaderName::ProxyRequire };
-            for (index, value) in request.head.values(request.bytes, asked_by).enumerate() {
-                out.extend_from_slice(if index == 0 { b"Unsupported: " } else { b", " });
-                out.extend_from_slice(value);
+        match answer.unsupported {
+            Some(Unsupported::Required) => {
+                for (index, tag) in request.unsupported(self.knows_path).enumerate() {
+                    out.extend_from_slice(if index == 0 { b"Unsupported: " } else { b", " });
+                    out.extend_from_slice(tag);
+                }
+                out.extend_from_slice(b"\r\n");
             }
-            out.extend_from_slice(b"\r\n");
+            Some(Unsupported::Path) => {
+                out.extend_from_slice(b"Unsupported: path\r\n");
+                write_path(request, out);
+            }
+            None => {}
         }
         if let Some(error) = answer.error {
             out.extend_from_slice(b"P-Registrar-Error: ");

@@ -38,11 +38,11 @@ pub(crate) enum Origin {
     Loaded { local: Option<(Transport, SocketAddr)>, source: Option<SocketAddr> },
 }
 
-/// Contact URI, Call-ID, User-Agent and instance, one behind the other in one allocation.
+/// Contact URI, Call-ID, User-Agent, instance and path, one behind the other in one allocation.
 #[derive(Debug, Clone)]
 pub(crate) struct Text {
     bytes: Box<[u8]>,
-    ends: [u16; 3],
+    ends: [u16; 4],
 }
 
 /// The texts of a binding, to make one.
@@ -52,17 +52,18 @@ pub(crate) struct BindingText<'a> {
     pub(crate) callid: &'a [u8],
     pub(crate) user_agent: &'a [u8],
     pub(crate) instance: &'a [u8],
+    pub(crate) path: &'a [u8],
 }
 
 impl From<BindingText<'_>> for Text {
     fn from(text: BindingText<'_>) -> Text {
-        let BindingText { contact, callid, user_agent, instance } = text;
-        let ends =
-            [contact.len(), contact.len() + callid.len(), contact.len() + callid.len() + user_agent.len()];
-        Text {
-            bytes: [contact, callid, user_agent, instance].concat().into(),
-            ends: ends.map(|end| end as u16),
-        }
+        let BindingText { contact, callid, user_agent, instance, path } = text;
+        let mut end = 0;
+        let ends = [contact, callid, user_agent, instance].map(|part| {
+            end += part.len();
+            end as u16
+        });
+        Text { bytes: [contact, callid, user_agent, instance, path].concat().into(), ends }
     }
 }
 
@@ -77,8 +78,9 @@ impl Text {
 impl Binding {
     /// A binding from a row that has not expired.
     pub(crate) fn from_row(row: &Row, now: Now) -> Binding {
+        let path = row.path.as_deref().unwrap_or(&[]);
         let source = row.received.as_deref().and_then(received_address).or_else(|| {
-            let uri = Uri::parse(&row.contact).ok()?;
+            let uri = Uri::parse(&row.contact).ok().filter(|_| path.is_empty())?;
             Some(SocketAddr::new(uri.host_ip()?, uri.port.unwrap_or(5060)))
         });
         let local = row.socket.as_deref().and_then(socket_address);
@@ -87,6 +89,7 @@ impl Binding {
             callid: &row.callid,
             user_agent: &row.user_agent,
             instance: row.sip_instance.as_deref().unwrap_or(&[]),
+            path,
         };
         Binding {
             contact_id: row.contact_id,
@@ -128,6 +131,11 @@ impl Binding {
         self.text.part(3)
     }
 
+    /// The Route values that lead to the contact (RFC 3327); empty when there are none.
+    pub(crate) fn path(&self) -> &[u8] {
+        self.text.part(4)
+    }
+
     pub(crate) fn is_live(&self, now: Now) -> bool {
         self.deadline_ms > now.mono_ms
     }
@@ -148,6 +156,12 @@ impl Binding {
             Origin::Live(flow) => Some(flow.remote),
             Origin::Loaded { source, .. } => source,
         }
+    }
+
+    /// Whether [`Binding::source`] may be another than the REGISTER's: OpenSIPS writes the phone's address where a proxy's
+    /// stood, if it is told to (`path-received`).
+    pub(crate) fn is_source_doubtful(&self) -> bool {
+        matches!(self.origin, Origin::Loaded { .. }) && !self.path().is_empty()
     }
 
     pub(crate) fn source_ip(&self) -> Option<IpAddr> {
@@ -183,6 +197,7 @@ impl Binding {
             domain: domain.map(Into::into),
             contact: self.contact().into(),
             received: self.received().map(bytes),
+            path: Some(self.path()).filter(|path| !path.is_empty()).map(Into::into),
             expires: self.remaining_s(now).map_or(0, |left| now.unix_s + left),
             q: self.q,
             callid: self.callid().into(),
@@ -227,6 +242,7 @@ mod tests {
             username: (*b"9001").into(),
             contact: (*b"sip:9001@192.168.1.5:5062").into(),
             received: Some((*b"sip:10.0.0.9:40000").into()),
+            path: Some((*b"<sip:10.0.0.9;lr>,<sip:10.0.0.8;lr>").into()),
             expires: 1_060,
             q: Some(500),
             callid: (*b"abc").into(),
@@ -242,9 +258,22 @@ mod tests {
         assert_eq!(binding.remaining_s(now), Some(60));
         assert_eq!(binding.source(), Some("10.0.0.9:40000".parse().unwrap()));
         assert_eq!((binding.contact(), binding.callid()), (&row.contact[..], &b"abc"[..]));
+        assert_eq!(binding.path(), b"<sip:10.0.0.9;lr>,<sip:10.0.0.8;lr>");
         assert_eq!(binding.row(b"9001", None, now), row);
         assert!(binding.takes(Method::Invite) && !binding.takes(Method::Prack));
         assert!(!binding.is_live(Now { mono_ms: 65_000, unix_s: 0 }));
+    }
+
+    #[test]
+    fn a_row_with_a_path_does_not_tell_where_it_came_from() {
+        let contact = (*b"sip:9001@192.168.1.5:5062").into();
+        let row = Row { contact, path: Some((*b"<sip:10.0.0.9;lr>").into()), ..Row::default() };
+        let binding = Binding::from_row(&row, Now::default());
+        assert_eq!((binding.source(), binding.is_source_doubtful()), (None, true));
+        let row = Row { path: None, received: Some((*b"sip:10.0.0.9").into()), ..row };
+        let binding = Binding::from_row(&row, Now::default());
+        assert_eq!((binding.source_ip(), binding.is_source_doubtful()), ("10.0.0.9".parse().ok(), false));
+        assert_eq!((binding.path(), binding.row(b"", None, Now::default()).path), (&b""[..], None));
     }
 
     #[test]

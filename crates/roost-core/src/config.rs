@@ -107,6 +107,23 @@ pub struct Registrar {
     pub add_date: bool,
     /// Whether the user part of an AOR distinguishes case.
     pub case_sensitive: bool,
+    /// What becomes of a REGISTER's Path.
+    pub path: PathMode,
+    /// Whether a 200 lists the contacts that the REGISTER names only, not all of the AOR's.
+    pub only_request_contacts: bool,
+}
+
+/// What becomes of a REGISTER's Path (`registrar.path`, RFC 3327): flags of OpenSIPS's `save()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathMode {
+    /// It is not looked at (no flag).
+    Ignore,
+    /// It is kept and used, and never echoed (`path-off`).
+    Off,
+    /// It is kept and used, and echoed to phones that know Path (`path-lazy`).
+    Lazy,
+    /// The same, and phones that do not know Path are refused (`path-strict`).
+    Strict,
 }
 
 /// `[tm]`
@@ -173,6 +190,8 @@ impl Default for Config {
                 retry_after_s: 0,
                 add_date: true,
                 case_sensitive: true,
+                path: PathMode::Lazy,
+                only_request_contacts: false,
             },
             tm: Tm { fr_timeout_s: 5, fr_inv_timeout_s: 30, restart_fr_on_each_reply: false },
             rr: Rr { append_fromtag: false },

@@ -22,9 +22,11 @@ use crate::limits;
 use crate::location::{Location, RecordId, Swept};
 use crate::nonce::NonceUses;
 use crate::outbox::{Command, Mark, Outbox, Outcome, Reading, Secrets, SubscriberRow};
+use crate::path::is_path;
 use crate::plan::Change;
 use crate::pool::Pool;
 use crate::recent::Recent;
+use crate::registrar::names_contact;
 use crate::request::{Request, To};
 use crate::row::{Row, Write};
 use crate::slots::Slots;
@@ -139,6 +141,9 @@ pub enum RowError {
     /// The contact is no URI.
     #[error("the contact is no URI")]
     Contact,
+    /// The path is no Path: nobody knows how to reach the contact.
+    #[error("the path is no list of SIP routes that begins with a loose router")]
+    Path,
     /// A newer row has the same contact.
     #[error("a second row of the same contact")]
     Twice,
@@ -192,6 +197,9 @@ impl Engine {
             return Err(RowError::Expired);
         }
         let uri = roost_sip::Uri::parse(&row.contact).map_err(|_| RowError::Contact)?;
+        if row.path.as_deref().is_some_and(|path| !path.is_empty() && !is_path(path)) {
+            return Err(RowError::Path);
+        }
         let mut aor = row.username.to_vec();
         if !self.config.registrar.case_sensitive {
             aor.make_ascii_lowercase();
@@ -341,9 +349,8 @@ impl Engine {
 
     /// `retry` says that the database was asked about this user and did not answer.
     fn handle_register(&mut self, request: &Request<'_>, retry: bool, now: Now, out: &mut Outbox) {
-        if request.head.line(HeaderName::Require).is_some() {
-            let answer = Answer { unsupported: true, ..Answer::new(420, "Bad Extension") };
-            return self.refuse(request, answer, None, now, out);
+        if request.unsupported(self.stationery.knows_path).next().is_some() {
+            return self.refuse(request, Answer::bad_extension(), None, now, out);
         }
         let to = request.to();
         let Some(realm) = self.realm(to) else {
@@ -647,7 +654,9 @@ impl Engine {
             if answer.with_contacts
                 && let Some(record) = record.and_then(|id| self.location.get(id))
             {
-                write_contacts(record.live(now), now, bytes);
+                let only_named = self.config.registrar.only_request_contacts;
+                let is_listed = |binding: &&Binding| !only_named || names_contact(request, binding);
+                write_contacts(record.live(now).filter(is_listed), now, bytes);
             }
             if let Some(challenge) = answer.challenge {
                 self.stationery.write_challenge(request, realm, challenge, now, bytes);

@@ -27,6 +27,8 @@ pub(crate) struct Edits<'a> {
     pub(crate) drop_last_route: bool,
     /// A Route value put behind all others, for a strict router.
     pub(crate) append_route: Option<&'a [u8]>,
+    /// Route values put before all others: the path to the contact (RFC 3327); mostly empty.
+    pub(crate) path: &'a [u8],
     /// Proxy-Authorization for this realm was meant for us, and is nobody's further down.
     pub(crate) own_realm: Option<&'a [u8]>,
 }
@@ -94,6 +96,11 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
     }
     if let Some(record_route) = &edits.record_route {
         write_record_route(record_route, out);
+    }
+    if !edits.path.is_empty() {
+        out.extend_from_slice(b"Route: ");
+        out.extend_from_slice(edits.path);
+        out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"Via: SIP/2.0/UDP ");
     edits.via.write(out);
@@ -335,6 +342,7 @@ mod tests {
             strip_routes: 1,
             drop_last_route: false,
             append_route: None,
+            path: b"",
             own_realm: None,
         };
         edits(&mut all);

@@ -26,6 +26,7 @@ mod mac;
 mod machines;
 mod nonce;
 mod outbox;
+mod path;
 mod plan;
 mod pool;
 mod proxy;
@@ -43,7 +44,7 @@ mod trace;
 mod transaction;
 
 pub use admin::{Admin, AdminReply, AorRecord, ContactRecord, ShownExpires};
-pub use config::{Algorithm, Auth, AuthDb, Authorize, Config, Proxy, Registrar, Rr, Tm, Usrloc};
+pub use config::{Algorithm, Auth, AuthDb, Authorize, Config, PathMode, Proxy, Registrar, Rr, Tm, Usrloc};
 pub use engine::{Engine, RowError, shard_of};
 pub use flow::{Flow, Now, Rng, ShardId, Ticket, Transport};
 pub use outbox::{Command, Mark, Outbox, Outcome, Reading, Secrets, SubscriberRow, Transmit};

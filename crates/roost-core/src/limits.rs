@@ -50,6 +50,8 @@ pub const MAX_DOMAIN: usize = 64;
 pub const MAX_REALM: usize = 255;
 /// `location.contact` and `location.received`, in bytes.
 pub const MAX_CONTACT: usize = 255;
+/// `location.path`, in bytes.
+pub const MAX_PATH: usize = 255;
 /// `location.callid`, in bytes.
 pub const MAX_CALL_ID: usize = 255;
 /// `location.user_agent`, in bytes; a longer one is kept as `n/a`, as OpenSIPS does.

@@ -1,5 +1,7 @@
 //! The plan of a REGISTER: what its contacts, checked against the committed bindings, change. All or none (B8).
 
+use std::borrow::Cow;
+
 use roost_sip::{
     ALL_METHODS, ContactValue, HeaderName, NameAddr, Uri, contacts, delta_seconds, parse_allow, q_value,
     unquote,
@@ -39,6 +41,8 @@ pub(crate) struct Entry {
     refreshed: (u64, usize),
     /// Its place in `changes`; `None` for an old binding that stays as it is.
     pub(crate) put: Option<usize>,
+    /// Whether the request names it, or asks for all.
+    pub(crate) is_named: bool,
 }
 
 /// What all contacts of one REGISTER share.
@@ -47,6 +51,7 @@ struct Common<'a> {
     cseq: u32,
     user_agent: &'a [u8],
     methods: u32,
+    path: Cow<'a, [u8]>,
     /// The Expires header, in seconds.
     expires_s: Option<u32>,
 }
@@ -59,7 +64,7 @@ impl Engine {
         record: Option<&Record<Waiting>>,
         now: Now,
     ) -> Result<Plan, Answer> {
-        let common = common(request)?;
+        let common = self.common(request)?;
         let mut plan = Plan::default();
         for binding in record.into_iter().flat_map(|record| record.live(now)) {
             plan.entries.push(Entry {
@@ -67,6 +72,7 @@ impl Engine {
                 rank: rank(binding.q),
                 refreshed: (binding.updated_ms, 0),
                 put: None,
+                is_named: request.head.line(HeaderName::Contact).is_none(),
             });
         }
         let values = request.head.values(request.bytes, HeaderName::Contact);
@@ -91,6 +97,31 @@ impl Engine {
         }
         self.make_room(&mut plan)?;
         Ok(plan)
+    }
+
+    /// What the request says of all its contacts.
+    fn common<'a>(&self, request: &Request<'a>) -> Result<Common<'a>, Answer> {
+        let call_id = request.call_id().ok_or(Answer::registrar(400, "Call-ID header not found"))?;
+        if call_id.len() > limits::MAX_CALL_ID {
+            return Err(Answer::registrar(400, "Callid too long"));
+        }
+        let cseq = request.cseq().ok_or(Answer::registrar(400, "CSeq header not found"))?.number;
+        let expires_s = match request.value(HeaderName::Expires) {
+            Some(value) => {
+                Some(delta_seconds(value).map_err(|_| Answer::registrar(400, "Expires parse error"))?)
+            }
+            None => None,
+        };
+        let user_agent = request
+            .value(HeaderName::UserAgent)
+            .filter(|value| !value.is_empty() && value.len() <= limits::MAX_USER_AGENT);
+        let path = self.path_of(request)?;
+        let mut allow = request.head.values(request.bytes, HeaderName::Allow).peekable();
+        let methods = match allow.peek() {
+            None => ALL_METHODS,
+            Some(_) => allow.fold(0, |set, value| set | parse_allow(value)),
+        };
+        Ok(Common { call_id, cseq, user_agent: user_agent.unwrap_or(b"n/a"), methods, path, expires_s })
     }
 
     /// `Contact: *` with `Expires: 0` removes everything (S49), in the order of CSeq (B15).
@@ -149,7 +180,12 @@ impl Engine {
         {
             match self.check_order(old, common, now)? {
                 Order::Next => {}
-                Order::Retransmission => return Ok(()),
+                Order::Retransmission => {
+                    if let Some(entry) = listed.and_then(|index| plan.entries.get_mut(index)) {
+                        entry.is_named = true;
+                    }
+                    return Ok(());
+                }
             }
         }
         if expires_s == 0 {
@@ -167,6 +203,7 @@ impl Engine {
             callid: common.call_id,
             user_agent: common.user_agent,
             instance: if instance.len() > limits::MAX_INSTANCE { &[] } else { instance },
+            path: &common.path,
         };
         let binding = Binding {
             contact_id: old.map_or(0, |old| old.contact_id),
@@ -260,7 +297,7 @@ impl Plan {
         if replaced.is_none() {
             self.inserted += 1;
         }
-        let entry = Entry { contact_id, rank, refreshed, put: Some(put) };
+        let entry = Entry { contact_id, rank, refreshed, put: Some(put), is_named: true };
         if let (Some(index), Some(old)) = (listed, replaced) {
             if old.rank == rank {
                 if let Some(slot) = self.entries.get_mut(index) {
@@ -298,25 +335,4 @@ impl Plan {
 
 fn rank(q: Option<u16>) -> i32 {
     q.map_or(-1, i32::from)
-}
-
-fn common<'a>(request: &Request<'a>) -> Result<Common<'a>, Answer> {
-    let call_id = request.call_id().ok_or(Answer::registrar(400, "Call-ID header not found"))?;
-    if call_id.len() > limits::MAX_CALL_ID {
-        return Err(Answer::registrar(400, "Callid too long"));
-    }
-    let cseq = request.cseq().ok_or(Answer::registrar(400, "CSeq header not found"))?.number;
-    let expires_s = match request.value(HeaderName::Expires) {
-        Some(value) => Some(delta_seconds(value).map_err(|_| Answer::registrar(400, "Expires parse error"))?),
-        None => None,
-    };
-    let user_agent = request
-        .value(HeaderName::UserAgent)
-        .filter(|value| !value.is_empty() && value.len() <= limits::MAX_USER_AGENT);
-    let mut allow = request.head.values(request.bytes, HeaderName::Allow).peekable();
-    let methods = match allow.peek() {
-        None => ALL_METHODS,
-        Some(_) => allow.fold(0, |set, value| set | parse_allow(value)),
-    };
-    Ok(Common { call_id, cseq, user_agent: user_agent.unwrap_or(b"n/a"), methods, expires_s })
 }

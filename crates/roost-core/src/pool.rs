@@ -37,6 +37,11 @@ impl Pool {
         buffer
     }
 
+    /// A copy of `bytes`; of nothing one that holds no memory.
+    pub(crate) fn copy_some(&mut self, bytes: &[u8]) -> Vec<u8> {
+        if bytes.is_empty() { Vec::new() } else { self.copy(bytes) }
+    }
+
     /// Takes a buffer back.
     pub(crate) fn give(&mut self, mut buffer: Vec<u8>) {
         buffer.clear();
@@ -78,9 +83,17 @@ impl Pool {
     /// Takes the list back, with the buffers of what it holds.
     pub(crate) fn give_targets(&mut self, mut targets: Vec<Target>) {
         for target in targets.drain(..) {
-            self.give(target.uri);
+            self.give_target(target);
         }
         self.targets = targets;
+    }
+
+    /// Takes a target's buffers back.
+    pub(crate) fn give_target(&mut self, target: Target) {
+        self.give(target.uri);
+        if target.path.capacity() > 0 {
+            self.give(target.path);
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::forward::{Edits, RecordRoute, Sender, write_request};
 use crate::limits;
 use crate::location::RecordId;
 use crate::outbox::{Command, Mark, Outbox};
+use crate::path::first_hop;
 use crate::request::{Request, To};
 use crate::route::{Routes, did};
 use crate::stats::Counter;
@@ -66,9 +67,8 @@ impl Engine {
         let Some(user) = uri.user else {
             return self.refuse(request, Answer::new(484, "Address Incomplete"), None, now, out);
         };
-        if request.head.line(HeaderName::ProxyRequire).is_some() {
-            let answer = Answer { unsupported: true, ..Answer::new(420, "Bad Extension") };
-            return self.refuse(request, answer, None, now, out);
+        if request.unsupported(false).next().is_some() {
+            return self.refuse(request, Answer::bad_extension(), None, now, out);
         }
         if self.is_looped(request) {
             return self.refuse(request, Answer::new(482, "Loop Detected"), None, now, out);
@@ -185,7 +185,10 @@ impl Engine {
     /// Whether the request comes from where its From is registered from.
     fn is_from_binding(&mut self, request: &Request<'_>, from: To<'_>, now: Now) -> bool {
         let Some(record) = self.record_of(from).and_then(|id| self.location.get(id)) else { return false };
-        record.live(now).any(|binding| binding.source() == Some(request.flow.remote))
+        // What comes from a proxy that wrote a Path may come from anybody behind it.
+        let is_own =
+            |binding: &Binding| binding.path().is_empty() && binding.source() == Some(request.flow.remote);
+        record.live(now).any(is_own)
     }
 
     /// The AOR's record; without `use_domain` any host will do.
@@ -213,7 +216,7 @@ impl Engine {
         let bindings = self.location.get(id).into_iter().flat_map(|record| record.live(now));
         for binding in bindings.filter(|binding| binding.takes(request.method)).take(limits::MAX_BRANCHES) {
             match self.flow_of(request, binding) {
-                Ok(flow) => targets.push(Target { uri: pool.copy(binding.contact()), flow, q: binding.q }),
+                Ok(flow) => targets.push(Target::of(binding, flow, &mut pool)),
                 Err(answer) => failure = answer,
             }
         }
@@ -225,17 +228,20 @@ impl Engine {
         Ok(targets)
     }
 
-    /// Where a binding is reached (B26): the packet's source where the Contact names another address.
+    /// Where a binding is reached (S68, B26): the first hop of its path, else the packet's source where the Contact
+    /// names another address, else the Contact.
     fn flow_of(&self, request: &Request<'_>, binding: &Binding) -> Result<Flow, Answer> {
-        let uri = Uri::parse(binding.contact()).map_err(|_| unresolvable())?;
         let local = match binding.origin {
             Origin::Live(flow) => flow.local,
             Origin::Loaded { local: Some((Transport::Udp, local)), .. } if self.is_local(local) => local,
             Origin::Loaded { .. } => request.flow.local,
         };
+        if !binding.path().is_empty() {
+            return resolve(&first_hop(binding.path()).ok_or_else(unresolvable)?, local);
+        }
         match binding.source().filter(|_| binding.behind_nat) {
             Some(source) => checked_flow(local, source),
-            None => resolve(&uri, local),
+            None => resolve(&Uri::parse(binding.contact()).map_err(|_| unresolvable())?, local),
         }
     }
 
@@ -266,7 +272,7 @@ impl Engine {
     }
 
     fn target(&mut self, uri: &[u8], flow: Flow) -> Target {
-        Target { uri: self.pool.copy(uri), flow, q: None }
+        Target { uri: self.pool.copy(uri), path: Vec::new(), flow, q: None }
     }
 
     /// Sends the request to all targets, or to the first group of equal q with `serial_fork`.
@@ -366,6 +372,7 @@ impl Engine {
             strip_routes: way.strip_routes,
             drop_last_route: way.drop_last_route,
             append_route: way.append_route,
+            path: &target.path,
             own_realm: own_realm.as_deref(),
         };
         write_request(request, &edits, bytes);
@@ -391,9 +398,8 @@ impl Engine {
         if !is_ack && let Some(ticket) = self.find_transaction(request) {
             return self.absorb(ticket, out);
         }
-        if !is_ack && request.head.line(HeaderName::ProxyRequire).is_some() {
-            let answer = Answer { unsupported: true, ..Answer::new(420, "Bad Extension") };
-            return self.refuse(request, answer, None, now, out);
+        if !is_ack && request.unsupported(false).next().is_some() {
+            return self.refuse(request, Answer::bad_extension(), None, now, out);
         }
         let did = did(&self.config, request);
         let routes = Routes::of(request, &self.config, &did);
@@ -414,13 +420,13 @@ impl Engine {
             out.send(target.flow, |bytes| {
                 self.write_forwarded(request, &target, &way, branch, bytes);
             });
-            return self.pool.give(target.uri);
+            return self.pool.give_target(target);
         }
         match self.open_transaction(request, out) {
             Ok(ticket) => self.send_to(request, ticket, &target, &way, now, out),
             Err(answer) => self.refuse(request, answer, None, now, out),
         }
-        self.pool.give(target.uri);
+        self.pool.give_target(target);
     }
 
     /// Where a request inside a dialog goes (S58, B22, B26).
@@ -476,7 +482,12 @@ impl Engine {
         let id = self.record_of(request.to()?)?;
         let binding = self.location.get(id)?.live(now).find(|binding| binding.is_contact(uri))?;
         let flow = self.flow_of(request, binding).ok()?;
-        Some(self.target(uri.text, flow))
+        Some(Target {
+            uri: self.pool.copy(uri.text),
+            path: self.pool.copy_some(binding.path()),
+            flow,
+            q: None,
+        })
     }
 
     /// A CANCEL: 200 at once, and the ringing ends (S60); one that belongs to nothing, or comes from elsewhere, is dropped.

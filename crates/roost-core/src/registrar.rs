@@ -17,6 +17,7 @@ use crate::flow::{Now, Ticket};
 use crate::limits;
 use crate::location::{Busy, Record, RecordId};
 use crate::outbox::{Command, Outbox};
+use crate::path::write_path;
 use crate::plan::{Change, Entry, Plan, TOO_MANY_CONTACTS};
 use crate::request::{Request, To};
 use crate::row::Write;
@@ -119,7 +120,7 @@ impl Engine {
         let mut reply = Vec::with_capacity(512);
         self.stationery.write_head(request, 200, "OK", &mut reply);
         let head_end = reply.len();
-        self.write_ok_headers(self.location.get(id), &plan, now, &mut reply);
+        self.write_ok_headers(request, self.location.get(id), &plan, now, &mut reply);
         self.stationery.write_tail(&mut reply);
         let done = Done::Reply { flow: request.reply_flow(), reply, head_end };
         self.commit(id, identity, plan.changes, done, now, out);
@@ -369,7 +370,7 @@ impl Engine {
     }
 
     /// The Occupied rule (S40, B2, B19): an AOR with live bindings belongs to the addresses they came from. A loaded
-    /// binding whose address is not known is its holder's by equal Contact or Call-ID (B26).
+    /// binding whose address is not known for sure is its holder's by equal Contact or Call-ID (B26).
     fn check_exclusive(
         &self,
         record: &Record<Waiting>,
@@ -383,8 +384,9 @@ impl Engine {
         let mut is_taken = false;
         for binding in record.live(now) {
             let is_holder = match binding.source_ip() {
-                Some(ip) => ip.to_canonical() == source,
-                None => request.call_id() == Some(binding.callid()) || names_contact(request, binding),
+                Some(ip) if ip.to_canonical() == source => true,
+                Some(_) if !binding.is_source_doubtful() => false,
+                _ => request.call_id() == Some(binding.callid()) || names_contact(request, binding),
             };
             if is_holder {
                 return Ok(());
@@ -407,20 +409,31 @@ impl Engine {
     ) {
         out.send(request.reply_flow(), |bytes| {
             self.stationery.write_head(request, 200, "OK", bytes);
-            self.write_ok_headers(record, plan, now, bytes);
+            self.write_ok_headers(request, record, plan, now, bytes);
             self.stationery.write_tail(bytes);
         });
     }
 
-    fn write_ok_headers(&self, record: Option<&Record<Waiting>>, plan: &Plan, now: Now, bytes: &mut Vec<u8>) {
+    fn write_ok_headers(
+        &self,
+        request: &Request<'_>,
+        record: Option<&Record<Waiting>>,
+        plan: &Plan,
+        now: Now,
+        bytes: &mut Vec<u8>,
+    ) {
         let old =
             |entry: &Entry| record?.bindings.iter().find(|binding| binding.contact_id == entry.contact_id);
-        let listed =
-            plan.entries.iter().filter_map(|entry| match entry.put.and_then(|put| plan.changes.get(put)) {
-                Some(Change::Put(binding)) => Some(binding),
-                _ => old(entry),
-            });
+        let only_named = self.config.registrar.only_request_contacts;
+        let entries = plan.entries.iter().filter(|entry| entry.is_named || !only_named);
+        let listed = entries.filter_map(|entry| match entry.put.and_then(|put| plan.changes.get(put)) {
+            Some(Change::Put(binding)) => Some(binding),
+            _ => old(entry),
+        });
         write_contacts(listed, now, bytes);
+        if self.echoes_path(request) {
+            write_path(request, bytes);
+        }
         if self.config.registrar.add_date {
             self.stationery.write_date(now, bytes);
         }
@@ -466,6 +479,7 @@ pub(crate) fn operator_binding(
         callid: b"dfjrewr12386fd6-343@opensips.mi",
         user_agent: b"OpenSIPS MI Server",
         instance: b"",
+        path: b"",
     };
     let source = uri.host_ip().map(|ip| std::net::SocketAddr::new(ip, uri.port.unwrap_or(5060)));
     Binding {
@@ -484,7 +498,8 @@ pub(crate) fn operator_binding(
     }
 }
 
-fn names_contact(request: &Request<'_>, binding: &Binding) -> bool {
+/// Whether one of the request's contacts is this binding's.
+pub(crate) fn names_contact(request: &Request<'_>, binding: &Binding) -> bool {
     contacts(request.head.values(request.bytes, HeaderName::Contact))
         .take(limits::MAX_CONTACTS_PER_REGISTER)
         .any(|contact| matches!(contact, Ok(ContactValue::Contact(_, uri)) if binding.is_contact(&uri)))

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use roost_sip::{CSeq, Head, HeaderName, Line, Method, NameAddr, StartLine, Uri, Via, cseq, number};
+use roost_sip::{CSeq, Head, HeaderName, Line, Method, NameAddr, StartLine, Uri, Via, cseq, list, number};
 
 use crate::answer::Answer;
 use crate::flow::{Flow, Transport};
@@ -108,6 +108,17 @@ impl<'a> Request<'a> {
             flow.remote.set_port(self.via.port.unwrap_or(5060));
         }
         flow
+    }
+
+    /// The option tags that are required of us and are not there: of Require in a REGISTER, else of Proxy-Require
+    /// (RFC 3261 8.2.2.3, 16.3 step 5). A registrar may know `path`.
+    pub(crate) fn unsupported(&self, knows_path: bool) -> impl Iterator<Item = &'a [u8]> {
+        let (asked_by, knows_path) = match self.method {
+            Method::Register => (HeaderName::Require, knows_path),
+            _ => (HeaderName::ProxyRequire, false),
+        };
+        let tags = self.head.values(self.bytes, asked_by).flat_map(list);
+        tags.filter(move |tag| !(knows_path && tag.eq_ignore_ascii_case(b"path")))
     }
 
     /// What no handler should have to look at: a message that does not keep the grammar's rules (B20, B21).

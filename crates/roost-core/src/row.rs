@@ -24,6 +24,8 @@ pub struct Row {
     pub contact: Box<[u8]>,
     /// `sip:ip:port` of the packet where the Contact names another address.
     pub received: Option<Box<[u8]>>,
+    /// The path to the contact (RFC 3327), as Route values joined by commas.
+    pub path: Option<Box<[u8]>>,
     /// Unix time; 0 never expires.
     pub expires: u64,
     /// Priority in thousandths; `None` is stored as -1.

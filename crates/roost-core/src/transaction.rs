@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 
 use roost_sip::{HeaderName, Method};
 
+use crate::binding::Binding;
 use crate::branch::Branch;
 use crate::branch_id::COOKIE;
 use crate::engine::Engine;
@@ -15,6 +16,7 @@ use crate::flow::{Flow, Now, Ticket};
 use crate::fork::Best;
 use crate::machines::{ClientEvent, ServerEvent};
 use crate::outbox::Outbox;
+use crate::pool::Pool;
 use crate::request::Request;
 use crate::server::Server;
 use crate::timers::{Alarm, AlarmKind};
@@ -37,8 +39,18 @@ pub(crate) struct Transaction {
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) uri: Vec<u8>,
+    /// Route values that lead there (RFC 3327); mostly empty.
+    pub(crate) path: Vec<u8>,
     pub(crate) flow: Flow,
     pub(crate) q: Option<u16>,
+}
+
+impl Target {
+    /// A binding that is reached over `flow`.
+    pub(crate) fn of(binding: &Binding, flow: Flow, pool: &mut Pool) -> Target {
+        let (uri, path) = (pool.copy(binding.contact()), pool.copy_some(binding.path()));
+        Target { uri, path, flow, q: binding.q }
+    }
 }
 
 /// What a server transaction is found by: the branch and sent-by, or what RFC 2543 peers repeat (17.2.3).

@@ -13,22 +13,24 @@ const CALLEE: &str = "10.0.0.2:5064";
 /// The 13 messages of a call: 6 in, 7 out (a 100 is one of them).
 #[test]
 fn a_forwarded_call_allocates_nothing_in_steady_state() {
-    let mut stage = Stage::new();
-    for number in 0..50 {
-        stage.call(number);
-        stage.pass(40_000);
+    for path in ["", "<sip:10.0.0.2:5064;lr>"] {
+        let mut stage = Stage::with_path(path);
+        for number in 0..50 {
+            stage.call(number);
+            stage.pass(40_000);
+        }
+        let mut spent = AllocationInfo::default();
+        for number in 50..60 {
+            spent += stage.call(number);
+            stage.pass(40_000);
+        }
+        assert_eq!(spent.count_total, 0, "{path} {spent:?}");
     }
-    let mut spent = AllocationInfo::default();
-    for number in 50..60 {
-        spent += stage.call(number);
-        stage.pass(40_000);
-    }
-    assert_eq!(spent.count_total, 0, "{spent:?}");
 }
 
 #[test]
 fn a_lingering_call_holds_at_most_4_kb() {
-    let mut stage = Stage::new();
+    let mut stage = Stage::with_path("");
     for number in 0..100 {
         stage.call(number);
     }
@@ -45,16 +47,17 @@ fn a_lingering_call_holds_at_most_4_kb() {
     assert_eq!(stage.in_use(), 0);
 }
 
-/// One engine with one binding.
+/// One engine with one binding, which is reached directly or by a path through the callee's own address.
 struct Stage {
     engine: Engine,
     head: Box<Head>,
     out: Outbox,
     now: Now,
+    has_path: bool,
 }
 
 impl Stage {
-    fn new() -> Stage {
+    fn with_path(path: &str) -> Stage {
         let mut config = Config { listeners: vec!["10.0.0.9:5060".parse().unwrap()], ..Config::default() };
         config.proxy.authorize = Authorize::Off;
         config.usrloc.write_through = false;
@@ -66,11 +69,12 @@ impl Stage {
             contact: format!("sip:9002@{CALLEE}").into_bytes().into(),
             expires: 0,
             callid: (*b"c").into(),
+            path: (!path.is_empty()).then(|| path.as_bytes().into()),
             socket: Some((*b"udp:10.0.0.9:5060").into()),
             ..Row::default()
         };
         engine.load(&row, now).unwrap();
-        Stage { engine, head: Head::new(), out: Outbox::default(), now }
+        Stage { engine, head: Head::new(), out: Outbox::default(), now, has_path: !path.is_empty() }
     }
 
     /// A whole call; what the engine allocated for it.
@@ -89,6 +93,8 @@ impl Stage {
         spent += self.receive(CALLER, request("INVITE", "sip:9002@10.0.0.9", "i", "", "", body).as_bytes());
         assert_eq!(self.out.transmits.len(), 2, "100 and INVITE");
         let invite = self.sent(1);
+        let routes = invite.windows(7).filter(|bytes| bytes == b"\nRoute:").count();
+        assert_eq!(routes, usize::from(self.has_path));
         for (status, body) in [("180 Ringing", ""), ("200 OK", body)] {
             spent += self.receive(CALLEE, &answer(&invite, status, body));
             assert_eq!(self.out.transmits.len(), 1, "{status}");
@@ -108,7 +114,7 @@ impl Stage {
     fn receive(&mut self, from: &str, message: &[u8]) -> AllocationInfo {
         let from: SocketAddr = from.parse().unwrap();
         let flow = Flow::udp("10.0.0.9:5060".parse().unwrap(), from);
-        let Stage { engine, head, out, now } = self;
+        let Stage { engine, head, out, now, .. } = self;
         measure(|| {
             out.clear();
             head.parse(message).unwrap();

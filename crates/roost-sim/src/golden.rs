@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use roost_core::{
-    Algorithm, Authorize, Command, Config, Engine, Flow, Now, Outbox, Outcome, Rng, Secrets, ShardId, Ticket,
-    Write,
+    Algorithm, Authorize, Command, Config, Engine, Flow, Now, Outbox, Outcome, PathMode, Rng, Secrets,
+    ShardId, Ticket, Write,
 };
 use roost_sip::{Head, HeaderName, StartLine};
 
@@ -199,6 +199,15 @@ impl Stage {
                     _ => Authorize::Registered,
                 }
             }
+            "path" => {
+                registrar.path = match value {
+                    "ignore" => PathMode::Ignore,
+                    "off" => PathMode::Off,
+                    "strict" => PathMode::Strict,
+                    _ => PathMode::Lazy,
+                }
+            }
+            "only_request_contacts" => registrar.only_request_contacts = flag()?,
             "case_sensitive" => registrar.case_sensitive = flag()?,
             "use_domain" => self.config.use_domain = flag()?,
             "server_header" => self.config.server_header = value.to_string(),

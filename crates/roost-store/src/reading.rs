@@ -103,7 +103,7 @@ struct Reader {
 
 impl Reader {
     fn new(sqlite: &Sqlite, limit: usize) -> Result<Reader, StoreError> {
-        let [user, domain, password, second, sha256, sha512t256] = sqlite.secret_columns();
+        let [user, domain, password, second, sha256, sha512t256] = sqlite.lookup_columns();
         Ok(Reader {
             connection: sqlite.connect()?,
             sql: format!(

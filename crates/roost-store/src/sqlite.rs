@@ -170,7 +170,7 @@ impl Sqlite {
     }
 
     /// User, domain and the four secrets as SQL names columns; `''` for a column that is not there.
-    pub(crate) fn secret_columns(&self) -> [String; 6] {
+    pub(crate) fn lookup_columns(&self) -> [String; 6] {
         let Columns { user, domain, password, password_2, calculate_ha1, .. } = &self.columns;
         let quoted = |name: &str| format!("\"{name}\"");
         let optional = |name: &str| if self.has_column(name) { quoted(name) } else { "''".to_string() };
@@ -186,7 +186,7 @@ impl Sqlite {
         receipts: Receipts,
     ) -> Result<JoinHandle<()>, StoreError> {
         let connection = self.connect()?;
-        let [user, domain, password, second, sha256, sha512t256] = self.secret_columns();
+        let [user, domain, password, second, sha256, sha512t256] = self.lookup_columns();
         let by_domain = if self.columns.use_domain {
             format!(" AND {domain} = ?2 COLLATE NOCASE")
         } else {
@@ -268,6 +268,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         domain: optional(2)?,
         contact: text(3)?,
         received: optional(4)?,
+        path: optional(16)?.filter(|path| !path.is_empty()),
         expires: row.get::<_, i64>(5)?.max(0) as u64,
         q: (q >= 0.0).then(|| (q.min(1.0) * 1000.0).round() as u16),
         callid: text(7)?,
@@ -283,7 +284,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
 }
 
 const SELECT_ROWS: &str = "SELECT contact_id, username, domain, contact, received, expires, q, callid, cseq, \
-    CAST(strftime('%s', last_modified, 'utc') AS INTEGER), user_agent, socket, methods, sip_instance, cflags, flags \
+    CAST(strftime('%s', last_modified, 'utc') AS INTEGER), user_agent, socket, methods, sip_instance, cflags, flags, path \
     FROM location";
 
 /// The tables as OpenSIPS makes them: location version 1013, subscriber version 8 and its older `ha1b`.

@@ -218,6 +218,7 @@ impl<'c> Statements<'c> {
             optional(&row.socket),
             row.methods,
             optional(&row.sip_instance),
+            optional(&row.path),
         ])?;
         match written {
             // Another AOR has this contact_id.
@@ -233,13 +234,13 @@ const PURGE: &str = "DELETE FROM location WHERE contact_id = ?1 AND expires > 0 
 /// domain where `use_domain` is off, is ours); columns that roost does not know keep their
 /// values.
 const PUT: &str = "INSERT INTO location (contact_id, username, domain, contact, received, expires, q, callid, cseq, \
-    last_modified, flags, cflags, user_agent, socket, methods, sip_instance) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
+    last_modified, flags, cflags, user_agent, socket, methods, sip_instance, path) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
     ON CONFLICT (contact_id) DO UPDATE SET username = excluded.username, domain = excluded.domain, contact = excluded.contact, received = excluded.received, \
     expires = excluded.expires, q = excluded.q, callid = excluded.callid, cseq = excluded.cseq, \
     last_modified = excluded.last_modified, flags = excluded.flags, cflags = excluded.cflags, \
     user_agent = excluded.user_agent, socket = excluded.socket, methods = excluded.methods, \
-    sip_instance = excluded.sip_instance \
+    sip_instance = excluded.sip_instance, path = excluded.path \
     WHERE location.username = excluded.username COLLATE NOCASE AND (location.domain = excluded.domain COLLATE NOCASE \
     OR location.domain IS NULL OR excluded.domain IS NULL)";
 
@@ -344,6 +345,7 @@ mod tests {
         let full = Row {
             domain: Some((*b"tony.com").into()),
             received: Some((*b"sip:10.0.0.1:99").into()),
+            path: Some((*b"<sip:10.0.0.1;lr>, <sip:j\xf8rgen@10.0.0.2>").into()),
             q: Some(123),
             cflags: (*b"NAT").into(),
             flags: 3,
@@ -354,7 +356,11 @@ mod tests {
         };
         store.write(&[Write::Put(Box::new(full.clone()))]).unwrap();
         store.write(&[Write::Put(Box::new(full.clone()))]).unwrap();
-        assert_eq!(rows(&store), [full]);
+        assert_eq!(rows(&store), std::slice::from_ref(&full));
+        // A refresh takes away what it does not say.
+        let bare = Row { received: None, path: None, sip_instance: None, ..full };
+        store.write(&[Write::Put(Box::new(bare.clone()))]).unwrap();
+        assert_eq!(rows(&store), [bare]);
     }
 
     #[test]

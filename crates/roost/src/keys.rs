@@ -1,7 +1,7 @@
 //! Every configuration key, once: its name, type, default and meaning. The parser, its errors and the reference are
 //! made from this table.
 
-use roost_core::{Algorithm, Authorize};
+use roost_core::{Algorithm, Authorize, PathMode};
 
 use crate::settings::Settings;
 
@@ -278,6 +278,17 @@ pub(crate) const KEYS: &[Key] = &[
         "the user part of an AOR distinguishes case",
         "registrar case_sensitive",
         |s, v| s.core.registrar.case_sensitive = v.switch()),
+    key!("registrar", "path", Kind::Choice(&["ignore", "off", "lazy", "strict"]), r#""lazy""#,
+        "Path of a REGISTER: lazy: kept, used, and echoed to phones that know it; strict: others get 420; off: never echoed; ignore: not kept",
+        |s, v| s.core.registrar.path = match v.text().as_str() {
+            "ignore" => PathMode::Ignore,
+            "off" => PathMode::Off,
+            "strict" => PathMode::Strict,
+            _ => PathMode::Lazy,
+        }),
+    key!("registrar", "only_request_contacts", Kind::Switch, "false",
+        "a 200 lists the contacts of its REGISTER only, not all of the AOR",
+        |s, v| s.core.registrar.only_request_contacts = v.switch()),
 
     key!("tm", "fr_timeout", Kind::Number(1, 3_600), "5",
         "no answer at all for this long: 408, in seconds",

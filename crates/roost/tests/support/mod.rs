@@ -5,6 +5,7 @@
 
 mod baresip;
 mod call;
+mod edge;
 pub mod md5;
 mod mi;
 mod phone;
@@ -24,6 +25,7 @@ pub use call::{
     A_WHILE, Dialog, Message, ack_of_failure, cancel_of, with_body, without_first_via, without_our_lines,
     without_source,
 };
+pub use edge::{Edge, hidden_contact};
 pub use mi::{HttpReply, http, post};
 pub use phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest, header, token};
 pub use random::Random;
