@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use roost_sip::{ALL_METHODS, Method, MethodSet, Q, Uri, same_uri};
 
 use crate::flow::{Flow, Now, Transport};
-use crate::row::Row;
+use crate::row::{PackedRow, Row};
 
 /// Deadline of a binding that never expires.
 pub(crate) const PERMANENT: u64 = u64::MAX;
@@ -189,27 +189,28 @@ impl Binding {
     }
 
     /// The binding's row.
-    pub(crate) fn row(&self, username: &[u8], domain: Option<&[u8]>, now: Now) -> Row {
-        let bytes = |text: String| text.into_bytes().into_boxed_slice();
-        Row {
+    pub(crate) fn row(&self, username: &[u8], domain: Option<&[u8]>, now: Now) -> PackedRow {
+        let (received, socket) = (self.received(), self.socket());
+        let row = Row {
             contact_id: self.contact_id,
-            username: username.into(),
-            domain: domain.map(Into::into),
-            contact: self.contact().into(),
-            received: self.received().map(bytes),
-            path: Some(self.path()).filter(|path| !path.is_empty()).map(Into::into),
+            username,
+            domain,
+            contact: self.contact(),
+            received: received.as_deref().map(str::as_bytes),
+            path: Some(self.path()).filter(|path| !path.is_empty()),
             expires: self.remaining_s(now).map_or(0, |left| now.unix_s + left),
             q: self.q,
-            callid: self.callid().into(),
+            callid: self.callid(),
             cseq: self.cseq,
             last_modified: now.unix_s,
-            cflags: Box::default(),
+            cflags: &[],
             flags: 0,
-            user_agent: self.user_agent().into(),
-            socket: self.socket().map(bytes),
+            user_agent: self.user_agent(),
+            socket: socket.as_deref().map(str::as_bytes),
             methods: (self.methods != ALL_METHODS).then_some(self.methods),
-            sip_instance: Some(self.instance()).filter(|instance| !instance.is_empty()).map(Into::into),
-        }
+            sip_instance: Some(self.instance()).filter(|instance| !instance.is_empty()),
+        };
+        row.pack()
     }
 }
 
@@ -259,7 +260,7 @@ mod tests {
         assert_eq!(binding.source(), Some("10.0.0.9:40000".parse().unwrap()));
         assert_eq!((binding.contact(), binding.callid()), (&row.contact[..], &b"abc"[..]));
         assert_eq!(binding.path(), b"<sip:10.0.0.9;lr>,<sip:10.0.0.8;lr>");
-        assert_eq!(binding.row(b"9001", None, now), row);
+        assert_eq!(binding.row(b"9001", None, now).unpack(), row);
         assert!(binding.takes(Method::Invite) && !binding.takes(Method::Prack));
         assert!(!binding.is_live(Now { mono_ms: 65_000, unix_s: 0 }));
     }
@@ -273,7 +274,7 @@ mod tests {
         let row = Row { path: None, received: Some((*b"sip:10.0.0.9").into()), ..row };
         let binding = Binding::from_row(&row, Now::default());
         assert_eq!((binding.source_ip(), binding.is_source_doubtful()), ("10.0.0.9".parse().ok(), false));
-        assert_eq!((binding.path(), binding.row(b"", None, Now::default()).path), (&b""[..], None));
+        assert_eq!((binding.path(), binding.row(b"", None, Now::default()).row().path), (&b""[..], None));
     }
 
     #[test]

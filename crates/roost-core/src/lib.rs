@@ -48,5 +48,5 @@ pub use config::{Algorithm, Auth, AuthDb, Authorize, Config, PathMode, Proxy, Re
 pub use engine::{Engine, RowError, shard_of};
 pub use flow::{Flow, Now, Rng, ShardId, Ticket, Transport};
 pub use outbox::{Command, Mark, Outbox, Outcome, Reading, Secrets, SubscriberRow, Transmit};
-pub use row::{Row, Write};
+pub use row::{PackedRow, Row, Write};
 pub use stats::{COUNTER_NAMES, Counter, Stats};

@@ -139,7 +139,7 @@ impl Engine {
         let Some(record) = self.location.get(id) else { return };
         let (user, domain) = split_aor(&record.aor, self.config.use_domain);
         let write = |change: &Change| match change {
-            Change::Put(binding) => Write::Put(Box::new(binding.row(user, domain, now))),
+            Change::Put(binding) => Write::Put(binding.row(user, domain, now)),
             Change::Remove(contact_id) => Write::Remove { contact_id: *contact_id, username: user.into() },
         };
         let is_touched = |id: &u64| {
@@ -150,7 +150,7 @@ impl Engine {
         };
         let known = |id: u64| record.live(now).find(|binding| binding.contact_id == id);
         let repair = |id: &u64| match known(*id) {
-            Some(binding) => Write::Put(Box::new(binding.row(user, domain, now))),
+            Some(binding) => Write::Put(binding.row(user, domain, now)),
             None => Write::Remove { contact_id: *id, username: user.into() },
         };
         let doubt = record.doubt.iter().filter(|id| !is_touched(id)).map(repair);

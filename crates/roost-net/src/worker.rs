@@ -47,8 +47,9 @@ pub struct Worker<F> {
     sockets: Vec<Bound>,
     inboxes: Arc<Vec<Inbox>>,
     clock: Clock,
-    /// Takes every command that is not for another shard.
+    /// Takes a round's commands that are not for another shard, all of them out.
     ask: F,
+    asked: Vec<Command>,
     receiver: Receiver,
     head: Box<Head>,
     outbox: Outbox,
@@ -69,7 +70,7 @@ impl<F> std::fmt::Debug for Worker<F> {
     }
 }
 
-impl<F: FnMut(Command)> Worker<F> {
+impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
     /// A worker for shard `shard`, which reads its mail from the inbox of that number.
     ///
     /// # Errors
@@ -91,6 +92,7 @@ impl<F: FnMut(Command)> Worker<F> {
             inboxes,
             clock,
             ask,
+            asked: Vec::new(),
             receiver: Receiver::new(),
             head: Head::new(),
             outbox: Outbox::default(),
@@ -199,8 +201,11 @@ impl<F: FnMut(Command)> Worker<F> {
                         batch.push(Mail::Message { flow, message, mark });
                     }
                 }
-                other => (self.ask)(other),
+                other => self.asked.push(other),
             }
+        }
+        if !self.asked.is_empty() {
+            (self.ask)(&mut self.asked);
         }
         for (inbox, batch) in self.inboxes.iter().zip(&mut self.handover) {
             if !batch.is_empty() {

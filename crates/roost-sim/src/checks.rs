@@ -402,7 +402,7 @@ mod tests {
         let mut tables = Tables::default();
         let row =
             Row { contact_id: 1, username: AOR.into(), contact: contact.into(), expires, ..Row::default() };
-        tables.apply(&[Write::Put(Box::new(row))]).unwrap();
+        tables.apply(&[Write::Put(row.pack())]).unwrap();
         tables
     }
 
@@ -446,7 +446,7 @@ mod tests {
             expires: 1_060,
             ..Row::default()
         };
-        tables.apply(&[Write::Put(Box::new(other))]).unwrap();
+        tables.apply(&[Write::Put(other.pack())]).unwrap();
         assert!(shown(&checks(), &tables, &contacts).unwrap_err().contains("several addresses"));
         assert_eq!(shown(&checks(), &tables, &contacts[..1]), Ok(()));
     }

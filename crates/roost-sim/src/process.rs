@@ -256,13 +256,11 @@ fn first_lines(bytes: &[u8]) -> String {
 /// Writes without the columns that say little.
 fn brief(writes: &[Write]) -> String {
     let one = |write: &Write| match write {
-        Write::Put(row) => format!(
-            "put {:x} {} CSeq {} until {}",
-            row.contact_id,
-            String::from_utf8_lossy(&row.contact),
-            row.cseq,
-            row.expires
-        ),
+        Write::Put(packed) => {
+            let row = packed.row();
+            let contact = String::from_utf8_lossy(row.contact);
+            format!("put {:x} {contact} CSeq {} until {}", row.contact_id, row.cseq, row.expires)
+        }
         other => format!("{other:x?}"),
     };
     writes.iter().map(one).collect::<Vec<_>>().join(", ")

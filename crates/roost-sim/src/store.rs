@@ -34,9 +34,10 @@ impl Tables {
     /// When a row's `contact_id` belongs to another AOR.
     pub fn apply(&mut self, writes: &[Write]) -> Result<Applied, String> {
         for write in writes {
-            if let Write::Put(row) = write
+            if let Write::Put(packed) = write
+                && let row = packed.row()
                 && let Some(old) = self.rows.get(&row.contact_id)
-                && (old.username != row.username || old.domain != row.domain)
+                && (*old.username != *row.username || old.domain.as_deref() != row.domain)
             {
                 return Err(format!("contact_id {} belongs to another AOR", row.contact_id));
             }
@@ -44,7 +45,7 @@ impl Tables {
         let mut applied = Applied::default();
         for write in writes {
             match write {
-                Write::Put(row) => self.put(row, &mut applied),
+                Write::Put(row) => self.put(&row.unpack(), &mut applied),
                 Write::Remove { contact_id, username } => {
                     if self.rows.get(contact_id).is_some_and(|row| row.username == *username) {
                         self.remove(*contact_id, &mut applied);
@@ -331,7 +332,7 @@ mod tests {
     }
 
     fn put(contact_id: u64, username: &str) -> Write {
-        Write::Put(Box::new(row(contact_id, username, 1_000)))
+        Write::Put(row(contact_id, username, 1_000).pack())
     }
 
     fn ids(tables: &Tables, aor: &str) -> Vec<u64> {
@@ -353,7 +354,7 @@ mod tests {
     #[test]
     fn a_purge_leaves_renewed_and_permanent_rows() {
         let mut tables = Tables::default();
-        let write = |row| Write::Put(Box::new(row));
+        let write = |row: Row| Write::Put(row.pack());
         tables
             .apply(&[write(row(1, "1001", 100)), write(row(2, "1001", 101)), write(row(3, "1001", 0))])
             .unwrap();

@@ -20,6 +20,15 @@ pub enum StoreError {
         path.display()
     )]
     Make { path: PathBuf, source: std::io::Error },
+    /// The journal beside the database cannot be used.
+    #[error(
+        "cannot use the journal {}: {source}; it must stand beside the database and be readable and writable",
+        path.display()
+    )]
+    Journal { path: PathBuf, source: std::io::Error },
+    /// Another process has the journal open.
+    #[error("the journal {} is in use: does another roost serve this database? Stop it, or set `database` to another file", path.display())]
+    InUse { path: PathBuf },
     /// A table is missing in a database that holds others.
     #[error("the database {} holds tables, but no `{table}`: is it another program's? Use an empty file or an OpenSIPS database", path.display())]
     MissingTable { path: PathBuf, table: &'static str },

@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod fold;
 mod import;
+mod journal;
 mod reading;
 mod sqlite;
 mod subscriber;
@@ -103,6 +105,15 @@ pub struct StoreHandle {
     lookups: std::sync::mpsc::Sender<Lookup>,
 }
 
+/// Writes that become durable together.
+#[derive(Debug)]
+pub struct Commit {
+    /// Who hears of it.
+    pub shard: ShardId,
+    pub ticket: Ticket,
+    pub writes: Vec<Write>,
+}
+
 /// One question about a subscriber.
 #[derive(Debug)]
 struct Lookup {
@@ -163,19 +174,27 @@ impl Store {
         sqlite.remove_bindings(user, domain)
     }
 
-    /// Starts the writer, the thread that looks subscribers up, and the one that keeps them in memory.
+    /// Starts the writer (with `write_through`; else nothing may be committed), the thread that looks subscribers up, and the one that keeps them in memory.
     ///
     /// # Errors
     /// [`StoreError`] when a connection cannot be made.
-    pub fn start(&self, receipts: Receipts, preload: Preload) -> Result<Running, StoreError> {
+    pub fn start(
+        &self,
+        write_through: bool,
+        receipts: Receipts,
+        preload: Preload,
+    ) -> Result<Running, StoreError> {
         let Store::Sqlite(sqlite) = self;
         let (jobs, job_queue) = std::sync::mpsc::channel();
-        let writer = writer::Writer::start(sqlite, job_queue, Arc::clone(&receipts))?;
+        let writer = match write_through {
+            true => Some(writer::Writer::start(sqlite, job_queue, Arc::clone(&receipts))?),
+            false => None,
+        };
         let (lookups, lookup_queue) = std::sync::mpsc::channel::<Lookup>();
         let thread = sqlite.start_lookups(lookup_queue, receipts)?;
         Ok(Running {
             handle: StoreHandle { writer: jobs, lookups },
-            writer: Some(writer),
+            writer,
             lookups: Some(thread),
             readings: reading::Readings::start(sqlite, preload)?,
         })
@@ -208,14 +227,15 @@ impl Running {
 }
 
 impl StoreHandle {
-    /// Makes the writes durable, all or none; the receipt is `Committed` or `Failed`.
-    pub fn commit(&self, shard: ShardId, ticket: Ticket, writes: Vec<Write>) {
-        let _ = self.writer.send(writer::Job { receipt: Some((shard, ticket)), writes });
+    /// Makes the writes of each commit durable, all or none; the receipts are `Committed` or `Failed`. A commit
+    /// without writes is answered once everything before it is in the table.
+    pub fn commit(&self, commits: Vec<Commit>) {
+        let _ = self.writer.send(writer::Job::Commits(commits));
     }
 
     /// Makes the writes some time; nobody hears of it.
     pub fn purge(&self, writes: Vec<Write>) {
-        let _ = self.writer.send(writer::Job { receipt: None, writes });
+        let _ = self.writer.send(writer::Job::Purge(writes));
     }
 
     /// Looks a subscriber up; the receipt is `Credentials` or `Failed`.

@@ -9,7 +9,7 @@ use roost_core::{Outcome, Row, Secrets, Write};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::{Columns, Loaded, Lookup, Receipts, StoreError, writer};
+use crate::{Columns, Loaded, Lookup, Receipts, StoreError, fold, journal};
 
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,6 +32,7 @@ impl Sqlite {
         let connection = sqlite.connect()?;
         sqlite.prepare_schema(&connection)?;
         sqlite.check_columns(&connection)?;
+        sqlite.recover(&connection)?;
         Ok(sqlite)
     }
 
@@ -85,6 +86,17 @@ impl Sqlite {
                 let known = if table == "location" { "1013" } else { "7 and 8" };
                 return Err(StoreError::Version { path: self.path.clone(), table, found, known });
             }
+        }
+        Ok(())
+    }
+
+    /// Folds what a killed server left in its journal, unless one is running.
+    fn recover(&self, connection: &Connection) -> Result<(), StoreError> {
+        let recovered = journal::recover(&self.path, &mut |writes| {
+            fold::fold_all(connection, writes).map_err(StoreError::sql("folding the journal into location"))
+        })?;
+        if let journal::Recovered::Writes(writes) = recovered {
+            tracing::info!(writes, "the journal of the process before was folded into location");
         }
         Ok(())
     }
@@ -149,7 +161,7 @@ impl Sqlite {
     pub(crate) fn write(&self, writes: &[Write]) -> Result<(), StoreError> {
         let mut connection = self.connect()?;
         let transaction = connection.transaction().map_err(StoreError::sql("beginning a transaction"))?;
-        let mut statements = writer::Statements::new(&transaction).map_err(StoreError::sql("preparing"))?;
+        let mut statements = fold::Statements::new(&transaction).map_err(StoreError::sql("preparing"))?;
         for write in writes {
             statements.run(write).map_err(StoreError::sql("writing location"))?;
         }

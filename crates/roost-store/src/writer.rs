@@ -1,7 +1,7 @@
-//! The writer: one thread, one connection, one transaction for all that is queued (group commit).
+//! The threads that write: one makes commits durable in the journal, one folds them into `location`, one makes
+//! checkpoints of the database file.
 //!
-//! While a batch syncs the next one gathers, so batches grow with the load by themselves. A commit of several rows
-//! is a savepoint of its own: one bad row fails its own commit and no other.
+//! While a batch syncs the next one gathers, so batches grow with the load by themselves: no timer, no knob.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,39 +9,37 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use roost_core::{Outcome, Row, ShardId, Ticket, Write};
-use rusqlite::{CachedStatement, Connection, params};
+use roost_core::{Outcome, Write};
+use rusqlite::Connection;
 
-use crate::sqlite::{Sqlite, text};
-use crate::{Receipts, StoreError};
+use crate::fold::{Fold, PURGE, ToFold};
+use crate::journal::Journal;
+use crate::sqlite::Sqlite;
+use crate::{Commit, Receipts, StoreError};
 
-/// Commits that share one transaction at most.
+/// Commits that are synced at once at most.
 const MAX_BATCH: usize = 4_096;
-/// How long a batch waits while another process writes, such as `roost user import`: as long as a phone waits for its
-/// answer (RFC 3261 timer F).
-const TURN_TIMEOUT: Duration = Duration::from_secs(32);
 /// How often rows are looked for whose binding has expired and was not deleted (a purge that failed, a clock that stepped).
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// Rows that such a look deletes at most.
 const PURGE_AT_MOST: usize = 5_000;
 /// How often the log is folded into the database file.
-const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
-/// A log beyond this many bytes is cut even if that holds the writer up for a moment.
-const MAX_LOG_BYTES: u64 = 64 << 20;
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
+/// A log beyond this many bytes is cut even if that holds the fold up for a moment.
+const MAX_LOG_BYTES: u64 = 256 << 20;
 
-/// One commit.
+/// What the journal's thread is given.
 #[derive(Debug)]
-pub(crate) struct Job {
-    /// Who hears of it.
-    pub(crate) receipt: Option<(ShardId, Ticket)>,
-    pub(crate) writes: Vec<Write>,
+pub(crate) enum Job {
+    Commits(Vec<Commit>),
+    /// Rows of expired bindings; nobody hears of it.
+    Purge(Vec<Write>),
 }
 
-/// The writer's threads.
+/// The writer's threads, in the order in which they end.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    thread: JoinHandle<()>,
-    checkpoints: JoinHandle<()>,
+    threads: [JoinHandle<()>; 3],
 }
 
 impl Writer {
@@ -51,7 +49,6 @@ impl Writer {
         receipts: Receipts,
     ) -> Result<Writer, StoreError> {
         let connection = sqlite.connect()?;
-        connection.busy_timeout(TURN_TIMEOUT).map_err(StoreError::sql("setting the timeout"))?;
         let checkpointer = sqlite.connect()?;
         let log_path = sqlite.path.with_file_name(format!(
             "{}-wal",
@@ -60,189 +57,97 @@ impl Writer {
         let synchronous: i64 = connection
             .pragma_query_value(None, "synchronous", |row| row.get(0))
             .map_err(StoreError::sql("reading synchronous"))?;
+        let (journal, marks) = Journal::open(&sqlite.path)?;
         tracing::info!(path = %sqlite.path.display(), synchronous, "database open");
-        let commits = Arc::new(AtomicU64::new(0));
+        let folds = Arc::new(AtomicU64::new(0));
         let (alive, gone) = channel::<()>();
-        let counter = Arc::clone(&commits);
-        let write = move || write_all(&connection, &queue, &receipts, &counter, alive);
-        let checkpoint = move || checkpoint_all(&checkpointer, &log_path, &commits, &gone);
+        let (to_fold, folded) = channel();
+        let fold = Fold {
+            connection,
+            queue: folded,
+            marks,
+            receipts: Arc::clone(&receipts),
+            folds: Arc::clone(&folds),
+        };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::Thread)
         };
         Ok(Writer {
-            thread: spawn("roost-writer", Box::new(write))?,
-            checkpoints: spawn("roost-checkpoint", Box::new(checkpoint))?,
+            threads: [
+                spawn("roost-journal", Box::new(move || write_all(journal, &queue, &receipts, &to_fold)))?,
+                spawn("roost-fold", Box::new(move || run_fold(fold, alive)))?,
+                spawn(
+                    "roost-checkpoint",
+                    Box::new(move || checkpoint_all(&checkpointer, &log_path, &folds, &gone)),
+                )?,
+            ],
         })
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.thread.is_finished() || self.checkpoints.is_finished()
+        self.threads.iter().any(JoinHandle::is_finished)
     }
 
     pub(crate) fn join(self) {
-        let _ = self.thread.join();
-        let _ = self.checkpoints.join();
+        for thread in self.threads {
+            let _ = thread.join();
+        }
     }
 }
 
-/// Ends when every handle is gone and everything queued is done; `alive` goes with it.
-fn write_all(
-    connection: &Connection,
-    queue: &Receiver<Job>,
-    receipts: &Receipts,
-    commits: &AtomicU64,
-    alive: Sender<()>,
-) {
-    let mut batch = Vec::new();
-    while let Ok(first) = queue.recv() {
-        batch.push(first);
-        batch.extend(queue.try_iter().take(MAX_BATCH - 1));
-        let outcomes = write_batch(connection, &batch);
-        commits.fetch_add(1, Ordering::Relaxed);
-        let told =
-            |(job, outcome): (Job, Outcome)| job.receipt.map(|(shard, ticket)| (shard, ticket, outcome));
-        receipts(batch.drain(..).zip(outcomes).filter_map(told).collect());
-    }
+/// `alive` goes with it.
+fn run_fold(fold: Fold, alive: Sender<()>) {
+    fold.run();
     drop(alive);
 }
 
-/// One transaction for the whole batch; the outcome of each of its jobs.
-fn write_batch(connection: &Connection, batch: &[Job]) -> Vec<Outcome> {
-    let failed = |error: &rusqlite::Error| Outcome::Failed(error.to_string());
-    let outcomes = match try_batch(connection, batch) {
-        Ok(outcomes) => outcomes,
-        Err(error) => {
-            tracing::warn!(%error, commits = batch.len(), "the database refused a batch");
-            if !connection.is_autocommit() {
-                let _ = connection.execute_batch("ROLLBACK");
+/// Ends when every handle is gone and everything queued is in the journal.
+fn write_all(mut journal: Journal, queue: &Receiver<Job>, receipts: &Receipts, to_fold: &Sender<ToFold>) {
+    let mut batch: Vec<Commit> = Vec::new();
+    while let Ok(first) = queue.recv() {
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Commits(commits) => batch.extend(commits),
+                Job::Purge(writes) => drop(to_fold.send(ToFold::Purge(writes))),
             }
-            return batch.iter().map(|_| failed(&error)).collect();
+            next = if batch.len() < MAX_BATCH { queue.try_recv().ok() } else { None };
         }
+        if !batch.is_empty() {
+            write_batch(&mut journal, std::mem::take(&mut batch), receipts, to_fold);
+        }
+    }
+}
+
+/// One record for the whole batch; a commit without writes waits until everything before it is in the table.
+fn write_batch(journal: &mut Journal, batch: Vec<Commit>, receipts: &Receipts, to_fold: &Sender<ToFold>) {
+    let writes = || batch.iter().flat_map(|commit| &commit.writes);
+    let appended = match writes().next() {
+        Some(_) => journal.append(writes()).map(Some),
+        None => Ok(None),
     };
-    outcomes.iter().map(|outcome| outcome.as_ref().map_or_else(failed, |()| Outcome::Committed)).collect()
-}
-
-type Outcomes = Vec<rusqlite::Result<()>>;
-
-fn try_batch(connection: &Connection, batch: &[Job]) -> rusqlite::Result<Outcomes> {
-    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let mut statements = Statements::new(connection)?;
-    let mut outcomes = Vec::with_capacity(batch.len());
-    for job in batch {
-        let outcome = statements.run_job(connection, &job.writes);
-        if let Err(error) = &outcome {
-            if connection.is_autocommit() {
-                // SQLite rolled everything back: a full disk, an I/O error.
-                return outcome.map(|()| Vec::new());
-            }
-            tracing::debug!(%error, "a row was refused");
-        }
-        outcomes.push(outcome);
-    }
-    connection.prepare_cached("COMMIT")?.execute([])?;
-    Ok(outcomes)
-}
-
-/// The statements of one batch.
-pub(crate) struct Statements<'c> {
-    put: CachedStatement<'c>,
-    remove: CachedStatement<'c>,
-    purge: CachedStatement<'c>,
-    local_time: CachedStatement<'c>,
-    /// The last time written, as text.
-    stamp: (u64, String),
-}
-
-impl<'c> Statements<'c> {
-    pub(crate) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
-        Ok(Statements {
-            put: connection.prepare_cached(PUT)?,
-            remove: connection.prepare_cached(
-                "DELETE FROM location WHERE contact_id = ?1 AND username = ?2 COLLATE NOCASE",
-            )?,
-            purge: connection.prepare_cached(PURGE)?,
-            local_time: connection.prepare_cached("SELECT datetime(?1, 'unixepoch', 'localtime')")?,
-            stamp: (u64::MAX, String::new()),
-        })
-    }
-
-    /// All writes of a job or none.
-    fn run_job(&mut self, connection: &Connection, writes: &[Write]) -> rusqlite::Result<()> {
-        let [first, second @ ..] = writes else { return Ok(()) };
-        if second.is_empty() {
-            return self.run(first);
-        }
-        connection.prepare_cached("SAVEPOINT job")?.execute([])?;
-        let result = writes.iter().try_for_each(|write| self.run(write));
-        if result.is_err() && !connection.is_autocommit() {
-            connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
-        }
-        if !connection.is_autocommit() {
-            connection.prepare_cached("RELEASE job")?.execute([])?;
-        }
-        result
-    }
-
-    pub(crate) fn run(&mut self, write: &Write) -> rusqlite::Result<()> {
-        match write {
-            Write::Put(row) => self.put(row),
-            Write::Remove { contact_id, username } => {
-                self.remove.execute(params![*contact_id as i64, text(username)]).map(drop)
-            }
-            Write::Purge { contact_id, expires_by } => {
-                self.purge.execute([*contact_id as i64, *expires_by as i64]).map(drop)
-            }
+    let mut told = Vec::with_capacity(batch.len());
+    let mut flushes = Vec::new();
+    for Commit { shard, ticket, writes } in &batch {
+        match &appended {
+            Ok(_) if writes.is_empty() => flushes.push(ToFold::Flush(*shard, *ticket)),
+            Ok(_) => told.push((*shard, *ticket, Outcome::Committed)),
+            Err(error) => told.push((*shard, *ticket, Outcome::Failed(error.to_string()))),
         }
     }
-
-    fn put(&mut self, row: &Row) -> rusqlite::Result<()> {
-        if self.stamp.0 != row.last_modified {
-            let stamp = self.local_time.query_row([row.last_modified as i64], |row| row.get(0))?;
-            self.stamp = (row.last_modified, stamp);
+    receipts(told);
+    match appended {
+        Ok(Some(position)) => {
+            let writes = batch.into_iter().flat_map(|commit| commit.writes).collect();
+            let _ = to_fold.send(ToFold::Writes(writes, position));
         }
-        let optional = |value: &Option<Box<[u8]>>| value.as_deref().map(text);
-        let written = self.put.execute(params![
-            row.contact_id as i64,
-            text(&row.username),
-            optional(&row.domain),
-            text(&row.contact),
-            optional(&row.received),
-            row.expires as i64,
-            row.q.map_or(-1.0, |q| f64::from(q) / 1000.0),
-            text(&row.callid),
-            row.cseq,
-            self.stamp.1,
-            row.flags,
-            text(&row.cflags),
-            text(&row.user_agent),
-            optional(&row.socket),
-            row.methods,
-            optional(&row.sip_instance),
-            optional(&row.path),
-        ])?;
-        match written {
-            // Another AOR has this contact_id.
-            0 => Err(rusqlite::Error::StatementChangedRows(0)),
-            _ => Ok(()),
-        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, commits = batch.len(), "the journal cannot be written"),
+    }
+    for flush in flushes {
+        let _ = to_fold.send(flush);
     }
 }
-
-const PURGE: &str = "DELETE FROM location WHERE contact_id = ?1 AND expires > 0 AND expires <= ?2";
-
-/// Repeating it changes nothing; a row of another AOR is never touched (one that spells ours in another case, or has a
-/// domain where `use_domain` is off, is ours); columns that roost does not know keep their
-/// values.
-const PUT: &str = "INSERT INTO location (contact_id, username, domain, contact, received, expires, q, callid, cseq, \
-    last_modified, flags, cflags, user_agent, socket, methods, sip_instance, path) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
-    ON CONFLICT (contact_id) DO UPDATE SET username = excluded.username, domain = excluded.domain, contact = excluded.contact, received = excluded.received, \
-    expires = excluded.expires, q = excluded.q, callid = excluded.callid, cseq = excluded.cseq, \
-    last_modified = excluded.last_modified, flags = excluded.flags, cflags = excluded.cflags, \
-    user_agent = excluded.user_agent, socket = excluded.socket, methods = excluded.methods, \
-    sip_instance = excluded.sip_instance, path = excluded.path \
-    WHERE location.username = excluded.username COLLATE NOCASE AND (location.domain = excluded.domain COLLATE NOCASE \
-    OR location.domain IS NULL OR excluded.domain IS NULL)";
 
 /// Folds the log into the database file beside the writer, not in its way; the last time when the writer has ended.
 fn checkpoint_all(connection: &Connection, log: &std::path::Path, commits: &AtomicU64, gone: &Receiver<()>) {
@@ -296,7 +201,10 @@ fn purge_leftovers(connection: &Connection) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use roost_core::{Row, ShardId, Ticket};
+
     use super::*;
+    use crate::fold::fold_all;
     use crate::{Columns, Preload, Store};
     use std::path::Path;
     use std::sync::Mutex;
@@ -329,7 +237,7 @@ mod tests {
     }
 
     fn put(contact_id: u64, username: &str) -> Write {
-        Write::Put(Box::new(row(contact_id, username)))
+        Write::Put(row(contact_id, username).pack())
     }
 
     fn rows(store: &Store) -> Vec<Row> {
@@ -354,12 +262,12 @@ mod tests {
             contact: (*b"sip:j\xf8rgen@x").into(),
             ..row(1 << 61 | 7, "9001")
         };
-        store.write(&[Write::Put(Box::new(full.clone()))]).unwrap();
-        store.write(&[Write::Put(Box::new(full.clone()))]).unwrap();
+        store.write(&[Write::Put(full.pack())]).unwrap();
+        store.write(&[Write::Put(full.pack())]).unwrap();
         assert_eq!(rows(&store), std::slice::from_ref(&full));
         // A refresh takes away what it does not say.
         let bare = Row { received: None, path: None, sip_instance: None, ..full };
-        store.write(&[Write::Put(Box::new(bare.clone()))]).unwrap();
+        store.write(&[Write::Put(bare.pack())]).unwrap();
         assert_eq!(rows(&store), [bare]);
     }
 
@@ -380,13 +288,7 @@ mod tests {
         let theirs = Row { domain: Some((*b"Tony.com").into()), ..row(7, "Bob") };
         let ours = Row { domain: Some((*b"tony.com").into()), cseq: 2, ..row(7, "bob") };
         let bare = Row { cseq: 3, ..row(7, "bob") };
-        store
-            .write(&[
-                Write::Put(Box::new(theirs)),
-                Write::Put(Box::new(ours)),
-                Write::Put(Box::new(bare.clone())),
-            ])
-            .unwrap();
+        store.write(&[Write::Put(theirs.pack()), Write::Put(ours.pack()), Write::Put(bare.pack())]).unwrap();
         assert_eq!(rows(&store), [bare]);
     }
 
@@ -396,9 +298,7 @@ mod tests {
         let store = open(folder.path());
         let expired = Row { expires: 1_800_000_000, ..row(1, "9001") };
         let permanent = Row { expires: 0, ..row(2, "9002") };
-        store
-            .write(&[Write::Put(Box::new(expired)), Write::Put(Box::new(permanent)), put(3, "9003")])
-            .unwrap();
+        store.write(&[Write::Put(expired.pack()), Write::Put(permanent.pack()), put(3, "9003")]).unwrap();
         let loaded = store.load(1_800_000_000, &mut |_| ()).unwrap();
         assert_eq!((loaded.rows, loaded.purged), (2, 1));
         let purge = |contact_id| Write::Purge { contact_id, expires_by: 3_999_999_999 };
@@ -411,7 +311,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
         let left = Row { expires: 1_000, ..row(1, "9001") };
-        store.write(&[Write::Put(Box::new(left)), put(2, "9002")]).unwrap();
+        store.write(&[Write::Put(left.pack()), put(2, "9002")]).unwrap();
         let Store::Sqlite(sqlite) = &store;
         let connection = sqlite.connect().unwrap();
         purge_leftovers(&connection).unwrap();
@@ -420,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_row_fails_its_own_commit_and_no_other() {
+    fn a_row_that_the_table_refuses_harms_no_neighbour() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
         let Store::Sqlite(sqlite) = &store;
@@ -428,19 +328,9 @@ mod tests {
         let trigger = "CREATE TRIGGER bad BEFORE INSERT ON location WHEN NEW.username = 'bad' \
             BEGIN SELECT RAISE(ABORT, 'bad row'); END";
         connection.execute_batch(trigger).unwrap();
-        let job = |ticket, writes| Job { receipt: Some((ShardId(0), Ticket(ticket))), writes };
-        let batch = [
-            job(1, vec![put(1, "9001")]),
-            job(2, vec![put(2, "bad")]),
-            job(3, vec![put(3, "9003"), put(4, "bad")]),
-            job(4, vec![put(5, "9005"), put(6, "9006")]),
-        ];
-        let outcomes = write_batch(&connection, &batch);
-        let committed: Vec<bool> =
-            outcomes.iter().map(|outcome| matches!(outcome, Outcome::Committed)).collect();
-        assert_eq!(committed, [true, false, false, true]);
+        fold_all(&connection, vec![put(1, "9001"), put(2, "bad"), put(3, "9003")]).unwrap();
         let users: Vec<_> = rows(&store).into_iter().map(|row| row.contact_id).collect();
-        assert_eq!(users, [1, 5, 6]);
+        assert_eq!(users, [1, 3]);
     }
 
     #[test]
@@ -459,45 +349,98 @@ mod tests {
         assert_eq!(pragma("wal_autocheckpoint"), "Integer(0)");
     }
 
+    /// Starts the store's threads; what they tell.
+    fn start(store: &Store) -> (crate::Running, Receiver<(ShardId, Ticket, Outcome)>) {
+        let (tell, told) = channel();
+        let tell = Mutex::new(tell);
+        let receipts: Receipts = Arc::new(move |receipts| {
+            for receipt in receipts {
+                let _ = tell.lock().unwrap().send(receipt);
+            }
+        });
+        (store.start(true, receipts, Preload::never()).unwrap(), told)
+    }
+
+    fn commit(ticket: u64, writes: Vec<Write>) -> Vec<Commit> {
+        vec![Commit { shard: ShardId(3), ticket: Ticket(ticket), writes }]
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
     #[test]
-    fn no_receipt_while_the_commit_is_held() {
+    fn a_receipt_waits_for_the_disk_and_not_for_somebody_elses_lock() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
         let Store::Sqlite(sqlite) = &store;
         let other = sqlite.connect().unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let (tell, told) = channel();
-        let tell = Mutex::new(tell);
-        let running = store
-            .start(
-                Arc::new(move |receipts| {
-                    for receipt in receipts {
-                        tell.lock().unwrap().send(receipt).unwrap();
-                    }
-                }),
-                Preload::never(),
-            )
-            .unwrap();
-        running.handle().commit(ShardId(3), Ticket(9), vec![put(1, "9001")]);
-        assert!(told.recv_timeout(Duration::from_millis(300)).is_err());
-        other.execute_batch("COMMIT").unwrap();
-        let (shard, ticket, outcome) = told.recv_timeout(Duration::from_secs(10)).unwrap();
+        let (running, told) = start(&store);
+        running.handle().commit(commit(9, vec![put(1, "9001")]));
+        let (shard, ticket, outcome) = told.recv_timeout(LONG).unwrap();
         assert!(matches!((shard, ticket, outcome), (ShardId(3), Ticket(9), Outcome::Committed)));
-        assert_eq!(rows(&store).len(), 1);
+        assert_eq!(rows_of(&other), 0);
+        running.handle().commit(commit(10, Vec::new()));
+        assert!(told.recv_timeout(Duration::from_millis(300)).is_err(), "a flush waits for the table");
+        other.execute_batch("COMMIT").unwrap();
+        let (_, ticket, outcome) = told.recv_timeout(LONG).unwrap();
+        assert!(matches!((ticket, outcome), (Ticket(10), Outcome::Committed)));
+        assert_eq!(rows_of(&other), 1);
         running.stop();
+    }
+
+    #[test]
+    fn rows_are_seen_by_others_within_a_second_and_in_their_last_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let Store::Sqlite(sqlite) = &store;
+        let other = sqlite.connect().unwrap();
+        let (running, _told) = start(&store);
+        let begun = std::time::Instant::now();
+        for cseq in 1..=500 {
+            let row = Row { cseq, ..row(1, "9001") };
+            running.handle().commit(commit(u64::from(cseq), vec![Write::Put(row.pack())]));
+        }
+        let last = || other.query_row("SELECT max(cseq) FROM location", [], |row| row.get(0)).unwrap_or(0);
+        while last() < 500 {
+            assert!(begun.elapsed() < LONG, "only {}", last());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(rows_of(&other), 1);
+        running.stop();
+    }
+
+    #[test]
+    fn what_a_killed_server_left_is_in_the_table_when_the_database_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let Store::Sqlite(sqlite) = &store;
+        let (mut journal, marks) = Journal::open(&sqlite.path).unwrap();
+        journal.append([put(1, "9001"), put(2, "9002")].iter()).unwrap();
+        assert!(matches!(
+            store.start(true, Arc::new(|_| ()), Preload::never()),
+            Err(StoreError::InUse { .. })
+        ));
+        assert_eq!(rows(&open(folder.path())), [], "a running server's journal is its own");
+        drop((journal, marks));
+        assert_eq!(rows(&open(folder.path())).len(), 2);
     }
 
     #[test]
     fn a_stopped_store_has_done_all_that_was_queued() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
-        let running = store.start(Arc::new(|_| ()), Preload::never()).unwrap();
+        let (running, told) = start(&store);
         let handle = running.handle();
         for id in 1..=1000 {
-            handle.commit(ShardId(0), Ticket(id), vec![put(id, &id.to_string())]);
+            handle.commit(commit(id, vec![put(id, &id.to_string())]));
         }
         drop(handle);
         running.stop();
+        assert_eq!(told.iter().filter(|(_, _, outcome)| matches!(outcome, Outcome::Committed)).count(), 1000);
         assert_eq!(rows(&store).len(), 1000);
+    }
+
+    fn rows_of(connection: &Connection) -> i64 {
+        connection.query_row("SELECT count(*) FROM location", [], |row| row.get(0)).unwrap()
     }
 }

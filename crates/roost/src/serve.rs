@@ -13,7 +13,7 @@ use roost_core::{
     Admin, AdminReply, Command, Config, Engine, Reading, Rng, RowError, ShardId, Ticket, Write, shard_of,
 };
 use roost_net::{Clock, Inbox, Listener, Mail, Worker};
-use roost_store::{Preload, ReadTold, Receipts, Running, Store, StoreHandle};
+use roost_store::{Commit, Preload, ReadTold, Receipts, Running, Store, StoreHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -54,7 +54,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         every: std::time::Duration::from_secs(u64::from(config.auth_db.cache_ttl_s)) / 2,
         tell: reading_teller(Arc::clone(&config), Arc::clone(&inboxes), clock),
     };
-    let running = store.start(receipts, preload)?;
+    let running = store.start(config.usrloc.write_through, receipts, preload)?;
     let questions = Questions::default();
     let (ended, mut worker_ended) = tokio::sync::mpsc::channel(workers);
     let mut sockets = sockets(&settings.listeners, workers)?;
@@ -233,20 +233,28 @@ fn dispatcher(
     shard: ShardId,
     store: StoreHandle,
     questions: Questions,
-) -> impl FnMut(Command) + Send + 'static {
-    move |command| match command {
-        Command::Commit { ticket, writes } => store.commit(shard, ticket, writes),
-        Command::Purge { writes } => store.purge(writes),
-        Command::LoadCredentials { ticket, user, domain } => {
-            store.load_credentials(shard, ticket, user, domain)
-        }
-        Command::AdminReply { ticket, reply } => {
-            let asked = questions.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
-            if let Some(answer) = asked {
-                let _ = answer.send(reply);
+) -> impl FnMut(&mut Vec<Command>) + Send + 'static {
+    move |commands| {
+        let mut commits = Vec::new();
+        for command in commands.drain(..) {
+            match command {
+                Command::Commit { ticket, writes } => commits.push(Commit { shard, ticket, writes }),
+                Command::Purge { writes } => store.purge(writes),
+                Command::LoadCredentials { ticket, user, domain } => {
+                    store.load_credentials(shard, ticket, user, domain);
+                }
+                Command::AdminReply { ticket, reply } => {
+                    let asked = questions.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+                    if let Some(answer) = asked {
+                        let _ = answer.send(reply);
+                    }
+                }
+                Command::ToShard { .. } => {}
             }
         }
-        Command::ToShard { .. } => {}
+        if !commits.is_empty() {
+            store.commit(commits);
+        }
     }
 }
 
@@ -264,7 +272,7 @@ fn asker(inboxes: Arc<Vec<Inbox>>, questions: Questions) -> roost_admin::Ask {
     })
 }
 
-fn spawn<F: FnMut(Command) + Send + 'static>(
+fn spawn<F: FnMut(&mut Vec<Command>) + Send + 'static>(
     index: usize,
     worker: Worker<F>,
     ended: tokio::sync::mpsc::Sender<()>,
