@@ -24,13 +24,23 @@ const KILLED: Duration = Duration::from_secs(2);
 /// CPU time used, in µs.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Cpu {
+    /// Counted in ticks of 10 ms.
     pub(crate) user_us: f64,
     pub(crate) system_us: f64,
+    /// Both together as the scheduler knows it, exact but without what has ended.
+    pub(crate) exact_us: f64,
 }
 
 impl Cpu {
+    /// What was used since `earlier`: exact in sum, its parts in the proportion of the ticks.
     pub(crate) fn since(self, earlier: Cpu) -> Cpu {
-        Cpu { user_us: self.user_us - earlier.user_us, system_us: self.system_us - earlier.system_us }
+        let (user_us, system_us) = (self.user_us - earlier.user_us, self.system_us - earlier.system_us);
+        let (ticks_us, exact_us) = (user_us + system_us, self.exact_us - earlier.exact_us);
+        // A thread or process that has ended took its exact time with it; the ticks are still there.
+        let has_lost = ticks_us > exact_us * 1.05 + 4.0 * tick_us();
+        let total_us = if has_lost { ticks_us } else { exact_us };
+        let user_share = if ticks_us > 0.0 { user_us / ticks_us } else { 0.0 };
+        Cpu { user_us: total_us * user_share, system_us: total_us * (1.0 - user_share), exact_us: total_us }
     }
 
     pub(crate) fn total_us(self) -> f64 {
@@ -38,18 +48,34 @@ impl Cpu {
     }
 }
 
-/// The CPU of a process and all its descendants, children that have ended included.
+/// The CPU of a process and all its descendants; what its children used that have ended counts in ticks.
 pub(crate) fn cpu(root: u32) -> Cpu {
-    let tick_us = match sysconf(SysconfVar::CLK_TCK) {
-        Ok(Some(per_s)) if per_s > 0 => 1e6 / per_s as f64,
-        _ => 10_000.0,
-    };
     let mut sum = Cpu::default();
-    for stat in tree(root).iter().filter_map(|pid| stat(*pid)) {
-        sum.user_us += stat.user_ticks as f64 * tick_us;
-        sum.system_us += stat.system_ticks as f64 * tick_us;
+    for pid in tree(root) {
+        if let Some(stat) = stat(pid) {
+            sum.user_us += stat.user_ticks as f64 * tick_us();
+            sum.system_us += stat.system_ticks as f64 * tick_us();
+            sum.exact_us += exact_us(pid);
+        }
     }
     sum
+}
+
+/// The time that the threads of a process have run.
+fn exact_us(pid: u32) -> f64 {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0.0 };
+    let ran_ns = threads.flatten().filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    ran_ns.sum::<f64>() / 1000.0
+}
+
+fn tick_us() -> f64 {
+    match sysconf(SysconfVar::CLK_TCK) {
+        Ok(Some(per_s)) if per_s > 0 => 1e6 / per_s as f64,
+        _ => 10_000.0,
+    }
 }
 
 /// The proportional memory of a process and its descendants, in bytes; none where /proc does not tell.
@@ -277,6 +303,16 @@ mod tests {
     }
 
     #[test]
+    fn exact_time_counts_unless_something_has_ended() {
+        let cpu = |user_us, system_us, exact_us| Cpu { user_us, system_us, exact_us };
+        let used = cpu(30_000.0, 20_000.0, 45_000.0).since(cpu(10_000.0, 10_000.0, 21_000.0));
+        assert_eq!((used.total_us(), used.user_us), (24_000.0, 16_000.0));
+        let ended = cpu(900_000.0, 100_000.0, 200_000.0).since(cpu(0.0, 0.0, 0.0));
+        assert_eq!(ended.total_us(), 1_000_000.0);
+        assert_eq!(cpu(0.0, 0.0, 3000.0).since(Cpu::default()).total_us(), 3000.0);
+    }
+
+    #[test]
     fn drops_of_a_port() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt uid timeout inode ref pointer drops\n\
                      1: 0100007F:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 1 2 0 5\n\
@@ -291,6 +327,7 @@ mod tests {
         let own = std::process::id();
         assert!(pss(own).unwrap() > 100_000);
         assert!(must_exist(own).is_ok());
-        assert!(own_cpu_us() > 0.0);
+        let (exact, own) = (cpu(own).exact_us, own_cpu_us());
+        assert!(exact > 0.0 && own > 0.0, "{exact} {own}");
     }
 }

@@ -9,9 +9,6 @@ use crate::bench::Kind;
 use crate::process::Cpu;
 use crate::tally::Tally;
 
-/// Below this much CPU its count in 10 ms steps is too coarse, in µs.
-const COARSE_US: f64 = 500_000.0;
-
 /// What a benchmark found.
 #[derive(Debug)]
 pub struct Report {
@@ -213,13 +210,6 @@ impl Report {
                 format!("{us:.2} µs ({user:.2} user, {:.2} kernel)", us - user),
             ));
             rows.push(("UDP drops", usage.udp_drops.to_string()));
-            if usage.cpu.total_us() < COARSE_US {
-                let s = usage.cpu.total_us() / 1e6;
-                rows.push((
-                    "",
-                    format!("imprecise: {s:.2} s of CPU, counted in steps of 0.01 s; raise --count"),
-                ));
-            }
         }
         if let Some(us) = self.db_cpu.and_then(|cpu| self.tally.per_op(cpu.total_us())) {
             rows.push(("database's CPU/operation", format!("{us:.2} µs")));
@@ -317,7 +307,7 @@ mod tests {
     }
 
     fn cpu(us: f64) -> Cpu {
-        Cpu { user_us: us / 4.0, system_us: us * 3.0 / 4.0 }
+        Cpu { user_us: us / 4.0, system_us: us * 3.0 / 4.0, exact_us: us }
     }
 
     fn report(kind: Kind, echoes: Vec<EchoRun>) -> Report {
