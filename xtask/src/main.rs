@@ -1,7 +1,9 @@
-//! The project's own commands: `cargo xtask test | ci | sim`.
+//! The project's own commands: `cargo xtask test | ci | sim | bench`.
 //!
 //! Owns which steps there are and their order. How a step runs is in `steps`, what the machine must have is in `tools`.
 
+mod bench;
+mod figures;
 mod steps;
 mod tools;
 
@@ -31,6 +33,10 @@ enum Task {
     Ci,
     /// Run the simulated world.
     Sim(Seeds),
+    /// Measure roost's CPU per operation, latency and memory, beside a bare UDP echo.
+    ///
+    /// docs/benchmarks.md says what the figures mean.
+    Bench(bench::Bench),
 }
 
 #[derive(Debug, Args)]
@@ -49,6 +55,7 @@ fn main() -> ExitCode {
         Task::Test { args } => test_steps(&args),
         Task::Ci => ci_steps().into_iter().chain(test_steps(&[])).collect(),
         Task::Sim(seeds) => vec![sim_step(seeds)],
+        Task::Bench(bench) => return bench::run(&bench),
     };
     steps::run(steps)
 }
