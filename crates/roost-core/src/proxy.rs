@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
-use roost_sip::{HeaderName, Method, NameAddr, Scheme, Uri};
+use roost_sip::{HeaderName, Method, NameAddr, Scheme, Uri, eq_unescaped};
 
 use crate::answer::Answer;
 use crate::auth::{Claimed, Verdict};
@@ -570,8 +570,8 @@ fn resolve(uri: &Uri<'_>, local: std::net::SocketAddr) -> Result<Flow, Answer> {
     if !matches!(uri.scheme, Scheme::Sip) {
         return Err(unresolvable());
     }
-    let transport = uri.params().get(b"transport").unwrap_or(b"udp");
-    if !transport.eq_ignore_ascii_case(b"udp") {
+    let transport = uri.param(b"transport").unwrap_or(b"udp");
+    if !eq_unescaped(transport, b"udp", true) {
         return Err(
             Answer::new(477, "Send failed (477/TM)").why("the contact wants a transport that is not there")
         );
@@ -590,6 +590,6 @@ fn checked_flow(local: std::net::SocketAddr, remote: std::net::SocketAddr) -> Re
 /// A Route value's URI and whether it is a loose router.
 pub(crate) fn route_uri(value: &[u8]) -> Option<(Uri<'_>, bool)> {
     let uri = NameAddr::parse(value).ok()?.uri().ok()?;
-    let is_loose = uri.params().get(b"lr").is_some();
+    let is_loose = uri.param(b"lr").is_some();
     Some((uri, is_loose))
 }

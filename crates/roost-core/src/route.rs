@@ -44,9 +44,7 @@ impl<'a> Routes<'a> {
         let own_uri = Uri::parse(request.uri)
             .ok()
             .filter(|uri| uri.user.is_none() && is_own(uri, request, config, did));
-        if let (Some(uri), Some(last)) =
-            (own_uri.filter(|uri| uri.params().get(b"lr").is_some()), values().last())
-        {
+        if let (Some(uri), Some(last)) = (own_uri.filter(|uri| uri.param(b"lr").is_some()), values().last()) {
             routes.from_strict = true;
             routes.is_authentic = has_mark(&uri, did);
             routes.target = route_uri(last).map(|(uri, _)| uri.text);
@@ -79,7 +77,7 @@ pub(crate) fn did(config: &Config, request: &Request<'_>) -> [u8; 8] {
 }
 
 fn has_mark(uri: &Uri<'_>, did: &[u8; 8]) -> bool {
-    let given = uri.params().get(b"did").filter(|digits| digits.len() == 16).and_then(parse_hex);
+    let given = uri.param(b"did").filter(|digits| digits.len() == 16).and_then(parse_hex);
     given.is_some_and(|given| bool::from(given.to_be_bytes().ct_eq(did)))
 }
 

@@ -153,10 +153,28 @@ impl<'a> Uri<'a> {
         Params::new(self.params)
     }
 
+    /// The value of a parameter, empty where there is no `=`; escapes in the name count as what they stand for
+    /// (RFC 3261 19.1.4), those in the value are left in.
+    pub fn param(&self, name: &[u8]) -> Option<&'a [u8]> {
+        uri_params(self.params).find(|(other, _)| eq_unescaped(other, name, true)).map(|(_, value)| value)
+    }
+
+    /// The headers behind the `?`, as sent and without it; empty when there are none. They are a wish of the URI's
+    /// author, never headers of the message that the URI stands in.
+    pub fn headers(&self) -> &'a [u8] {
+        self.headers
+    }
+
     /// The host as an address, where it is one.
     pub fn host_ip(&self) -> Option<IpAddr> {
         host_ip(self.host)
     }
+}
+
+/// Names and values of a URI's parameters. Their alphabet is not that of a header field's: no quotes, no LWS, and a name
+/// is no token.
+fn uri_params(params: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    params.split(|byte| *byte == b';').skip(1).map(|param| split_at_byte(param, b'=').unwrap_or((param, &[])))
 }
 
 /// The address that a host part writes out: IPv4, or IPv6 in brackets.
@@ -209,7 +227,7 @@ pub fn same_uri<'a>(a: &Uri<'a>, b: &Uri<'a>) -> bool {
                 && same_option(a.password, b.password, false)
                 && same_host(a.host, b.host)
                 && a.port == b.port
-                && same_params(a.params(), b.params())
+                && same_params(a.params, b.params)
                 && same_headers(a.headers, b.headers)
         }
         Scheme::Tel => {
@@ -238,15 +256,17 @@ fn same_host(a: &[u8], b: &[u8]) -> bool {
 const MAX_COMPARED: usize = 24;
 
 /// Parameters in both must match; these count as different when only one URI has them.
-fn same_params(a: Params<'_>, b: Params<'_>) -> bool {
+fn same_params(a: &[u8], b: &[u8]) -> bool {
     const NEVER_ALONE: [&[u8]; 5] = [b"user", b"ttl", b"method", b"maddr", b"transport"];
-    let one_way = |from: Params<'_>, to: Params<'_>| {
-        from.flatten().all(|param| match to.get(param.name) {
-            Some(value) => eq_unescaped(param.value.unwrap_or(&[]), value, true),
-            None => !NEVER_ALONE.iter().any(|name| param.name.eq_ignore_ascii_case(name)),
+    let one_way = |from: &[u8], to: &[u8]| {
+        uri_params(from).all(|(name, value)| {
+            match uri_params(to).find(|(other, _)| eq_unescaped(name, other, true)) {
+                Some((_, other)) => eq_unescaped(value, other, true),
+                None => !NEVER_ALONE.iter().any(|never| eq_unescaped(name, never, true)),
+            }
         })
     };
-    let is_long = |params: Params<'_>| params.take(MAX_COMPARED).count() == MAX_COMPARED;
+    let is_long = |params: &[u8]| uri_params(params).count() >= MAX_COMPARED;
     if is_long(a) || is_long(b) {
         return a == b;
     }
@@ -296,12 +316,24 @@ mod tests {
         assert_eq!(parsed.host_ip(), Some("2001:db8::1".parse().unwrap()));
         assert_eq!(parsed.port, Some(5070));
         assert_eq!(parsed.params().get(b"transport"), Some(&b"TCP"[..]));
-        assert_eq!(parsed.headers, b"subject=a&b=c");
+        assert_eq!(parsed.headers(), b"subject=a&b=c");
         assert_eq!(uri("SIPS:atlanta.com").scheme, Scheme::Sips);
         assert_eq!(uri("sip:10.2.84.19").user, None);
         assert_eq!(uri("tel:+1-201-555-0123;phone-context=x").user, Some(&b"+1-201-555-0123"[..]));
         assert_eq!(uri("urn:service:sos").scheme, Scheme::Other);
         assert_eq!(uri("sip:9001@10.0.0.1?a=b").host, b"10.0.0.1");
+    }
+
+    /// RFC 4475 3.1.1.3: an escaped name is the name, a value is never unescaped twice.
+    #[test]
+    fn parameters_by_their_unescaped_names() {
+        let contact =
+            uri("sip:cal%6Cer@host5.example.net;%6C%72;n%61me=v%61lue%25%34%31;x/y=[1]:2;Transport=UDP");
+        assert_eq!(contact.param(b"lr"), Some(&b""[..]));
+        assert_eq!(contact.param(b"name"), Some(&b"v%61lue%25%34%31"[..]));
+        assert_eq!(contact.param(b"x/y"), Some(&b"[1]:2"[..]));
+        assert_eq!(contact.param(b"transport"), Some(&b"UDP"[..]));
+        assert_eq!(contact.param(b"maddr"), None);
     }
 
     #[test]
@@ -358,6 +390,9 @@ mod tests {
             ("sip:a@b;user=phone", "sip:a@b", false),
             ("sip:a@b;ttl=1", "sip:a@b", false),
             ("sip:a:pw@b", "sip:a@b", false),
+            ("sip:a@b;%74ransport=%75dp", "sip:a@b;transport=udp", true),
+            ("sip:a@b;%74ransport=tcp", "sip:a@b", false),
+            ("sip:a@b;x/y=1;transport=tcp", "sip:a@b;x/y=1;transport=udp", false),
             ("sip:a@[::1]", "sip:a@[0:0:0:0:0:0:0:1]", true),
             ("sip:9001@10.0.0.1:5060;rinstance=1", "sip:9001@10.0.0.1:5060;rinstance=2", false),
             ("tel:+1-201-555", "tel:+1201555", true),
