@@ -180,12 +180,29 @@ fn uri_params(params: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 /// The address that a host part writes out: IPv4, or IPv6 in brackets.
 pub(crate) fn host_ip(host: &[u8]) -> Option<IpAddr> {
     match host {
-        [b'[', inner @ .., b']'] => std::str::from_utf8(inner).ok()?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        [b'[', inner @ .., b']'] => {
+            let ip = std::str::from_utf8(inner).ok()?.parse::<Ipv6Addr>().ok();
+            ip.or_else(|| three_colons(inner)).map(IpAddr::V6)
+        }
         [first, ..] if first.is_ascii_digit() => {
             std::str::from_utf8(host).ok()?.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
         }
         _ => None,
     }
+}
+
+/// An address with a third colon before its IPv4 part, `2001:db8:::192.0.2.1`: RFC 3261's grammar has it by mistake and
+/// RFC 5118 4.10 asks to take it for what it is without that colon.
+fn three_colons(text: &[u8]) -> Option<Ipv6Addr> {
+    let at = text.windows(3).position(|three| three == b":::")?;
+    let (before, after) = (text.get(..at)?, text.get(at + 1..)?);
+    std::str::from_utf8(after.get(2..)?).ok()?.parse::<Ipv4Addr>().ok()?;
+    let mut plain = [0; "0000:0000:0000:0000:0000:0000:255.255.255.255".len()];
+    let plain = plain.get_mut(..before.len() + after.len())?;
+    let (first, rest) = plain.split_at_mut_checked(before.len())?;
+    first.copy_from_slice(before);
+    rest.copy_from_slice(after);
+    std::str::from_utf8(plain).ok()?.parse().ok()
 }
 
 pub(crate) fn is_host(host: &[u8]) -> bool {
@@ -334,6 +351,25 @@ mod tests {
         assert_eq!(contact.param(b"x/y"), Some(&b"[1]:2"[..]));
         assert_eq!(contact.param(b"transport"), Some(&b"UDP"[..]));
         assert_eq!(contact.param(b"maddr"), None);
+    }
+
+    /// RFC 5118 4.10, and what does not become an address by it.
+    #[test]
+    fn a_third_colon_before_an_ipv4_part_is_no_colon() {
+        let ip = |text: &str| Uri::parse(text.as_bytes()).ok().and_then(|uri| uri.host_ip());
+        assert_eq!(ip("sip:a@[2001:db8:::192.0.2.1]"), ip("sip:a@[2001:db8::192.0.2.1]"));
+        assert_eq!(ip("sip:a@[:::192.0.2.1]:5060"), Some("::192.0.2.1".parse().unwrap()));
+        for bad in [
+            "2001:db8:::1",
+            "2001:db8::::192.0.2.1",
+            "1::2:::192.0.2.1",
+            "1:::192.0.2",
+            "1:::192.0.2.1:::192.0.2.1",
+        ] {
+            assert_eq!(Uri::parse(format!("sip:a@[{bad}]").as_bytes()), Err(UriError::Host), "{bad}");
+        }
+        let long = format!("sip:a@[{}:::192.0.2.1]", "0".repeat(200));
+        assert_eq!(Uri::parse(long.as_bytes()), Err(UriError::Host));
     }
 
     #[test]
