@@ -16,6 +16,12 @@ pub enum NameAddrError {
     /// The parameters do not parse.
     #[error("malformed parameters: {0}")]
     Params(#[from] ParamError),
+    /// A display name that only quotes could hold: it could be taken for another value, a URI or its parameters.
+    #[error("a display name that needs quotes")]
+    Display,
+    /// A URI that only angle brackets could hold (RFC 3261 20.10): where it ends is anybody's guess.
+    #[error("a URI that needs angle brackets")]
+    Brackets,
     /// `*` beside other contacts, or an empty element.
     #[error("malformed list")]
     List,
@@ -36,7 +42,7 @@ impl<'a> NameAddr<'a> {
     /// Takes one value apart; the URI stays text.
     ///
     /// # Errors
-    /// [`NameAddrError::Unbalanced`] or [`NameAddrError::Params`].
+    /// [`NameAddrError`], but for its `Uri` and `List`.
     pub fn parse(value: &'a [u8]) -> Result<NameAddr<'a>, NameAddrError> {
         let value = trim(value);
         let display_len = match value.first() {
@@ -49,8 +55,8 @@ impl<'a> NameAddr<'a> {
                 let display = trim(cut(value, open).0);
                 let inside = cut(value, open + 1).1;
                 let close = memchr::memchr(b'>', inside).ok_or(NameAddrError::Unbalanced)?;
-                if display_len == 0 && memchr::memchr(b'"', display).is_some() {
-                    return Err(NameAddrError::Unbalanced);
+                if display_len == 0 {
+                    check_unquoted(display)?;
                 }
                 let (uri_text, rest) = cut(inside, close);
                 NameAddr { display, uri_text, params: Params::new(cut(rest, 1).1) }
@@ -59,6 +65,9 @@ impl<'a> NameAddr<'a> {
             None => {
                 let end = value.iter().position(|byte| *byte == b';' || is_lws(*byte)).unwrap_or(value.len());
                 let (uri_text, rest) = cut(value, end);
+                if memchr::memchr2(b'?', b',', uri_text).is_some() {
+                    return Err(NameAddrError::Brackets);
+                }
                 NameAddr { display: b"", uri_text, params: Params::new(rest) }
             }
         };
@@ -77,6 +86,17 @@ impl<'a> NameAddr<'a> {
     /// The `tag` parameter; an empty one counts as none.
     pub fn tag(&self) -> Option<&'a [u8]> {
         self.params.get(b"tag").filter(|tag| !tag.is_empty())
+    }
+}
+
+/// A display name without quotes is a few tokens (RFC 3261 25.1). Of what else phones write there only that is refused
+/// which another element could read differently.
+fn check_unquoted(display: &[u8]) -> Result<(), NameAddrError> {
+    let bad = display.iter().find(|byte| matches!(byte, b'"' | b',' | b';' | b':'));
+    match bad {
+        Some(b'"') => Err(NameAddrError::Unbalanced),
+        Some(_) => Err(NameAddrError::Display),
+        None => Ok(()),
     }
 }
 
@@ -141,6 +161,21 @@ mod tests {
         assert!(matches!(NameAddr::parse(b"<sip:a@b"), Err(NameAddrError::Unbalanced)));
         assert!(matches!(NameAddr::parse(b"<sip:a@b> junk"), Err(NameAddrError::Params(_))));
         assert!(matches!(NameAddr::parse(b"sip:a@b junk"), Err(NameAddrError::Params(_))));
+    }
+
+    /// RFC 4475 3.1.2.13 and 3.1.2.15, and a From that names one caller to us and another one to the callee.
+    #[test]
+    fn what_could_be_read_in_two_ways() {
+        let brackets = b"sip:user@example.com?Route=%3Csip:sip.example.com%3E";
+        assert!(matches!(NameAddr::parse(brackets), Err(NameAddrError::Brackets)));
+        assert!(matches!(NameAddr::parse(b"sip:9001@a,sip:9002@a"), Err(NameAddrError::Brackets)));
+        for display in ["Bell, Alexander", "sip:9001@a, x", "sip:9001@a", "x;y=", "9001@a;tag=1"] {
+            let value = format!("{display} <sip:9002@a>;tag=2");
+            assert!(matches!(NameAddr::parse(value.as_bytes()), Err(NameAddrError::Display)), "{display}");
+            let quoted = format!("\"{display}\" <sip:9002@a>;tag=2");
+            assert_eq!(NameAddr::parse(quoted.as_bytes()).unwrap().uri_text, b"sip:9002@a");
+        }
+        assert!(NameAddr::parse(b"A. G. Bell (lab) @work <sip:a@b>").is_ok());
     }
 
     #[test]
