@@ -320,6 +320,7 @@ impl Engine {
         let is_in_dialog = request.to_tag().is_some();
         let answer = match request.method {
             _ if request.is_too_many_hops() => Answer::new(483, "Too Many Hops"),
+            Method::Options if request.unsupported(false).next().is_some() => Answer::bad_extension(),
             Method::Options => Answer::new(200, "OK"),
             Method::Register if is_in_dialog => Answer::new(404, "Not here"),
             Method::Publish | Method::Subscribe if !is_in_dialog => Answer::new(405, "Method Not Allowed"),

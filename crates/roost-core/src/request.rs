@@ -111,10 +111,13 @@ impl<'a> Request<'a> {
     }
 
     /// The option tags that are required of us and are not there: of Require in a REGISTER, else of Proxy-Require
-    /// (RFC 3261 8.2.2.3, 16.3 step 5). A registrar may know `path`.
+    /// (RFC 3261 8.2.2.3, 16.3 step 5). A registrar may know `path`. OPTIONS is answered here, so both are ours.
     pub(crate) fn unsupported(&self, knows_path: bool) -> impl Iterator<Item = &'a [u8]> {
         let (asked_by, knows_path) = match self.method {
             Method::Register => (HeaderName::Require, knows_path),
+            Method::Options if self.head.line(HeaderName::ProxyRequire).is_none() => {
+                (HeaderName::Require, false)
+            }
             _ => (HeaderName::ProxyRequire, false),
         };
         let tags = self.head.values(self.bytes, asked_by).flat_map(list);
