@@ -520,6 +520,9 @@ impl Engine {
     /// An ACK: of a failure of ours it ends here; of a 2xx it follows its Route; any other is dropped (B29).
     pub(crate) fn handle_ack(&mut self, request: &Request<'_>, mark: Mark, now: Now, out: &mut Outbox) {
         self.stats.count(Counter::ReceivedAcks);
+        if request.has_bad_via {
+            return self.stats.count(Counter::DropRequests);
+        }
         if let Some(ticket) = self.find_transaction(request) {
             let is_accepted =
                 self.transactions.get_mut(ticket).is_some_and(|transaction| transaction.server.is_accepted());

@@ -19,6 +19,8 @@ pub(crate) struct Request<'a> {
     /// The Request-URI's text.
     pub(crate) uri: &'a [u8],
     pub(crate) via: Via<'a>,
+    /// The topmost Via is malformed and good for an answer only.
+    pub(crate) has_bad_via: bool,
     pub(crate) via_line: Line,
     /// From and To, where they parse.
     pub(crate) from_addr: Option<NameAddr<'a>>,
@@ -40,7 +42,11 @@ impl<'a> Request<'a> {
     pub(crate) fn new(flow: Flow, bytes: &'a [u8], head: &'a Head) -> Option<Request<'a>> {
         let StartLine::Request { method, name, uri } = head.start_line() else { return None };
         let via_line = *head.line(HeaderName::Via)?;
-        let via = Via::parse(via_line.value.of(bytes)).ok()?;
+        let value = via_line.value.of(bytes);
+        let (via, has_bad_via) = match Via::parse(value) {
+            Ok(via) => (via, false),
+            Err(_) => (Via::parse_for_answer(value).ok()?, true),
+        };
         let name_addr = |name| NameAddr::parse(head.value(bytes, name)?).ok();
         Some(Request {
             flow,
@@ -50,6 +56,7 @@ impl<'a> Request<'a> {
             method_name: name.of(bytes),
             uri: uri.of(bytes),
             via,
+            has_bad_via,
             via_line,
             from_addr: name_addr(HeaderName::From),
             to_addr: name_addr(HeaderName::To),
@@ -129,6 +136,9 @@ impl<'a> Request<'a> {
         if let Some(defect) = self.head.defect() {
             let code = if defect == roost_sip::Defect::Version { 505 } else { 400 };
             return Err(Answer::new(code, defect.reason()));
+        }
+        if self.has_bad_via {
+            return Err(Answer::new(400, "Malformed Via header"));
         }
         for (name, reason) in SINGLES {
             if self.head.is_repeated(name) {

@@ -48,12 +48,28 @@ impl<'a> Via<'a> {
     /// # Errors
     /// [`ViaError`].
     pub fn parse(value: &'a [u8]) -> Result<Via<'a>, ViaError> {
+        let (via, error) = Via::read(value)?;
+        error.map_or(Ok(via), Err)
+    }
+
+    /// As much as an answer needs of a Via that [`parse`](Via::parse) refuses: the sent-by, and the parameters before the
+    /// first that is none. The version may be any.
+    ///
+    /// # Errors
+    /// [`ViaError`] when there is no sent-by: nobody could be answered.
+    pub fn parse_for_answer(value: &'a [u8]) -> Result<Via<'a>, ViaError> {
+        Via::read(value).map(|(via, _)| via)
+    }
+
+    /// The Via, and what is wrong with it although its sent-by is readable.
+    fn read(value: &'a [u8]) -> Result<(Via<'a>, Option<ViaError>), ViaError> {
         let (first, _) = next_element(value);
         let (name, rest) = protocol_part(first)?;
         let (version, rest) = protocol_part(rest)?;
-        if !name.eq_ignore_ascii_case(b"SIP") || version != b"2.0" {
+        if !name.eq_ignore_ascii_case(b"SIP") {
             return Err(ViaError::Protocol);
         }
+        let mut error = (version != b"2.0").then_some(ViaError::Protocol);
         let rest = skip_lws(rest);
         let transport_len = rest.iter().position(|byte| is_lws(*byte)).ok_or(ViaError::Protocol)?;
         let (transport, rest) = cut(rest, transport_len);
@@ -80,7 +96,13 @@ impl<'a> Via<'a> {
         loop {
             let start = offset(skip_lws(params.text()));
             let Some(param) = params.next() else { break };
-            let param = param?;
+            let param = match param {
+                Ok(param) => param,
+                Err(junk) => {
+                    error = error.or(Some(junk.into()));
+                    break;
+                }
+            };
             let end = param
                 .value
                 .map_or(offset(param.name) + param.name.len(), |value| offset(value) + value.len());
@@ -93,7 +115,7 @@ impl<'a> Via<'a> {
                 via.received = Some(start..end);
             }
         }
-        Ok(via)
+        Ok((via, error))
     }
 
     /// The sent-by host as an address, where it is one.
@@ -152,6 +174,19 @@ mod tests {
         let v6 = Via::parse(b"SIP/2.0/TCP [2001:db8::9:1]:5060;branch=x").unwrap();
         assert_eq!(v6.host_ip(), Some("2001:db8::9:1".parse().unwrap()));
         assert_eq!(Via::parse(b"SIP/2.0/UNKNOWN h;branch=").unwrap().branch, None);
+    }
+
+    /// RFC 4475 3.1.2.1 and 3.1.2.16: malformed, but whoever sent it can be told so.
+    #[test]
+    fn enough_for_an_answer() {
+        let via = Via::parse_for_answer(b"SIP/2.0/UDP 192.0.2.15;;,;,,").unwrap();
+        assert_eq!((via.host, via.port, via.branch, via.sent_by_end), (&b"192.0.2.15"[..], None, None, 22));
+        let via = Via::parse_for_answer(b"SIP/7.0/UDP c.example.com:5070;branch=z9hG4bKkdjuw;rport").unwrap();
+        assert_eq!((via.port, via.branch, via.has_rport), (Some(5070), Some(&b"z9hG4bKkdjuw"[..]), true));
+        for bad in [&b""[..], b"SIP/2.0/UDP", b"HTTP/1.1/TCP h", b"SIP/2.0/UDP ;branch=x", b"SIP/2.0/UDP h:x"]
+        {
+            assert!(Via::parse_for_answer(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
+        }
     }
 
     #[test]
