@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::hash::KeyedState;
 use hashbrown::HashTable;
-use roost_sip::{Head, HeadError, HeaderName, Method, StartLine};
+use roost_sip::{Head, HeadError, HeaderName, Method, Scheme, StartLine};
 
 use crate::Config;
 use crate::admin::Admin;
@@ -315,10 +315,16 @@ impl Engine {
         }
         if let Err(answer) = request.check() {
             self.stats.count(Counter::ErrRequests);
+            if request.target.is_err() {
+                self.stats.count(Counter::BadUrisRcvd);
+            }
             return self.refuse(request, answer, None, now, out);
         }
         let is_in_dialog = request.to_tag().is_some();
         let answer = match request.method {
+            _ if !is_in_dialog && request.target.as_ref().is_ok_and(|uri| uri.scheme == Scheme::Other) => {
+                Answer::new(416, "Unsupported URI Scheme")
+            }
             _ if request.is_too_many_hops() => Answer::new(483, "Too Many Hops"),
             Method::Options if request.unsupported(false).next().is_some() => Answer::bad_extension(),
             Method::Options => Answer::new(200, "OK"),

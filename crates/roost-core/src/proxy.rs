@@ -57,13 +57,9 @@ impl Engine {
         if let Some(ticket) = self.find_transaction(request) {
             return self.absorb(ticket, out);
         }
-        let Ok(uri) = Uri::parse(request.uri) else {
-            self.stats.count(Counter::BadUrisRcvd);
+        let Ok(uri) = request.target else {
             return self.refuse(request, Answer::new(400, "Bad Request-URI"), None, now, out);
         };
-        if uri.scheme == Scheme::Other {
-            return self.refuse(request, Answer::new(416, "Unsupported URI Scheme"), None, now, out);
-        }
         let Some(user) = uri.user else {
             return self.refuse(request, Answer::new(484, "Address Incomplete"), None, now, out);
         };

@@ -2,7 +2,9 @@
 
 use std::cell::OnceCell;
 
-use roost_sip::{CSeq, Head, HeaderName, Line, Method, NameAddr, StartLine, Uri, Via, cseq, list, number};
+use roost_sip::{
+    CSeq, Head, HeaderName, Line, Method, NameAddr, StartLine, Uri, UriError, Via, cseq, list, number,
+};
 
 use crate::answer::Answer;
 use crate::flow::{Flow, Transport};
@@ -18,6 +20,8 @@ pub(crate) struct Request<'a> {
     pub(crate) method_name: &'a [u8],
     /// The Request-URI's text.
     pub(crate) uri: &'a [u8],
+    /// The Request-URI in parts.
+    pub(crate) target: Result<Uri<'a>, UriError>,
     pub(crate) via: Via<'a>,
     /// The topmost Via is malformed and good for an answer only.
     pub(crate) has_bad_via: bool,
@@ -25,8 +29,9 @@ pub(crate) struct Request<'a> {
     /// From and To, where they parse.
     pub(crate) from_addr: Option<NameAddr<'a>>,
     pub(crate) to_addr: Option<NameAddr<'a>>,
-    /// To's parts, looked for at most once.
-    to: OnceCell<Option<To<'a>>>,
+    /// Their URIs, parsed at most once.
+    from_uri: OnceCell<Option<Uri<'a>>>,
+    to_uri: OnceCell<Option<Uri<'a>>>,
     mac: OnceCell<[u8; 16]>,
 }
 
@@ -55,12 +60,14 @@ impl<'a> Request<'a> {
             method,
             method_name: name.of(bytes),
             uri: uri.of(bytes),
+            target: Uri::parse(uri.of(bytes)),
             via,
             has_bad_via,
             via_line,
             from_addr: name_addr(HeaderName::From),
             to_addr: name_addr(HeaderName::To),
-            to: OnceCell::new(),
+            from_uri: OnceCell::new(),
+            to_uri: OnceCell::new(),
             mac: OnceCell::new(),
         })
     }
@@ -77,17 +84,25 @@ impl<'a> Request<'a> {
         cseq(self.value(HeaderName::CSeq)?).ok()
     }
 
+    /// From's URI, where it parses.
+    pub(crate) fn uri_of_from(&self) -> Option<&Uri<'a>> {
+        self.from_uri.get_or_init(|| self.from_addr?.uri().ok()).as_ref()
+    }
+
+    /// To's URI, where it parses.
+    pub(crate) fn uri_of_to(&self) -> Option<&Uri<'a>> {
+        self.to_uri.get_or_init(|| self.to_addr?.uri().ok()).as_ref()
+    }
+
     /// The To URI's user and host, where it is a SIP URI.
     pub(crate) fn to(&self) -> Option<To<'a>> {
-        *self.to.get_or_init(|| {
-            let uri = self.to_addr?.uri().ok().filter(|uri| !uri.host.is_empty())?;
-            Some(To { user: uri.user.unwrap_or(&[]), host: uri.host })
-        })
+        let uri = self.uri_of_to().filter(|uri| !uri.host.is_empty())?;
+        Some(To { user: uri.user.unwrap_or(&[]), host: uri.host })
     }
 
     /// The From URI's user and host; a URI without a host has an empty one.
     pub(crate) fn from(&self) -> Option<To<'a>> {
-        let uri = self.from_addr?.uri().ok()?;
+        let uri = self.uri_of_from()?;
         Some(To { user: uri.user.unwrap_or(&[]), host: uri.host })
     }
 
@@ -103,7 +118,7 @@ impl<'a> Request<'a> {
     pub(crate) fn shard_key(&self) -> &'a [u8] {
         let user = match self.method {
             Method::Register => self.to().map(|to| to.user),
-            _ => Uri::parse(self.uri).ok().and_then(|uri| uri.user),
+            _ => self.target.as_ref().ok().and_then(|uri| uri.user),
         };
         user.filter(|user| !user.is_empty()).or(self.call_id()).unwrap_or(&[])
     }
@@ -140,17 +155,21 @@ impl<'a> Request<'a> {
         if self.has_bad_via {
             return Err(Answer::new(400, "Malformed Via header"));
         }
+        if self.target.is_err() {
+            return Err(Answer::new(400, "Bad Request-URI"));
+        }
         for (name, reason) in SINGLES {
             if self.head.is_repeated(name) {
                 return Err(Answer::new(400, reason));
             }
         }
         self.check_cseq()?;
-        if self.from_addr.is_none() {
+        // A From that only its reader understands would be nobody's here, and so anonymous.
+        if self.uri_of_from().is_none() {
             return Err(Answer::new(400, "Missing or malformed From header"));
         }
         let has_to = self.head.line(HeaderName::To).is_some();
-        if has_to && self.to_addr.is_none() {
+        if has_to && self.uri_of_to().is_none() {
             return Err(Answer::new(400, "Malformed To header"));
         }
         // A REGISTER without them is answered with the registrar's own texts.

@@ -41,9 +41,8 @@ impl<'a> Routes<'a> {
         let count = values().count();
         let mut usable = count;
         // Our Record-Route in the Request-URI: a strict router sent this (16.4).
-        let own_uri = Uri::parse(request.uri)
-            .ok()
-            .filter(|uri| uri.user.is_none() && is_own(uri, request, config, did));
+        let own_uri =
+            request.target.ok().filter(|uri| uri.user.is_none() && is_own(uri, request, config, did));
         if let (Some(uri), Some(last)) = (own_uri.filter(|uri| uri.param(b"lr").is_some()), values().last()) {
             routes.from_strict = true;
             routes.is_authentic = has_mark(&uri, did);

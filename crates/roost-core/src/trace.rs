@@ -13,11 +13,9 @@ pub(crate) fn request(request: &Request<'_>) {
     if !enabled!(Level::DEBUG) {
         return;
     }
-    let (from, to) =
-        (request.from_addr.and_then(|from| from.uri().ok()), request.to_addr.and_then(|to| to.uri().ok()));
-    let target = Uri::parse(request.uri).ok();
-    let user = |uri: Option<Uri<'_>>| text(uri.and_then(|uri| uri.user));
-    let host = |uri: Option<Uri<'_>>| text(Some(uri.map_or(&[][..], |uri| uri.host)));
+    let (from, to, target) = (request.uri_of_from(), request.uri_of_to(), request.target.as_ref().ok());
+    let user = |uri: Option<&Uri<'_>>| text(uri.and_then(|uri| uri.user));
+    let host = |uri: Option<&Uri<'_>>| text(Some(uri.map_or(&[][..], |uri| uri.host)));
     debug!(
         rm = text(Some(request.method_name)),
         fU = user(from),
@@ -27,7 +25,7 @@ pub(crate) fn request(request: &Request<'_>) {
         sp = request.flow.remote.port(),
         rd = host(target),
         rU = user(target),
-        tu = shown(to),
+        tu = shown(to.copied()),
         fd = host(from),
         ct = contact(request),
         "receive message"
