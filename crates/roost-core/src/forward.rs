@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use roost_sip::{Credentials, Head, HeaderName, Line, StartLine, list, number};
+use roost_sip::{Credentials, Head, HeaderName, Line, StartLine, Uri, list, number};
 
 use crate::answer::write_via;
 use crate::branch_id::BranchId;
@@ -89,7 +89,7 @@ impl Sender<'_> {
 pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(request.method_name);
     out.push(b' ');
-    out.extend_from_slice(edits.uri);
+    write_request_uri(edits.uri, out);
     out.extend_from_slice(b" SIP/2.0\r\n");
     if request.head.line(HeaderName::MaxForwards).is_none() {
         out.extend_from_slice(b"Max-Forwards: 10\r\n");
@@ -136,6 +136,27 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
     }
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(body(request.head, request.bytes));
+}
+
+/// A target as Request-URI, where its headers and its parameter `method` have no place (RFC 3261 19.1.1, 16.6 step 2).
+fn write_request_uri(uri: &[u8], out: &mut Vec<u8>) {
+    let is_method = |param: &[u8]| param.get(..6).is_some_and(|name| name.eq_ignore_ascii_case(b"method"));
+    let mut params = memchr::memchr_iter(b';', uri).filter_map(|at| uri.get(at + 1..));
+    if memchr::memchr(b'?', uri).is_none() && !params.any(is_method) {
+        return out.extend_from_slice(uri);
+    }
+    let Ok(parsed) = Uri::parse(uri) else { return out.extend_from_slice(uri) };
+    // Both characters may stand in a user.
+    let plain = uri.strip_suffix(parsed.headers()).unwrap_or(uri);
+    let plain = plain.strip_suffix(b"?").unwrap_or(plain);
+    let params = parsed.params().text();
+    out.extend_from_slice(plain.strip_suffix(params).unwrap_or(plain));
+    for param in params.split(|byte| *byte == b';').skip(1) {
+        if !(is_method(param) && matches!(param.get(6), None | Some(b'='))) {
+            out.push(b';');
+            out.extend_from_slice(param);
+        }
+    }
 }
 
 fn is_own_credentials(value: &[u8], realm: Option<&[u8]>) -> bool {
@@ -367,6 +388,25 @@ mod tests {
         let text = forwarded(|edits| edits.own_realm = Some(b"a.com"));
         assert_eq!(text.matches("Proxy-Authorization").count(), 1);
         assert!(text.contains("realm=\"b.com\", response=\"2\""), "{text}");
+    }
+
+    #[test]
+    fn a_request_uri_has_neither_headers_nor_a_method() {
+        for (target, expected) in [
+            ("sip:user@example.com?Route=%3Csip:sip.example.com%3E", "sip:user@example.com"),
+            ("sip:u@h:5070;ob;METHOD=INVITE;lr?a=b&c=d", "sip:u@h:5070;ob;lr"),
+            ("sip:u@h;methods=x;method", "sip:u@h;methods=x"),
+            ("sip:u;method=x@h;line=1", "sip:u;method=x@h;line=1"),
+            ("sip:$/crazy?,/;;*:&it+has=1@h;x", "sip:$/crazy?,/;;*:&it+has=1@h;x"),
+            ("sip:u@h?", "sip:u@h"),
+            ("tel:+1;method=x", "tel:+1"),
+        ] {
+            let mut out = Vec::new();
+            write_request_uri(target.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{target}");
+        }
+        let text = forwarded(|edits| edits.uri = b"sip:9002@10.0.0.2;line=1?Subject=x");
+        assert!(text.starts_with("ACK sip:9002@10.0.0.2;line=1 SIP/2.0\r\n"), "{text}");
     }
 
     #[test]
