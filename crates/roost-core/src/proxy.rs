@@ -32,6 +32,14 @@ struct Way<'a> {
     with_record_route: bool,
 }
 
+impl<'a> Way<'a> {
+    /// The next hop wants itself in the Request-URI, and the target as the last Route (16.6 step 6).
+    fn aim_at_strict_router(&mut self, target: &'a [u8]) {
+        self.strip_routes += 1;
+        self.append_route = Some(target);
+    }
+}
+
 impl Engine {
     /// A request that starts something (no To tag): authorized in the shard of its From, then handled in that of its
     /// Request-URI. `retry` says that the database was asked about the caller and did not answer.
@@ -70,7 +78,7 @@ impl Engine {
             return self.refuse(request, Answer::new(482, "Loop Detected"), None, now, out);
         }
         let routes = Routes::of(request, &self.config, &did(&self.config, request));
-        let way = Way {
+        let mut way = Way {
             strip_routes: routes.own,
             with_record_route: !matches!(request.method, Method::Message),
             ..Way::default()
@@ -80,7 +88,11 @@ impl Engine {
         }
         let found = match routes.next {
             // A preloaded Route to somebody else (B22).
-            Some(next) => self.trusted_target(request, next, uri.text),
+            Some(next) if routes.next_is_loose => self.trusted_target(request, next, uri.text),
+            Some(next) => {
+                way.aim_at_strict_router(uri.text);
+                self.trusted_target(request, next, next)
+            }
             None => self.look_up(request, To { user, host: uri.host }, now),
         };
         if request.method != Method::Invite
@@ -455,9 +467,7 @@ impl Engine {
             if routes.next_is_loose {
                 return Ok((self.target(remote, flow), way));
             }
-            // A strict router wants itself in the Request-URI and the target as the last Route (16.6 step 6).
-            way.strip_routes += 1;
-            way.append_route = Some(remote);
+            way.aim_at_strict_router(remote);
             return Ok((self.target(next, flow), way));
         }
         let uri = Uri::parse(remote).map_err(|_| Answer::new(400, "Bad Request-URI"))?;
