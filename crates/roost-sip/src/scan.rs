@@ -5,7 +5,7 @@ const CLASSES: [u8; 256] = classes();
 const LWS: u8 = 1;
 const TOKEN: u8 = 2;
 const HOST: u8 = 4;
-const NOT_URI: u8 = 8;
+const URI_MARK: u8 = 8;
 
 const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
@@ -22,8 +22,8 @@ const fn classes() -> [u8; 256] {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
             table[index] |= HOST;
         }
-        if byte <= b' ' || matches!(byte, b'<' | b'>' | b'"' | 0x7f) {
-            table[index] |= NOT_URI;
+        if byte <= b' ' || matches!(byte, b'<' | b'>' | b'"' | 0x7f | b'@' | b'%') {
+            table[index] |= URI_MARK;
         }
         index += 1;
     }
@@ -49,9 +49,10 @@ pub(crate) fn is_host_byte(byte: u8) -> bool {
     is(byte, HOST)
 }
 
-/// A byte that stands in no URI: blanks, controls, angle brackets and quotes.
-pub(crate) fn is_no_uri_byte(byte: u8) -> bool {
-    is(byte, NOT_URI)
+/// A byte that a URI's reader stops at: `@`, `%`, and those that stand in no URI: blanks, controls, angle brackets and
+/// quotes.
+pub(crate) fn is_uri_mark(byte: u8) -> bool {
+    is(byte, URI_MARK)
 }
 
 /// How many bytes at the start are of a token.

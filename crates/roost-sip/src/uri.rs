@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::params::Params;
-use crate::scan::{cut, eq_unescaped, is_host_byte, is_no_uri_byte, split_at_byte};
+use crate::scan::{cut, eq_unescaped, is_host_byte, is_uri_mark, split_at_byte};
 use crate::values::number;
 
 /// A URI's scheme.
@@ -64,19 +64,8 @@ impl<'a> Uri<'a> {
     /// # Errors
     /// [`UriError`] names the part that is wrong.
     pub fn parse(text: &'a [u8]) -> Result<Uri<'a>, UriError> {
-        let (scheme_text, rest) = split_at_byte(text, b':').ok_or(UriError::Scheme)?;
-        let scheme = match scheme_text {
-            name if name.eq_ignore_ascii_case(b"sip") => Scheme::Sip,
-            name if name.eq_ignore_ascii_case(b"sips") => Scheme::Sips,
-            name if name.eq_ignore_ascii_case(b"tel") => Scheme::Tel,
-            [first, name @ ..] if first.is_ascii_alphabetic() && name.iter().all(is_scheme_byte) => {
-                Scheme::Other
-            }
-            _ => return Err(UriError::Scheme),
-        };
-        if rest.is_empty() || rest.iter().any(|byte| is_no_uri_byte(*byte)) {
-            return Err(UriError::Byte);
-        }
+        let (scheme, rest) = split_scheme(text)?;
+        let marks = Marks::find(rest)?;
         let whole = Uri {
             text,
             scheme,
@@ -88,7 +77,7 @@ impl<'a> Uri<'a> {
             headers: b"",
         };
         match scheme {
-            Scheme::Sip | Scheme::Sips => whole.parse_sip(rest),
+            Scheme::Sip | Scheme::Sips => whole.parse_sip(rest, marks),
             Scheme::Tel => {
                 let digits = memchr::memchr(b';', rest).unwrap_or(rest.len());
                 let (digits, params) = cut(rest, digits);
@@ -98,34 +87,30 @@ impl<'a> Uri<'a> {
         }
     }
 
-    fn parse_sip(mut self, rest: &'a [u8]) -> Result<Uri<'a>, UriError> {
-        let hostport = match split_at_byte(rest, b'@') {
-            Some((userinfo, hostport)) => {
-                if userinfo.is_empty() || !escapes_hold(userinfo) || memchr::memchr(b'@', hostport).is_some()
-                {
+    fn parse_sip(mut self, rest: &'a [u8], marks: Marks) -> Result<Uri<'a>, UriError> {
+        let hostport = match marks.at {
+            Some(at) => {
+                let (userinfo, hostport) = cut(rest, at);
+                if marks.has_second_at || (marks.has_escape && !escapes_hold(userinfo)) {
                     return Err(UriError::User);
                 }
-                let (user, password) = match split_at_byte(userinfo, b':') {
-                    Some((user, password)) => (user, Some(password)),
-                    None => (userinfo, None),
-                };
+                let user_len = userinfo.iter().position(|byte| *byte == b':');
+                let (user, password) = cut(userinfo, user_len.unwrap_or(at));
                 if user.is_empty() {
                     return Err(UriError::User);
                 }
                 self.user = Some(user);
-                self.password = password;
-                hostport
+                self.password = user_len.map(|_| cut(password, 1).1);
+                cut(hostport, 1).1
             }
             None => rest,
         };
         let host_len = match hostport {
             [b'[', ..] => memchr::memchr(b']', hostport).ok_or(UriError::Host)? + 1,
-            _ => {
-                hostport.iter().position(|byte| matches!(byte, b':' | b';' | b'?')).unwrap_or(hostport.len())
-            }
+            _ => hostport.iter().position(|byte| !is_host_byte(*byte)).unwrap_or(hostport.len()),
         };
         let (host, rest) = cut(hostport, host_len);
-        if !is_host(host) {
+        if host.is_empty() || (host.first() == Some(&b'[') && host_ip(host).is_none()) {
             return Err(UriError::Host);
         }
         self.host = host;
@@ -138,7 +123,7 @@ impl<'a> Uri<'a> {
             }
             rest => rest,
         };
-        let params_len = memchr::memchr(b'?', rest).unwrap_or(rest.len());
+        let params_len = rest.iter().position(|byte| *byte == b'?').unwrap_or(rest.len());
         let (params, headers) = cut(rest, params_len);
         if !matches!(params, [] | [b';', ..]) {
             return Err(UriError::Host);
@@ -168,6 +153,54 @@ impl<'a> Uri<'a> {
     /// The host as an address, where it is one.
     pub fn host_ip(&self) -> Option<IpAddr> {
         host_ip(self.host)
+    }
+}
+
+/// The scheme, and what follows its colon.
+fn split_scheme(text: &[u8]) -> Result<(Scheme, &[u8]), UriError> {
+    match text {
+        [b's' | b'S', b'i' | b'I', b'p' | b'P', b':', rest @ ..] => return Ok((Scheme::Sip, rest)),
+        [b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S', b':', rest @ ..] => {
+            return Ok((Scheme::Sips, rest));
+        }
+        [b't' | b'T', b'e' | b'E', b'l' | b'L', b':', rest @ ..] => return Ok((Scheme::Tel, rest)),
+        _ => {}
+    }
+    match split_at_byte(text, b':') {
+        Some(([first, name @ ..], rest))
+            if first.is_ascii_alphabetic() && name.iter().all(is_scheme_byte) =>
+        {
+            Ok((Scheme::Other, rest))
+        }
+        _ => Err(UriError::Scheme),
+    }
+}
+
+/// What one pass over a URI finds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Marks {
+    /// The first `@`.
+    at: Option<usize>,
+    has_second_at: bool,
+    has_escape: bool,
+}
+
+impl Marks {
+    fn find(rest: &[u8]) -> Result<Marks, UriError> {
+        let mut marks = Marks::default();
+        for (index, byte) in rest.iter().enumerate() {
+            match byte {
+                byte if !is_uri_mark(*byte) => {}
+                b'@' if marks.at.is_none() => marks.at = Some(index),
+                b'@' => marks.has_second_at = true,
+                b'%' => marks.has_escape = true,
+                _ => return Err(UriError::Byte),
+            }
+        }
+        match rest.is_empty() {
+            true => Err(UriError::Byte),
+            false => Ok(marks),
+        }
     }
 }
 
