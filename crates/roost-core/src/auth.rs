@@ -300,7 +300,7 @@ impl Engine {
         };
         let same_user = match self.config.registrar.case_sensitive {
             true => user == to_user,
-            false => user.eq_ignore_ascii_case(&to_user),
+            false => user.eq_ignore_ascii_case(to_user),
         };
         let same_domain = domain.is_none_or(|domain| domain.eq_ignore_ascii_case(to.host));
         same_user && (same_domain || !self.config.use_domain)

@@ -361,7 +361,7 @@ impl Engine {
         let advertised = self.config.advertised_address.as_str();
         let sender = |local| Sender { local, advertised };
         let is_open = self.config.proxy.authorize == Authorize::Off;
-        let from_tag = request.from_tag();
+        let from_tag = request.sender_tag();
         let record_route = RecordRoute {
             inbound: sender(request.flow.local),
             outbound: sender(target.flow.local),

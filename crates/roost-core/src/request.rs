@@ -110,7 +110,7 @@ impl<'a> Request<'a> {
         self.to_addr?.tag()
     }
 
-    pub(crate) fn from_tag(&self) -> Option<&'a [u8]> {
+    pub(crate) fn sender_tag(&self) -> Option<&'a [u8]> {
         self.from_addr?.tag()
     }
 
@@ -211,7 +211,7 @@ impl<'a> Request<'a> {
     /// A keyed MAC of what a retransmission repeats and a new request does not: To tags and nonces come from it.
     pub(crate) fn mac(&self, key: &[u8; 32]) -> [u8; 16] {
         *self.mac.get_or_init(|| {
-            let parts = [self.call_id(), self.from_tag(), self.via.branch, self.value(HeaderName::CSeq)];
+            let parts = [self.call_id(), self.sender_tag(), self.via.branch, self.value(HeaderName::CSeq)];
             mac(key, Purpose::Tag, &parts.map(|part| part.unwrap_or(&[])))
         })
     }

@@ -69,7 +69,7 @@ pub(crate) fn server_key(request: &Request<'_>, method: &[u8], key: &mut Vec<u8>
         }
         None => {
             put(request.uri);
-            put(request.from_tag().unwrap_or(&[]));
+            put(request.sender_tag().unwrap_or(&[]));
             put(request.call_id().unwrap_or(&[]));
             put(&request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes());
             put(request.via_line.value.of(request.bytes));
@@ -145,7 +145,7 @@ impl Engine {
 
     /// A hash of what the routing of a request depends on.
     pub(crate) fn routing_hash(&self, request: &Request<'_>) -> u32 {
-        let from_tag = request.from_tag();
+        let from_tag = request.sender_tag();
         let routes = request.value(HeaderName::Route);
         let cseq = request.value(HeaderName::CSeq);
         let hash = self.hasher.hash_one((request.uri, routes, request.call_id(), from_tag, cseq));

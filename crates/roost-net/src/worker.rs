@@ -221,12 +221,17 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
 
     fn wait(&self, now: Now, is_stopping: bool) -> io::Result<()> {
         let Some(inbox) = self.inboxes.get(usize::from(self.shard.0)) else { return Ok(()) };
+        if !inbox.may_sleep() {
+            return Ok(());
+        }
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![inbox.event()];
         if !is_stopping {
             descriptors.extend(self.sockets.iter().map(|bound| bound.socket.as_fd()));
         }
         let due_ms = self.engine.poll_timeout().saturating_sub(now.mono_ms).max(1);
-        wait_readable(&descriptors, Duration::from_millis(due_ms))
+        let waited = wait_readable(&descriptors, Duration::from_millis(due_ms));
+        inbox.woke();
+        waited
     }
 }
 

@@ -400,7 +400,7 @@ mod tests {
 
     fn tables(contact: &[u8], expires: u64) -> Tables {
         let mut tables = Tables::default();
-        let row =
+        let row: Row =
             Row { contact_id: 1, username: AOR.into(), contact: contact.into(), expires, ..Row::default() };
         tables.apply(&[Write::Put(row.pack())]).unwrap();
         tables
@@ -439,7 +439,7 @@ mod tests {
     fn one_address_holds_a_user() {
         let contacts = [CONTACT.to_vec(), OTHER.to_vec()];
         let mut tables = tables(CONTACT, 1_060);
-        let other = Row {
+        let other: Row = Row {
             contact_id: 2,
             username: AOR.into(),
             contact: OTHER.into(),

@@ -214,7 +214,7 @@ impl Stage {
             text("ACK", &target, "a", ";tag=t", &route, ""),
             text("BYE", &target, "b", ";tag=t", &route, ""),
         ];
-        self.messages = vec![Vec::with_capacity(4096); 3];
+        self.messages = vec![Vec::new(); 3];
     }
 
     /// The 13 messages of a call. The callee's answers are made of what roost sent.

@@ -79,6 +79,7 @@ impl<'a> Credentials<'a> {
 }
 
 /// The first `name=value` of a list, and what follows it. The value keeps its quotes.
+#[expect(clippy::type_complexity, reason = "name, value and rest, of one text")]
 fn next_param(text: &[u8]) -> Result<(&[u8], &[u8], &[u8]), DigestError> {
     let (name, rest) = cut(text, token_len(text));
     let [b'=', rest @ ..] = skip_lws(rest) else { return Err(DigestError::Param) };

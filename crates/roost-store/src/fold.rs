@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use roost_core::{Outcome, PackedRow, Row, ShardId, Ticket, Write};
@@ -16,7 +16,7 @@ use crate::Receipts;
 use crate::journal::{Marks, Position};
 
 /// A fold begins this long after the one before at the earliest: what comes meanwhile is gathered.
-const FOLD_EVERY: Duration = Duration::from_millis(400);
+const FOLD_EVERY: Duration = Duration::from_millis(600);
 /// How long a fold that failed waits before it is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How often a stopping process tries; what is left is folded when it starts again.
@@ -33,14 +33,81 @@ pub(crate) enum ToFold {
     Flush(ShardId, Ticket),
 }
 
+/// What waits for the fold's thread. It is woken when it has nothing to do, or somebody waits for it: not for each batch.
+#[derive(Debug, Default)]
+pub(crate) struct FoldQueue {
+    waiting: Mutex<Waiting>,
+    bell: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    items: Vec<ToFold>,
+    is_idle: bool,
+    is_closed: bool,
+}
+
+impl FoldQueue {
+    pub(crate) fn send(&self, item: ToFold) {
+        let mut waiting = self.lock();
+        let must_ring = waiting.is_idle || matches!(item, ToFold::Flush(..));
+        waiting.items.push(item);
+        if must_ring {
+            waiting.is_idle = false;
+            self.bell.notify_one();
+        }
+    }
+
+    /// Nothing more will come.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+        self.bell.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the first item; false when none will come.
+    fn wait_for_any(&self) -> bool {
+        let mut waiting = self.lock();
+        while waiting.items.is_empty() && !waiting.is_closed {
+            waiting.is_idle = true;
+            waiting = self.bell.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        waiting.is_idle = false;
+        !waiting.items.is_empty()
+    }
+
+    /// Waits until then, or until somebody waits for a fold, or nothing more will come.
+    fn gather_until(&self, deadline: Instant) {
+        let mut waiting = self.lock();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let is_urgent = waiting.items.iter().any(|item| matches!(item, ToFold::Flush(..)));
+            if left.is_zero() || is_urgent || waiting.is_closed {
+                return;
+            }
+            let waited = self.bell.wait_timeout(waiting, left);
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Everything that waits, and whether more may come.
+    fn take(&self) -> (Vec<ToFold>, bool) {
+        let mut waiting = self.lock();
+        (std::mem::take(&mut waiting.items), !waiting.is_closed)
+    }
+}
+
 /// The thread's state.
 pub(crate) struct Fold {
     pub(crate) connection: Connection,
-    pub(crate) queue: Receiver<ToFold>,
+    pub(crate) queue: Arc<FoldQueue>,
     pub(crate) marks: Marks,
     pub(crate) receipts: Receipts,
     /// Counts folds, for the thread that makes checkpoints.
-    pub(crate) folds: std::sync::Arc<AtomicU64>,
+    pub(crate) folds: Arc<AtomicU64>,
 }
 
 /// What waits for the next fold.
@@ -61,27 +128,17 @@ impl Fold {
         let mut last = Instant::now();
         let mut tries_left = LAST_TRIES;
         loop {
-            let mut is_open = true;
             if gathered.is_empty() {
-                match self.queue.recv() {
-                    Ok(first) => gathered.take(first),
-                    Err(_) => return,
+                if !self.queue.wait_for_any() {
+                    return;
                 }
                 // A change after a quiet time is seen soon, and what comes with it is folded with it.
                 last = last.max(Instant::now() - FOLD_EVERY / 2);
             }
-            while gathered.flushes.is_empty() {
-                match self.queue.recv_timeout((last + FOLD_EVERY).saturating_duration_since(Instant::now())) {
-                    Ok(next) => gathered.take(next),
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => {
-                        is_open = false;
-                        break;
-                    }
-                }
-            }
-            for next in self.queue.try_iter() {
-                gathered.take(next);
+            self.queue.gather_until(last + FOLD_EVERY);
+            let (items, is_open) = self.queue.take();
+            for item in items {
+                gathered.take(item);
             }
             last = Instant::now();
             match fold(&self.connection, &gathered) {

@@ -118,11 +118,8 @@ impl Journal {
             push_write(write, &mut self.record);
         }
         let other = 1 - self.active;
-        if self.files[self.active].end >= TURN && self.free[other].swap(false, Ordering::AcqRel) {
-            if let Err(error) = self.begin(other) {
-                self.free[other].store(true, Ordering::Release);
-                return Err(error);
-            }
+        if self.files[self.active].end >= TURN && self.free[other].load(Ordering::Acquire) {
+            self.begin(other)?;
         }
         let (epoch, segment) = (self.epoch, &mut self.files[self.active]);
         let end = segment.end + self.record.len() as u64;

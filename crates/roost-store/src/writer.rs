@@ -12,7 +12,7 @@ use std::time::Duration;
 use roost_core::{Outcome, Write};
 use rusqlite::Connection;
 
-use crate::fold::{Fold, PURGE, ToFold};
+use crate::fold::{Fold, FoldQueue, PURGE, ToFold};
 use crate::journal::Journal;
 use crate::sqlite::Sqlite;
 use crate::{Commit, Receipts, StoreError};
@@ -61,10 +61,10 @@ impl Writer {
         tracing::info!(path = %sqlite.path.display(), synchronous, "database open");
         let folds = Arc::new(AtomicU64::new(0));
         let (alive, gone) = channel::<()>();
-        let (to_fold, folded) = channel();
+        let to_fold = Arc::new(FoldQueue::default());
         let fold = Fold {
             connection,
-            queue: folded,
+            queue: Arc::clone(&to_fold),
             marks,
             receipts: Arc::clone(&receipts),
             folds: Arc::clone(&folds),
@@ -102,14 +102,14 @@ fn run_fold(fold: Fold, alive: Sender<()>) {
 }
 
 /// Ends when every handle is gone and everything queued is in the journal.
-fn write_all(mut journal: Journal, queue: &Receiver<Job>, receipts: &Receipts, to_fold: &Sender<ToFold>) {
+fn write_all(mut journal: Journal, queue: &Receiver<Job>, receipts: &Receipts, to_fold: &FoldQueue) {
     let mut batch: Vec<Commit> = Vec::new();
     while let Ok(first) = queue.recv() {
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
                 Job::Commits(commits) => batch.extend(commits),
-                Job::Purge(writes) => drop(to_fold.send(ToFold::Purge(writes))),
+                Job::Purge(writes) => to_fold.send(ToFold::Purge(writes)),
             }
             next = if batch.len() < MAX_BATCH { queue.try_recv().ok() } else { None };
         }
@@ -117,10 +117,11 @@ fn write_all(mut journal: Journal, queue: &Receiver<Job>, receipts: &Receipts, t
             write_batch(&mut journal, std::mem::take(&mut batch), receipts, to_fold);
         }
     }
+    to_fold.close();
 }
 
 /// One record for the whole batch; a commit without writes waits until everything before it is in the table.
-fn write_batch(journal: &mut Journal, batch: Vec<Commit>, receipts: &Receipts, to_fold: &Sender<ToFold>) {
+fn write_batch(journal: &mut Journal, batch: Vec<Commit>, receipts: &Receipts, to_fold: &FoldQueue) {
     let writes = || batch.iter().flat_map(|commit| &commit.writes);
     let appended = match writes().next() {
         Some(_) => journal.append(writes()).map(Some),
@@ -139,13 +140,13 @@ fn write_batch(journal: &mut Journal, batch: Vec<Commit>, receipts: &Receipts, t
     match appended {
         Ok(Some(position)) => {
             let writes = batch.into_iter().flat_map(|commit| commit.writes).collect();
-            let _ = to_fold.send(ToFold::Writes(writes, position));
+            to_fold.send(ToFold::Writes(writes, position));
         }
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, commits = batch.len(), "the journal cannot be written"),
     }
     for flush in flushes {
-        let _ = to_fold.send(flush);
+        to_fold.send(flush);
     }
 }
 
