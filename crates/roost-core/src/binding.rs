@@ -1,6 +1,6 @@
 //! A binding: one AOR-to-contact entry of the location service.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use roost_sip::{ALL_METHODS, Method, MethodSet, Q, Uri, same_uri};
 
@@ -24,7 +24,7 @@ pub(crate) struct Binding {
     /// When it was last refreshed, in monotonic milliseconds.
     pub(crate) updated_ms: u64,
     /// Where it is reached from.
-    pub(crate) origin: Origin,
+    pub(crate) origin: StoredOrigin,
     /// Whether the Contact names another address than the packet came from (B26).
     pub(crate) behind_nat: bool,
 }
@@ -36,6 +36,32 @@ pub(crate) enum Origin {
     Live(Flow),
     /// A row of the database, or an operator's word: our address and the phone's, as far as they tell.
     Loaded { local: Option<(Transport, SocketAddr)>, source: Option<SocketAddr> },
+}
+
+/// An origin as bindings keep it: there are as many of them as phones, and nearly all are of UDP over IPv4.
+#[derive(Debug, Clone)]
+pub(crate) enum StoredOrigin {
+    LiveV4 { local: SocketAddrV4, remote: SocketAddrV4 },
+    LoadedV4 { local: SocketAddrV4, source: SocketAddrV4 },
+    Other(Box<Origin>),
+}
+
+impl From<Origin> for StoredOrigin {
+    fn from(origin: Origin) -> StoredOrigin {
+        match origin {
+            Origin::Live(Flow {
+                transport: Transport::Udp,
+                local: SocketAddr::V4(local),
+                remote: SocketAddr::V4(remote),
+                connection: 0,
+            }) => StoredOrigin::LiveV4 { local, remote },
+            Origin::Loaded {
+                local: Some((Transport::Udp, SocketAddr::V4(local))),
+                source: Some(SocketAddr::V4(source)),
+            } => StoredOrigin::LoadedV4 { local, source },
+            other => StoredOrigin::Other(Box::new(other)),
+        }
+    }
 }
 
 /// Contact URI, Call-ID, User-Agent, instance and path, one behind the other in one allocation.
@@ -102,7 +128,7 @@ impl Binding {
                 expires => now.mono_ms + expires.saturating_sub(now.unix_s) * 1000,
             },
             updated_ms: now.mono_ms.saturating_sub(now.unix_s.saturating_sub(row.last_modified) * 1000),
-            origin: Origin::Loaded { local, source },
+            origin: Origin::Loaded { local, source }.into(),
             behind_nat: row.received.is_some(),
         }
     }
@@ -150,9 +176,20 @@ impl Binding {
         (self.deadline_ms != PERMANENT).then(|| self.deadline_ms.saturating_sub(now.mono_ms).div_ceil(1000))
     }
 
+    pub(crate) fn origin(&self) -> Origin {
+        match &self.origin {
+            StoredOrigin::LiveV4 { local, remote } => Origin::Live(Flow::udp((*local).into(), (*remote).into())),
+            StoredOrigin::LoadedV4 { local, source } => Origin::Loaded {
+                local: Some((Transport::Udp, (*local).into())),
+                source: Some((*source).into()),
+            },
+            StoredOrigin::Other(origin) => **origin,
+        }
+    }
+
     /// The address the binding was made from, as far as it is known.
     pub(crate) fn source(&self) -> Option<SocketAddr> {
-        match self.origin {
+        match self.origin() {
             Origin::Live(flow) => Some(flow.remote),
             Origin::Loaded { source, .. } => source,
         }
@@ -161,7 +198,7 @@ impl Binding {
     /// Whether [`Binding::source`] may be another than the REGISTER's: OpenSIPS writes the phone's address where a proxy's
     /// stood, if it is told to (`path-received`).
     pub(crate) fn is_source_doubtful(&self) -> bool {
-        matches!(self.origin, Origin::Loaded { .. }) && !self.path().is_empty()
+        matches!(self.origin(), Origin::Loaded { .. }) && !self.path().is_empty()
     }
 
     pub(crate) fn source_ip(&self) -> Option<IpAddr> {
@@ -170,7 +207,7 @@ impl Binding {
 
     /// Our address that it was made on, as the column `socket` has it.
     pub(crate) fn socket(&self) -> Option<String> {
-        let (transport, local) = match self.origin {
+        let (transport, local) = match self.origin() {
             Origin::Live(flow) => (flow.transport, flow.local),
             Origin::Loaded { local, .. } => local?,
         };
@@ -179,7 +216,7 @@ impl Binding {
 
     /// `sip:ip:port` where calls go to the packet's source instead of the Contact (B26).
     pub(crate) fn received(&self) -> Option<String> {
-        let transport = match self.origin {
+        let transport = match self.origin() {
             Origin::Live(flow) => flow.transport,
             Origin::Loaded { local: Some((transport, _)), .. } => transport,
             _ => Transport::Udp,
@@ -234,6 +271,27 @@ fn socket_address(text: &[u8]) -> Option<(Transport, SocketAddr)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_origin_is_small_and_comes_back() {
+        assert!(size_of::<Binding>() <= 80, "{}", size_of::<Binding>());
+        let (v4, v6) = ("10.0.0.1:5060".parse().unwrap(), "[2001:db8::1]:5060".parse().unwrap());
+        let tcp = Flow { transport: Transport::Tcp, connection: 9, ..Flow::udp(v4, v4) };
+        let loaded = |local, source| Origin::Loaded { local, source };
+        for origin in [
+            Origin::Live(Flow::udp(v4, v4)),
+            Origin::Live(Flow::udp(v6, v6)),
+            Origin::Live(tcp),
+            loaded(Some((Transport::Udp, v4)), Some(v4)),
+            loaded(Some((Transport::Tcp, v4)), Some(v4)),
+            loaded(None, Some(v6)),
+            loaded(None, None),
+        ] {
+            let binding =
+                Binding { origin: origin.into(), ..Binding::from_row(&Row::default(), Now::default()) };
+            assert_eq!(binding.origin(), origin);
+        }
+    }
 
     #[test]
     fn a_row_and_back() {

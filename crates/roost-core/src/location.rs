@@ -7,10 +7,12 @@ use std::collections::VecDeque;
 
 use crate::hash::KeyedState;
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 use std::hash::BuildHasher;
 
 use crate::binding::Binding;
 use crate::flow::{Now, Ticket};
+use crate::limits;
 
 /// A record's place; valid until the record is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,15 +27,21 @@ pub(crate) struct Record<W> {
     pub(crate) label: u32,
     /// The next contact's label.
     pub(crate) next_contact: u16,
-    /// By falling q, those without q last; equals by age.
-    pub(crate) bindings: Vec<Binding>,
-    /// Ids that a failed commit was about: whether the database has done it is not known (B7). The next commit says of
-    /// each what memory says.
-    pub(crate) doubt: Vec<u64>,
-    /// Whether the AOR stands in the queue of those to be told to the database again.
-    pub(crate) is_doubtful: bool,
+    /// By falling q, those without q last; equals by age. Most AORs have one.
+    pub(crate) bindings: SmallVec<[Binding; 1]>,
+    doubt: Option<Box<Doubt>>,
     /// The commit in flight and what waits behind it.
     pub(crate) busy: Option<Box<Busy<W>>>,
+}
+
+/// What failed commits left (B7).
+#[derive(Debug, Default)]
+struct Doubt {
+    /// Ids that they were about: whether the database has done it is not known. The next commit says of each what memory
+    /// says.
+    contact_ids: Vec<u64>,
+    /// Whether the AOR stands in the queue of those to be told to the database again.
+    is_queued: bool,
 }
 
 /// A commit in flight.
@@ -72,9 +80,6 @@ impl<W> Record<W> {
             _ => {
                 self.bindings.retain(|old| old.contact_id != binding.contact_id);
                 let at = self.bindings.partition_point(|old| rank(old) >= rank(&binding));
-                if self.bindings.len() == self.bindings.capacity() {
-                    self.bindings.reserve_exact(1);
-                }
                 self.bindings.insert(at, binding);
             }
         }
@@ -82,6 +87,44 @@ impl<W> Record<W> {
 
     pub(crate) fn remove(&mut self, contact_id: u64) {
         self.bindings.retain(|binding| binding.contact_id != contact_id);
+    }
+
+    /// The ids that the next commit must settle.
+    pub(crate) fn doubts(&self) -> &[u64] {
+        self.doubt.as_ref().map_or(&[], |doubt| &doubt.contact_ids)
+    }
+
+    /// Notes an id that a failed commit was about.
+    pub(crate) fn doubt(&mut self, contact_id: u64) {
+        let ids = &mut self.doubt.get_or_insert_default().contact_ids;
+        if ids.len() < limits::MAX_DOUBTS_PER_AOR && !ids.contains(&contact_id) {
+            ids.push(contact_id);
+        }
+    }
+
+    /// A commit has settled all of them; the queue, where the AOR stands in it, will find nothing to do.
+    pub(crate) fn settle(&mut self) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.contact_ids = Vec::new();
+            if !doubt.is_queued {
+                self.doubt = None;
+            }
+        }
+    }
+
+    /// Whether the AOR must be put into the queue; it then counts as queued.
+    pub(crate) fn queue_repair(&mut self) -> bool {
+        !std::mem::replace(&mut self.doubt.get_or_insert_default().is_queued, true)
+    }
+
+    /// The queue has come to the AOR.
+    pub(crate) fn repair_taken(&mut self) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.is_queued = false;
+            if doubt.contact_ids.is_empty() {
+                self.doubt = None;
+            }
+        }
     }
 }
 
@@ -110,9 +153,8 @@ impl<W> Location<W> {
             aor: aor.into(),
             label: label(),
             next_contact: 0,
-            bindings: Vec::new(),
-            doubt: Vec::new(),
-            is_doubtful: false,
+            bindings: SmallVec::new(),
+            doubt: None,
             busy: None,
         };
         let index = match self.free.pop() {
@@ -157,7 +199,7 @@ impl<W> Location<W> {
     /// Drops a record that holds neither bindings nor a commit nor a doubt.
     pub(crate) fn drop_if_empty(&mut self, id: RecordId) {
         let is_empty = |record: &Record<W>| {
-            record.bindings.is_empty() && record.busy.is_none() && record.doubt.is_empty()
+            record.bindings.is_empty() && record.busy.is_none() && record.doubts().is_empty()
         };
         let Some(record) = self.get(id).filter(|record| is_empty(record)) else { return };
         let hash = self.hasher.hash_one(&*record.aor);
@@ -230,7 +272,7 @@ mod tests {
             methods: 0,
             deadline_ms,
             updated_ms: 0,
-            origin: Origin::Loaded { local: None, source: None },
+            origin: Origin::Loaded { local: None, source: None }.into(),
             behind_nat: false,
         }
     }

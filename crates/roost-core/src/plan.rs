@@ -213,7 +213,7 @@ impl Engine {
             methods,
             deadline_ms: now.mono_ms + u64::from(expires_s) * 1000,
             updated_ms: now.mono_ms,
-            origin: Origin::Live(request.flow),
+            origin: Origin::Live(request.flow).into(),
             behind_nat: uri
                 .host_ip()
                 .is_some_and(|ip| ip.to_canonical() != request.flow.remote.ip().to_canonical()),

@@ -239,7 +239,7 @@ impl Engine {
     /// Where a binding is reached (S68, B26): the first hop of its path, else the packet's source where the Contact
     /// names another address, else the Contact.
     fn flow_of(&self, request: &Request<'_>, binding: &Binding) -> Result<Flow, Answer> {
-        let local = match binding.origin {
+        let local = match binding.origin() {
             Origin::Live(flow) => flow.local,
             Origin::Loaded { local: Some((Transport::Udp, local)), .. } if self.is_local(local) => local,
             Origin::Loaded { .. } => request.flow.local,

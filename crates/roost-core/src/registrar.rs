@@ -153,7 +153,7 @@ impl Engine {
             Some(binding) => Write::Put(binding.row(user, domain, now)),
             None => Write::Remove { contact_id: *id, username: user.into() },
         };
-        let doubt = record.doubt.iter().filter(|id| !is_touched(id)).map(repair);
+        let doubt = record.doubts().iter().filter(|id| !is_touched(id)).map(repair);
         let writes = changes.iter().map(write).chain(doubt).collect();
         let ticket = self.pending.insert(Pending::Commit { record: id, identity, changes, done });
         if let Some(record) = self.location.get_mut(id) {
@@ -173,7 +173,7 @@ impl Engine {
         out: &mut Outbox,
     ) {
         if let Some(record) = self.location.get_mut(id) {
-            record.doubt = Vec::new();
+            record.settle();
         }
         self.change_location(id, changes);
         match done {
@@ -201,12 +201,9 @@ impl Engine {
         if let Some(record) = self.location.get_mut(id) {
             for change in changes {
                 let (Change::Put(Binding { contact_id, .. }) | Change::Remove(contact_id)) = change;
-                let has_room = record.doubt.len() < limits::MAX_DOUBTS_PER_AOR;
-                if has_room && !record.doubt.contains(contact_id) {
-                    record.doubt.push(*contact_id);
-                }
+                record.doubt(*contact_id);
             }
-            if !std::mem::replace(&mut record.is_doubtful, true) {
+            if record.queue_repair() {
                 self.doubtful.push_back(record.aor.clone());
             }
         }
@@ -256,8 +253,8 @@ impl Engine {
                 self.doubtful.push_back(aor);
                 continue;
             }
-            record.is_doubtful = false;
-            match record.doubt.is_empty() {
+            record.repair_taken();
+            match record.doubts().is_empty() {
                 true => self.location.drop_if_empty(id),
                 false => self.commit(id, 0, Vec::new(), Done::Repair, now, out),
             }
@@ -493,7 +490,7 @@ pub(crate) fn operator_binding(
             seconds => now.mono_ms + u64::from(seconds) * 1000,
         },
         updated_ms: now.mono_ms,
-        origin: Origin::Loaded { local: None, source },
+        origin: Origin::Loaded { local: None, source }.into(),
         behind_nat: false,
     }
 }
