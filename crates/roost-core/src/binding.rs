@@ -6,7 +6,10 @@ use roost_sip::{ALL_METHODS, Method, MethodSet, Q, Uri, same_uri};
 
 use crate::flow::{Flow, Now, Transport};
 use crate::row::{PackedRow, Row};
+use crate::text::push_socket;
 
+/// Room for `sip:`, an IPv4 address, a port and `;transport=tcp`; longer ones grow.
+const LONGEST_ADDRESS: usize = 40;
 /// Deadline of a binding that never expires.
 pub(crate) const PERMANENT: u64 = u64::MAX;
 
@@ -178,7 +181,9 @@ impl Binding {
 
     pub(crate) fn origin(&self) -> Origin {
         match &self.origin {
-            StoredOrigin::LiveV4 { local, remote } => Origin::Live(Flow::udp((*local).into(), (*remote).into())),
+            StoredOrigin::LiveV4 { local, remote } => {
+                Origin::Live(Flow::udp((*local).into(), (*remote).into()))
+            }
             StoredOrigin::LoadedV4 { local, source } => Origin::Loaded {
                 local: Some((Transport::Udp, (*local).into())),
                 source: Some((*source).into()),
@@ -211,7 +216,11 @@ impl Binding {
             Origin::Live(flow) => (flow.transport, flow.local),
             Origin::Loaded { local, .. } => local?,
         };
-        Some(format!("{}:{local}", transport.as_str()))
+        let mut text = Vec::with_capacity(LONGEST_ADDRESS);
+        text.extend_from_slice(transport.as_str().as_bytes());
+        text.push(b':');
+        push_socket(local, &mut text);
+        String::from_utf8(text).ok()
     }
 
     /// `sip:ip:port` where calls go to the packet's source instead of the Contact (B26).
@@ -221,8 +230,14 @@ impl Binding {
             Origin::Loaded { local: Some((transport, _)), .. } => transport,
             _ => Transport::Udp,
         };
-        let suffix = if transport == Transport::Tcp { ";transport=tcp" } else { "" };
-        self.source().filter(|_| self.behind_nat).map(|source| format!("sip:{source}{suffix}"))
+        let source = self.source().filter(|_| self.behind_nat)?;
+        let mut text = Vec::with_capacity(LONGEST_ADDRESS);
+        text.extend_from_slice(b"sip:");
+        push_socket(source, &mut text);
+        if transport == Transport::Tcp {
+            text.extend_from_slice(b";transport=tcp");
+        }
+        String::from_utf8(text).ok()
     }
 
     /// The binding's row.

@@ -25,7 +25,9 @@ macro_rules! headers {
                     };
                 }
                 let found = PLACES[place(name)];
-                match name.eq_ignore_ascii_case(found.as_str().as_bytes()) {
+                // Nearly all peers spell them as the RFC does.
+                let known = found.as_str().as_bytes();
+                match name == known || name.eq_ignore_ascii_case(known) {
                     true => found,
                     false => HeaderName::Other,
                 }

@@ -93,16 +93,15 @@ pub(crate) fn cut(value: &[u8], position: usize) -> (&[u8], &[u8]) {
 
 /// The length of the quoted string at the start of `value`, quotes included; `None` when it does not end.
 pub(crate) fn quoted_len(value: &[u8]) -> Option<usize> {
-    let mut escaped = false;
-    for (index, byte) in value.iter().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return Some(index + 1),
-            _ => {}
+    let mut at = 1;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', value.get(at..)?)?;
+        match value.get(at) {
+            Some(b'"') => return Some(at + 1),
+            // What follows the backslash is text.
+            _ => at += 2,
         }
     }
-    None
 }
 
 /// A quoted string without its quotes, escapes left in; anything else as it stands.
