@@ -65,13 +65,6 @@ pub struct Preload {
     pub tell: Box<dyn FnMut(ReadTold) + Send>,
 }
 
-impl Preload {
-    /// Keeps nothing in memory.
-    pub fn never() -> Preload {
-        Preload { limit: 0, every: std::time::Duration::ZERO, tell: Box::new(|_| ()) }
-    }
-}
-
 impl std::fmt::Debug for Preload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Preload")
@@ -174,16 +167,11 @@ impl Store {
         sqlite.remove_bindings(user, domain)
     }
 
-    /// Starts the writer (with `write_through`; else nothing may be committed), the thread that looks subscribers up, and the one that keeps them in memory.
+    /// Starts the writer (with `write_through`; else nothing may be committed), and the thread that looks subscribers up.
     ///
     /// # Errors
     /// [`StoreError`] when a connection cannot be made.
-    pub fn start(
-        &self,
-        write_through: bool,
-        receipts: Receipts,
-        preload: Preload,
-    ) -> Result<Running, StoreError> {
+    pub fn start(&self, write_through: bool, receipts: Receipts) -> Result<Running, StoreError> {
         let Store::Sqlite(sqlite) = self;
         let (jobs, job_queue) = std::sync::mpsc::channel();
         let writer = match write_through {
@@ -196,12 +184,22 @@ impl Store {
             handle: StoreHandle { writer: jobs, lookups },
             writer,
             lookups: Some(thread),
-            readings: reading::Readings::start(sqlite, preload)?,
+            readings: reading::Readings::default(),
         })
     }
 }
 
 impl Running {
+    /// Reads all subscribers, before it returns, and goes on reading what is new or changed.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the table cannot be read.
+    pub fn keep_subscribers(&mut self, store: &Store, preload: Preload) -> Result<(), StoreError> {
+        let Store::Sqlite(sqlite) = store;
+        self.readings = reading::Readings::start(sqlite, preload)?;
+        Ok(())
+    }
+
     /// Whether one of the threads has ended: nothing would be written or looked up any more.
     pub fn has_ended(&self) -> bool {
         let lookups = self.lookups.as_ref().is_some_and(std::thread::JoinHandle::is_finished);

@@ -20,7 +20,7 @@ const CHUNK: usize = 512;
 const PART: u32 = 50;
 
 /// The thread that reads the table again and again; dropping it ends it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Readings {
     thread: Option<JoinHandle<()>>,
     stop: Option<Sender<()>>,
@@ -31,7 +31,7 @@ impl Readings {
     /// kept in memory: its users are looked up one by one.
     pub(crate) fn start(sqlite: &Sqlite, preload: Preload) -> Result<Readings, StoreError> {
         let Preload { limit, every, mut tell } = preload;
-        let mut none = Readings { thread: None, stop: None };
+        let mut none = Readings::default();
         if limit == 0 || every.is_zero() {
             return Ok(none);
         }

@@ -216,7 +216,7 @@ mod tests {
 
     use super::*;
     use crate::fold::fold_all;
-    use crate::{Columns, Preload, Store};
+    use crate::{Columns, Store};
     use std::path::Path;
     use std::sync::Mutex;
 
@@ -369,7 +369,7 @@ mod tests {
                 let _ = tell.lock().unwrap().send(receipt);
             }
         });
-        (store.start(true, receipts, Preload::never()).unwrap(), told)
+        (store.start(true, receipts).unwrap(), told)
     }
 
     fn commit(ticket: u64, writes: Vec<Write>) -> Vec<Commit> {
@@ -427,10 +427,7 @@ mod tests {
         let Store::Sqlite(sqlite) = &store;
         let (mut journal, marks) = Journal::open(&sqlite.path).unwrap();
         journal.append([put(1, "9001"), put(2, "9002")].iter()).unwrap();
-        assert!(matches!(
-            store.start(true, Arc::new(|_| ()), Preload::never()),
-            Err(StoreError::InUse { .. })
-        ));
+        assert!(matches!(store.start(true, Arc::new(|_| ())), Err(StoreError::InUse { .. })));
         assert_eq!(rows(&open(folder.path())), [], "a running server's journal is its own");
         drop((journal, marks));
         assert_eq!(rows(&open(folder.path())).len(), 2);

@@ -49,12 +49,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         let inboxes = Arc::clone(&inboxes);
         Arc::new(move |receipts| deliver(&inboxes, receipts))
     };
-    let preload = Preload {
-        limit: settings.preload,
-        every: std::time::Duration::from_secs(u64::from(config.auth_db.cache_ttl_s)) / 2,
-        tell: reading_teller(Arc::clone(&config), Arc::clone(&inboxes), clock),
-    };
-    let running = store.start(config.usrloc.write_through, receipts, preload)?;
+    let mut running = store.start(config.usrloc.write_through, receipts)?;
     let questions = Questions::default();
     let (ended, mut worker_ended) = tokio::sync::mpsc::channel(workers);
     let mut sockets = sockets(&settings.listeners, workers)?;
@@ -66,6 +61,13 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         threads.push(spawn(index, worker, ended.clone())?);
     }
     drop(ended);
+    // The workers take the rows as they are read.
+    let preload = Preload {
+        limit: settings.preload,
+        every: std::time::Duration::from_secs(u64::from(config.auth_db.cache_ttl_s)) / 2,
+        tell: reading_teller(Arc::clone(&config), Arc::clone(&inboxes), clock),
+    };
+    running.keep_subscribers(&store, preload)?;
 
     let (stop, stopped) = oneshot::channel::<()>();
     announce(settings, &config, &store);
