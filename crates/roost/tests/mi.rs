@@ -207,12 +207,14 @@ fn flush_waits_for_the_database() {
     assert_eq!(server.mi("ul_flush", Value::Null), Ok(json!("OK")));
     assert_eq!(server.mi("usrloc:flush", json!({})), Ok(json!("OK")));
 
-    // While another program writes nothing can be made durable, so there is no answer.
+    // While another program writes, bindings are durable in the journal; only the flush waits for the table.
+    server.add_user("9002", "9002");
     let other = server.database();
     other.execute_batch("BEGIN IMMEDIATE").expect("the turn to write");
+    assert_eq!(server.phone("9002").register(60).line(), "200 OK");
     std::thread::scope(|scope| {
         let flushed = scope.spawn(|| server.mi("ul_flush", json!([])));
-        assert_eq!(server.statistic("usrloc:location-contacts"), 1, "the server goes on meanwhile");
+        assert_eq!(server.statistic("usrloc:location-contacts"), 2, "the server goes on meanwhile");
         wait_for("the flush to wait", support::PATIENCE, || {
             assert!(!flushed.is_finished(), "it was answered while nothing could be written");
             (server.statistic("roost:commits_in_flight") > 0).then_some(())
@@ -220,6 +222,7 @@ fn flush_waits_for_the_database() {
         other.execute_batch("COMMIT").expect("the end of the turn");
         assert_eq!(flushed.join().expect("its answer"), Ok(json!("OK")));
     });
+    assert_eq!(server.rows(None), 2);
 
     let memory = Server::started("", "[usrloc]\ndb_mode = \"memory\"\n");
     assert_eq!(memory.mi("ul_flush", json!({})), Ok(json!("OK")));

@@ -319,8 +319,7 @@ fn the_row_is_there_when_the_200_is() {
 
     let sql = "SELECT domain, received, expires, q, cseq, flags, methods, username, contact, callid, user_agent, \
                socket FROM location";
-    let database = server.database();
-    let row = database.query_row(sql, [], |row| {
+    let row = server.database().query_row(sql, [], |row| {
         assert_eq!(row.get::<_, Option<String>>("domain")?, None, "use_domain = false");
         assert_eq!(row.get::<_, Option<String>>("received")?, None, "the Contact is where it came from");
         assert_eq!(row.get::<_, f64>("q")?, -1.0, "none given");
@@ -340,7 +339,7 @@ fn the_row_is_there_when_the_200_is() {
 
     assert_eq!(phone.register(60).line(), "200 OK");
     let sql = "SELECT count(*), max(cseq) FROM location";
-    let rows: (i64, u32) = database.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).expect(sql);
+    let rows: (i64, u32) = server.database().query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).expect(sql);
     assert_eq!(rows, (1, phone.cseq), "a refresh writes its row again");
 
     assert_eq!(phone.unregister().line(), "200 OK");

@@ -189,8 +189,11 @@ impl Server {
         transaction.commit().expect("a commit");
     }
 
-    /// The database, beside the running server.
+    /// The database, beside the running server, once all that was answered for is in its tables.
     pub fn database(&self) -> Connection {
+        if self.child.is_some() {
+            assert_eq!(self.mi("ul_flush", json!([])), Ok(json!("OK")));
+        }
         let connection = Connection::open(self.path("roost.db")).expect("the database");
         connection.busy_timeout(PATIENCE).expect("a busy timeout");
         connection
