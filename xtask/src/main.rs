@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask test | ci | sim | bench`.
+//! The project's own commands: `cargo xtask test | ci | sim | gates | bench`.
 //!
 //! Owns which steps there are and their order. How a step runs is in `steps`, what the machine must have is in `tools`.
 
 mod bench;
 mod figures;
+mod gates;
 mod steps;
 mod tools;
 
@@ -33,6 +34,12 @@ enum Task {
     Ci,
     /// Run the simulated world.
     Sim(Seeds),
+    /// Compare instructions per operation with what they were (xtask/gates.txt).
+    Gates {
+        /// Note what they are now.
+        #[arg(long)]
+        write: bool,
+    },
     /// Measure roost's CPU per operation, latency and memory, beside a bare UDP echo.
     ///
     /// docs/benchmarks.md says what the figures mean.
@@ -56,6 +63,7 @@ fn main() -> ExitCode {
         Task::Ci => ci_steps().into_iter().chain(test_steps(&[])).collect(),
         Task::Sim(seeds) => vec![sim_step(seeds)],
         Task::Bench(bench) => return bench::run(&bench),
+        Task::Gates { write } => vec![gates_step(write)],
     };
     steps::run(steps)
 }
@@ -81,11 +89,16 @@ fn test_steps(args: &[OsString]) -> Vec<Step> {
         binary.arg("--").args(args);
     }
     vec![
-        Step { title: "SIPp and baresip are there", work: Work::DebianPackages },
+        Step { title: "SIPp, baresip and valgrind are there", work: Work::DebianPackages },
         Step::run("tests of every crate but the binary", inner),
         Step::run("tests of the binary and black box (release)", binary),
         sim_step(Seeds { seed: None, seeds: Some(200) }),
+        gates_step(false),
     ]
+}
+
+fn gates_step(write: bool) -> Step {
+    Step { title: "instructions per operation", work: Work::Gates { write } }
 }
 
 fn sim_step(Seeds { seed, seeds }: Seeds) -> Step {

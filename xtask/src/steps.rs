@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::tools;
+use crate::{gates, tools};
 
 #[derive(Debug)]
 pub(crate) struct Step {
@@ -25,6 +25,8 @@ pub(crate) enum Work {
     DebianPackages,
     /// Have `cargo deny`.
     CargoDeny,
+    /// Compare instructions per operation, or note them.
+    Gates { write: bool },
 }
 
 impl Step {
@@ -90,6 +92,7 @@ impl Work {
             Work::Run(mut command) => exit_code(&mut command),
             Work::DebianPackages => tools::have_debian_packages().map(|()| 0),
             Work::CargoDeny => tools::have_cargo_deny().map(|()| 0),
+            Work::Gates { write } => gates::run(write).map(|()| 0),
         }
     }
 }

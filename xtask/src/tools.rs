@@ -8,20 +8,24 @@ use anyhow::{Context, bail, ensure};
 
 use crate::steps::{cargo, exit_code};
 
-/// A command that the black-box tests call, and the Debian package it comes with.
+/// A command that the tests call, and the Debian package it comes with.
 #[derive(Debug, Clone, Copy)]
 struct Tool {
     command: &'static str,
     package: &'static str,
 }
 
-const BLACK_BOX: [Tool; 2] =
-    [Tool { command: "sipp", package: "sip-tester" }, Tool { command: "baresip", package: "baresip-core" }];
+const BLACK_BOX: [Tool; 3] = [
+    Tool { command: "sipp", package: "sip-tester" },
+    Tool { command: "baresip", package: "baresip-core" },
+    // For the gates.
+    Tool { command: "valgrind", package: "valgrind" },
+];
 
 pub(crate) fn have_debian_packages() -> anyhow::Result<()> {
     let missing = missing_tools();
     if missing.is_empty() {
-        eprintln!("    sipp and baresip found");
+        eprintln!("    sipp, baresip and valgrind found");
         return Ok(());
     }
     let commands: Vec<_> = missing.iter().map(|tool| tool.command).collect();
@@ -29,7 +33,7 @@ pub(crate) fn have_debian_packages() -> anyhow::Result<()> {
     let (commands, package_list) = (commands.join(" and "), packages.join(" "));
     let remedy = format!("sudo apt-get install --no-install-recommends {package_list}");
     if !on_path("apt-get") || !is_root()? {
-        bail!("{commands} missing; the black-box tests need them. Install them with:\n    {remedy}");
+        bail!("{commands} missing; the tests need them. Install them with:\n    {remedy}");
     }
 
     eprintln!("    {commands} missing: installing {package_list}");

@@ -339,7 +339,8 @@ fn the_row_is_there_when_the_200_is() {
 
     assert_eq!(phone.register(60).line(), "200 OK");
     let sql = "SELECT count(*), max(cseq) FROM location";
-    let rows: (i64, u32) = server.database().query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).expect(sql);
+    let rows: (i64, u32) =
+        server.database().query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).expect(sql);
     assert_eq!(rows, (1, phone.cseq), "a refresh writes its row again");
 
     assert_eq!(phone.unregister().line(), "200 OK");
