@@ -8,7 +8,7 @@ use crate::flow::{Now, Ticket};
 use crate::limits;
 use crate::location::Record;
 use crate::outbox::{Command, Outbox};
-use crate::plan::Change;
+use crate::plan::{Change, Changes};
 use crate::registrar::{mint, operator_binding, split_aor};
 use crate::stats::Counter;
 
@@ -239,7 +239,7 @@ impl Engine {
     }
 }
 
-fn changes(record: &mut Record<Waiting>, request: &Admin, now: Now) -> Result<Vec<Change>, AdminReply> {
+fn changes(record: &mut Record<Waiting>, request: &Admin, now: Now) -> Result<Changes, AdminReply> {
     let find = |record: &Record<Waiting>, uri: &Uri<'_>| {
         record.bindings.iter().find(|binding| binding.is_contact(uri)).map(|binding| binding.contact_id)
     };
@@ -247,12 +247,14 @@ fn changes(record: &mut Record<Waiting>, request: &Admin, now: Now) -> Result<Ve
         Admin::Add { contact, expires_s, q, methods, .. } => {
             let uri = Uri::parse(contact).map_err(|_| AdminReply::Failed)?;
             let contact_id = find(record, &uri).unwrap_or_else(|| mint(record));
-            Ok(vec![Change::Put(operator_binding(contact_id, &uri, *expires_s, *q, *methods, now))])
+            Ok(Changes::from_iter([Change::Put(operator_binding(
+                contact_id, &uri, *expires_s, *q, *methods, now,
+            ))]))
         }
         Admin::RemoveContact { contact, .. } => {
             let uri = Uri::parse(contact).map_err(|_| AdminReply::ContactNotFound)?;
             let contact_id = find(record, &uri).ok_or(AdminReply::ContactNotFound)?;
-            Ok(vec![Change::Remove(contact_id)])
+            Ok(Changes::from_iter([Change::Remove(contact_id)]))
         }
         Admin::Sync { .. } if record.bindings.is_empty() => Err(AdminReply::AorNotFound),
         Admin::Sync { .. } => Ok(record.bindings.iter().cloned().map(Change::Put).collect()),

@@ -23,7 +23,7 @@ use crate::location::{Location, RecordId, Swept};
 use crate::nonce::NonceUses;
 use crate::outbox::{Command, Mark, Outbox, Outcome, Reading, Secrets, SubscriberRow};
 use crate::path::is_path;
-use crate::plan::Change;
+use crate::plan::Changes;
 use crate::pool::Pool;
 use crate::recent::Recent;
 use crate::registrar::names_contact;
@@ -90,7 +90,7 @@ pub(crate) enum Pending {
     Commit {
         record: RecordId,
         identity: u64,
-        changes: Vec<Change>,
+        changes: Changes,
         done: Done,
     },
     /// A commit of nothing, behind all others; `ticket` is the operator's.

@@ -7,6 +7,8 @@ use roost_sip::{
     unquote,
 };
 
+use smallvec::SmallVec;
+
 use crate::answer::Answer;
 use crate::binding::{Binding, BindingText, Origin};
 use crate::engine::{Engine, Waiting};
@@ -25,11 +27,44 @@ pub(crate) enum Change {
     Remove(u64),
 }
 
+/// The changes of one commit; most have one.
+#[derive(Debug, Default)]
+pub(crate) struct Changes(SmallVec<[Change; 1]>);
+
+impl std::ops::Deref for Changes {
+    type Target = SmallVec<[Change; 1]>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Changes {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl FromIterator<Change> for Changes {
+    fn from_iter<I: IntoIterator<Item = Change>>(changes: I) -> Self {
+        Changes(changes.into_iter().collect())
+    }
+}
+
+impl IntoIterator for Changes {
+    type Item = Change;
+    type IntoIter = smallvec::IntoIter<[Change; 1]>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 /// The bindings of an AOR as they will be: old ones that stay, and those that are put.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) changes: Vec<Change>,
+    pub(crate) entries: SmallVec<[Entry; 2]>,
+    pub(crate) changes: Changes,
     inserted: usize,
 }
 

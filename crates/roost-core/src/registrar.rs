@@ -18,7 +18,7 @@ use crate::limits;
 use crate::location::{Busy, Record, RecordId};
 use crate::outbox::{Command, Outbox};
 use crate::path::write_path;
-use crate::plan::{Change, Entry, Plan, TOO_MANY_CONTACTS};
+use crate::plan::{Change, Changes, Entry, Plan, TOO_MANY_CONTACTS};
 use crate::request::{Request, To};
 use crate::row::Write;
 use crate::stats::Counter;
@@ -117,11 +117,14 @@ impl Engine {
             self.stats.count(Counter::AcceptedRegs);
             return;
         }
-        let mut reply = Vec::with_capacity(512);
-        self.stationery.write_head(request, 200, "OK", &mut reply);
-        let head_end = reply.len();
-        self.write_ok_headers(request, self.location.get(id), &plan, now, &mut reply);
-        self.stationery.write_tail(&mut reply);
+        let mut text = std::mem::take(&mut self.message_scratch);
+        text.clear();
+        self.stationery.write_head(request, 200, "OK", &mut text);
+        let head_end = text.len();
+        self.write_ok_headers(request, self.location.get(id), &plan, now, &mut text);
+        self.stationery.write_tail(&mut text);
+        let reply = self.pool.copy(&text);
+        self.message_scratch = text;
         let done = Done::Reply { flow: request.reply_flow(), reply, head_end };
         self.commit(id, identity, plan.changes, done, now, out);
     }
@@ -131,7 +134,7 @@ impl Engine {
         &mut self,
         id: RecordId,
         identity: u64,
-        changes: Vec<Change>,
+        changes: Changes,
         done: Done,
         now: Now,
         out: &mut Outbox,
@@ -167,7 +170,7 @@ impl Engine {
     pub(crate) fn committed(
         &mut self,
         id: RecordId,
-        changes: Vec<Change>,
+        changes: Changes,
         done: Done,
         now: Now,
         out: &mut Outbox,
@@ -182,6 +185,7 @@ impl Engine {
                 self.stats.count(Counter::AcceptedRegs);
                 self.count_reply(200);
                 out.send(flow, |bytes| bytes.extend_from_slice(&reply));
+                self.pool.give(reply);
             }
             Done::Admin(ticket) => self.admin_done(ticket, true, out),
         }
@@ -237,6 +241,7 @@ impl Engine {
                     }
                     self.stationery.write_tail(bytes);
                 });
+                self.pool.give(reply);
             }
             Done::Admin(ticket) => self.admin_done(ticket, false, out),
         }
@@ -256,7 +261,7 @@ impl Engine {
             record.repair_taken();
             match record.doubts().is_empty() {
                 true => self.location.drop_if_empty(id),
-                false => self.commit(id, 0, Vec::new(), Done::Repair, now, out),
+                false => self.commit(id, 0, Changes::default(), Done::Repair, now, out),
             }
         }
     }
@@ -334,7 +339,7 @@ impl Engine {
         });
     }
 
-    pub(crate) fn change_location(&mut self, id: RecordId, changes: Vec<Change>) {
+    pub(crate) fn change_location(&mut self, id: RecordId, changes: Changes) {
         self.location.change(id, |record| {
             for change in changes {
                 match change {

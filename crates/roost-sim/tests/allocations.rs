@@ -8,8 +8,8 @@ use roost_sim::costs::{Kind, Stage};
 const ALLOWED: [(Kind, u64); 6] = [
     (Kind::Options, 0),
     (Kind::Challenge, 0),
-    (Kind::Refresh, 3),
-    (Kind::Durable, 9),
+    (Kind::Refresh, 1),
+    (Kind::Durable, 6),
     (Kind::Call, 0),
     (Kind::Garbage, 0),
 ];
