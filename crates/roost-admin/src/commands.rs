@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Mi;
+use crate::hops;
 use crate::rpc::{Call, Params, RpcError};
 use crate::shapes::{HASH_SIZE, TABLE, aor, brief_aor};
 
@@ -41,6 +42,9 @@ const COMMANDS: &[Command] = &[
     Command { name: "ul_rm_contact", alias: "usrloc:rm_contact", params: &["table_name", "aor", "contact"] },
     Command { name: "ul_flush", alias: "usrloc:flush", params: &[] },
     Command { name: "ul_sync", alias: "usrloc:sync", params: &["table_name", "aor"] },
+    Command { name: "ds_list", alias: "dispatcher:list", params: &["full"] },
+    Command { name: "ds_set_state", alias: "dispatcher:set_state", params: &["state", "group", "address"] },
+    Command { name: "ds_reload", alias: "dispatcher:reload", params: &[] },
     Command { name: "get_statistics", alias: "statistics:get", params: &["statistics"] },
     Command { name: "uptime", alias: "core:uptime", params: &[] },
     Command { name: "version", alias: "core:version", params: &[] },
@@ -76,6 +80,9 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
             json!("OK")
         }
         "ul_sync" => sync(mi, &params).await?,
+        "ds_list" => hops::list(mi, params.number("full")?.is_some_and(|full| full != 0)).await?,
+        "ds_set_state" => hops::set_state(mi, &params).await?,
+        "ds_reload" => hops::reload(mi).await?,
         "get_statistics" => statistics(mi, &params).await?,
         "uptime" => uptime(mi),
         "version" => json!({ "Server": mi.server }),
@@ -99,11 +106,11 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
     Ok(Answer::Value(value))
 }
 
-fn shards(mi: &Mi) -> impl Iterator<Item = ShardId> + use<> {
+pub(crate) fn shards(mi: &Mi) -> impl Iterator<Item = ShardId> + use<> {
     (0..mi.config.shards).map(ShardId)
 }
 
-async fn ask(mi: &Mi, shard: ShardId, request: Admin) -> Result<AdminReply, RpcError> {
+pub(crate) async fn ask(mi: &Mi, shard: ShardId, request: Admin) -> Result<AdminReply, RpcError> {
     answered((mi.ask)(shard, request)).await
 }
 

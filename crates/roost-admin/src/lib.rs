@@ -5,13 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod hops;
 mod http;
 mod rpc;
 mod shapes;
 
 use std::sync::Arc;
 
-use roost_core::{Admin, AdminReply, Config, ShardId};
+use roost_core::{Admin, AdminReply, Config, Rule, ShardId};
 use tokio::sync::oneshot;
 
 pub use http::serve;
@@ -20,11 +21,15 @@ pub use shapes::TABLE;
 /// Sends a request to a shard; the answer comes through the receiver.
 pub type Ask = Arc<dyn Fn(ShardId, Admin) -> oneshot::Receiver<AdminReply> + Send + Sync>;
 
+/// Reads the `[[route]]`s of the configuration file; the error is for people.
+pub type Reload = Arc<dyn Fn() -> Result<Vec<Rule>, String> + Send + Sync>;
+
 /// What the interface needs to know of the running server.
 #[derive(Clone)]
 pub struct Mi {
     pub config: Arc<Config>,
     pub ask: Ask,
+    pub reload: Reload,
     /// When the server started.
     pub started: std::time::SystemTime,
     /// `roost (VERSION (ARCH/OS))`.

@@ -1,8 +1,11 @@
 //! What operators ask of one shard: to show, add and remove bindings. Changes commit like a REGISTER.
 
+use std::sync::Arc;
+
 use roost_sip::{MethodSet, Uri};
 
 use crate::binding::{Binding, Origin, PERMANENT};
+use crate::dispatcher::{Dispatcher, HopState, Rule};
 use crate::engine::{Done, Engine, Pending, Waiting};
 use crate::flow::{Now, Ticket};
 use crate::limits;
@@ -35,6 +38,12 @@ pub enum Admin {
     ForgetCredentials { user: Vec<u8>, domain: Vec<u8> },
     /// Forgets what the database said of any subscriber: many have changed.
     ForgetAllCredentials,
+    /// The next hops, as this shard knows them.
+    Hops,
+    /// Puts a next hop into a state; for shard 0.
+    SetHop { set: u32, uri: String, state: HopState },
+    /// Other `[[route]]`s from here on; for shard 0.
+    SetRules(Vec<Rule>),
 }
 
 /// An answer to [`Admin`].
@@ -52,6 +61,10 @@ pub enum AdminReply {
     ContactNotFound,
     /// The database refused, or too much is under way.
     Failed,
+    /// The next hops, and how often each was the first choice here.
+    Hops(Arc<Dispatcher>, Vec<u64>),
+    /// There is no such next hop.
+    HopNotFound,
     /// Names (`group:name`) and values.
     Statistics(Vec<(&'static str, u64)>),
 }
@@ -110,6 +123,15 @@ impl Engine {
                 self.forget_all_credentials(now);
                 AdminReply::Done
             }
+            Admin::Hops => AdminReply::Hops(Arc::clone(&self.dispatcher), self.hits.clone()),
+            Admin::SetHop { set, uri, state } => match self.set_hop(set, &uri, state, out) {
+                true => AdminReply::Done,
+                false => AdminReply::HopNotFound,
+            },
+            Admin::SetRules(rules) => {
+                self.set_rules(rules, now, out);
+                AdminReply::Done
+            }
             Admin::Flush if self.config.usrloc.write_through => {
                 // What failed commits left in doubt goes first; the store works in the order in which it is asked.
                 self.repair(now, out);
@@ -161,6 +183,7 @@ impl Engine {
         all.push(("roost:transaction_bytes", self.pool.held() as u64));
         all.push(("roost:commits_in_flight", self.pending.len() as u64));
         all.push(("roost:parked", self.parked as u64));
+        all.push(("roost:resolving", self.resolving.len() as u64));
         all.push(("roost:secrets_evicted", self.secrets.evicted));
         AdminReply::Statistics(all)
     }

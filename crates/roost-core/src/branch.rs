@@ -3,9 +3,11 @@
 use roost_sip::{Head, HeaderName, Method, StartLine, Via};
 
 use crate::branch_id::BranchId;
+use crate::dispatcher::HopId;
 use crate::engine::Engine;
 use crate::flow::{Flow, Now, Ticket};
 use crate::forward::{write_ack, write_cancel, write_response};
+use crate::keeper::PINGS;
 use crate::mac::{Purpose, mac};
 use crate::machines::{ClientAction, ClientEvent, InviteClient, NonInviteClient};
 use crate::outbox::{Command, Mark, Outbox};
@@ -13,6 +15,7 @@ use crate::pool::Pool;
 use crate::server::event_of;
 use crate::stats::Counter;
 use crate::timers::{AlarmKind, LINGER_MS, T1_MS, T2_MS, T4_MS};
+use crate::transaction::Target;
 
 /// Why a branch is cancelled, as its Reason header says it.
 pub(crate) const ORIGINATOR_CANCEL: &str = "SIP;cause=487;text=\"ORIGINATOR_CANCEL\"";
@@ -34,6 +37,12 @@ pub(crate) struct Branch {
     /// Whether its final response (or its silence) has been counted.
     is_counted: bool,
     cancel: Cancel,
+    /// What is tried when this one fails, the next one last; mostly empty.
+    pub(crate) rest: Vec<Target>,
+    /// The next hop that it went to, where it is one.
+    hop: Option<HopId>,
+    /// Whether anything was heard but a 100.
+    pub(crate) has_rung: bool,
 }
 
 #[derive(Debug)]
@@ -76,6 +85,7 @@ impl Branch {
         if let Cancel::Sent { bytes, .. } = self.cancel {
             pool.give(bytes);
         }
+        pool.give_all(self.rest);
     }
 
     pub(crate) fn is_terminated(&self) -> bool {
@@ -100,18 +110,21 @@ impl Branch {
 }
 
 impl Engine {
-    /// Sends a request to a target as a new branch.
+    /// Sends a request to a target as a new branch; `then` is the hop that it goes to, and what is tried when it fails.
+    #[expect(clippy::too_many_arguments, reason = "what a branch is made of")]
     pub(crate) fn open_branch(
         &mut self,
         ticket: Ticket,
         flow: Flow,
+        then: (Option<HopId>, Vec<Target>),
         write: impl FnOnce(&Engine, BranchId, &mut Vec<u8>),
         routing: u32,
         now: Now,
         out: &mut Outbox,
     ) {
         let secret = self.branch_secret(ticket);
-        let Some(transaction) = self.transactions.get(ticket) else { return };
+        let (hop, rest) = then;
+        let Some(transaction) = self.transactions.get(ticket) else { return self.pool.give_all(rest) };
         let index = transaction.branches.len() as u16;
         let is_invite = transaction.server.method == Method::Invite;
         let id = BranchId { shard: self.shard, transaction: ticket, index, secret, routing };
@@ -131,6 +144,9 @@ impl Engine {
             deadline_ms: now.mono_ms + fr_ms,
             is_counted: false,
             cancel: Cancel::No,
+            rest,
+            hop,
+            has_rung: false,
         };
         if let Some(transaction) = self.transactions.get_mut(ticket) {
             transaction.branches.push(branch);
@@ -164,6 +180,9 @@ impl Engine {
             return out.commands.push(command);
         }
         let StartLine::Response { code } = head.start_line() else { return };
+        if id.transaction == PINGS {
+            return self.ping_answered(id, code, flow, out);
+        }
         let cseq = head.value(bytes, HeaderName::CSeq).and_then(|value| roost_sip::cseq(value).ok());
         let is_ours = |branch: &Branch| branch.id == id;
         let found = self.transactions.get_mut(id.transaction).and_then(|transaction| {
@@ -196,7 +215,7 @@ impl Engine {
         self.branch_response(id, code, bytes, head, now, out);
     }
 
-    fn drop_response(&mut self, flow: &Flow) {
+    pub(crate) fn drop_response(&mut self, flow: &Flow) {
         self.stats.count(Counter::DropReplies);
         tracing::debug!(source = %flow, "response of no transaction dropped");
     }
@@ -218,7 +237,11 @@ impl Engine {
         };
         let Some(branch) = self.branch_mut(ticket, index) else { return };
         let (was_ringing, was_open) = (branch.is_ringing(), branch.is_open());
+        branch.has_rung |= (101..200).contains(&code);
         let Some(action) = branch.step(event) else { return };
+        if branch.hop.is_some() && code != 100 {
+            self.heard_of_branch(ticket, index, Some(code), out);
+        }
         match action {
             ClientAction::Pass if code < 200 => {
                 self.branch_rings(ticket, index, was_ringing, now, out);
@@ -360,6 +383,9 @@ impl Engine {
         if !branch.is_open() || !matches!(branch.cancel, Cancel::No) {
             return;
         }
+        let rest = std::mem::take(&mut branch.rest);
+        self.pool.give_all(rest);
+        let Some(branch) = self.branch_mut(ticket, index) else { return };
         if branch.is_ringing() {
             self.send_cancel(ticket, index, Some(reason), now, out);
         } else {
@@ -460,21 +486,40 @@ impl Engine {
         self.close_if_done(ticket);
     }
 
+    /// A next hop has answered a call, or has not.
+    pub(crate) fn heard_of_branch(
+        &mut self,
+        ticket: Ticket,
+        index: u16,
+        code: Option<u16>,
+        out: &mut Outbox,
+    ) {
+        let Some(branch) = self.branch_mut(ticket, index) else { return };
+        let (remote, has_rung) = (branch.flow.remote, branch.has_rung);
+        match (branch.hop, code) {
+            (Some(hop), None) if !has_rung => self.hop_heard(hop, remote, true, out),
+            // Whoever says 5xx is there, but for a ping to judge.
+            (Some(hop), Some(..500 | 600..)) => self.hop_heard(hop, remote, false, out),
+            _ => {}
+        }
+    }
+
     /// Whether a branch's end is counted for the first time.
     pub(crate) fn count_once(&mut self, ticket: Ticket, index: u16) -> bool {
         self.branch_mut(ticket, index).is_some_and(|branch| !std::mem::replace(&mut branch.is_counted, true))
     }
 
-    /// Whether any branch has not been counted.
+    /// Whether any branch has not been counted, or waits for a name.
     pub(crate) fn is_any_open(&mut self, ticket: Ticket) -> bool {
         let transaction = self.transactions.get_mut(ticket);
         transaction.is_some_and(|transaction| {
-            transaction.branches.iter().any(|branch| !branch.is_counted && branch.is_open())
+            transaction.resolving > 0
+                || transaction.branches.iter().any(|branch| !branch.is_counted && branch.is_open())
         })
     }
 
     /// 64 bits that only this process's life can know.
-    fn branch_secret(&mut self, ticket: Ticket) -> u64 {
+    pub(crate) fn branch_secret(&mut self, ticket: Ticket) -> u64 {
         self.branches_made = self.branches_made.wrapping_add(1);
         let parts = [self.salt, ticket.0, self.branches_made].map(u64::to_be_bytes);
         let [salt, ticket, made] = &parts;

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::dispatcher::Rule;
+
 /// Everything an engine needs to know; immutable while it runs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -16,6 +18,9 @@ pub struct Config {
     pub tm: Tm,
     pub rr: Rr,
     pub proxy: Proxy,
+    pub dispatcher: Dispatching,
+    /// Where numbers go that are no extensions (`[[route]]`), the first that fits.
+    pub routes: Vec<Rule>,
     /// The addresses listened on, wildcards included.
     pub listeners: Vec<SocketAddr>,
     /// The host that Via and Record-Route name in place of ours; empty names ours.
@@ -153,6 +158,17 @@ pub struct Proxy {
     pub serial_fork: bool,
 }
 
+/// `[dispatcher]`: how next hops are watched.
+#[derive(Debug, Clone)]
+pub struct Dispatching {
+    /// How often each next hop is pinged, in seconds; 0: never, and then none counts as down.
+    pub ping_interval_s: u32,
+    /// Pings and calls in a row without an answer that make a next hop count as down.
+    pub probing_threshold: u32,
+    /// The From URI of pings.
+    pub ping_from: String,
+}
+
 /// Who may call (`proxy.authorize`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authorize {
@@ -201,6 +217,12 @@ impl Default for Config {
                 trusted: Vec::new(),
                 serial_fork: false,
             },
+            dispatcher: Dispatching {
+                ping_interval_s: 10,
+                probing_threshold: 3,
+                ping_from: "sip:roost@localhost".to_string(),
+            },
+            routes: Vec::new(),
             listeners: Vec::new(),
             advertised_address: String::new(),
             shards: 1,

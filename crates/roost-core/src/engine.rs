@@ -17,7 +17,9 @@ use crate::answer::{Answer, Stationery, write_contacts};
 use crate::auth::{Claimed, UserKey, Verdict};
 use crate::binding::Binding;
 use crate::credentials::CredentialCache;
+use crate::dispatcher::Dispatcher;
 use crate::flow::{Flow, Now, Rng, ShardId, Ticket};
+use crate::keeper::Keeper;
 use crate::limits;
 use crate::location::{Location, RecordId, Swept};
 use crate::nonce::NonceUses;
@@ -25,6 +27,7 @@ use crate::outbox::{Command, Mark, Outbox, Outcome, Reading, Secrets, Subscriber
 use crate::path::is_path;
 use crate::plan::Changes;
 use crate::pool::Pool;
+use crate::reach::Resolving;
 use crate::recent::Recent;
 use crate::registrar::names_contact;
 use crate::request::{Request, To};
@@ -72,6 +75,13 @@ pub struct Engine {
     pub(crate) message_scratch: Vec<u8>,
     /// Makes the branches of this process's life unlike those of the one before.
     pub(crate) salt: u64,
+    /// Where numbers go that are no extensions.
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    /// How often each of its hops was the first choice here.
+    pub(crate) hits: Vec<u64>,
+    pub(crate) keeper: Keeper,
+    /// What waits for names, and since when, in monotonic milliseconds.
+    pub(crate) resolving: Slots<(u64, Resolving)>,
     pub(crate) branches_made: u64,
     head: Option<Box<Head>>,
     next_tick_ms: u64,
@@ -127,6 +137,8 @@ pub(crate) struct Parked {
     pub(crate) bytes: Box<[u8]>,
     /// What a retransmission of it shares.
     pub(crate) identity: u64,
+    /// What was known of it.
+    pub(crate) mark: Mark,
 }
 
 /// Why a row of the database was not taken.
@@ -155,6 +167,7 @@ impl Engine {
         // A copy of its own: workers share no counter that they would fight for.
         let config = Arc::new(Config::clone(&config));
         let shards = usize::from(config.shards.max(1));
+        let dispatcher = Dispatcher::new(config.routes.clone(), 0);
         Engine {
             shard,
             location: Location::new(config.hash_seed),
@@ -179,6 +192,10 @@ impl Engine {
             key_scratch: Vec::new(),
             message_scratch: Vec::new(),
             salt: rng.next_u64(),
+            hits: vec![0; dispatcher.hops.len()],
+            dispatcher: Arc::new(dispatcher),
+            keeper: Keeper::default(),
+            resolving: Slots::default(),
             branches_made: 0,
             head: Some(Head::new()),
             next_tick_ms: 0,
@@ -378,7 +395,7 @@ impl Engine {
                 self.refuse(request, answer, None, now, out);
             }
             Verdict::Load(key) => {
-                if let Err(busy) = self.load_credentials(request, key, now, out) {
+                if let Err(busy) = self.load_credentials(request, key, Mark::None, now, out) {
                     // The database has enough to do: what is known of the user counts, however old.
                     match self.authorize(request, HeaderName::Authorization, realm, claimed, true, now) {
                         Verdict::Granted => self.save(request, to, now, out),
@@ -403,6 +420,7 @@ impl Engine {
         &mut self,
         request: &Request<'_>,
         key: UserKey,
+        mark: Mark,
         now: Now,
         out: &mut Outbox,
     ) -> Result<(), Answer> {
@@ -423,7 +441,7 @@ impl Engine {
             self.stats.count(Counter::LoadingFull);
             return Err(Answer::busy("too many users wait for their credentials"));
         }
-        let parked = self.park(request, identity)?;
+        let parked = Parked { mark, ..self.park(request, identity)? };
         if let Some(Pending::Credentials { waiting, .. }) =
             under_way.and_then(|ticket| self.pending.get_mut(ticket))
         {
@@ -452,7 +470,7 @@ impl Engine {
         }
         self.parked += 1;
         self.parked_bytes = bytes;
-        Ok(Parked { flow: request.flow, bytes: request.bytes.into(), identity })
+        Ok(Parked { flow: request.flow, bytes: request.bytes.into(), identity, mark: Mark::None })
     }
 
     pub(crate) fn unpark(&mut self, parked: &Parked) {
@@ -462,6 +480,9 @@ impl Engine {
 
     /// Handles the answer to a command. A ticket that is not known any more is passed over.
     pub fn handle_receipt(&mut self, ticket: Ticket, outcome: Outcome, now: Now, out: &mut Outbox) {
+        if let Outcome::Resolved(places) = outcome {
+            return self.resolved(ticket, &places, now, out);
+        }
         match self.pending.remove(ticket) {
             Some(Pending::Commit { record, changes, done, .. }) => match outcome {
                 Outcome::Committed => self.committed(record, changes, done, now, out),
@@ -469,7 +490,9 @@ impl Engine {
                     tracing::debug!(error, "commit failed");
                     self.commit_failed(record, &changes, done, now, out);
                 }
-                Outcome::Credentials(_) => self.commit_failed(record, &changes, done, now, out),
+                Outcome::Credentials(_) | Outcome::Resolved(_) => {
+                    self.commit_failed(record, &changes, done, now, out)
+                }
             },
             Some(Pending::Flush { ticket }) => {
                 self.admin_done(ticket, matches!(outcome, Outcome::Committed), out)
@@ -493,7 +516,7 @@ impl Engine {
                         tracing::debug!(error, "credentials not loaded");
                         true
                     }
-                    Outcome::Committed => true,
+                    Outcome::Committed | Outcome::Resolved(_) => true,
                 };
                 for parked in waiting {
                     self.resume(&parked, failed, now, out);
@@ -563,7 +586,7 @@ impl Engine {
             if let Some(request) = Request::new(parked.flow, &parked.bytes, head) {
                 match request.method {
                     Method::Register => engine.handle_register(&request, retry, now, out),
-                    _ => engine.handle_initial(&request, Mark::None, retry, now, out),
+                    _ => engine.handle_initial(&request, parked.mark, retry, now, out),
                 }
             }
         });
@@ -604,6 +627,8 @@ impl Engine {
         }
         self.repair(now, out);
         self.give_up(now, out);
+        self.give_up_names(now, out);
+        self.keep_hops(now, out);
     }
 
     fn give_up(&mut self, now: Now, out: &mut Outbox) {

@@ -18,6 +18,14 @@ impl Transport {
             Transport::Tcp => "tcp",
         }
     }
+
+    /// `UDP`, `TCP`: as in a Via.
+    pub fn as_via(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+        }
+    }
 }
 
 /// One way to a peer: transport, our address, its address.

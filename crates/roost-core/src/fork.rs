@@ -9,6 +9,7 @@ use crate::flow::{Now, Ticket};
 use crate::forward::write_response;
 use crate::machines::ServerEvent;
 use crate::outbox::Outbox;
+use crate::proxy::unresolvable;
 use crate::stats::Counter;
 
 /// The best failure so far.
@@ -37,8 +38,32 @@ impl Engine {
         let Some(transaction) = self.transactions.get_mut(ticket) else { return };
         let silent = if transaction.is_cancelled { 487 } else { 408 };
         let code = response.map_or(silent, |(code, ..)| code);
+        self.note_failure(ticket, code, response.map(|(_, bytes, head)| (bytes, head)));
+        if response.is_none() {
+            self.heard_of_branch(ticket, index, None, out);
+        }
+        let rest = self.left_to_try(ticket, index, response.map(|(code, ..)| code));
+        if !rest.is_empty() {
+            return self.try_rest(ticket, rest, None, now, out);
+        }
+        if code >= 600 {
+            self.cancel_others(ticket, index, ELSEWHERE, now, out);
+        }
+        self.settle(ticket, now, out);
+    }
+
+    /// Answers the caller once nothing is open and nothing is left to try.
+    pub(crate) fn settle(&mut self, ticket: Ticket, now: Now, out: &mut Outbox) {
+        if !self.is_any_open(ticket) && !self.try_later(ticket, now, out) {
+            self.answer_best(ticket, now, out);
+        }
+    }
+
+    /// Keeps a failure if it is the best so far; one without a response is our own.
+    pub(crate) fn note_failure(&mut self, ticket: Ticket, code: u16, response: Option<(&[u8], &Head)>) {
+        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
         let mut challenges = Vec::new();
-        if let Some((401 | 407, bytes, head)) = response {
+        if let (401 | 407, Some((bytes, head))) = (code, response) {
             copy_challenges(head, bytes, &mut challenges);
         }
         let old = transaction.best.take();
@@ -46,7 +71,7 @@ impl Engine {
         let best = match (is_better, old) {
             (false, Some(old)) => Best { challenges: [old.challenges, challenges].concat(), ..old },
             (_, old) => {
-                let bytes = response.map(|(code, bytes, head)| {
+                let bytes = response.map(|(bytes, head)| {
                     let mut text = Vec::with_capacity(bytes.len());
                     // A 503 speaks of one server only: the caller is told 500 (16.7 step 6).
                     let status = (code == 503).then_some(500);
@@ -64,12 +89,6 @@ impl Engine {
         if let Some(transaction) = self.transactions.get_mut(ticket) {
             transaction.best = Some(best);
         }
-        if code >= 600 {
-            self.cancel_others(ticket, index, ELSEWHERE, now, out);
-        }
-        if !self.is_any_open(ticket) && !self.try_later(ticket, now, out) {
-            self.answer_best(ticket, now, out);
-        }
     }
 
     fn challenges_of(&mut self, bytes: &[u8]) -> Vec<u8> {
@@ -83,6 +102,7 @@ impl Engine {
         if !transaction.server.is_open() {
             return;
         }
+        let is_cancelled = transaction.is_cancelled;
         match transaction.best.take() {
             Some(Best { code, bytes: Some(bytes), challenges }) => {
                 let mut response = bytes.into_vec();
@@ -94,7 +114,9 @@ impl Engine {
                 self.stats.count(Counter::RelayedReplies);
                 self.send_upstream(ticket, ServerEvent::Failure, &response, out, now);
             }
-            Some(Best { code: 487, .. }) => {
+            Some(Best { code: 476, .. }) if !is_cancelled => self.respond(ticket, unresolvable(), now, out),
+            None if !is_cancelled => {}
+            None | Some(Best { code: 476 | 487, .. }) => {
                 self.respond(
                     ticket,
                     Answer::new(487, "Request Terminated").why("cancelled, and no answer"),
@@ -105,7 +127,6 @@ impl Engine {
             Some(_) => {
                 self.respond(ticket, Answer::new(408, "Request Timeout").why("no answer"), now, out);
             }
-            None => {}
         }
     }
 }
@@ -124,6 +145,8 @@ fn rank(code: u16) -> (u16, u16) {
         600.. => (0, 0),
         401 | 407 | 415 | 420 | 484 => (4, 0),
         408 => (4, 2),
+        // A name that leads nowhere: whatever anybody answered says more.
+        476 => (9, 0),
         _ => (code / 100, 1),
     }
 }

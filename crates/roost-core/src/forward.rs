@@ -56,7 +56,7 @@ pub(crate) struct RecordRoute<'a> {
 
 impl Sender<'_> {
     /// `host:port`.
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self.advertised {
             "" => {
                 push_socket(self.local, out);

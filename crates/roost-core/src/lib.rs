@@ -15,11 +15,13 @@ mod config;
 pub mod contact_id;
 mod credentials;
 mod digest;
+mod dispatcher;
 mod engine;
 mod flow;
 mod fork;
 mod forward;
 mod hash;
+mod keeper;
 pub mod limits;
 mod location;
 mod mac;
@@ -30,6 +32,7 @@ mod path;
 mod plan;
 mod pool;
 mod proxy;
+mod reach;
 mod recent;
 mod registrar;
 mod request;
@@ -44,9 +47,14 @@ mod trace;
 mod transaction;
 
 pub use admin::{Admin, AdminReply, AorRecord, ContactRecord, ShownExpires};
-pub use config::{Algorithm, Auth, AuthDb, Authorize, Config, PathMode, Proxy, Registrar, Rr, Tm, Usrloc};
+pub use config::{
+    Algorithm, Auth, AuthDb, Authorize, Config, Dispatching, PathMode, Proxy, Registrar, Rr, Tm, Usrloc,
+};
+pub use dispatcher::{
+    Dispatcher, Hop, HopError, HopId, HopPlace, HopState, HopUri, Name, Numbers, Place, Rule,
+};
 pub use engine::{Engine, RowError, shard_of};
 pub use flow::{Flow, Now, Rng, ShardId, Ticket, Transport};
-pub use outbox::{Command, Mark, Outbox, Outcome, Reading, Secrets, SubscriberRow, Transmit};
+pub use outbox::{Command, Mark, News, Outbox, Outcome, Reading, Secrets, SubscriberRow, Transmit};
 pub use row::{PackedRow, Row, Write};
 pub use stats::{COUNTER_NAMES, Counter, Stats};

@@ -38,6 +38,12 @@ pub const MAX_TRANSACTIONS: usize = 1 << 18;
 pub const MAX_TRANSACTION_BYTES: usize = 512 << 20;
 /// Calls of one shard that are known to have been let in; an older one's retransmission is authorized anew.
 pub const MAX_RECENT_CALLS: usize = 1 << 16;
+/// Names of one shard that are being resolved; what needs another one is answered as if it led nowhere.
+pub const MAX_RESOLVING: usize = 4_096;
+/// How long a name may take to resolve, in milliseconds; then it leads nowhere.
+pub const RESOLVING_MS: u64 = 5_000;
+/// Addresses of one name that are tried.
+pub const MAX_PLACES: usize = 16;
 /// Branches that one request is forked to.
 pub const MAX_BRANCHES: usize = 100;
 /// Seconds in Retry-After when a limit refuses a request.

@@ -1,6 +1,10 @@
 //! The effects of one call into the engine, in order; owned and reused by the caller.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use crate::admin::AdminReply;
+use crate::dispatcher::{Dispatcher, HopId, Name, Place};
 use crate::flow::{Flow, ShardId, Ticket};
 use crate::row::Write;
 
@@ -37,6 +41,10 @@ pub enum Command {
     LoadCredentials { ticket: Ticket, user: Box<[u8]>, domain: Option<Box<[u8]>> },
     /// Hand a message to the shard that it belongs to: [`crate::Engine::handle_handed_over`].
     ToShard { shard: ShardId, flow: Flow, message: Box<[u8]>, mark: Mark },
+    /// Look a name up (RFC 3263), for [`Outcome::Resolved`]; an address leads to itself.
+    Resolve { ticket: Ticket, name: Name },
+    /// Tell a shard, or all: [`crate::Engine::handle_news`].
+    Tell { shard: Option<ShardId>, news: News },
     /// The answer to [`crate::Engine::handle_admin`], under the caller's own ticket.
     AdminReply { ticket: Ticket, reply: AdminReply },
 }
@@ -62,6 +70,17 @@ pub enum Outcome {
     Failed(String),
     /// The subscriber's row, or that there is none.
     Credentials(Option<Secrets>),
+    /// Where a name leads, best first; nowhere when it does not exist, or was not resolved in time.
+    Resolved(Vec<Place>),
+}
+
+/// What shards tell one another.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// The next hops as they are from here on.
+    Hops(Arc<Dispatcher>),
+    /// How a call to a next hop went.
+    Heard { hop: HopId, remote: SocketAddr, is_failure: bool },
 }
 
 /// A part of a whole reading of the subscriber table. Readings follow one another; the first tells every row, a later

@@ -88,6 +88,11 @@ impl Pool {
         self.targets = targets;
     }
 
+    /// Takes the buffers of targets back that nobody was sent to.
+    pub(crate) fn give_all(&mut self, targets: Vec<Target>) {
+        targets.into_iter().for_each(|target| self.give_target(target));
+    }
+
     /// Takes a target's buffers back.
     pub(crate) fn give_target(&mut self, target: Target) {
         self.give(target.uri);

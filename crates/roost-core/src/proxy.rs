@@ -18,6 +18,7 @@ use crate::limits;
 use crate::location::RecordId;
 use crate::outbox::{Command, Mark, Outbox};
 use crate::path::first_hop;
+use crate::reach::{Reach, Routed, reach};
 use crate::request::{Request, To};
 use crate::route::{Routes, did};
 use crate::stats::Counter;
@@ -25,7 +26,7 @@ use crate::transaction::{Target, server_key};
 
 /// How a dialog's or an initial request is edited on its way.
 #[derive(Debug, Clone, Copy, Default)]
-struct Way<'a> {
+pub(crate) struct Way<'a> {
     strip_routes: usize,
     drop_last_route: bool,
     append_route: Option<&'a [u8]>,
@@ -33,10 +34,23 @@ struct Way<'a> {
 }
 
 impl<'a> Way<'a> {
-    /// The next hop wants itself in the Request-URI, and the target as the last Route (16.6 step 6).
-    fn aim_at_strict_router(&mut self, target: &'a [u8]) {
-        self.strip_routes += 1;
-        self.append_route = Some(target);
+    fn of(request: &Request<'a>, routes: &Routes<'a>) -> Way<'a> {
+        let is_initial = request.to_tag().is_none();
+        let way = Way {
+            strip_routes: routes.own,
+            drop_last_route: routes.from_strict && !is_initial,
+            with_record_route: is_initial && request.method != Method::Message,
+            append_route: None,
+        };
+        match routes.next {
+            // A strict router wants itself in the Request-URI, and the target as the last Route (16.6 step 6).
+            Some(_) if !routes.next_is_loose => Way {
+                strip_routes: way.strip_routes + 1,
+                append_route: Some(routes.target.filter(|_| !is_initial).unwrap_or(request.uri)),
+                ..way
+            },
+            _ => way,
+        }
     }
 }
 
@@ -78,22 +92,29 @@ impl Engine {
             return self.refuse(request, Answer::new(482, "Loop Detected"), None, now, out);
         }
         let routes = Routes::of(request, &self.config, &did(&self.config, request));
-        let mut way = Way {
-            strip_routes: routes.own,
-            with_record_route: !matches!(request.method, Method::Message),
-            ..Way::default()
-        };
+        let way = Way::of(request, &routes);
         if routes.is_malformed {
             return self.refuse(request, Answer::new(400, "Malformed Route header"), None, now, out);
         }
         let found = match routes.next {
             // A preloaded Route to somebody else (B22).
-            Some(next) if routes.next_is_loose => self.trusted_target(request, next, uri.text),
             Some(next) => {
-                way.aim_at_strict_router(uri.text);
-                self.trusted_target(request, next, next)
+                let target = if routes.next_is_loose { uri.text } else { next };
+                self.trusted_target(request, next, target)
             }
-            None => self.look_up(request, To { user, host: uri.host }, now),
+            None => match self.look_up(request, To { user, host: uri.host }, now) {
+                Err(answer) if !self.dispatcher.is_empty() => match self.route_out(request, &uri, retry, now)
+                {
+                    Routed::Nowhere => Err(answer),
+                    Routed::To(targets) => Ok(targets),
+                    Routed::Refused(answer) => Err(answer),
+                    Routed::Ask(key) => match self.load_credentials(request, key, mark, now, out) {
+                        Ok(()) => return,
+                        Err(busy) => Err(busy),
+                    },
+                },
+                found => found,
+            },
         };
         if request.method != Method::Invite
             && let Err(answer) = found
@@ -164,7 +185,7 @@ impl Engine {
                 None
             }
             Verdict::Load(key) => {
-                if let Err(answer) = self.load_credentials(request, key, now, out) {
+                if let Err(answer) = self.load_credentials(request, key, Mark::None, now, out) {
                     self.refuse(request, answer, None, now, out);
                 }
                 None
@@ -186,8 +207,9 @@ impl Engine {
         self.config.proxy.authorize != Authorize::Off && !self.is_trusted(request.flow.remote.ip())
     }
 
-    fn is_trusted(&self, ip: std::net::IpAddr) -> bool {
-        self.config.proxy.trusted.contains(&ip.to_canonical())
+    pub(crate) fn is_trusted(&self, ip: std::net::IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.config.proxy.trusted.contains(&ip) || self.dispatcher.trusts(ip)
     }
 
     /// Whether the request comes from where its From is registered from.
@@ -207,6 +229,12 @@ impl Engine {
         found
     }
 
+    /// Whether anybody is registered as this user.
+    pub(crate) fn is_registered(&mut self, to: To<'_>, now: Now) -> bool {
+        let record = self.record_of(to).and_then(|id| self.location.get(id));
+        record.is_some_and(|record| record.live(now).next().is_some())
+    }
+
     pub(crate) fn hand_over(&mut self, request: &Request<'_>, shard: ShardId, mark: Mark, out: &mut Outbox) {
         self.stats.count(Counter::HandedOver);
         let message = request.bytes.into();
@@ -223,8 +251,8 @@ impl Engine {
         let mut failure = Answer::new(404, "Not Found").why("no contact of the callee takes this method");
         let bindings = self.location.get(id).into_iter().flat_map(|record| record.live(now));
         for binding in bindings.filter(|binding| binding.takes(request.method)).take(limits::MAX_BRANCHES) {
-            match self.flow_of(request, binding) {
-                Ok(flow) => targets.push(Target::of(binding, flow, &mut pool)),
+            match self.reach_of(request, binding) {
+                Ok(reach) => targets.push(Target::of(binding, reach, &mut pool)),
                 Err(answer) => failure = answer,
             }
         }
@@ -238,18 +266,18 @@ impl Engine {
 
     /// Where a binding is reached (S68, B26): the first hop of its path, else the packet's source where the Contact
     /// names another address, else the Contact.
-    fn flow_of(&self, request: &Request<'_>, binding: &Binding) -> Result<Flow, Answer> {
+    fn reach_of(&self, request: &Request<'_>, binding: &Binding) -> Result<Reach, Answer> {
         let local = match binding.origin() {
             Origin::Live(flow) => flow.local,
             Origin::Loaded { local: Some((Transport::Udp, local)), .. } if self.is_local(local) => local,
             Origin::Loaded { .. } => request.flow.local,
         };
         if !binding.path().is_empty() {
-            return resolve(&first_hop(binding.path()).ok_or_else(unresolvable)?, local);
+            return reach(&first_hop(binding.path()).ok_or_else(unresolvable)?, local);
         }
         match binding.source().filter(|_| binding.behind_nat) {
-            Some(source) => checked_flow(local, source),
-            None => resolve(&Uri::parse(binding.contact()).map_err(|_| unresolvable())?, local),
+            Some(source) => checked_flow(local, source).map(Reach::Flow),
+            None => reach(&Uri::parse(binding.contact()).map_err(|_| unresolvable())?, local),
         }
     }
 
@@ -270,20 +298,21 @@ impl Engine {
         uri: &[u8],
     ) -> Result<Vec<Target>, Answer> {
         let next = Uri::parse(next).map_err(|_| Answer::new(400, "Malformed Route header"))?;
-        let flow = resolve(&next, request.flow.local)?;
-        if self.config.proxy.authorize != Authorize::Off && !self.is_trusted(flow.remote.ip()) {
+        let reach = reach(&next, request.flow.local)?;
+        if self.config.proxy.authorize != Authorize::Off && !self.is_trusted_reach(&reach) {
             return Err(Answer::new(403, "Forbidden").why("a Route to a stranger"));
         }
         let mut targets = self.pool.take_targets();
-        targets.push(self.target(uri, flow));
+        targets.push(self.target(uri, reach));
         Ok(targets)
     }
 
-    fn target(&mut self, uri: &[u8], flow: Flow) -> Target {
-        Target { uri: self.pool.copy(uri), path: Vec::new(), flow, q: None }
+    fn target(&mut self, uri: &[u8], reach: Reach) -> Target {
+        Target { uri: self.pool.copy(uri), path: Vec::new(), reach, q: None, hop: None, is_same: false }
     }
 
-    /// Sends the request to all targets, or to the first group of equal q with `serial_fork`.
+    /// Sends the request to all targets, or to the first group of equal q with `serial_fork`; hops of a rule are tried
+    /// one after the other.
     fn fork(
         &mut self,
         request: &Request<'_>,
@@ -294,6 +323,11 @@ impl Engine {
         out: &mut Outbox,
     ) {
         let mut targets = targets;
+        if targets.first().is_some_and(|first| first.hop.is_some()) {
+            targets.reverse();
+            let Some(first) = targets.pop() else { return };
+            return self.try_target(request, ticket, first, targets, way, now, out);
+        }
         if self.config.proxy.serial_fork {
             let mut groups: VecDeque<Vec<Target>> = VecDeque::new();
             for target in targets.drain(..) {
@@ -308,8 +342,8 @@ impl Engine {
                 transaction.later = groups;
             }
         }
-        for target in &targets {
-            self.send_to(request, ticket, target, way, now, out);
+        for target in targets.drain(..) {
+            self.try_target(request, ticket, target, Vec::new(), way, now, out);
         }
         self.pool.give_targets(targets);
     }
@@ -318,42 +352,44 @@ impl Engine {
     pub(crate) fn try_later(&mut self, ticket: Ticket, now: Now, out: &mut Outbox) -> bool {
         let Some(transaction) = self.transactions.get_mut(ticket) else { return false };
         let Some(group) = transaction.later.pop_front() else { return false };
-        let (source, bytes) = (transaction.server.source, transaction.server.request.clone());
-        self.with_head(&bytes, |engine, head| {
-            if let Some(request) = Request::new(source, &bytes, head) {
-                let own = Routes::of(&request, &engine.config, &did(&engine.config, &request)).own;
-                let with_record_route = request.method != Method::Message;
-                let way = Way { strip_routes: own, with_record_route, ..Way::default() };
-                for target in &group {
-                    engine.send_to(&request, ticket, target, &way, now, out);
-                }
-                engine.pool.give_targets(group);
+        self.with_request(ticket, |engine, request, way| {
+            for target in group {
+                engine.try_target(request, ticket, target, Vec::new(), way, now, out);
             }
         });
         true
     }
 
-    fn send_to(
+    /// How a request is edited on its way.
+    pub(crate) fn way_of<'a>(&self, request: &Request<'a>) -> Way<'a> {
+        Way::of(request, &Routes::of(request, &self.config, &did(&self.config, request)))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a request, its way, and what follows")]
+    pub(crate) fn send_to(
         &mut self,
         request: &Request<'_>,
         ticket: Ticket,
         target: &Target,
+        flow: Flow,
+        rest: Vec<Target>,
         way: &Way<'_>,
         now: Now,
         out: &mut Outbox,
     ) {
         let routing = self.routing_hash(request);
-        crate::trace::branch(request, target);
+        crate::trace::branch(request, target, &flow);
         let write = |engine: &Engine, id: BranchId, bytes: &mut Vec<u8>| {
-            engine.write_forwarded(request, target, way, id, bytes);
+            engine.write_forwarded(request, target, &flow, way, id, bytes);
         };
-        self.open_branch(ticket, target.flow, write, routing, now, out);
+        self.open_branch(ticket, flow, (target.hop, rest), write, routing, now, out);
     }
 
     fn write_forwarded(
         &self,
         request: &Request<'_>,
         target: &Target,
+        flow: &Flow,
         way: &Way<'_>,
         branch: BranchId,
         bytes: &mut Vec<u8>,
@@ -364,7 +400,7 @@ impl Engine {
         let from_tag = request.sender_tag();
         let record_route = RecordRoute {
             inbound: sender(request.flow.local),
-            outbound: sender(target.flow.local),
+            outbound: sender(flow.local),
             did: (!is_open).then(|| did(&self.config, request)),
             from_tag: from_tag.filter(|_| self.config.rr.append_fromtag),
         };
@@ -374,7 +410,7 @@ impl Engine {
         let own_realm = (has_credentials && !is_open).then(|| self.call_realm(request));
         let edits = Edits {
             uri: &target.uri,
-            via: sender(target.flow.local),
+            via: sender(flow.local),
             branch,
             record_route: way.with_record_route.then_some(record_route),
             strip_routes: way.strip_routes,
@@ -417,24 +453,40 @@ impl Engine {
             Err(answer) => return self.refuse(request, answer, None, now, out),
         };
         if is_ack {
-            let branch = BranchId {
-                shard: self.shard,
-                transaction: Ticket(u64::MAX),
-                index: 0,
-                secret: self.routing_hash(request).into(),
-                routing: self.routing_hash(request),
+            let Reach::Flow(flow) = target.reach else {
+                return self.resolve_ack(request, target, now, out);
             };
-            self.stats.count(Counter::FwdRequests);
-            out.send(target.flow, |bytes| {
-                self.write_forwarded(request, &target, &way, branch, bytes);
-            });
+            self.forward_ack(request, &target, flow, out);
             return self.pool.give_target(target);
         }
         match self.open_transaction(request, out) {
-            Ok(ticket) => self.send_to(request, ticket, &target, &way, now, out),
-            Err(answer) => self.refuse(request, answer, None, now, out),
+            Ok(ticket) => self.try_target(request, ticket, target, Vec::new(), &way, now, out),
+            Err(answer) => {
+                self.pool.give_target(target);
+                self.refuse(request, answer, None, now, out);
+            }
         }
-        self.pool.give_target(target);
+    }
+
+    /// An ACK of a 2xx has no transaction (RFC 3261 16.11).
+    pub(crate) fn forward_ack(
+        &mut self,
+        request: &Request<'_>,
+        target: &Target,
+        flow: Flow,
+        out: &mut Outbox,
+    ) {
+        let routing = self.routing_hash(request);
+        let branch = BranchId {
+            shard: self.shard,
+            transaction: Ticket(u64::MAX),
+            index: 0,
+            secret: routing.into(),
+            routing,
+        };
+        let way = self.way_of(request);
+        self.stats.count(Counter::FwdRequests);
+        out.send(flow, |bytes| self.write_forwarded(request, target, &flow, &way, branch, bytes));
     }
 
     /// Where a request inside a dialog goes (S58, B22, B26).
@@ -457,42 +509,41 @@ impl Engine {
             return Err(Answer::new(403, "Forbidden").why("a Route to a stranger"));
         }
         let remote = routes.target.unwrap_or(request.uri);
-        let mut way = Way { strip_routes: routes.own, drop_last_route: routes.from_strict, ..Way::default() };
+        let way = Way::of(request, routes);
         if let Some(next) = routes.next {
             let uri = Uri::parse(next).map_err(|_| Answer::new(400, "Malformed Route header"))?;
-            let flow = resolve(&uri, local)?;
-            if !(is_open || routes.is_authentic || self.is_trusted(flow.remote.ip())) {
+            let reach = reach(&uri, local)?;
+            if !(is_open || routes.is_authentic || self.is_trusted_reach(&reach)) {
                 return Err(Answer::new(403, "Forbidden").why("a Route to a stranger"));
             }
-            if routes.next_is_loose {
-                return Ok((self.target(remote, flow), way));
-            }
-            way.aim_at_strict_router(remote);
-            return Ok((self.target(next, flow), way));
+            let target = if routes.next_is_loose { remote } else { next };
+            return Ok((self.target(target, reach), way));
         }
         let uri = Uri::parse(remote).map_err(|_| Answer::new(400, "Bad Request-URI"))?;
         if let Some(target) = self.binding_target(request, &uri, now) {
             return Ok((target, way));
         }
-        let flow = resolve(&uri, local)?;
-        if !(is_open || routes.is_authentic || self.is_trusted(flow.remote.ip())) {
+        let reach = reach(&uri, local)?;
+        if !(is_open || routes.is_authentic || self.is_trusted_reach(&reach)) {
             return Err(
                 Answer::new(403, "Forbidden").why("not a dialog of ours, and not to a registered contact")
             );
         }
-        Ok((self.target(remote, flow), way))
+        Ok((self.target(remote, reach), way))
     }
 
     /// The remote target as a live binding of To's user: it goes where that binding goes (B26).
     fn binding_target(&mut self, request: &Request<'_>, uri: &Uri<'_>, now: Now) -> Option<Target> {
         let id = self.record_of(request.to()?)?;
         let binding = self.location.get(id)?.live(now).find(|binding| binding.is_contact(uri))?;
-        let flow = self.flow_of(request, binding).ok()?;
+        let reach = self.reach_of(request, binding).ok()?;
         Some(Target {
             uri: self.pool.copy(uri.text),
             path: self.pool.copy_some(binding.path()),
-            flow,
+            reach,
             q: None,
+            hop: None,
+            is_same: false,
         })
     }
 
@@ -570,23 +621,36 @@ fn is_anonymous(from: &To<'_>) -> bool {
     from.host.eq_ignore_ascii_case(b"anonymous.invalid") || from.user.eq_ignore_ascii_case(b"anonymous")
 }
 
-fn unresolvable() -> Answer {
+pub(crate) fn unresolvable() -> Answer {
     Answer::new(476, "Unresolvable destination (476/TM)")
 }
 
-/// The datagram flow to a URI that names an address.
-fn resolve(uri: &Uri<'_>, local: std::net::SocketAddr) -> Result<Flow, Answer> {
+/// The transport that a URI asks for.
+pub(crate) fn transport_of(uri: &Uri<'_>) -> Result<Transport, Answer> {
     if !matches!(uri.scheme, Scheme::Sip) {
         return Err(unresolvable());
     }
-    let transport = uri.param(b"transport").unwrap_or(b"udp");
-    if !eq_unescaped(transport, b"udp", true) {
-        return Err(
-            Answer::new(477, "Send failed (477/TM)").why("the contact wants a transport that is not there")
-        );
+    match uri.param(b"transport").unwrap_or(b"udp") {
+        udp if eq_unescaped(udp, b"udp", true) => Ok(Transport::Udp),
+        tcp if eq_unescaped(tcp, b"tcp", true) => Ok(Transport::Tcp),
+        _ => Err(no_transport()),
     }
-    let ip = uri.host_ip().ok_or_else(unresolvable)?;
-    checked_flow(local, std::net::SocketAddr::new(ip, uri.port.unwrap_or(5060)))
+}
+
+/// The flow to an address.
+pub(crate) fn flow_to(
+    transport: Transport,
+    local: std::net::SocketAddr,
+    remote: std::net::SocketAddr,
+) -> Result<Flow, Answer> {
+    match transport {
+        Transport::Udp => checked_flow(local, remote),
+        Transport::Tcp => Err(no_transport()),
+    }
+}
+
+fn no_transport() -> Answer {
+    Answer::new(477, "Send failed (477/TM)").why("the contact wants a transport that is not there")
 }
 
 fn checked_flow(local: std::net::SocketAddr, remote: std::net::SocketAddr) -> Result<Flow, Answer> {

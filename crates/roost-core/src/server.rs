@@ -121,6 +121,7 @@ impl Engine {
             best: None,
             later: VecDeque::new(),
             is_cancelled: false,
+            resolving: 0,
         });
         self.server_index.insert_unique(key_hash, (key_hash, ticket), |(hash, _)| *hash);
         self.stats.count(Counter::UasTransactions);

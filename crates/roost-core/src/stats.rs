@@ -60,6 +60,8 @@ counters! {
     TooManyContacts "roost:too_many_contacts",
     InboxFull "roost:inbox_full",
     TransactionsFull "roost:transactions_full",
+    ResolvingFull "roost:resolving_full",
+    Pings "roost:pings",
 }
 
 /// One shard's counters.

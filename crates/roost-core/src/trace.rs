@@ -51,9 +51,9 @@ pub(crate) fn answer(request: &Request<'_>, answer: &Answer) {
 }
 
 /// One line per branch that a request is sent to (S71).
-pub(crate) fn branch(request: &Request<'_>, target: &Target) {
+pub(crate) fn branch(request: &Request<'_>, target: &Target, flow: &Flow) {
     if enabled!(Level::DEBUG) {
-        debug!(ci = text(request.call_id()), ru = shown(Uri::parse(&target.uri).ok()), to = %target.flow, "new branch");
+        debug!(ci = text(request.call_id()), ru = shown(Uri::parse(&target.uri).ok()), to = %flow, "new branch");
     }
 }
 

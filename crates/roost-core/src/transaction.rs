@@ -11,12 +11,14 @@ use roost_sip::{HeaderName, Method};
 use crate::binding::Binding;
 use crate::branch::Branch;
 use crate::branch_id::COOKIE;
+use crate::dispatcher::HopId;
 use crate::engine::Engine;
-use crate::flow::{Flow, Now, Ticket};
+use crate::flow::{Now, Ticket};
 use crate::fork::Best;
 use crate::machines::{ClientEvent, ServerEvent};
 use crate::outbox::Outbox;
 use crate::pool::Pool;
+use crate::reach::Reach;
 use crate::request::Request;
 use crate::server::Server;
 use crate::timers::{Alarm, AlarmKind};
@@ -33,6 +35,8 @@ pub(crate) struct Transaction {
     /// Groups of targets to try when the ones before have failed (`proxy.serial_fork`).
     pub(crate) later: VecDeque<Vec<Target>>,
     pub(crate) is_cancelled: bool,
+    /// Branches that wait for a name.
+    pub(crate) resolving: u16,
 }
 
 /// Where one branch goes.
@@ -41,15 +45,19 @@ pub(crate) struct Target {
     pub(crate) uri: Vec<u8>,
     /// Route values that lead there (RFC 3327); mostly empty.
     pub(crate) path: Vec<u8>,
-    pub(crate) flow: Flow,
+    pub(crate) reach: Reach,
     pub(crate) q: Option<u16>,
+    /// The next hop that it is, where it is one.
+    pub(crate) hop: Option<HopId>,
+    /// Whether it is another address of the target before it.
+    pub(crate) is_same: bool,
 }
 
 impl Target {
-    /// A binding that is reached over `flow`.
-    pub(crate) fn of(binding: &Binding, flow: Flow, pool: &mut Pool) -> Target {
+    /// A binding that is reached that way.
+    pub(crate) fn of(binding: &Binding, reach: Reach, pool: &mut Pool) -> Target {
         let (uri, path) = (pool.copy(binding.contact()), pool.copy_some(binding.path()));
-        Target { uri, path, flow, q: binding.q }
+        Target { uri, path, reach, q: binding.q, hop: None, is_same: false }
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use roost_core::{Admin, Flow, Mark, Outcome, Reading, Ticket};
+use roost_core::{Admin, Flow, Mark, News, Outcome, Reading, Ticket};
 
 use crate::batch::Event;
 
@@ -23,6 +23,8 @@ pub enum Mail {
     Admin(Ticket, Admin),
     /// A part of a reading of the subscriber table that began at this monotonic time, in milliseconds.
     Reading(Reading, u64),
+    /// What another shard tells.
+    News(News),
     /// Finish what is under way and end.
     Stop,
 }

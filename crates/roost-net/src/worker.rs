@@ -149,6 +149,7 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
                     self.engine.handle_admin(ticket, request, now, &mut self.outbox);
                 }
                 Mail::Reading(reading, since_ms) => self.engine.handle_reading(reading, since_ms),
+                Mail::News(news) => self.engine.handle_news(news, &mut self.outbox),
                 Mail::Stop => must_stop = true,
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! The stage is small on purpose: one shard, keys that never change, a database that answers at once unless the
 //! script says otherwise. It starts at Sat, 09 May 2020 02:11:39 GMT, half a minute before the nonces of the original
-//! description end. Settings are roost's own defaults but for `server_header = roost` and `add_date = 0`.
+//! description end. Settings are roost's own defaults but for `server_header = roost`, `add_date = 0` and
+//! `ds_ping_interval = 0`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -10,8 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use roost_core::{
-    Algorithm, Authorize, Command, Config, Engine, Flow, Now, Outbox, Outcome, PathMode, Rng, Secrets,
-    ShardId, Ticket, Write,
+    Algorithm, Authorize, Command, Config, Engine, Flow, Now, Outbox, Outcome, PathMode, Place, Rng, Rule,
+    Secrets, ShardId, Ticket, Write,
 };
 use roost_sip::{Head, HeaderName, StartLine};
 
@@ -65,6 +66,8 @@ struct Stage {
     next: Option<Database>,
     /// Commits that wait: until then, or for `db release`.
     waiting: VecDeque<(Option<u64>, Ticket, Vec<Write>)>,
+    /// What DNS says.
+    names: BTreeMap<String, Vec<SocketAddr>>,
     /// The last challenge seen, and how often it was answered.
     challenge: Option<Challenge>,
     nc: u32,
@@ -88,6 +91,7 @@ impl Stage {
     fn new() -> Stage {
         let mut config = Config { server_header: "roost".to_string(), mac_key: [7; 32], ..Config::default() };
         config.registrar.add_date = false;
+        config.dispatcher.ping_interval_s = 0;
         Stage {
             config,
             local: SocketAddr::from(([10, 2, 84, 19], 5060)),
@@ -100,6 +104,7 @@ impl Stage {
             is_held: false,
             next: None,
             waiting: VecDeque::new(),
+            names: BTreeMap::new(),
             challenge: None,
             nc: 0,
             sent: BTreeMap::new(),
@@ -122,6 +127,11 @@ impl Stage {
         match what {
             What::Config { key, value } => self.configure(&key, &value)?,
             What::Local(local) => self.local = local,
+            What::Route(rule) => {
+                let set = self.config.routes.len() as u32 + 1;
+                self.config.routes.push(Rule { set, ..*rule });
+            }
+            What::Name { name, places } => drop(self.names.insert(name, places)),
             What::User { name, domain, password } => {
                 self.subscribers.push(Subscriber { name, domain, password });
             }
@@ -192,6 +202,12 @@ impl Stage {
             "add_date" => registrar.add_date = flag()?,
             "fr_timeout" => self.config.tm.fr_timeout_s = number()?,
             "fr_inv_timeout" => self.config.tm.fr_inv_timeout_s = number()?,
+            "ds_ping_interval" => {
+                self.config.dispatcher.ping_interval_s = number()?;
+                self.config.listeners = vec![self.local];
+            }
+            "ds_probing_threshold" => self.config.dispatcher.probing_threshold = number()?,
+            "serial_fork" => self.config.proxy.serial_fork = flag()?,
             "authorize" => {
                 self.config.proxy.authorize = match value {
                     "off" => Authorize::Off,
@@ -350,7 +366,16 @@ impl Stage {
                 let secrets = self.secrets(&user, domain.as_deref());
                 self.receipt(ticket, Outcome::Credentials(secrets));
             }
-            Command::ToShard { .. } | Command::AdminReply { .. } => {}
+            Command::Resolve { ticket, name } => {
+                let places = match name.address() {
+                    Some(address) => vec![address],
+                    None => self.names.get(&*name.host).cloned().unwrap_or_default(),
+                };
+                let place = |remote| Place { remote, local: Some(self.local.ip()) };
+                let places = places.into_iter().map(place).collect();
+                self.receipt(ticket, Outcome::Resolved(places));
+            }
+            Command::ToShard { .. } | Command::AdminReply { .. } | Command::Tell { .. } => {}
         }
     }
 

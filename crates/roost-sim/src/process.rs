@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use roost_core::{Command, Engine, Flow, Mark, Now, Outbox, RowError, ShardId, Write, shard_of};
+use roost_core::{Command, Engine, Flow, Mark, Now, Outbox, Outcome, RowError, ShardId, Write, shard_of};
 use roost_sip::Head;
 
 use crate::checks::Scene;
@@ -119,6 +119,12 @@ impl World {
                 let at_ms = self.now_ms + self.dice.below(4);
                 self.agenda.push(at_ms, Event::HandOver { process, shard, flow, bytes: message, mark });
             }
+            // No name leads anywhere in this world.
+            Command::Resolve { ticket, .. } => {
+                let outcome = Outcome::Resolved(Vec::new());
+                self.agenda.push(self.now_ms + 1, Event::Receipt { process, shard, ticket, outcome });
+            }
+            Command::Tell { .. } => return Err("news of hops that there are not".to_string()),
             Command::AdminReply { .. } => {
                 return Err("an answer to an operator who asked nothing".to_string());
             }

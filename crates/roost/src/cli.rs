@@ -34,6 +34,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: UlCommand,
     },
+    /// Show and change the next hops of the running server ([[route]])
+    Ds {
+        #[command(subcommand)]
+        command: DsCommand,
+    },
     /// Check and show the configuration
     Config {
         #[command(subcommand)]
@@ -122,6 +127,33 @@ pub(crate) enum UlCommand {
         /// The contact, as `ul show` prints it
         contact: Option<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DsCommand {
+    /// Show all next hops and their states
+    List,
+    /// Take a next hop out, or back in
+    ///
+    /// active: it is used. inactive: it is neither used nor pinged until it is set active again. probing: it is not used
+    /// until it answers a ping.
+    SetState {
+        /// The state
+        state: HopState,
+        /// The number of its set, as `ds list` prints it
+        set: u32,
+        /// Its URI, as `ds list` prints it
+        uri: String,
+    },
+    /// Read the [[route]]s of the configuration file anew; if the file is wrong, nothing changes
+    Reload,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum HopState {
+    Active,
+    Inactive,
+    Probing,
 }
 
 fn priority(text: &str) -> Result<f64, String> {

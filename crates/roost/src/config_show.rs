@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 
-use crate::keys::{KEYS, Key, Kind, Value};
+use crate::keys::{KEYS, Key, Kind, ROUTE_KEYS, Value};
 use crate::settings::{Settings, default_of, shown};
 use crate::user::say;
 
@@ -15,11 +15,15 @@ pub(crate) fn run(settings: &Settings, is_changed_only: bool, is_json: bool) -> 
     let file = settings.file.as_ref().map_or(String::new(), |file| file.display().to_string());
     let mut lines = Vec::new();
     for key in KEYS {
-        let line = Line::new(settings, key, &file)?;
-        if !is_changed_only || line.value != line.default {
-            lines.push(line);
+        lines.push(Line::new(settings, key, &file)?);
+    }
+    for (index, route) in settings.routes.iter().enumerate() {
+        for key in ROUTE_KEYS {
+            let name = format!("{}[{}].{}", key.section, index + 1, key.name);
+            lines.push(Line::of(name, key, route.given.get(key.name), &file)?);
         }
     }
+    lines.retain(|line| !is_changed_only || line.value != line.default);
     if is_json {
         let lines: Vec<_> = lines.iter().map(Line::to_json).collect();
         return say(&serde_json::to_string_pretty(&lines)?);
@@ -29,50 +33,65 @@ pub(crate) fn run(settings: &Settings, is_changed_only: bool, is_json: bool) -> 
         .load_style(comfy_table::presets::NOTHING)
         .set_header(["key", "value", "default", "from", "meaning"]);
     for line in lines {
-        let [value, default] =
-            [&line.value, &line.default].map(|value| masked(line.key.kind, value).to_string());
-        table.add_row([shown(line.key), value, default, line.source, line.key.meaning.to_string()]);
+        let [value, default] = [&line.value, &line.default].map(|value| masked(line.kind, value).to_string());
+        table.add_row([line.name, value, default, line.source, line.meaning.to_string()]);
     }
     say(&table.trim_fmt())
 }
 
 /// One key.
-struct Line<'k> {
-    key: &'k Key,
+struct Line {
+    /// With its section, and the number of its table where there are several.
+    name: String,
+    section: &'static str,
+    key: &'static str,
+    kind: Kind,
+    meaning: &'static str,
+    opensips: &'static str,
     value: Value,
     default: Value,
     /// The file, `default`, or the key that it follows from.
     source: String,
 }
 
-impl<'k> Line<'k> {
-    fn new(settings: &Settings, key: &'k Key, file: &str) -> Result<Line<'k>> {
+impl Line {
+    fn new(settings: &Settings, key: &Key, file: &str) -> Result<Line> {
+        let given = settings.given.get(&shown(key));
+        let line = Line::of(shown(key), key, given, file)?;
+        if given.is_none() && key.name == "password_column" && !settings.core.auth_db.calculate_ha1 {
+            let value = Value::Text(settings.password_column.clone());
+            return Ok(Line { value, source: "auth_db.calculate_ha1".to_string(), ..line });
+        }
+        Ok(line)
+    }
+
+    fn of<T>(name: String, key: &Key<T>, given: Option<&Value>, file: &str) -> Result<Line> {
+        let Key { section, name: key_name, kind, meaning, opensips, .. } = *key;
         let default = default_of(key)?;
-        let (value, source) = match settings.given.get(&shown(key)) {
+        let (value, source) = match given {
             Some(value) => (value.clone(), file),
-            None if key.name == "password_column" && !settings.core.auth_db.calculate_ha1 => {
-                (Value::Text(settings.password_column.clone()), "auth_db.calculate_ha1")
-            }
             None => (default.clone(), "default"),
         };
-        Ok(Line { key, value, default, source: source.to_string() })
+        let source = source.to_string();
+        Ok(Line { name, section, key: key_name, kind, meaning, opensips, value, default, source })
     }
 
     fn to_json(&self) -> Json {
-        let plain = |value: &Value| match masked(self.key.kind, value) {
+        let plain = |value: &Value| match masked(self.kind, value) {
             Value::Text(text) => json!(text),
             Value::Switch(is_on) => json!(is_on),
             Value::Number(number) => json!(number),
             Value::List(list) => json!(list),
         };
         json!({
-            "section": self.key.section,
-            "key": self.key.name,
+            "section": self.section,
+            "key": self.key,
+            "name": self.name,
             "value": plain(&self.value),
             "default": plain(&self.default),
             "from": self.source,
-            "meaning": self.key.meaning,
-            "opensips": self.key.opensips,
+            "meaning": self.meaning,
+            "opensips": self.opensips,
         })
     }
 }

@@ -3,10 +3,11 @@
 
 use roost_core::{Algorithm, Authorize, PathMode};
 
+use crate::routes::Route;
 use crate::settings::Settings;
 
-/// One key of `roost.toml`.
-pub(crate) struct Key {
+/// One key of `roost.toml`, or of one of its `[[route]]`s.
+pub(crate) struct Key<T: 'static = Settings> {
     /// The table it stands in; empty for the top level.
     pub(crate) section: &'static str,
     pub(crate) name: &'static str,
@@ -17,7 +18,7 @@ pub(crate) struct Key {
     pub(crate) meaning: &'static str,
     /// The module and parameter of OpenSIPS that it stands for; empty: there is none.
     pub(crate) opensips: &'static str,
-    pub(crate) set: fn(&mut Settings, Value),
+    pub(crate) set: fn(&mut T, Value),
 }
 
 /// What values a key takes.
@@ -64,7 +65,7 @@ impl std::fmt::Display for Value {
 }
 
 impl Value {
-    fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         match self {
             Value::Text(text) => text,
             _ => String::new(),
@@ -328,8 +329,58 @@ pub(crate) const KEYS: &[Key] = &[
         "core serialize_branches() in the script",
         |s, v| s.core.proxy.serial_fork = v.switch()),
 
+    key!("dispatcher", "ds_ping_interval", Kind::Number(0, 3_600), "10",
+        "how often each next hop is pinged with OPTIONS, in seconds; 0: never, and then none counts as down",
+        "dispatcher ds_ping_interval, with ds_probing_mode 1",
+        |s, v| s.core.dispatcher.ping_interval_s = v.number()),
+    key!("dispatcher", "ds_probing_threshold", Kind::Number(1, 100), "3",
+        "pings and calls in a row without an answer that make a next hop count as down (Probing)",
+        "dispatcher ds_probing_threshhold",
+        |s, v| s.core.dispatcher.probing_threshold = v.number()),
+    key!("dispatcher", "ds_ping_from", Kind::Text, r#""sip:roost@localhost""#,
+        "the From URI of pings",
+        "dispatcher ds_ping_from",
+        |s, v| s.core.dispatcher.ping_from = v.text()),
+
+    key!("dns", "servers", Kind::List, "[]",
+        "name servers, each ADDRESS or ADDRESS:PORT; empty: those of the system",
+        |s, v| s.dns = v.list()),
+
     key!("mi", "listen", Kind::Text, r#""127.0.0.1:8888""#,
         "where the management interface listens, a loopback ADDRESS:PORT; empty: nowhere",
         "mi_fifo fifo_name (httpd ip, port of 3.x)",
         |s, v| s.mi_listen = v.text()),
+];
+
+/// The keys of a `[[route]]`, in the order of the reference.
+#[rustfmt::skip]
+pub(crate) const ROUTE_KEYS: &[Key<Route>] = &[
+    key!("route", "prefix", Kind::Text, r#""""#,
+        "for users of the Request-URI that begin so, such as \"0\"",
+        |r, v| r.prefix = v.text()),
+    key!("route", "user", Kind::Text, r#""""#,
+        "for users in which this regular expression is found, such as \"^8[0-9]{3}$\"",
+        |r, v| r.user = v.text()),
+    key!("route", "domain", Kind::Text, r#""""#,
+        "for this host of the Request-URI; alone, all of it goes there and keeps its Request-URI",
+        |r, v| r.domain = v.text()),
+    key!("route", "hops", Kind::List, "[]",
+        "next hops, tried in this order: each sip:HOST, sip:HOST:PORT, HOST an address or a name (SRV, A, AAAA)",
+        "dispatcher destination",
+        |r, v| r.hops = v.list()),
+    key!("route", "strip", Kind::Number(0, 64), "0",
+        "how many characters are taken off the front of the user",
+        "core strip()",
+        |r, v| r.strip = v.number()),
+    key!("route", "prepend", Kind::Text, r#""""#,
+        "what is put before the user then",
+        "core prefix()",
+        |r, v| r.prepend = v.text()),
+    key!("route", "offline", Kind::Switch, "false",
+        "extensions that exist and are not registered go this way too (voicemail); else they are 404",
+        |r, v| r.offline = v.switch()),
+    key!("route", "set", Kind::Number(0, 1_000_000), "0",
+        "the number of its hops' set in ds_list; 0: its place in the file, from 1",
+        "dispatcher setid",
+        |r, v| r.set = v.number()),
 ];

@@ -3,11 +3,13 @@
 
 mod cli;
 mod config_show;
+mod ds;
 mod import;
 mod keys;
 mod logging;
 mod mi_client;
 mod reference;
+mod routes;
 mod serve;
 mod settings;
 mod ul;
@@ -36,6 +38,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve => serve::run(&Settings::load(file)?),
         Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
+        Command::Ds { command } => ds::run(&Settings::load(file)?, &command, cli.json),
         Command::Ul { command } => ul::run(&Settings::load(file)?, &command, cli.json),
         Command::Config { command: ConfigCommand::Check } => user::say(&settings::check(file)?),
         Command::Config { command: ConfigCommand::Show { changed } } => {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::{Arg, Command, CommandFactory as _};
 
 use crate::cli::Cli;
-use crate::keys::{KEYS, Key, Kind};
+use crate::keys::{KEYS, Key, Kind, ROUTE_KEYS};
 
 /// The whole page, with a line end.
 pub(crate) fn page() -> String {
@@ -22,6 +22,10 @@ pub(crate) fn page() -> String {
         for key in KEYS.iter().filter(|key| key.section == section) {
             write_key(key, &mut page);
         }
+    }
+    page.push_str(ROUTES);
+    for key in ROUTE_KEYS {
+        write_key(key, &mut page);
     }
     page.push_str("\n## Commands\n\nEvery command takes:\n\n");
     let mut cli = Cli::command();
@@ -42,7 +46,17 @@ Every key of the configuration file and every command. [README](../README.md) sa
 This page is made by `cargo run -q -- config reference > docs/reference.md`; a test compares the two.
 ";
 
-fn write_key(key: &Key, page: &mut String) {
+const ROUTES: &str = "
+### [[route]]
+
+Where calls go that are for no extension: any number of tables, of which the first that fits decides. `ds_reload` reads
+them anew.
+
+| key | type | default | meaning | OpenSIPS |
+|---|---|---|---|---|
+";
+
+fn write_key<T>(key: &Key<T>, page: &mut String) {
     let Key { name, default, meaning, opensips, .. } = key;
     let kind = kind(key.kind);
     let _ = writeln!(page, "| `{name}` | {kind} | `{default}` | {} | {} |", cell(meaning), cell(opensips));

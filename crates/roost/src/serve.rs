@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -12,7 +13,7 @@ use roost_admin::Mi;
 use roost_core::{
     Admin, AdminReply, Command, Config, Engine, Reading, Rng, RowError, ShardId, Ticket, Write, shard_of,
 };
-use roost_net::{Clock, Inbox, Listener, Mail, Worker};
+use roost_net::{Clock, Inbox, Listener, Mail, Resolver, Worker};
 use roost_store::{Commit, Preload, ReadTold, Receipts, Running, Store, StoreHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -51,13 +52,17 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     };
     let mut running = store.start(config.usrloc.write_through, receipts)?;
     let questions = Questions::default();
+    let resolver = Resolver::start(&settings.dns_servers, &config.listeners, Arc::clone(&inboxes))
+        .context("starting the resolver")?;
     let (ended, mut worker_ended) = tokio::sync::mpsc::channel(workers);
     let mut sockets = sockets(&settings.listeners, workers)?;
     let mut threads = Vec::new();
     for (index, engine) in engines.into_iter().enumerate().rev() {
-        let ask = dispatcher(ShardId(index as u16), running.handle(), Arc::clone(&questions));
+        let shard = ShardId(index as u16);
+        let (store, inboxes_of_all) = (running.handle(), Arc::clone(&inboxes));
+        let ask = dispatcher(shard, store, Arc::clone(&questions), resolver.clone(), inboxes_of_all);
         let own = sockets.pop().unwrap_or_default();
-        let worker = Worker::new(ShardId(index as u16), engine, own, Arc::clone(&inboxes), clock, ask)?;
+        let worker = Worker::new(shard, engine, own, Arc::clone(&inboxes), clock, ask)?;
         threads.push(spawn(index, worker, ended.clone())?);
     }
     drop(ended);
@@ -76,6 +81,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
             ask: asker(Arc::clone(&inboxes), Arc::clone(&questions)),
             config: Arc::clone(&config),
             started: SystemTime::now(),
+            reload: reloader(settings.file.clone()),
             server: server_name(),
         };
         let admin = mi_listener.map(|listener| tokio::spawn(serve_mi(listener, mi, stopped)));
@@ -235,6 +241,8 @@ fn dispatcher(
     shard: ShardId,
     store: StoreHandle,
     questions: Questions,
+    resolver: Resolver,
+    inboxes: Arc<Vec<Inbox>>,
 ) -> impl FnMut(&mut Vec<Command>) + Send + 'static {
     move |commands| {
         let mut commits = Vec::new();
@@ -251,6 +259,17 @@ fn dispatcher(
                         let _ = answer.send(reply);
                     }
                 }
+                Command::Resolve { ticket, name } => resolver.resolve(shard, ticket, name),
+                Command::Tell { shard: None, news } => {
+                    for inbox in inboxes.iter() {
+                        inbox.post([Mail::News(news.clone())]);
+                    }
+                }
+                Command::Tell { shard: Some(other), news } => {
+                    if let Some(inbox) = inboxes.get(usize::from(other.0)) {
+                        inbox.post([Mail::News(news)]);
+                    }
+                }
                 Command::ToShard { .. } => {}
             }
         }
@@ -258,6 +277,17 @@ fn dispatcher(
             store.commit(commits);
         }
     }
+}
+
+/// Reads the `[[route]]`s of the configuration file anew.
+fn reloader(file: Option<PathBuf>) -> roost_admin::Reload {
+    Arc::new(move || match &file {
+        Some(file) => match Settings::load(Some(file)) {
+            Ok(settings) => Ok(settings.core.routes),
+            Err(error) => Err(format!("{error:#}")),
+        },
+        None => Err("the server was started without a configuration file: it has no [[route]]".to_string()),
+    })
 }
 
 /// Takes operators' requests to the shards.

@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::keys::{KEYS, Key, Kind, Value};
+use crate::routes::{self, Route};
 
 /// The file that is read when none is named.
 const DEFAULT_FILE: &str = "roost.toml";
@@ -24,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
     /// What it says, by the whole name of the key.
     pub(crate) given: BTreeMap<String, Value>,
+    /// Its `[[route]]`s, in order.
+    pub(crate) routes: Vec<Route>,
     pub(crate) core: Config,
     pub(crate) listen: Vec<String>,
     pub(crate) listeners: Vec<Listener>,
@@ -40,6 +43,9 @@ pub(crate) struct Settings {
     pub(crate) domain_column: String,
     pub(crate) password_column: String,
     pub(crate) password_column_2: String,
+    pub(crate) dns: Vec<String>,
+    /// The name servers to ask; none: the system's.
+    pub(crate) dns_servers: Vec<SocketAddr>,
     pub(crate) mi_listen: String,
     pub(crate) mi_address: Option<SocketAddr>,
 }
@@ -70,6 +76,7 @@ impl Settings {
             .map_err(|error| source.error(error.span().unwrap_or(0..0), error.message().to_string()))?;
         for (key, value) in table.get_ref() {
             match value.get_ref() {
+                _ if key.get_ref() == routes::TABLE => settings.routes = routes::read(&source, key, value)?,
                 DeValue::Table(section) => {
                     source.check_section(key)?;
                     for (name, value) in section {
@@ -83,6 +90,7 @@ impl Settings {
             settings.password_column = "ha1".to_string();
         }
         settings.check_together(&source, table.get_ref())?;
+        settings.core.routes = routes::rules(&settings.routes);
         Ok(settings)
     }
 
@@ -91,6 +99,7 @@ impl Settings {
         let mut settings = Settings {
             file: None,
             given: BTreeMap::new(),
+            routes: Vec::new(),
             core: Config::default(),
             listen: Vec::new(),
             listeners: Vec::new(),
@@ -106,6 +115,8 @@ impl Settings {
             domain_column: String::new(),
             password_column: String::new(),
             password_column_2: String::new(),
+            dns: Vec::new(),
+            dns_servers: Vec::new(),
             mi_listen: String::new(),
             mi_address: None,
         };
@@ -150,6 +161,20 @@ impl Settings {
                 .proxy
                 .trusted
                 .push(text.parse::<std::net::IpAddr>().map_err(|_| wrong())?.to_canonical());
+        }
+        for text in &self.dns {
+            let wrong = || {
+                let message =
+                    format!("`dns.servers` holds \"{text}\", which is no IP address, with or without a port");
+                source.error(span("dns", "servers"), message)
+            };
+            let address = text.parse().or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, 53)));
+            self.dns_servers.push(address.map_err(|_| wrong())?);
+        }
+        if !is_sip_uri(&self.core.dispatcher.ping_from) {
+            let message =
+                "`dispatcher.ds_ping_from` must be a SIP URI such as \"sip:roost@example.com\"".to_string();
+            return Err(source.error(span("dispatcher", "ds_ping_from"), message));
         }
         if !is_host(&self.core.advertised_address) {
             let message = "`advertised_address` must be a host name or address, without a port".to_string();
@@ -210,7 +235,7 @@ impl Settings {
 }
 
 /// A configuration's text, to point into.
-struct Source<'a> {
+pub(crate) struct Source<'a> {
     text: &'a str,
     name: &'a str,
 }
@@ -226,12 +251,17 @@ impl Source<'_> {
         let Some(key) = KEYS.iter().find(|key| key.section == section && key.name == name.get_ref()) else {
             return Err(self.unknown_key(section, name));
         };
-        let value = read(key.kind, value.get_ref()).map_err(|wanted| {
-            self.error(value.span(), format!("`{}` {wanted}\n      ({})", shown(key), key.meaning))
-        })?;
+        let value = self.read(key, value)?;
         settings.given.insert(shown(key), value.clone());
         (key.set)(settings, value);
         Ok(())
+    }
+
+    /// A key's value.
+    pub(crate) fn read<T>(&self, key: &Key<T>, value: &Spanned<DeValue<'_>>) -> Result<Value> {
+        read(key.kind, value.get_ref()).map_err(|wanted| {
+            self.error(value.span(), format!("`{}` {wanted}\n      ({})", shown(key), key.meaning))
+        })
     }
 
     fn check_section(&self, name: &Spanned<std::borrow::Cow<'_, str>>) -> Result<()> {
@@ -241,15 +271,20 @@ impl Source<'_> {
         if KEYS.iter().any(|key| key.section.is_empty() && key.name == name.get_ref()) {
             return Err(self.error(name.span(), format!("`{}` is a key, not a section", name.get_ref())));
         }
-        let sections: BTreeSet<_> =
-            KEYS.iter().map(|key| key.section).filter(|name| !name.is_empty()).collect();
+        let sections: BTreeSet<_> = KEYS
+            .iter()
+            .map(|key| key.section)
+            .chain([routes::TABLE])
+            .filter(|name| !name.is_empty())
+            .collect();
         let hint = nearest(name.get_ref(), sections.iter().copied());
         Err(self.error(name.span(), format!("unknown section [{}]{hint}", name.get_ref())))
     }
 
     fn unknown_key(&self, section: &str, name: &Spanned<std::borrow::Cow<'_, str>>) -> anyhow::Error {
         let name_text: &str = name.get_ref();
-        let here = KEYS.iter().filter(|key| key.section == section).map(|key| key.name);
+        let tables = [routes::TABLE].into_iter().filter(|_| section.is_empty());
+        let here = KEYS.iter().filter(|key| key.section == section).map(|key| key.name).chain(tables);
         let elsewhere = KEYS.iter().find(|key| key.name == name_text);
         let place = if section.is_empty() { String::new() } else { format!(" in [{section}]") };
         let hint = match elsewhere {
@@ -261,7 +296,7 @@ impl Source<'_> {
     }
 
     /// `FILE:LINE: message`, and the line.
-    fn error(&self, span: Range<usize>, message: String) -> anyhow::Error {
+    pub(crate) fn error(&self, span: Range<usize>, message: String) -> anyhow::Error {
         let start = span.start.min(self.text.len());
         let before = self.text.get(..start).unwrap_or("");
         let number = before.matches('\n').count() + 1;
@@ -276,7 +311,7 @@ impl Source<'_> {
 ///
 /// # Errors
 /// The table itself is wrong.
-pub(crate) fn default_of(key: &Key) -> Result<Value> {
+pub(crate) fn default_of<T>(key: &Key<T>) -> Result<Value> {
     let value = DeValue::parse(key.default).map_err(|error| anyhow!("{}: {error}", shown(key)))?;
     read(key.kind, value.get_ref()).map_err(|wanted| anyhow!("{}: {wanted}", shown(key)))
 }
@@ -335,7 +370,7 @@ fn quoted(choices: &[&str]) -> String {
 }
 
 /// `; did you mean …?` where something is near.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let near =
         known.map(|other| (strsim::jaro_winkler(name, other), other)).max_by(|a, b| a.0.total_cmp(&b.0));
     match near {
@@ -345,7 +380,7 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// Whether a text may stand for our host in a Via; empty says nothing.
-fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     let is_v6 = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     match is_v6 {
         Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
@@ -353,8 +388,12 @@ fn is_host(text: &str) -> bool {
     }
 }
 
+fn is_sip_uri(text: &str) -> bool {
+    roost_sip::Uri::parse(text.as_bytes()).is_ok_and(|uri| !uri.host.is_empty())
+}
+
 /// A key's name with its section.
-pub(crate) fn shown(key: &Key) -> String {
+pub(crate) fn shown<T>(key: &Key<T>) -> String {
     if key.section.is_empty() { key.name.to_string() } else { format!("{}.{}", key.section, key.name) }
 }
 
@@ -434,6 +473,8 @@ mod tests {
                 "[auth]\nalgorithms = [\"SHA-1\"]",
                 "x:2: `auth.algorithms` must be one of \"MD5\", \"SHA-256\"",
             ),
+            ("[dns]\nservers = [\"dns.example.com\"]", "x:2: `dns.servers` holds \"dns.example.com\""),
+            ("[dispatcher]\nds_ping_from = \"roost\"", "x:2: `dispatcher.ds_ping_from` must be a SIP URI"),
             ("= 1", "x:1: "),
         ] {
             let error = Settings::parse(text, "x").unwrap_err().to_string();

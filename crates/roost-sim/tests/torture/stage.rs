@@ -156,7 +156,12 @@ impl Stage {
                 let secrets = || Secrets { password: PASSWORD.as_bytes().into(), ..Secrets::default() };
                 (ticket, Outcome::Credentials(is_known.then(secrets)))
             }
-            Command::Purge { .. } | Command::ToShard { .. } | Command::AdminReply { .. } => return,
+            // No name leads anywhere.
+            Command::Resolve { ticket, .. } => (ticket, Outcome::Resolved(Vec::new())),
+            Command::Purge { .. }
+            | Command::ToShard { .. }
+            | Command::Tell { .. }
+            | Command::AdminReply { .. } => return,
         };
         self.engine.handle_receipt(ticket, outcome, NOW, out);
     }

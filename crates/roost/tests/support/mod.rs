@@ -5,8 +5,10 @@
 
 mod baresip;
 mod call;
+mod dns;
 mod edge;
 pub mod md5;
+mod media;
 mod mi;
 mod phone;
 mod random;
@@ -25,7 +27,9 @@ pub use call::{
     A_WHILE, Dialog, Message, ack_of_failure, cancel_of, with_body, without_first_via, without_our_lines,
     without_source,
 };
+pub use dns::NameServer;
 pub use edge::{Edge, hidden_contact};
+pub use media::MediaServer;
 pub use mi::{HttpReply, http, post};
 pub use phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest, header, token};
 pub use random::Random;

@@ -1,0 +1,84 @@
+//! The next hops, in the shapes of OpenSIPS's dispatcher: one partition, `default`.
+
+use roost_core::{Admin, AdminReply, Hop, HopState, ShardId};
+use serde_json::{Value, json};
+
+use crate::Mi;
+use crate::commands::{ask, shards};
+use crate::rpc::{Params, RpcError};
+
+/// The shard that keeps the hops.
+const KEEPER: ShardId = ShardId(0);
+const PARTITION: &str = "default";
+
+/// `ds_list`: all sets and their destinations; with `full` the addresses of each too.
+pub(crate) async fn list(mi: &Mi, is_full: bool) -> Result<Value, RpcError> {
+    let AdminReply::Hops(dispatcher, mut hits) = ask(mi, KEEPER, Admin::Hops).await? else {
+        return Err(RpcError::new(500, "Failed to list"));
+    };
+    for shard in shards(mi).filter(|shard| *shard != KEEPER) {
+        // A shard that has not heard of a reload yet counts for the old ones.
+        if let AdminReply::Hops(other, others) = ask(mi, shard, Admin::Hops).await?
+            && other.is_of(&dispatcher)
+        {
+            hits.iter_mut().zip(others).for_each(|(sum, count)| *sum += count);
+        }
+    }
+    let hops = dispatcher.hops();
+    let mut sets: Vec<u32> = hops.iter().map(|hop| hop.set).collect();
+    sets.sort_unstable();
+    sets.dedup();
+    let of_set = |set: u32| -> Value {
+        let own = hops.iter().zip(&hits).filter(|(hop, _)| hop.set == set);
+        let shown = own.map(|(hop, hits)| destination(hop, *hits, is_full)).collect();
+        json!({ "id": set, "Destinations": Value::Array(shown) })
+    };
+    let mut partition = json!({ "name": PARTITION });
+    if !sets.is_empty() {
+        partition["SETS"] = sets.into_iter().map(of_set).collect();
+    }
+    Ok(json!({ "PARTITIONS": [partition] }))
+}
+
+fn destination(hop: &Hop, hits: u64, is_full: bool) -> Value {
+    let mut shown = json!({ "URI": &*hop.uri.text, "state": hop.state.as_str(), "first_hit_counter": hits });
+    if is_full {
+        let address = |place: &roost_core::HopPlace| json!({ "address": place.place.remote.to_string(), "failures": place.failures });
+        shown["Addresses"] = hop.places.iter().map(address).collect();
+    }
+    shown
+}
+
+/// `ds_set_state`: a, i or p; the group is a set's number, with or without the partition.
+pub(crate) async fn set_state(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let state = match params.text("state")?.to_ascii_lowercase().as_str() {
+        "a" | "1" => HopState::Active,
+        "i" | "0" => HopState::Inactive,
+        "p" | "2" => HopState::Probing,
+        _ => return Err(RpcError::new(500, "bad state value")),
+    };
+    let group = params.text("group")?;
+    let number = match group.split_once(':') {
+        Some((partition, number)) if partition.trim() == PARTITION => number.trim(),
+        Some(_) => return Err(RpcError::new(404, "no such partition")),
+        None => group.trim(),
+    };
+    let set = number.parse().map_err(|_| RpcError::new(400, "bad group value"))?;
+    let request = Admin::SetHop { set, uri: params.text("address")?, state };
+    match ask(mi, KEEPER, request).await? {
+        AdminReply::Done => Ok(json!("OK")),
+        _ => Err(RpcError::new(404, "destination not found")),
+    }
+}
+
+/// `ds_reload`: the rules of the file as it is; a file that is wrong changes nothing.
+pub(crate) async fn reload(mi: &Mi) -> Result<Value, RpcError> {
+    let reload = std::sync::Arc::clone(&mi.reload);
+    let read = tokio::task::spawn_blocking(move || reload()).await;
+    let rules = read.unwrap_or_else(|_| Err("the file was not read".to_string()));
+    let rules = rules.map_err(|error| RpcError::new(500, &error))?;
+    match ask(mi, KEEPER, Admin::SetRules(rules)).await? {
+        AdminReply::Done => Ok(json!("OK")),
+        _ => Err(RpcError::new(500, "Failed to reload")),
+    }
+}

@@ -1,0 +1,191 @@
+//! `[[route]]`: where numbers go that are no extensions. The file's text becomes the core's rules.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use regex::bytes::Regex;
+use roost_core::{HopUri, Numbers, Rule};
+use toml::Spanned;
+use toml::de::DeValue;
+
+use crate::keys::{ROUTE_KEYS, Value};
+use crate::settings::{Source, default_of, is_host, nearest};
+
+/// The name of the tables.
+pub(crate) const TABLE: &str = "route";
+/// Tables that a file may have.
+const MAX_ROUTES: usize = 1_000;
+/// Next hops that a table may have.
+const MAX_HOPS: usize = 32;
+
+/// One table as it stands in the file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Route {
+    pub(crate) prefix: String,
+    pub(crate) user: String,
+    pub(crate) domain: String,
+    pub(crate) hops: Vec<String>,
+    pub(crate) strip: u32,
+    pub(crate) prepend: String,
+    pub(crate) offline: bool,
+    pub(crate) set: u32,
+    /// What the file says, by key.
+    pub(crate) given: BTreeMap<&'static str, Value>,
+}
+
+/// Reads the tables.
+///
+/// # Errors
+/// With the line, what is wrong and what would be right.
+pub(crate) fn read(
+    source: &Source<'_>,
+    name: &Spanned<Cow<'_, str>>,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<Vec<Route>> {
+    let not_tables =
+        || source.error(name.span(), "routes are tables: write [[route]], with two brackets".into());
+    let tables = value.get_ref().as_array().ok_or_else(not_tables)?;
+    if tables.len() > MAX_ROUTES {
+        return Err(source.error(name.span(), format!("more than {MAX_ROUTES} [[route]]s")));
+    }
+    let mut routes = Vec::new();
+    for table in tables {
+        let keys = table.get_ref().as_table().ok_or_else(not_tables)?;
+        let mut route = Route::default();
+        for key in ROUTE_KEYS {
+            (key.set)(&mut route, default_of(key)?);
+        }
+        let mut spans = BTreeMap::new();
+        for (name, value) in keys {
+            let text: &str = name.get_ref();
+            let Some(key) = ROUTE_KEYS.iter().find(|key| key.name == text) else {
+                let hint = nearest(text, ROUTE_KEYS.iter().map(|key| key.name));
+                return Err(source.error(name.span(), format!("unknown key `{text}` in [[route]]{hint}")));
+            };
+            let value_of = source.read(key, value)?;
+            route.given.insert(key.name, value_of.clone());
+            spans.insert(key.name, value.span());
+            (key.set)(&mut route, value_of);
+        }
+        route.check().map_err(|(key, message)| {
+            let span = spans.get(key).cloned().unwrap_or(table.span());
+            source.error(span, message)
+        })?;
+        routes.push(route);
+    }
+    Ok(routes)
+}
+
+/// What the core makes of them; all have been checked.
+pub(crate) fn rules(routes: &[Route]) -> Vec<Rule> {
+    routes.iter().enumerate().filter_map(|(index, route)| route.rule(index as u32 + 1)).collect()
+}
+
+impl Route {
+    /// What no single key can know, and which key it is about.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.prefix.is_empty() && self.user.is_empty() && self.domain.is_empty() {
+            let message = "a [[route]] needs `prefix`, `user` or `domain`: what is it for?";
+            return Err(("", message.to_string()));
+        }
+        if !self.prefix.is_empty() && !self.user.is_empty() {
+            let message = "`prefix` and `user` in one [[route]]: write two, or one regular expression";
+            return Err(("user", message.to_string()));
+        }
+        for (key, text) in [("prefix", &self.prefix), ("prepend", &self.prepend)] {
+            if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+*#-_.!~".contains(&byte)) {
+                let message = format!("`route.{key}` may hold letters, digits and +*#-_.!~, not \"{text}\"");
+                return Err((key, message));
+            }
+        }
+        if let Err(error) = Regex::new(&self.user) {
+            let why = error.to_string();
+            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            return Err(("user", format!("`route.user` is no regular expression: {why}")));
+        }
+        if !is_host(&self.domain) {
+            return Err(("domain", format!("`route.domain` must be a host, not \"{}\"", self.domain)));
+        }
+        if self.hops.is_empty() || self.hops.len() > MAX_HOPS {
+            let message = format!(
+                "`route.hops` must name 1 to {MAX_HOPS} next hops, such as hops = [\"sip:10.0.0.5:5060\"]"
+            );
+            return Err(("hops", message));
+        }
+        for hop in &self.hops {
+            HopUri::parse(hop).map_err(|error| ("hops", format!("`route.hops`: \"{hop}\" {error}")))?;
+        }
+        Ok(())
+    }
+
+    fn rule(&self, place: u32) -> Option<Rule> {
+        let numbers = match (self.prefix.as_str(), self.user.as_str()) {
+            ("", "") => Numbers::Any,
+            ("", user) => Numbers::Pattern(Regex::new(user).ok()?),
+            (prefix, _) => Numbers::Prefix(prefix.into()),
+        };
+        Some(Rule {
+            set: if self.set == 0 { place } else { self.set },
+            numbers,
+            domain: (!self.domain.is_empty()).then(|| self.domain.to_ascii_lowercase().into()),
+            strip: self.strip as usize,
+            prepend: self.prepend.as_str().into(),
+            offline: self.offline,
+            hops: self.hops.iter().filter_map(|hop| HopUri::parse(hop).ok()).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::Settings;
+
+    #[test]
+    fn tables_become_rules_in_their_order() {
+        let text = "[[route]]\nprefix = \"0\"\nstrip = 1\nprepend = \"00\"\nhops = [\"sip:10.0.0.5\", \"sip:fs.example.com\"]\n\
+                    [[route]]\nuser = \"^8[0-9]{3}$\"\nset = 7\nhops = [\"sip:10.0.0.6:5070\"]\noffline = true\n\
+                    [tm]\nfr_timeout = 2\n";
+        let settings = Settings::parse(text, "x").unwrap();
+        let sets: Vec<_> =
+            settings.core.routes.iter().map(|rule| (rule.set, rule.hops.len(), rule.offline)).collect();
+        assert_eq!(sets, [(1, 2, false), (7, 1, true)]);
+        assert_eq!(settings.core.tm.fr_timeout_s, 2);
+    }
+
+    #[test]
+    fn mistakes_are_shown_with_their_line_and_remedy() {
+        for (text, expected) in [
+            ("[route]\nprefix = \"0\"", "x:1: routes are tables: write [[route]], with two brackets"),
+            ("[[routes]]\nprefix = \"0\"", "x:1: unknown key `routes`; did you mean `route`?"),
+            ("[[route]]\nprefix = \"0\"", "x:1: `route.hops` must name 1 to 32 next hops"),
+            ("[[route]]\nhops = [\"sip:10.0.0.5\"]", "x:1: a [[route]] needs `prefix`, `user` or `domain`"),
+            ("[[route]]\n\nprefx = \"0\"", "x:3: unknown key `prefx` in [[route]]; did you mean `prefix`?"),
+            ("[[route]]\nprefix = 0", "x:2: `route.prefix` must be a string, not integer"),
+            (
+                "[[route]]\nuser = \"^8[\"\nhops = [\"sip:a\"]",
+                "x:2: `route.user` is no regular expression: unclosed",
+            ),
+            (
+                "[[route]]\nprefix = \"0\"\nhops = [\"10.0.0.5\"]",
+                "x:3: `route.hops`: \"10.0.0.5\" is no SIP URI",
+            ),
+            (
+                "[[route]]\nprefix = \"0\"\nhops = [\"sip:a@b\"]",
+                "x:3: `route.hops`: \"sip:a@b\" names a user",
+            ),
+            (
+                "[[route]]\nprefix = \"0\"\nprepend = \"a@b\"\nhops = [\"sip:b\"]",
+                "x:3: `route.prepend` may hold",
+            ),
+            ("[[route]]\ndomain = \"a:5060\"\nhops = [\"sip:b\"]", "x:2: `route.domain` must be a host"),
+            (
+                "[[route]]\nprefix = \"0\"\nuser = \"0\"\nhops = [\"sip:b\"]",
+                "x:3: `prefix` and `user` in one",
+            ),
+        ] {
+            let error = Settings::parse(text, "x").unwrap_err().to_string();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+}
