@@ -34,7 +34,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: UlCommand,
     },
-    /// Show and change the next hops of the running server ([[route]])
+    /// Show and change the next hops of the running server of its route tables
     Ds {
         #[command(subcommand)]
         command: DsCommand,
@@ -145,7 +145,7 @@ pub(crate) enum DsCommand {
         /// Its URI, as `ds list` prints it
         uri: String,
     },
-    /// Read the [[route]]s of the configuration file anew; if the file is wrong, nothing changes
+    /// Read the route tables of the configuration file anew; if the file is wrong, nothing changes
     Reload,
 }
 
