@@ -347,9 +347,10 @@ impl Engine {
             Method::Options => Answer::new(200, "OK"),
             Method::Register if is_in_dialog => Answer::new(404, "Not here"),
             Method::Publish | Method::Subscribe if !is_in_dialog => Answer::new(405, "Method Not Allowed"),
-            Method::Cancel | Method::Register if self.pass_to_owner(request, mark, out) => return,
-            Method::Cancel => return self.handle_cancel(request, mark, now, out),
+            Method::Register if self.pass_to_owner(request, mark, out) => return,
             Method::Register => return self.handle_register(request, false, now, out),
+            Method::Cancel if self.pass_cancel(request, mark, out) => return,
+            Method::Cancel => return self.handle_cancel(request, mark, now, out),
             _ if is_in_dialog => {
                 if !self.pass_to_owner(request, mark, out) {
                     self.handle_in_dialog(request, mark, now, out);
@@ -362,7 +363,7 @@ impl Engine {
     }
 
     /// Hands a request to the shard that its key names; true when it has gone.
-    fn pass_to_owner(&mut self, request: &Request<'_>, mark: Mark, out: &mut Outbox) -> bool {
+    pub(crate) fn pass_to_owner(&mut self, request: &Request<'_>, mark: Mark, out: &mut Outbox) -> bool {
         let shard = shard_of_uri(&self.config, request.shard_key());
         let goes = mark == Mark::None && shard != self.shard;
         if goes {

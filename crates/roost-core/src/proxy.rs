@@ -597,6 +597,23 @@ impl Engine {
         self.handle_in_dialog(request, mark, now, out);
     }
 
+    /// Hands a CANCEL over along the way that its INVITE took, so that it cannot overtake it; true when it has gone.
+    pub(crate) fn pass_cancel(&mut self, request: &Request<'_>, mark: Mark, out: &mut Outbox) -> bool {
+        let is_authorized_first = request.to_tag().is_none() && self.needs_authorization(request);
+        if mark != Mark::None || !is_authorized_first {
+            return self.pass_to_owner(request, mark, out);
+        }
+        let caller = shard_of_uri(&self.config, request.from().map_or(&[][..], |from| from.user));
+        let owner = shard_of_uri(&self.config, request.shard_key());
+        let (shard, mark) =
+            if caller == self.shard { (owner, Mark::Authorized) } else { (caller, Mark::None) };
+        let goes = shard != self.shard;
+        if goes {
+            self.hand_over(request, shard, mark, out);
+        }
+        goes
+    }
+
     /// Hands a dialog's request to the shard of its To: the contact's user need not be the extension's, whose
     /// bindings are there. True when it has gone.
     fn pass_to_dialog(&mut self, request: &Request<'_>, mark: Mark, out: &mut Outbox) -> bool {
@@ -665,4 +682,58 @@ pub(crate) fn route_uri(value: &[u8]) -> Option<(Uri<'_>, bool)> {
     let uri = NameAddr::parse(value).ok()?.uri().ok()?;
     let is_loose = uri.param(b"lr").is_some();
     Some((uri, is_loose))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use roost_sip::Head;
+
+    use super::*;
+    use crate::{Config, Rng, Row, shard_of};
+
+    /// The shards that a request passes, the one that it arrives at first.
+    fn way(engines: &mut [Engine], method: &str, from: &str, to: &str) -> Vec<ShardId> {
+        let text = format!(
+            "{method} sip:{to}@a.com SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n\
+             From: <sip:{from}@a.com>;tag=1\r\nTo: <sip:{to}@a.com>\r\nCall-ID: x\r\nCSeq: 1 {method}\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        let (mut head, mut out, mut passed) = (Head::new(), Outbox::default(), vec![ShardId(0)]);
+        head.parse(text.as_bytes()).unwrap();
+        let flow = Flow::udp("10.0.0.9:5060".parse().unwrap(), "10.0.0.1:5060".parse().unwrap());
+        engines[0].handle_message(&flow, text.as_bytes(), &head, Now::default(), &mut out);
+        while let Some(Command::ToShard { shard, mark, .. }) = out.commands.pop() {
+            passed.push(shard);
+            let engine = &mut engines[usize::from(shard.0)];
+            engine.handle_handed_over(&flow, text.as_bytes(), &head, mark, Now::default(), &mut out);
+        }
+        passed
+    }
+
+    #[test]
+    fn a_cancel_goes_the_way_of_its_invite() {
+        let config = Arc::new(Config { shards: 4, ..Config::default() });
+        let mut engines: Vec<_> =
+            (0..4).map(|shard| Engine::new(Arc::clone(&config), ShardId(shard), Rng::new(1))).collect();
+        let mut ways = std::collections::BTreeSet::new();
+        for caller in 9000..9016 {
+            let caller = caller.to_string();
+            let row = Row {
+                contact_id: 1 << 40,
+                username: caller.as_bytes().into(),
+                contact: (*b"sip:x@10.0.0.1:5060").into(),
+                ..Row::default()
+            };
+            let shard = shard_of(&config, caller.as_bytes());
+            engines[usize::from(shard.0)].load(&row, Now::default()).unwrap();
+            for callee in ["8001", "8002", "8003"] {
+                let invite = way(&mut engines, "INVITE", &caller, callee);
+                assert_eq!(way(&mut engines, "CANCEL", &caller, callee), invite, "{caller} {callee}");
+                ways.insert(invite);
+            }
+        }
+        assert!(ways.iter().any(|way| way.len() == 3), "over two other shards: {ways:?}");
+    }
 }

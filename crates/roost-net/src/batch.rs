@@ -1,11 +1,11 @@
-//! Batched system calls: recvmmsg, sendmmsg, poll, eventfd. The only unsafe code of roost.
+//! Batched system calls: recvmmsg, sendmmsg, epoll, eventfd. The only unsafe code of roost.
 //!
 //! Buffers are made once. Every pointer handed to the kernel points into a `Vec` or array that outlives the call and
 //! is not moved meanwhile; headers are rebuilt before each call.
 #![allow(unsafe_code)]
 
 use std::io;
-use std::mem::{size_of, zeroed};
+use std::mem::{MaybeUninit, size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
@@ -38,6 +38,12 @@ pub(crate) struct Datagram {
     pub(crate) remote: SocketAddr,
     /// The address it was sent to, where the socket tells (`want_packet_info`).
     pub(crate) local_ip: Option<IpAddr>,
+}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiver").field("received", &self.received).finish_non_exhaustive()
+    }
 }
 
 impl Receiver {
@@ -106,52 +112,67 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) local_ip: Option<IpAddr>,
 }
 
-/// Sends all datagrams, in order; how many the kernel took. What it refuses is passed over.
-pub(crate) fn send_all(socket: BorrowedFd<'_>, outgoing: &[Outgoing<'_>]) -> usize {
-    let mut sent = 0;
-    for batch in outgoing.chunks(BATCH) {
-        let mut rest = batch;
+/// Sends all datagrams, in order; how many the kernel refused, which are passed over.
+pub(crate) fn send_all<'a>(
+    socket: BorrowedFd<'_>,
+    mut outgoing: impl Iterator<Item = Outgoing<'a>>,
+) -> usize {
+    let nothing =
+        Outgoing { bytes: &[], remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), local_ip: None };
+    let mut batch = [nothing; BATCH];
+    let mut refused = 0;
+    loop {
+        let mut len = 0;
+        while let Some((slot, next)) = batch.get_mut(len).and_then(|slot| Some((slot, outgoing.next()?))) {
+            *slot = next;
+            len += 1;
+        }
+        let mut rest = &batch[..len];
         while !rest.is_empty() {
             match send(socket, rest) {
-                Ok(count) => {
-                    sent += count;
-                    rest = &rest[count.max(1).min(rest.len())..];
-                }
+                Ok(count) => rest = &rest[count.max(1).min(rest.len())..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => rest = &rest[1..],
+                Err(_) => {
+                    refused += 1;
+                    rest = &rest[1..];
+                }
             }
         }
+        if len < BATCH {
+            return refused;
+        }
     }
-    sent
 }
 
 fn send(socket: BorrowedFd<'_>, batch: &[Outgoing<'_>]) -> io::Result<usize> {
-    // SAFETY: plain data for which all zeroes is a value.
-    let (mut vectors, mut headers, mut names): (
-        [libc::iovec; BATCH],
-        [libc::mmsghdr; BATCH],
-        [libc::sockaddr_storage; BATCH],
-    ) = unsafe { zeroed() };
-    let mut controls = [Control([0; CONTROL]); BATCH];
+    // Only what is used is written: most batches of a server with little to do have one datagram.
+    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
+    let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; BATCH];
+    let mut controls = [const { MaybeUninit::<Control>::uninit() }; BATCH];
     for (index, datagram) in batch.iter().enumerate() {
         let bytes = datagram.bytes;
-        vectors[index] = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        let header = &mut headers[index].msg_hdr;
-        header.msg_iov = &raw mut vectors[index];
+        let vector = vectors[index]
+            .write(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
+        // SAFETY: plain data for which all zeroes is a value.
+        let (header, name) = unsafe { (headers[index].write(zeroed()), names[index].write(zeroed())) };
+        let header = &mut header.msg_hdr;
+        header.msg_iov = vector;
         header.msg_iovlen = 1;
-        header.msg_namelen = to_sockaddr(datagram.remote, &mut names[index]);
-        header.msg_name = ptr::from_mut(&mut names[index]).cast();
+        header.msg_namelen = to_sockaddr(datagram.remote, name);
+        header.msg_name = ptr::from_mut(name).cast();
         if let Some(ip) = datagram.local_ip {
-            header.msg_control = controls[index].0.as_mut_ptr().cast();
+            header.msg_control = controls[index].write(Control([0; CONTROL])).0.as_mut_ptr().cast();
             header.msg_controllen = CONTROL as _;
             put_packet_info(header, ip);
         }
     }
-    // SAFETY: `batch.len()` (at most BATCH) headers whose pointers lead to live buffers; the kernel only reads them.
+    // SAFETY: `batch.len()` (at most BATCH) headers were written, and their pointers lead to live buffers; the kernel
+    // only reads them, but for the count of bytes in each header.
     let count = unsafe {
         libc::sendmmsg(
             socket.as_raw_fd(),
-            headers.as_mut_ptr(),
+            headers.as_mut_ptr().cast(),
             batch.len() as libc::c_uint,
             libc::MSG_DONTWAIT,
         )
@@ -293,17 +314,73 @@ fn set_option(
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Waits until one of the descriptors can be read, or the time is over.
-pub(crate) fn wait_readable(descriptors: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<()> {
-    let entry = |fd: &BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let mut entries: Vec<_> = descriptors.iter().map(entry).collect();
-    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: the entries live through the call and their number is given.
-    let result = unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, timeout_ms) };
-    match io::Error::last_os_error() {
-        error if result < 0 && error.kind() != io::ErrorKind::Interrupted => Err(error),
-        _ => Ok(()),
+/// Waits for many descriptors at once (epoll, level-triggered).
+#[derive(Debug)]
+pub(crate) struct Poller {
+    epoll: OwnedFd,
+    events: Vec<libc::epoll_event>,
+    ready: usize,
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Poller> {
+        // SAFETY: no pointers; the descriptor returned is ours alone.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a fresh, open descriptor that nobody else owns.
+        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Poller { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; 64], ready: 0 })
     }
+
+    /// Waits for a descriptor to become readable, too; `token` names it.
+    pub(crate) fn add(&self, descriptor: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, descriptor, token)
+    }
+
+    /// Waits for a descriptor no more.
+    pub(crate) fn remove(&self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, descriptor, 0)
+    }
+
+    fn control(&self, what: libc::c_int, descriptor: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
+        // SAFETY: both descriptors are open and the event lives through the call.
+        let result = unsafe {
+            libc::epoll_ctl(self.epoll.as_raw_fd(), what, descriptor.as_raw_fd(), &raw mut event)
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Waits until a descriptor can be read, or the time is over.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        let room = self.events.len() as libc::c_int;
+        // SAFETY: the kernel writes at most `room` events, which is how many there are.
+        let count = unsafe {
+            libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), room, timeout_ms)
+        };
+        self.ready = usize::try_from(count).unwrap_or(0);
+        match io::Error::last_os_error() {
+            error if count < 0 && error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tokens of what could be read after the last wait.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = u64> {
+        self.events.iter().take(self.ready).map(|event| event.u64)
+    }
+}
+
+/// Waits until a descriptor can be read, or the time is over.
+#[cfg(test)]
+pub(crate) fn wait_readable(descriptor: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
+    let mut poller = Poller::new()?;
+    poller.add(descriptor, 7)?;
+    poller.wait(timeout)?;
+    Ok(poller.ready().eq([7]))
 }
 
 /// A descriptor that one thread waits for and others make readable.
@@ -348,11 +425,11 @@ mod tests {
             let texts: Vec<Vec<u8>> = (0..100).map(|n| format!("message {n}").into_bytes()).collect();
             let outgoing: Vec<_> =
                 texts.iter().map(|text| Outgoing { bytes: text, remote, local_ip: None }).collect();
-            assert_eq!(send_all(a.as_fd(), &outgoing), 100);
+            assert_eq!(send_all(a.as_fd(), outgoing.into_iter()), 0);
             let mut receiver = Receiver::new();
             let mut got = Vec::new();
             while got.len() < 100 {
-                wait_readable(&[b.as_fd()], Duration::from_secs(5)).unwrap();
+                assert!(wait_readable(b.as_fd(), Duration::from_secs(5)).unwrap());
                 for index in 0..receiver.receive(b.as_fd()).unwrap() {
                     let (datagram, bytes) = receiver.datagram(index);
                     assert_eq!(datagram.remote, a.local_addr().unwrap());
@@ -371,13 +448,13 @@ mod tests {
         let port = server.local_addr().unwrap().port();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.send_to(b"ping", ("127.0.0.9", port)).unwrap();
-        wait_readable(&[server.as_fd()], Duration::from_secs(5)).unwrap();
+        assert!(wait_readable(server.as_fd(), Duration::from_secs(5)).unwrap());
         let mut receiver = Receiver::new();
         receiver.receive(server.as_fd()).unwrap();
         let (datagram, bytes) = receiver.datagram(0);
         assert_eq!((bytes, datagram.local_ip), (&b"ping"[..], Some("127.0.0.9".parse().unwrap())));
         let answer = Outgoing { bytes: b"pong", remote: datagram.remote, local_ip: datagram.local_ip };
-        assert_eq!(send_all(server.as_fd(), &[answer]), 1);
+        assert_eq!(send_all(server.as_fd(), [answer].into_iter()), 0);
         let mut buffer = [0; 16];
         let (len, from) = client.recv_from(&mut buffer).unwrap();
         assert_eq!((&buffer[..len], from), (&b"pong"[..], SocketAddr::from(([127, 0, 0, 9], port))));
@@ -389,7 +466,8 @@ mod tests {
         let to = |remote: &str| Outgoing { bytes: b"x", remote: remote.parse().unwrap(), local_ip: None };
         let good = socket.local_addr().unwrap();
         let outgoing = [to("[::1]:9"), Outgoing { remote: good, ..to("127.0.0.1:1") }, to("127.0.0.1:0")];
-        assert_eq!(send_all(socket.as_fd(), &outgoing), 1);
+        assert_eq!(send_all(socket.as_fd(), outgoing.into_iter()), 2);
+        assert!(wait_readable(socket.as_fd(), Duration::from_secs(5)).unwrap(), "the one between arrives");
     }
 
     #[test]
@@ -397,9 +475,9 @@ mod tests {
         let event = Event::new().unwrap();
         event.set();
         event.set();
-        wait_readable(&[event.0.as_fd()], Duration::from_secs(5)).unwrap();
+        assert!(wait_readable(event.0.as_fd(), Duration::from_secs(5)).unwrap());
         event.clear();
         event.clear();
-        wait_readable(&[event.0.as_fd()], Duration::from_millis(1)).unwrap();
+        assert!(!wait_readable(event.0.as_fd(), Duration::from_millis(1)).unwrap());
     }
 }

@@ -25,6 +25,8 @@ pub enum Mail {
     Reading(Reading, u64),
     /// What another shard tells.
     News(News),
+    /// A worker has left this seat; for worker 0.
+    Seat(usize),
     /// Finish what is under way and end.
     Stop,
 }
@@ -154,7 +156,7 @@ mod tests {
         while got < posts {
             let before = std::time::Instant::now();
             if inbox.may_sleep() {
-                crate::batch::wait_readable(&[inbox.event()], std::time::Duration::from_secs(20)).unwrap();
+                crate::batch::wait_readable(inbox.event(), std::time::Duration::from_secs(20)).unwrap();
                 inbox.woke();
             }
             assert!(before.elapsed().as_secs() < 20, "slept with mail waiting");

@@ -6,9 +6,11 @@ mod batch;
 mod inbox;
 mod listen;
 mod resolve;
+mod team;
 mod worker;
 
 pub use inbox::{Inbox, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Mail};
 pub use listen::{ListenError, Listener, parse_listen};
 pub use resolve::Resolver;
+pub use team::Team;
 pub use worker::{Clock, Worker};

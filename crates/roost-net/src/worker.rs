@@ -1,22 +1,30 @@
-//! The worker: a thread that owns one socket per listener, one engine and one inbox.
+//! Workers: threads that run shards. Each shard has a seat: its engine, a socket per listener and an inbox.
 //!
-//! Each round: mail, a batch from every socket, what is due, then everything that the engine wants sent or asked.
-//! It waits only when a round found nothing to do.
+//! A worker waits for all seats that it runs at once. While there is little to do, worker 0 runs all of them: a burst
+//! wakes one thread, and what belongs to another shard is not handed over between threads. A worker gets its own seat
+//! once they are too much for one (`team.rs`).
+//!
+//! Each round: mail, a batch from every socket that has one, what is due, then everything that the engines want sent or
+//! asked.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::os::fd::AsFd;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use roost_core::{Command, Engine, Flow, Now, Outbox, ShardId, Transmit};
+use roost_core::{Command, Engine, Flow, Now, Outbox, Transmit};
 use roost_sip::Head;
 
-use crate::batch::{Outgoing, Receiver, send_all, wait_readable};
+use crate::batch::{BATCH, Outgoing, Poller, Receiver, send_all};
 use crate::inbox::{Inbox, Mail};
+use crate::team::{Desk, Load, Seat, Team, Verdict};
 
 /// How long a stopping worker waits for its last receipts.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// So many datagrams from one socket at once mean that more are there: the next round does not wait first.
+const MORE_TO_COME: usize = BATCH / 4;
+/// All sockets of a seat.
+const ALL: u64 = u64::MAX;
 
 /// The process's clock.
 #[derive(Debug, Clone, Copy)]
@@ -40,130 +48,207 @@ impl Clock {
     }
 }
 
-/// One shard's thread.
+/// One thread.
+#[derive(Debug)]
 pub struct Worker<F> {
-    shard: ShardId,
-    engine: Engine,
-    sockets: Vec<Bound>,
-    inboxes: Arc<Vec<Inbox>>,
+    team: Arc<Team<F>>,
+    /// Its number, and its own seat's.
+    own: usize,
+    hands: Hands,
+}
+
+/// What a worker works with, whichever seats it runs.
+#[derive(Debug)]
+struct Hands {
     clock: Clock,
-    /// Takes a round's commands that are not for another shard, all of them out.
-    ask: F,
-    asked: Vec<Command>,
+    poller: Poller,
     receiver: Receiver,
     head: Box<Head>,
     outbox: Outbox,
     mail: Vec<Mail>,
+    asked: Vec<Command>,
     /// What goes to other shards after this round, by shard.
     handover: Vec<Vec<Mail>>,
+    load: Load,
 }
 
-/// A socket and what it is bound to.
-struct Bound {
-    socket: UdpSocket,
-    address: SocketAddr,
+/// A seat that this worker runs.
+struct Run<'a, F> {
+    place: usize,
+    seat: &'a Seat<F>,
+    desk: MutexGuard<'a, Desk<F>>,
+    /// Which of its sockets may have something, a bit each.
+    readable: u64,
 }
 
-impl<F> std::fmt::Debug for Worker<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("shard", &self.shard).finish_non_exhaustive()
-    }
+/// What a round found.
+#[derive(Debug, Default, Clone, Copy)]
+struct Round {
+    must_stop: bool,
+    more_to_come: bool,
+    /// A seat that its worker has left.
+    left: Option<usize>,
 }
 
 impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
-    /// A worker for shard `shard`, which reads its mail from the inbox of that number.
-    ///
-    /// # Errors
-    /// When a socket does not tell its address.
-    pub fn new(
-        shard: ShardId,
-        engine: Engine,
-        sockets: Vec<UdpSocket>,
-        inboxes: Arc<Vec<Inbox>>,
-        clock: Clock,
-        ask: F,
-    ) -> io::Result<Self> {
-        let bound = |socket: UdpSocket| Ok(Bound { address: socket.local_addr()?, socket });
-        Ok(Worker {
-            shard,
-            engine,
-            sockets: sockets.into_iter().map(bound).collect::<io::Result<_>>()?,
-            handover: inboxes.iter().map(|_| Vec::new()).collect(),
-            inboxes,
+    pub(crate) fn new(team: Arc<Team<F>>, own: usize, clock: Clock) -> io::Result<Self> {
+        let hands = Hands {
             clock,
-            ask,
-            asked: Vec::new(),
+            poller: Poller::new()?,
             receiver: Receiver::new(),
             head: Head::new(),
             outbox: Outbox::default(),
             mail: Vec::new(),
-        })
+            asked: Vec::new(),
+            handover: team.seats.iter().map(|_| Vec::new()).collect(),
+            load: Load::new(Instant::now()),
+        };
+        Ok(Worker { team, own, hands })
     }
 
     /// Runs until it is told to stop, and until what was under way then is done.
     ///
     /// # Errors
     /// When waiting fails, which leaves nothing to go on with.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(self) -> io::Result<()> {
+        let Worker { team, own, mut hands } = self;
+        let mut runs: Vec<Run<'_, F>> = Vec::new();
+        if own == 0 {
+            for place in 0..team.seats.len() {
+                hands.sit_down(&team, place, &mut runs)?;
+            }
+        }
         let mut stopping: Option<Instant> = None;
         loop {
-            let now = self.clock.now();
-            let mut is_busy = false;
-            if self.read_mail(now) {
-                stopping = stopping.or(Some(Instant::now()));
+            if runs.is_empty() {
+                if !team.wait_for_call(own) {
+                    return Ok(());
+                }
+                hands.load = Load::new(Instant::now());
+                hands.sit_down(&team, own, &mut runs)?;
             }
-            if stopping.is_none() {
-                is_busy = self.read_sockets(now);
+            let now = hands.clock.now();
+            let round = hands.round(&team, &mut runs, stopping.is_some(), now);
+            if let Some(place) = round.left {
+                hands.sit_down(&team, place, &mut runs)?;
             }
-            self.engine.handle_timeout(now, &mut self.outbox);
-            self.flush();
-            match stopping {
-                Some(_) if self.engine.is_idle() => return Ok(()),
-                Some(since) if since.elapsed() > STOP_GRACE => return Ok(()),
+            if round.must_stop && stopping.is_none() {
+                stopping = Some(Instant::now());
+                hands.stop_listening(&runs)?;
+            }
+            match (stopping, hands.load.verdict(&team, own, runs.len(), now)) {
+                (Some(_), _) if runs.iter().all(|run| run.desk.engine.is_idle()) => return Ok(()),
+                (Some(since), _) if since.elapsed() > STOP_GRACE => return Ok(()),
+                (None, Verdict::Give) => {
+                    if let Some(place) = hands.stand_up(&team, &mut runs)? {
+                        team.call(place);
+                    }
+                }
+                (None, Verdict::Leave) => {
+                    hands.stand_up(&team, &mut runs)?;
+                    team.leave(own);
+                }
                 _ => {}
             }
-            if !is_busy {
-                self.wait(now, stopping.is_some())?;
+            if !(round.more_to_come || runs.is_empty()) {
+                hands.wait(&team, &mut runs, now)?;
             }
         }
     }
+}
 
-    /// Handles all mail; whether it said to stop.
-    fn read_mail(&mut self, now: Now) -> bool {
-        let Some(inbox) = self.inboxes.get(usize::from(self.shard.0)) else { return true };
+impl Hands {
+    /// Takes a seat whose desk nobody has.
+    fn sit_down<'a, F>(
+        &mut self,
+        team: &'a Team<F>,
+        place: usize,
+        runs: &mut Vec<Run<'a, F>>,
+    ) -> io::Result<()> {
+        let Some((seat, inbox)) = team.seats.get(place).zip(team.inboxes.get(place)) else { return Ok(()) };
+        self.poller.add(inbox.event(), token(place, 0))?;
+        for (index, bound) in seat.sockets.iter().enumerate() {
+            self.poller.add(bound.socket.as_fd(), token(place, index + 1))?;
+        }
+        runs.push(Run { place, seat, desk: seat.desk(), readable: ALL });
+        Ok(())
+    }
+
+    /// Leaves the seat that it took last.
+    fn stand_up<F>(&mut self, team: &Team<F>, runs: &mut Vec<Run<'_, F>>) -> io::Result<Option<usize>> {
+        let Some(run) = runs.pop() else { return Ok(None) };
+        for bound in &run.seat.sockets {
+            self.poller.remove(bound.socket.as_fd())?;
+        }
+        if let Some(inbox) = team.inboxes.get(run.place) {
+            self.poller.remove(inbox.event())?;
+        }
+        Ok(Some(run.place))
+    }
+
+    fn round<'a, F: FnMut(&mut Vec<Command>)>(
+        &mut self,
+        team: &'a Team<F>,
+        runs: &mut [Run<'a, F>],
+        is_stopping: bool,
+        now: Now,
+    ) -> Round {
+        let mut round = Round::default();
+        for run in &mut *runs {
+            self.read_mail(team, run, now, &mut round);
+            if !is_stopping && !round.must_stop {
+                round.more_to_come |= self.read_sockets(run, now);
+            }
+            run.desk.engine.handle_timeout(now, &mut self.outbox);
+            self.ask(run);
+        }
+        self.hand_over(team, runs, now);
+        self.send(runs);
+        round
+    }
+
+    /// Handles all mail of a seat.
+    fn read_mail<F>(&mut self, team: &Team<F>, run: &mut Run<'_, F>, now: Now, round: &mut Round) {
+        let Some(inbox) = team.inboxes.get(run.place) else { return };
         let mut mail = std::mem::take(&mut self.mail);
         inbox.take(&mut mail);
-        let mut must_stop = false;
         for item in mail.drain(..) {
             match item {
-                Mail::Receipt(ticket, outcome) => {
-                    self.engine.handle_receipt(ticket, outcome, now, &mut self.outbox);
-                }
-                Mail::Message { flow, message, mark } => {
-                    if self.head.parse(&message).is_ok() {
-                        let (head, out) = (&self.head, &mut self.outbox);
-                        self.engine.handle_handed_over(&flow, &message, head, mark, now, out);
-                    }
-                }
-                Mail::Admin(ticket, request) => {
-                    self.engine.handle_admin(ticket, request, now, &mut self.outbox);
-                }
-                Mail::Reading(reading, since_ms) => self.engine.handle_reading(reading, since_ms),
-                Mail::News(news) => self.engine.handle_news(news, &mut self.outbox),
-                Mail::Stop => must_stop = true,
+                Mail::Seat(place) => round.left = Some(place),
+                Mail::Stop => round.must_stop = true,
+                item => self.handle_mail(&mut run.desk.engine, item, now),
             }
         }
         self.mail = mail;
-        must_stop
     }
 
-    /// Handles one batch from every socket; whether there was any.
-    fn read_sockets(&mut self, now: Now) -> bool {
-        let mut is_busy = false;
-        for bound in &self.sockets {
+    fn handle_mail(&mut self, engine: &mut Engine, item: Mail, now: Now) {
+        let out = &mut self.outbox;
+        match item {
+            Mail::Receipt(ticket, outcome) => engine.handle_receipt(ticket, outcome, now, out),
+            Mail::Message { flow, message, mark } => {
+                if self.head.parse(&message).is_ok() {
+                    engine.handle_handed_over(&flow, &message, &self.head, mark, now, out);
+                }
+            }
+            Mail::Admin(ticket, request) => engine.handle_admin(ticket, request, now, out),
+            Mail::Reading(reading, since_ms) => engine.handle_reading(reading, since_ms),
+            Mail::News(news) => engine.handle_news(news, out),
+            Mail::Seat(_) | Mail::Stop => {}
+        }
+    }
+
+    /// Handles one batch from every socket that has one; whether more may be there.
+    fn read_sockets<F>(&mut self, run: &mut Run<'_, F>, now: Now) -> bool {
+        let mut more_to_come = false;
+        let readable = std::mem::take(&mut run.readable);
+        for (index, bound) in run.seat.sockets.iter().enumerate() {
+            if readable & bit(index) == 0 {
+                continue;
+            }
             // WouldBlock is the ordinary end; an ICMP error of an earlier answer is nobody's fault here.
             let count = self.receiver.receive(bound.socket.as_fd()).unwrap_or(0);
-            is_busy |= count > 0;
+            more_to_come |= count >= MORE_TO_COME;
             for index in 0..count {
                 let (datagram, bytes) = self.receiver.datagram(index);
                 let mut local = bound.address;
@@ -171,30 +256,21 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
                     local.set_ip(ip);
                 }
                 let flow = Flow::udp(local, datagram.remote);
-                handle(&mut self.engine, &mut self.head, &flow, bytes, now, &mut self.outbox);
-            }
-        }
-        is_busy
-    }
-
-    /// Sends and asks everything that the engine left in the outbox.
-    fn flush(&mut self) {
-        for bound in &self.sockets {
-            let ours = |transmit: &&Transmit| is_from(bound, transmit.flow.local);
-            let is_wildcard = bound.address.ip().is_unspecified();
-            let outgoing = |transmit: &Transmit| Outgoing {
-                bytes: &self.outbox.bytes[transmit.start..transmit.end],
-                remote: transmit.flow.remote,
-                local_ip: is_wildcard.then(|| transmit.flow.local.ip()),
-            };
-            let all: Vec<_> = self.outbox.transmits.iter().filter(ours).map(outgoing).collect();
-            if !all.is_empty() {
-                let sent = send_all(bound.socket.as_fd(), &all);
-                if sent < all.len() {
-                    tracing::debug!(unsent = all.len() - sent, "datagrams that the kernel refused");
+                let engine = &mut run.desk.engine;
+                match self.head.parse(bytes) {
+                    Ok(()) => engine.handle_message(&flow, bytes, &self.head, now, &mut self.outbox),
+                    Err(error) => engine.handle_unreadable(error),
                 }
             }
         }
+        if more_to_come {
+            run.readable = ALL;
+        }
+        more_to_come
+    }
+
+    /// Takes the engine's commands to whoever does them.
+    fn ask<F: FnMut(&mut Vec<Command>)>(&mut self, run: &mut Run<'_, F>) {
         for command in self.outbox.commands.drain(..) {
             match command {
                 Command::ToShard { shard, flow, message, mark } => {
@@ -206,46 +282,106 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
             }
         }
         if !self.asked.is_empty() {
-            (self.ask)(&mut self.asked);
+            (run.desk.ask)(&mut self.asked);
         }
-        for (inbox, batch) in self.inboxes.iter().zip(&mut self.handover) {
+    }
+
+    /// What belongs to other shards is handled at once where this worker runs them, else it goes to their inboxes.
+    fn hand_over<F: FnMut(&mut Vec<Command>)>(
+        &mut self,
+        team: &Team<F>,
+        runs: &mut [Run<'_, F>],
+        now: Now,
+    ) {
+        // A message is handed over twice at most: to the caller's shard, and to the callee's.
+        let mut is_done = false;
+        while !is_done {
+            is_done = true;
+            for run in &mut *runs {
+                let Some(batch) = self.handover.get_mut(run.place).filter(|batch| !batch.is_empty()) else {
+                    continue;
+                };
+                is_done = false;
+                let mut batch = std::mem::take(batch);
+                for item in batch.drain(..) {
+                    self.handle_mail(&mut run.desk.engine, item, now);
+                }
+                self.ask(run);
+                if let Some(empty) = self.handover.get_mut(run.place).filter(|empty| empty.is_empty()) {
+                    *empty = batch;
+                }
+            }
+        }
+        for (inbox, batch) in team.inboxes.iter().zip(&mut self.handover) {
             if !batch.is_empty() {
                 let refused = inbox.post(batch.drain(..));
-                if refused > 0 {
-                    self.engine.count_refused(refused as u64);
+                if let Some(run) = runs.first_mut().filter(|_| refused > 0) {
+                    run.desk.engine.count_refused(refused as u64);
                     tracing::debug!(refused, "another worker's inbox is full");
                 }
+            }
+        }
+    }
+
+    /// Sends everything that the engines left in the outbox, from the first seat's sockets: all seats' are alike.
+    fn send<F>(&mut self, runs: &[Run<'_, F>]) {
+        let sockets = runs.first().map_or(&[][..], |run| &run.seat.sockets);
+        for bound in sockets {
+            let ours = |transmit: &&Transmit| bound.is_from(transmit.flow.local);
+            let is_wildcard = bound.address.ip().is_unspecified();
+            let outgoing = |transmit: &Transmit| Outgoing {
+                bytes: &self.outbox.bytes[transmit.start..transmit.end],
+                remote: transmit.flow.remote,
+                local_ip: is_wildcard.then(|| transmit.flow.local.ip()),
+            };
+            let refused =
+                send_all(bound.socket.as_fd(), self.outbox.transmits.iter().filter(ours).map(outgoing));
+            if refused > 0 {
+                tracing::debug!(refused, "datagrams that the kernel refused");
             }
         }
         self.outbox.clear();
     }
 
-    fn wait(&self, now: Now, is_stopping: bool) -> io::Result<()> {
-        let Some(inbox) = self.inboxes.get(usize::from(self.shard.0)) else { return Ok(()) };
-        if !inbox.may_sleep() {
-            return Ok(());
+    /// Waits for mail, datagrams and timers of all seats.
+    fn wait<F>(&mut self, team: &Team<F>, runs: &mut [Run<'_, F>], now: Now) -> io::Result<()> {
+        let due_ms = runs.iter().map(|run| run.desk.engine.poll_timeout()).min().unwrap_or(0);
+        let timeout = Duration::from_millis(due_ms.saturating_sub(now.mono_ms).max(1));
+        let inbox = |run: &Run<'_, F>| team.inboxes.get(run.place);
+        let mut may_sleep = true;
+        for inbox in runs.iter().filter_map(inbox) {
+            may_sleep &= inbox.may_sleep();
         }
-        let mut descriptors: Vec<BorrowedFd<'_>> = vec![inbox.event()];
-        if !is_stopping {
-            descriptors.extend(self.sockets.iter().map(|bound| bound.socket.as_fd()));
+        let mut waited = Ok(());
+        if may_sleep {
+            let before = Instant::now();
+            waited = self.poller.wait(timeout);
+            self.load.slept(before.elapsed());
+            for token in self.poller.ready() {
+                let (place, index) = ((token >> 16) as usize, (token & 0xffff) as usize);
+                let run = runs.iter_mut().find(|run| run.place == place);
+                if let (Some(run), Some(index)) = (run, index.checked_sub(1)) {
+                    run.readable |= bit(index);
+                }
+            }
         }
-        let due_ms = self.engine.poll_timeout().saturating_sub(now.mono_ms).max(1);
-        let waited = wait_readable(&descriptors, Duration::from_millis(due_ms));
-        inbox.woke();
+        runs.iter().filter_map(inbox).for_each(Inbox::woke);
         waited
     }
-}
 
-fn handle(engine: &mut Engine, head: &mut Head, flow: &Flow, bytes: &[u8], now: Now, outbox: &mut Outbox) {
-    match head.parse(bytes) {
-        Ok(()) => engine.handle_message(flow, bytes, head, now, outbox),
-        Err(error) => engine.handle_unreadable(error),
+    /// A worker that ends reads no more datagrams, and is not woken by them.
+    fn stop_listening<F>(&mut self, runs: &[Run<'_, F>]) -> io::Result<()> {
+        let mut sockets = runs.iter().flat_map(|run| &run.seat.sockets);
+        sockets.try_for_each(|bound| self.poller.remove(bound.socket.as_fd()))
     }
 }
 
-/// Whether a flow's local address is this socket's.
-fn is_from(bound: &Bound, local: SocketAddr) -> bool {
-    let ours = bound.address;
-    ours == local
-        || (ours.ip().is_unspecified() && ours.port() == local.port() && ours.is_ipv4() == local.is_ipv4())
+/// What the poller says of a seat: 0 is its inbox, n + 1 its socket n.
+fn token(place: usize, what: usize) -> u64 {
+    (place as u64) << 16 | what as u64
+}
+
+/// A socket's bit; those beyond 64 share the last one.
+fn bit(index: usize) -> u64 {
+    1 << index.min(63)
 }

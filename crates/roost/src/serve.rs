@@ -13,7 +13,7 @@ use roost_admin::Mi;
 use roost_core::{
     Admin, AdminReply, Command, Config, Engine, Reading, Rng, RowError, ShardId, Ticket, Write, shard_of,
 };
-use roost_net::{Clock, Inbox, Listener, Mail, Resolver, Worker};
+use roost_net::{Clock, Inbox, Listener, Mail, Resolver, Team, Worker};
 use roost_store::{Commit, Preload, ReadTold, Receipts, Running, Store, StoreHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -55,16 +55,17 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let resolver = Resolver::start(&settings.dns_servers, &config.listeners, Arc::clone(&inboxes))
         .context("starting the resolver")?;
     let (ended, mut worker_ended) = tokio::sync::mpsc::channel(workers);
-    let mut sockets = sockets(&settings.listeners, workers)?;
-    let mut threads = Vec::new();
-    for (index, engine) in engines.into_iter().enumerate().rev() {
-        let shard = ShardId(index as u16);
-        let (store, inboxes_of_all) = (running.handle(), Arc::clone(&inboxes));
-        let ask = dispatcher(shard, store, Arc::clone(&questions), resolver.clone(), inboxes_of_all);
-        let own = sockets.pop().unwrap_or_default();
-        let worker = Worker::new(shard, engine, own, Arc::clone(&inboxes), clock, ask)?;
-        threads.push(spawn(index, worker, ended.clone())?);
-    }
+    let shard = |(index, (engine, sockets))| {
+        let (store, inboxes) = (running.handle(), Arc::clone(&inboxes));
+        let ask =
+            dispatcher(ShardId(index as u16), store, Arc::clone(&questions), resolver.clone(), inboxes);
+        (engine, sockets, ask)
+    };
+    let sockets = sockets(&settings.listeners, workers)?;
+    let shards = engines.into_iter().zip(sockets).enumerate().map(shard).collect();
+    let team = Team::new(shards, Arc::clone(&inboxes))?;
+    let spawn = |(index, worker)| spawn(index, worker, ended.clone());
+    let threads = team.workers(clock)?.into_iter().enumerate().map(spawn).collect::<Result<Vec<_>>>()?;
     drop(ended);
     // The workers take the rows as they are read.
     let preload = Preload {
@@ -97,9 +98,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         failure
     });
     tracing::info!("stopping");
-    for inbox in inboxes.iter() {
-        inbox.post([Mail::Stop]);
-    }
+    team.stop();
     for thread in threads {
         let _ = thread.join();
     }
