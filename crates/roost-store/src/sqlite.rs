@@ -185,9 +185,12 @@ impl Sqlite {
     pub(crate) fn lookup_columns(&self) -> [String; 6] {
         let Columns { user, domain, password, password_2, calculate_ha1, .. } = &self.columns;
         let quoted = |name: &str| format!("\"{name}\"");
-        let optional = |name: &str| if self.has_column(name) { quoted(name) } else { "''".to_string() };
-        let second = if *calculate_ha1 { "''".to_string() } else { optional(password_2) };
-        let (sha256, sha512t256) = (optional("ha1_sha256"), optional("ha1_sha512t256"));
+        // Who has the plaintext needs no hash, and should not keep one for each user.
+        let hash = |name: &str| match !calculate_ha1 && self.has_column(name) {
+            true => quoted(name),
+            false => "''".to_string(),
+        };
+        let (second, sha256, sha512t256) = (hash(password_2), hash("ha1_sha256"), hash("ha1_sha512t256"));
         [quoted(user), quoted(domain), quoted(password), second, sha256, sha512t256]
     }
 
