@@ -275,6 +275,7 @@ async fn statistics(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
             }
         }
     }
+    all.extend((mi.counters)().into_iter().map(|(name, value)| (name.to_string(), json!(value))));
     let registrar = &mi.config.registrar;
     all.insert("registrar:max_expires".into(), json!(registrar.max_expires_s));
     all.insert("registrar:max_contacts".into(), json!(registrar.max_contacts));

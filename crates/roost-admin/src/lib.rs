@@ -21,6 +21,9 @@ pub use shapes::TABLE;
 /// Sends a request to a shard; the answer comes through the receiver.
 pub type Ask = Arc<dyn Fn(ShardId, Admin) -> oneshot::Receiver<AdminReply> + Send + Sync>;
 
+/// Names (`group:name`) and values.
+pub type Counters = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+
 /// Reads the `[[route]]`s of the configuration file; the error is for people.
 pub type Reload = Arc<dyn Fn() -> Result<Vec<Rule>, String> + Send + Sync>;
 
@@ -30,6 +33,8 @@ pub struct Mi {
     pub config: Arc<Config>,
     pub ask: Ask,
     pub reload: Reload,
+    /// Counters that no shard has.
+    pub counters: Counters,
     /// When the server started.
     pub started: std::time::SystemTime,
     /// `roost (VERSION (ARCH/OS))`.

@@ -237,7 +237,7 @@ impl Engine {
             return Some(AdminReply::Done);
         }
         if !self.config.usrloc.write_through {
-            self.change_location(id, changes);
+            self.change_location(id, changes, out);
             return Some(AdminReply::Done);
         }
         self.commit(id, 0, changes, Done::Admin(ticket), now, out);

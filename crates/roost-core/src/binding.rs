@@ -200,6 +200,35 @@ impl Binding {
         }
     }
 
+    /// Whether a request that came over this flow comes from where the binding was made: by the same transport from the
+    /// same address and port, and over the same connection.
+    pub(crate) fn is_from(&self, flow: &Flow) -> bool {
+        match self.origin() {
+            Origin::Live(own) => {
+                (own.transport, own.remote, own.connection) == (flow.transport, flow.remote, flow.connection)
+            }
+            Origin::Loaded { source, .. } => source == Some(flow.remote) && flow.transport == Transport::Udp,
+        }
+    }
+
+    /// The connection that it was made over; 0 for datagrams, and when that connection is gone.
+    pub(crate) fn connection(&self) -> u64 {
+        match self.origin {
+            StoredOrigin::LiveV4 { .. } | StoredOrigin::LoadedV4 { .. } => 0,
+            StoredOrigin::Other(ref origin) => match **origin {
+                Origin::Live(flow) => flow.connection,
+                Origin::Loaded { .. } => 0,
+            },
+        }
+    }
+
+    /// Its connection is gone.
+    pub(crate) fn lose_connection(&mut self) {
+        if let Origin::Live(flow) = self.origin() {
+            self.origin = Origin::Live(Flow { connection: 0, ..flow }).into();
+        }
+    }
+
     /// Whether [`Binding::source`] may be another than the REGISTER's: OpenSIPS writes the phone's address where a proxy's
     /// stood, if it is told to (`path-received`).
     pub(crate) fn is_source_doubtful(&self) -> bool {

@@ -153,7 +153,9 @@ impl Engine {
         }
         self.stats.count(Counter::UacTransactions);
         self.stats.count(Counter::FwdRequests);
-        self.set_alarm(now, T1_MS, ticket, AlarmKind::BranchResend(index));
+        if !flow.transport.is_reliable() {
+            self.set_alarm(now, T1_MS, ticket, AlarmKind::BranchResend(index));
+        }
         self.set_alarm(now, fr_ms, ticket, AlarmKind::BranchTimeout(index));
     }
 
@@ -304,6 +306,9 @@ impl Engine {
     fn finish_branch(&mut self, ticket: Ticket, index: u16, now: Now) {
         let Some(branch) = self.branch_mut(ticket, index) else { return };
         let linger_ms = match branch.state {
+            // A 2xx may come again from end to end, whatever carries it (RFC 6026 8.4).
+            ClientState::Invite(InviteClient::Accepted) => LINGER_MS,
+            _ if branch.flow.transport.is_reliable() => 0,
             ClientState::Invite(_) => LINGER_MS,
             ClientState::Other(_) => T4_MS,
         };
@@ -412,10 +417,13 @@ impl Engine {
         let Some(branch) = self.branch_mut(ticket, index) else { return };
         branch.sent = sent;
         out.send(branch.flow, |out| out.extend_from_slice(&cancel));
+        let is_reliable = branch.flow.transport.is_reliable();
         branch.cancel = Cancel::Sent { bytes: cancel, resend_ms: T1_MS };
         // A callee that has accepted the CANCEL and says no more is given up after 64 T1 (RFC 3261 9.1).
         branch.deadline_ms = now.mono_ms + LINGER_MS;
-        self.set_alarm(now, T1_MS, ticket, AlarmKind::CancelResend(index));
+        if !is_reliable {
+            self.set_alarm(now, T1_MS, ticket, AlarmKind::CancelResend(index));
+        }
         self.set_alarm(now, LINGER_MS, ticket, AlarmKind::BranchTimeout(index));
     }
 
@@ -483,6 +491,27 @@ impl Engine {
         let sent = std::mem::take(&mut branch.sent);
         self.pool.give(sent);
         self.count_failure(ticket, index, None, now, out);
+        self.close_if_done(ticket);
+    }
+
+    /// A branch's request could not be sent: the next target is tried as after a 503 (RFC 3261 16.9, RFC 3263 4.3).
+    pub(crate) fn branch_unsent(&mut self, id: BranchId, code: u16, now: Now, out: &mut Outbox) {
+        let (ticket, index) = (id.transaction, id.index);
+        let is_it = |branch: &&mut Branch| branch.id == id && branch.is_open() && !branch.is_counted;
+        let Some(branch) = self.branch_mut(ticket, index).filter(is_it) else { return };
+        branch.step(ClientEvent::Timeout);
+        let sent = std::mem::take(&mut branch.sent);
+        self.pool.give(sent);
+        if !self.count_once(ticket, index) {
+            return;
+        }
+        self.note_failure(ticket, code, None);
+        self.heard_of_branch(ticket, index, None, out);
+        let rest = self.left_to_try(ticket, index, Some(503));
+        match rest.is_empty() {
+            false => self.try_rest(ticket, rest, None, now, out),
+            true => self.settle(ticket, now, out),
+        }
         self.close_if_done(ticket);
     }
 

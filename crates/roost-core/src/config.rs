@@ -1,8 +1,9 @@
 //! The settings that the engine obeys. Names are those of `roost.toml`; units stand last.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::dispatcher::Rule;
+use crate::listening::Listening;
 
 /// Everything an engine needs to know; immutable while it runs.
 #[derive(Debug, Clone)]
@@ -22,7 +23,7 @@ pub struct Config {
     /// Where numbers go that are no extensions (`[[route]]`), the first that fits.
     pub routes: Vec<Rule>,
     /// The addresses listened on, wildcards included.
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<Listening>,
     /// The host that Via and Record-Route name in place of ours; empty names ours.
     pub advertised_address: String,
     /// How many engines the process has.

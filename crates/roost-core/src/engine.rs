@@ -62,6 +62,8 @@ pub struct Engine {
     pub(crate) stats: Stats,
     pub(crate) stationery: Stationery,
     pub(crate) hasher: KeyedState,
+    /// The records whose bindings were made over a connection, and perhaps others that were once.
+    pub(crate) connections: hashbrown::HashMap<u64, hashbrown::HashSet<RecordId, KeyedState>, KeyedState>,
     /// The last label given to an AOR, see [`contact_id`].
     pub(crate) next_label: u32,
     pub(crate) scratch: Vec<u8>,
@@ -182,6 +184,7 @@ impl Engine {
             stats: Stats::default(),
             stationery: Stationery::new(&config),
             hasher: KeyedState::new(config.hash_seed),
+            connections: hashbrown::HashMap::with_hasher(KeyedState::new(config.hash_seed)),
             next_label: rng.next_u64() as u32,
             scratch: Vec::new(),
             transactions: Slots::default(),

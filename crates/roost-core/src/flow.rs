@@ -26,6 +26,11 @@ impl Transport {
             Transport::Tcp => "TCP",
         }
     }
+
+    /// Whether what is sent arrives or the sender is told: then nothing is sent again (RFC 3261 17).
+    pub fn is_reliable(self) -> bool {
+        self == Transport::Tcp
+    }
 }
 
 /// One way to a peer: transport, our address, its address.
@@ -37,7 +42,7 @@ pub struct Flow {
     pub local: SocketAddr,
     /// The peer's address.
     pub remote: SocketAddr,
-    /// The connection's id; 0 for datagrams.
+    /// The connection's id; 0 for datagrams, and for whichever connection leads there.
     pub connection: u64,
 }
 
@@ -45,6 +50,11 @@ impl Flow {
     /// A datagram flow.
     pub fn udp(local: SocketAddr, remote: SocketAddr) -> Flow {
         Flow { transport: Transport::Udp, local, remote, connection: 0 }
+    }
+
+    /// A flow over a connection; 0 is whichever leads there, a new one if need be.
+    pub fn tcp(local: SocketAddr, remote: SocketAddr, connection: u64) -> Flow {
+        Flow { transport: Transport::Tcp, local, remote, connection }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::branch::ELSEWHERE;
 use crate::engine::Engine;
 use crate::flow::{Now, Ticket};
 use crate::forward::write_response;
+use crate::listening::no_way;
 use crate::machines::ServerEvent;
 use crate::outbox::Outbox;
 use crate::proxy::unresolvable;
@@ -115,8 +116,15 @@ impl Engine {
                 self.send_upstream(ticket, ServerEvent::Failure, &response, out, now);
             }
             Some(Best { code: 476, .. }) if !is_cancelled => self.respond(ticket, unresolvable(), now, out),
+            Some(Best { code: 477, .. }) if !is_cancelled => {
+                self.respond(ticket, no_way("no connection could be made"), now, out);
+            }
+            Some(Best { code: 480, .. }) if !is_cancelled => {
+                let answer = Answer::new(480, "Temporarily Unavailable");
+                self.respond(ticket, answer.why("the callee's connection is lost"), now, out);
+            }
             None if !is_cancelled => {}
-            None | Some(Best { code: 476 | 487, .. }) => {
+            None | Some(Best { code: 476 | 477 | 480 | 487, .. }) => {
                 self.respond(
                     ticket,
                     Answer::new(487, "Request Terminated").why("cancelled, and no answer"),
@@ -144,9 +152,9 @@ fn rank(code: u16) -> (u16, u16) {
     match code {
         600.. => (0, 0),
         401 | 407 | 415 | 420 | 484 => (4, 0),
-        408 => (4, 2),
+        408 | 480 => (4, 2),
         // A name that leads nowhere: whatever anybody answered says more.
-        476 => (9, 0),
+        476 | 477 => (9, 0),
         _ => (code / 100, 1),
     }
 }

@@ -9,6 +9,7 @@ use roost_sip::{Credentials, Head, HeaderName, Line, StartLine, Uri, list, numbe
 use crate::answer::write_via;
 use crate::branch_id::BranchId;
 use crate::digest::push_hex;
+use crate::flow::Transport;
 use crate::request::Request;
 use crate::text::{push_ip, push_number, push_socket};
 
@@ -36,6 +37,7 @@ pub(crate) struct Edits<'a> {
 /// Our address as peers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sender<'a> {
+    pub(crate) transport: Transport,
     pub(crate) local: SocketAddr,
     /// `advertised_address`, where one is set.
     pub(crate) advertised: &'a str,
@@ -102,7 +104,9 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
         out.extend_from_slice(edits.path);
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"Via: SIP/2.0/UDP ");
+    out.extend_from_slice(b"Via: SIP/2.0/");
+    out.extend_from_slice(edits.via.transport.as_via().as_bytes());
+    out.push(b' ');
     edits.via.write(out);
     out.extend_from_slice(b";branch=");
     edits.branch.write(out);
@@ -261,6 +265,9 @@ fn write_record_route(record_route: &RecordRoute<'_>, out: &mut Vec<u8>) {
     for sender in senders.iter().take(if is_double { 2 } else { 1 }) {
         out.extend_from_slice(b"Record-Route: <sip:");
         sender.write_short(out);
+        if sender.transport == Transport::Tcp {
+            out.extend_from_slice(b";transport=tcp");
+        }
         if is_double {
             out.extend_from_slice(b";r2=on");
         }
@@ -357,7 +364,7 @@ mod tests {
         let request = Request::new(Flow::udp(local, "10.0.0.1:5060".parse().unwrap()), ACK, &head).unwrap();
         let mut all = Edits {
             uri: b"sip:9002@10.0.0.2",
-            via: Sender { local, advertised: "" },
+            via: Sender { transport: Transport::Udp, local, advertised: "" },
             branch: BranchId { shard: ShardId(0), transaction: Ticket(1), index: 0, secret: 2, routing: 3 },
             record_route: None,
             strip_routes: 1,
@@ -411,8 +418,13 @@ mod tests {
 
     #[test]
     fn a_request_that_changes_interfaces_records_both() {
-        let inbound = Sender { local: "10.0.0.9:5060".parse().unwrap(), advertised: "" };
-        let outbound = Sender { local: "[2001:db8::9]:5070".parse().unwrap(), advertised: "" };
+        let inbound =
+            Sender { transport: Transport::Udp, local: "10.0.0.9:5060".parse().unwrap(), advertised: "" };
+        let outbound = Sender {
+            transport: Transport::Udp,
+            local: "[2001:db8::9]:5070".parse().unwrap(),
+            advertised: "",
+        };
         let record_route = RecordRoute { inbound, outbound, did: Some([0xab; 8]), from_tag: Some(b"1") };
         let text = forwarded(|edits| edits.record_route = Some(record_route));
         let did = "did=abababababababab";

@@ -12,10 +12,9 @@ use crate::branch_id::BranchId;
 use crate::digest::push_hex;
 use crate::dispatcher::{Dispatcher, HopId, HopPlace, HopState, Place, Rule};
 use crate::engine::Engine;
-use crate::flow::{Flow, Now, ShardId, Ticket};
+use crate::flow::{Flow, Now, ShardId, Ticket, Transport};
 use crate::forward::Sender;
 use crate::outbox::{Command, News, Outbox};
-use crate::proxy::flow_to;
 use crate::reach::Resolving;
 use crate::stats::Counter;
 
@@ -121,8 +120,9 @@ impl Engine {
                 if self.keeper.pings.iter().any(is_under_way) {
                     continue;
                 }
-                let Some(local) = self.ping_source(&place.place) else { continue };
-                match flow_to(hop.uri.name.transport, local, remote) {
+                let transport = hop.uri.name.transport;
+                let Some(local) = self.ping_source(transport, &place.place) else { continue };
+                match self.config.flow_to(transport, local, remote) {
                     Ok(flow) => self.send_ping(id, &hop.uri.text, flow, now, deadline_ms, out),
                     Err(_) => self.heard_of_hop(id, remote, true, out),
                 }
@@ -131,13 +131,14 @@ impl Engine {
     }
 
     /// The address of ours that a ping leaves from.
-    fn ping_source(&self, place: &Place) -> Option<SocketAddr> {
+    fn ping_source(&self, transport: Transport, place: &Place) -> Option<SocketAddr> {
         let is_v4 = place.remote.is_ipv4();
-        let usual = self.config.listeners.iter().find(|listener| listener.is_ipv4() == is_v4);
-        let usual = usual.or(self.config.listeners.first())?;
+        let same = self.config.listeners.iter().filter(|listening| listening.transport == transport);
+        let mut same = same.map(|listening| listening.address);
+        let usual = same.clone().find(|address| address.is_ipv4() == is_v4).or(same.next())?;
         let local = match place.local.filter(|_| usual.ip().is_unspecified()) {
             Some(ip) => SocketAddr::new(ip, usual.port()),
-            None => self.local_for(place, *usual),
+            None => self.local_for(transport, place, usual),
         };
         Some(local).filter(|local| !local.ip().is_unspecified())
     }
@@ -146,7 +147,7 @@ impl Engine {
         let (secret, call) = (self.branch_secret(PINGS), self.branch_secret(PINGS));
         let id = BranchId { shard: self.shard, transaction: PINGS, index: hop.index, secret, routing: 0 };
         let advertised = self.config.advertised_address.as_str();
-        let sender = Sender { local: flow.local, advertised };
+        let sender = Sender { transport: flow.transport, local: flow.local, advertised };
         let mut bytes = Vec::with_capacity(512);
         let _ = write!(bytes, "OPTIONS {uri} SIP/2.0\r\nVia: SIP/2.0/{} ", flow.transport.as_via());
         sender.write(&mut bytes);
@@ -178,7 +179,7 @@ impl Engine {
                 silent.push((ping.hop, ping.flow.remote));
                 return false;
             }
-            if ping.next_ms <= now.mono_ms {
+            if ping.next_ms <= now.mono_ms && !ping.flow.transport.is_reliable() {
                 out.send(ping.flow, |out| out.extend_from_slice(&ping.bytes));
                 ping.resend_ms *= 2;
                 ping.next_ms = now.mono_ms + ping.resend_ms;
@@ -230,9 +231,11 @@ impl Engine {
         });
     }
 
-    /// What another shard has to say about the hops.
-    pub fn handle_news(&mut self, news: News, out: &mut Outbox) {
+    /// What another shard, or whoever keeps the connections, has to say.
+    pub fn handle_news(&mut self, news: News, now: Now, out: &mut Outbox) {
         match news {
+            News::Closed(connection) => self.connection_closed(connection),
+            News::Unsent(flow, message) => self.unsent(&flow, &message, now, out),
             News::Hops(dispatcher) if self.shard != ShardId(0) => self.take_hops(dispatcher),
             News::Hops(_) => {}
             News::Heard { hop, remote, is_failure } => self.heard_of_hop(hop, remote, is_failure, out),

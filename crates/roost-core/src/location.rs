@@ -15,7 +15,7 @@ use crate::flow::{Now, Ticket};
 use crate::limits;
 
 /// A record's place; valid until the record is dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RecordId(u32);
 
 /// One AOR.

@@ -45,6 +45,8 @@ pub enum Command {
     Resolve { ticket: Ticket, name: Name },
     /// Tell a shard, or all: [`crate::Engine::handle_news`].
     Tell { shard: Option<ShardId>, news: News },
+    /// Keep a connection as long as a binding that was made over it: until then, in monotonic milliseconds.
+    KeepConnection { connection: u64, until_ms: u64 },
     /// The answer to [`crate::Engine::handle_admin`], under the caller's own ticket.
     AdminReply { ticket: Ticket, reply: AdminReply },
 }
@@ -74,11 +76,15 @@ pub enum Outcome {
     Resolved(Vec<Place>),
 }
 
-/// What shards tell one another.
+/// What shards tell one another, and whoever keeps the connections tells them.
 #[derive(Debug, Clone)]
 pub enum News {
     /// The next hops as they are from here on.
     Hops(Arc<Dispatcher>),
+    /// A connection is gone.
+    Closed(u64),
+    /// A message could not be sent: its connection is gone, or none could be made.
+    Unsent(Flow, Box<[u8]>),
     /// How a call to a next hop went.
     Heard { hop: HopId, remote: SocketAddr, is_failure: bool },
 }

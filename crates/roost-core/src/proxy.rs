@@ -15,10 +15,11 @@ use crate::engine::{Engine, shard_of_uri};
 use crate::flow::{Flow, Now, ShardId, Ticket, Transport};
 use crate::forward::{Edits, RecordRoute, Sender, write_request};
 use crate::limits;
+use crate::listening::no_way;
 use crate::location::RecordId;
 use crate::outbox::{Command, Mark, Outbox};
 use crate::path::first_hop;
-use crate::reach::{Reach, Routed, reach};
+use crate::reach::{Reach, Routed};
 use crate::request::{Request, To};
 use crate::route::{Routes, did};
 use crate::stats::Counter;
@@ -216,8 +217,7 @@ impl Engine {
     fn is_from_binding(&mut self, request: &Request<'_>, from: To<'_>, now: Now) -> bool {
         let Some(record) = self.record_of(from).and_then(|id| self.location.get(id)) else { return false };
         // What comes from a proxy that wrote a Path may come from anybody behind it.
-        let is_own =
-            |binding: &Binding| binding.path().is_empty() && binding.source() == Some(request.flow.remote);
+        let is_own = |binding: &Binding| binding.path().is_empty() && binding.is_from(&request.flow);
         record.live(now).any(is_own)
     }
 
@@ -264,30 +264,34 @@ impl Engine {
         Ok(targets)
     }
 
-    /// Where a binding is reached (S68, B26): the first hop of its path, else the packet's source where the Contact
-    /// names another address, else the Contact.
+    /// Where a binding is reached (S68, B26): the first hop of its path, else the connection that it was made over, else
+    /// the packet's source where the Contact names another address, else the Contact.
     fn reach_of(&self, request: &Request<'_>, binding: &Binding) -> Result<Reach, Answer> {
-        let local = match binding.origin() {
-            Origin::Live(flow) => flow.local,
-            Origin::Loaded { local: Some((Transport::Udp, local)), .. } if self.is_local(local) => local,
-            Origin::Loaded { .. } => request.flow.local,
+        let (transport, local) = match binding.origin() {
+            Origin::Live(flow) => (flow.transport, flow.local),
+            Origin::Loaded { local: Some((transport, local)), .. } if self.config.is_local(local) => {
+                (transport, local)
+            }
+            Origin::Loaded { local, .. } => {
+                (local.map_or(Transport::Udp, |(transport, _)| transport), request.flow.local)
+            }
         };
         if !binding.path().is_empty() {
-            return reach(&first_hop(binding.path()).ok_or_else(unresolvable)?, local);
+            return self.config.reach(&first_hop(binding.path()).ok_or_else(unresolvable)?, local);
         }
-        match binding.source().filter(|_| binding.behind_nat) {
-            Some(source) => checked_flow(local, source).map(Reach::Flow),
-            None => reach(&Uri::parse(binding.contact()).map_err(|_| unresolvable())?, local),
+        match (binding.origin(), binding.source().filter(|_| binding.behind_nat)) {
+            (Origin::Live(flow), _) if flow.connection != 0 => Ok(Reach::Flow(flow)),
+            // Nobody but the phone can open the way through its router again.
+            (_, Some(_)) if transport.is_reliable() => {
+                let answer = Answer::new(480, "Temporarily Unavailable");
+                Err(answer.why("the callee's connection is lost, and it is behind NAT"))
+            }
+            (_, Some(source)) => self.config.flow_to(transport, local, source).map(Reach::Flow),
+            (_, None) => {
+                let contact = Uri::parse(binding.contact()).map_err(|_| unresolvable())?;
+                self.config.reach(&contact, local)
+            }
         }
-    }
-
-    fn is_local(&self, address: std::net::SocketAddr) -> bool {
-        self.config.listeners.iter().any(|listener| {
-            *listener == address
-                || (listener.ip().is_unspecified()
-                    && listener.port() == address.port()
-                    && listener.is_ipv4() == address.is_ipv4())
-        })
     }
 
     /// A next hop outside: only addresses that the configuration trusts, or any where nobody is authorized.
@@ -298,7 +302,7 @@ impl Engine {
         uri: &[u8],
     ) -> Result<Vec<Target>, Answer> {
         let next = Uri::parse(next).map_err(|_| Answer::new(400, "Malformed Route header"))?;
-        let reach = reach(&next, request.flow.local)?;
+        let reach = self.config.reach(&next, request.flow.local)?;
         if self.config.proxy.authorize != Authorize::Off && !self.is_trusted_reach(&reach) {
             return Err(Answer::new(403, "Forbidden").why("a Route to a stranger"));
         }
@@ -395,12 +399,12 @@ impl Engine {
         bytes: &mut Vec<u8>,
     ) {
         let advertised = self.config.advertised_address.as_str();
-        let sender = |local| Sender { local, advertised };
+        let sender = |flow: &Flow| Sender { transport: flow.transport, local: flow.local, advertised };
         let is_open = self.config.proxy.authorize == Authorize::Off;
         let from_tag = request.sender_tag();
         let record_route = RecordRoute {
-            inbound: sender(request.flow.local),
-            outbound: sender(flow.local),
+            inbound: sender(&request.flow),
+            outbound: sender(flow),
             did: (!is_open).then(|| did(&self.config, request)),
             from_tag: from_tag.filter(|_| self.config.rr.append_fromtag),
         };
@@ -410,7 +414,7 @@ impl Engine {
         let own_realm = (has_credentials && !is_open).then(|| self.call_realm(request));
         let edits = Edits {
             uri: &target.uri,
-            via: sender(flow.local),
+            via: sender(flow),
             branch,
             record_route: way.with_record_route.then_some(record_route),
             strip_routes: way.strip_routes,
@@ -500,7 +504,8 @@ impl Engine {
             return Err(Answer::new(400, "Malformed Route header"));
         }
         // With two own Routes the second names the interface that the other side is on.
-        let local = routes.own_last.filter(|local| self.is_local(*local)).unwrap_or(request.flow.local);
+        let local =
+            routes.own_last.filter(|local| self.config.is_local(*local)).unwrap_or(request.flow.local);
         let is_open = self.config.proxy.authorize == Authorize::Off;
         if routes.own == 0 && !routes.from_strict && (routes.next.is_none() || !is_open) {
             if routes.next.is_none() {
@@ -512,7 +517,7 @@ impl Engine {
         let way = Way::of(request, routes);
         if let Some(next) = routes.next {
             let uri = Uri::parse(next).map_err(|_| Answer::new(400, "Malformed Route header"))?;
-            let reach = reach(&uri, local)?;
+            let reach = self.config.reach(&uri, local)?;
             if !(is_open || routes.is_authentic || self.is_trusted_reach(&reach)) {
                 return Err(Answer::new(403, "Forbidden").why("a Route to a stranger"));
             }
@@ -523,7 +528,7 @@ impl Engine {
         if let Some(target) = self.binding_target(request, &uri, now) {
             return Ok((target, way));
         }
-        let reach = reach(&uri, local)?;
+        let reach = self.config.reach(&uri, local)?;
         if !(is_open || routes.is_authentic || self.is_trusted_reach(&reach)) {
             return Err(
                 Answer::new(403, "Forbidden").why("not a dialog of ours, and not to a registered contact")
@@ -650,31 +655,8 @@ pub(crate) fn transport_of(uri: &Uri<'_>) -> Result<Transport, Answer> {
     match uri.param(b"transport").unwrap_or(b"udp") {
         udp if eq_unescaped(udp, b"udp", true) => Ok(Transport::Udp),
         tcp if eq_unescaped(tcp, b"tcp", true) => Ok(Transport::Tcp),
-        _ => Err(no_transport()),
+        _ => Err(no_way("the contact wants a transport that is not there")),
     }
-}
-
-/// The flow to an address.
-pub(crate) fn flow_to(
-    transport: Transport,
-    local: std::net::SocketAddr,
-    remote: std::net::SocketAddr,
-) -> Result<Flow, Answer> {
-    match transport {
-        Transport::Udp => checked_flow(local, remote),
-        Transport::Tcp => Err(no_transport()),
-    }
-}
-
-fn no_transport() -> Answer {
-    Answer::new(477, "Send failed (477/TM)").why("the contact wants a transport that is not there")
-}
-
-fn checked_flow(local: std::net::SocketAddr, remote: std::net::SocketAddr) -> Result<Flow, Answer> {
-    if local.is_ipv4() != remote.is_ipv4() {
-        return Err(Answer::new(477, "Send failed (477/TM)").why("no socket of that address family"));
-    }
-    Ok(Flow::udp(local, remote))
 }
 
 /// A Route value's URI and whether it is a loose router.

@@ -7,13 +7,14 @@ use roost_sip::Uri;
 
 use crate::answer::Answer;
 use crate::auth::UserKey;
+use crate::config::Config;
 use crate::credentials::Cached;
 use crate::dispatcher::{HopId, HopState, Name, Place, Rule};
 use crate::engine::Engine;
-use crate::flow::{Flow, Now, Ticket};
+use crate::flow::{Flow, Now, Ticket, Transport};
 use crate::limits;
 use crate::outbox::{Command, Outbox};
-use crate::proxy::{Way, flow_to, transport_of, unresolvable};
+use crate::proxy::{Way, transport_of, unresolvable};
 use crate::request::{Request, To};
 use crate::stats::Counter;
 use crate::transaction::Target;
@@ -47,16 +48,18 @@ pub(crate) enum Routed {
     Ask(UserKey),
 }
 
-/// Where a URI leads; an address at once.
-pub(crate) fn reach(uri: &Uri<'_>, local: SocketAddr) -> Result<Reach, Answer> {
-    let transport = transport_of(uri)?;
-    match uri.host_ip() {
-        Some(ip) => {
-            let remote = SocketAddr::new(ip, uri.port.unwrap_or(5060));
-            flow_to(transport, local, remote).map(Reach::Flow)
+impl Config {
+    /// Where a URI leads; an address at once.
+    pub(crate) fn reach(&self, uri: &Uri<'_>, local: SocketAddr) -> Result<Reach, Answer> {
+        let transport = transport_of(uri)?;
+        match uri.host_ip() {
+            Some(ip) => {
+                let remote = SocketAddr::new(ip, uri.port.unwrap_or(5060));
+                self.flow_to(transport, local, remote).map(Reach::Flow)
+            }
+            None if uri.host.is_empty() => Err(unresolvable()),
+            None => Ok(Reach::Name(local, Box::new(Name::new(uri.host, uri.port, transport)))),
         }
-        None if uri.host.is_empty() => Err(unresolvable()),
-        None => Ok(Reach::Name(local, Box::new(Name::new(uri.host, uri.port, transport)))),
     }
 }
 
@@ -160,7 +163,10 @@ impl Engine {
     /// The flows to the places of a target's name, those that are known to be down last.
     fn flows_of(&self, target: &Target, places: &[Place]) -> Vec<Flow> {
         let Reach::Name(local, name) = &target.reach else { return Vec::new() };
-        let flow = |place: &Place| flow_to(name.transport, self.local_for(place, *local), place.remote).ok();
+        let flow = |place: &Place| {
+            let local = self.local_for(name.transport, place, *local);
+            self.config.flow_to(name.transport, local, place.remote).ok()
+        };
         let mut flows: Vec<Flow> = places.iter().take(limits::MAX_PLACES).filter_map(flow).collect();
         if !self.dispatcher.is_empty() {
             let threshold = self.config.dispatcher.probing_threshold;
@@ -170,15 +176,17 @@ impl Engine {
     }
 
     /// The address of ours that leads to a place; `usual` unless another one is known to.
-    pub(crate) fn local_for(&self, place: &Place, usual: SocketAddr) -> SocketAddr {
+    pub(crate) fn local_for(&self, transport: Transport, place: &Place, usual: SocketAddr) -> SocketAddr {
         let is_v4 = place.remote.is_ipv4();
         let Some(ip) = place.local.filter(|ip| ip.is_ipv4() == is_v4 && *ip != usual.ip()) else {
             return usual;
         };
-        let listens = |address: &&SocketAddr| address.ip() == ip || address.ip().is_unspecified();
-        let mut same = self.config.listeners.iter().filter(|address| address.is_ipv4() == is_v4);
+        let listens = |address: &SocketAddr| address.ip() == ip || address.ip().is_unspecified();
+        let listeners = self.config.listeners.iter().filter(|listening| listening.transport == transport);
+        let mut same =
+            listeners.map(|listening| listening.address).filter(|address| address.is_ipv4() == is_v4);
         let listener = same.clone().find(listens).map(|address| SocketAddr::new(ip, address.port()));
-        let other = || same.find(|_| usual.is_ipv4() != is_v4).copied();
+        let other = || same.find(|_| usual.is_ipv4() != is_v4);
         listener.or_else(other).unwrap_or(usual)
     }
 
@@ -286,8 +294,8 @@ impl Engine {
             let (name, usual) = (&hop.uri.name, request.flow.local);
             let reach = match (name.address(), hop.places.first()) {
                 (Some(_), Some(place)) => {
-                    let local = self.local_for(&place.place, usual);
-                    flow_to(name.transport, local, place.place.remote).map(Reach::Flow)
+                    let local = self.local_for(name.transport, &place.place, usual);
+                    self.config.flow_to(name.transport, local, place.place.remote).map(Reach::Flow)
                 }
                 _ => Ok(Reach::Name(usual, Box::new(name.clone()))),
             };

@@ -113,7 +113,7 @@ impl Engine {
         if !self.config.usrloc.write_through {
             self.reply_ok(request, self.location.get(id), &plan, now, out);
             self.count_reply(200);
-            self.change_location(id, plan.changes);
+            self.change_location(id, plan.changes, out);
             self.stats.count(Counter::AcceptedRegs);
             return;
         }
@@ -178,7 +178,7 @@ impl Engine {
         if let Some(record) = self.location.get_mut(id) {
             record.settle();
         }
-        self.change_location(id, changes);
+        self.change_location(id, changes, out);
         match done {
             Done::Repair => {}
             Done::Reply { flow, reply, .. } => {
@@ -339,7 +339,14 @@ impl Engine {
         });
     }
 
-    pub(crate) fn change_location(&mut self, id: RecordId, changes: Changes) {
+    pub(crate) fn change_location(&mut self, id: RecordId, changes: Changes, out: &mut Outbox) {
+        for change in changes.iter() {
+            if let Change::Put(binding) = change
+                && binding.connection() != 0
+            {
+                self.keep_connection(id, binding.connection(), binding.deadline_ms, out);
+            }
+        }
         self.location.change(id, |record| {
             for change in changes {
                 match change {

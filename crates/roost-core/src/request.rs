@@ -186,6 +186,10 @@ impl<'a> Request<'a> {
             Some(Ok(length)) if length as usize > self.head.body(self.bytes).len() => {
                 Err(Answer::new(400, "Content-Length larger than message"))
             }
+            // RFC 3261 18.3: nothing else tells where the next message begins.
+            None if self.flow.transport.is_reliable() => {
+                Err(Answer::new(400, "Missing Content-Length header"))
+            }
             _ => Ok(()),
         }
     }

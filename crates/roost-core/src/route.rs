@@ -98,5 +98,5 @@ fn is_own(uri: &Uri<'_>, request: &Request<'_>, config: &Config, did: &[u8; 8]) 
     }
     let Some(ip) = uri.host_ip() else { return false };
     let address = SocketAddr::new(ip, port);
-    address == local || config.listeners.contains(&address)
+    address == local || config.listeners.iter().any(|listening| listening.address == address)
 }

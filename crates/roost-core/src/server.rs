@@ -150,8 +150,9 @@ impl Engine {
         let was_completed = transaction.server.state == ServerState::Invite(InviteServer::Completed);
         if transaction.server.step(ServerEvent::Ack).is_some() && was_completed {
             let last = std::mem::take(&mut transaction.server.last);
+            let is_reliable = transaction.server.flow.transport.is_reliable();
             self.pool.give(last);
-            self.set_alarm(now, T4_MS, ticket, AlarmKind::ServerEnd);
+            self.set_alarm(now, if is_reliable { 0 } else { T4_MS }, ticket, AlarmKind::ServerEnd);
         }
     }
 
@@ -215,9 +216,11 @@ impl Engine {
         let last = if accepted { Vec::new() } else { self.pool.copy(response) };
         self.pool.give(std::mem::take(&mut server.request));
         self.pool.give(std::mem::replace(&mut server.last, last));
-        let resends = is_invite && event == ServerEvent::Failure;
+        let is_reliable = flow.transport.is_reliable();
+        let resends = is_invite && event == ServerEvent::Failure && !is_reliable;
         self.count_transaction(response);
-        self.set_alarm(now, LINGER_MS, ticket, AlarmKind::ServerEnd);
+        let linger_ms = if is_reliable && !is_invite { 0 } else { LINGER_MS };
+        self.set_alarm(now, linger_ms, ticket, AlarmKind::ServerEnd);
         if resends {
             self.set_alarm(now, T1_MS, ticket, AlarmKind::ServerResend);
         }

@@ -62,6 +62,7 @@ counters! {
     TransactionsFull "roost:transactions_full",
     ResolvingFull "roost:resolving_full",
     Pings "roost:pings",
+    Unsent "roost:unsent",
 }
 
 /// One shard's counters.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use allocation_counter::{AllocationInfo, measure};
-use roost_core::{Authorize, Config, Engine, Flow, Now, Outbox, Rng, Row, ShardId};
+use roost_core::{Authorize, Config, Engine, Flow, Listening, Now, Outbox, Rng, Row, ShardId};
 use roost_sip::{Head, HeaderName};
 
 const CALLER: &str = "10.0.0.1:5062";
@@ -58,7 +58,8 @@ struct Stage {
 
 impl Stage {
     fn with_path(path: &str) -> Stage {
-        let mut config = Config { listeners: vec!["10.0.0.9:5060".parse().unwrap()], ..Config::default() };
+        let mut config =
+            Config { listeners: vec![Listening::udp("10.0.0.9:5060".parse().unwrap())], ..Config::default() };
         config.proxy.authorize = Authorize::Off;
         config.usrloc.write_through = false;
         let mut engine = Engine::new(Arc::new(config), ShardId(0), Rng::new(7));

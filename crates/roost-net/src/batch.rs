@@ -117,8 +117,11 @@ pub(crate) fn send_all<'a>(
     socket: BorrowedFd<'_>,
     mut outgoing: impl Iterator<Item = Outgoing<'a>>,
 ) -> usize {
-    let nothing =
-        Outgoing { bytes: &[], remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), local_ip: None };
+    let nothing = Outgoing {
+        bytes: &[],
+        remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        local_ip: None,
+    };
     let mut batch = [nothing; BATCH];
     let mut refused = 0;
     loop {
@@ -347,9 +350,8 @@ impl Poller {
     fn control(&self, what: libc::c_int, descriptor: BorrowedFd<'_>, token: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
         // SAFETY: both descriptors are open and the event lives through the call.
-        let result = unsafe {
-            libc::epoll_ctl(self.epoll.as_raw_fd(), what, descriptor.as_raw_fd(), &raw mut event)
-        };
+        let result =
+            unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), what, descriptor.as_raw_fd(), &raw mut event) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
@@ -358,9 +360,8 @@ impl Poller {
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let room = self.events.len() as libc::c_int;
         // SAFETY: the kernel writes at most `room` events, which is how many there are.
-        let count = unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), room, timeout_ms)
-        };
+        let count =
+            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), room, timeout_ms) };
         self.ready = usize::try_from(count).unwrap_or(0);
         match io::Error::last_os_error() {
             error if count < 0 && error.kind() != io::ErrorKind::Interrupted => Err(error),

@@ -8,7 +8,7 @@ use roost_core::{Admin, Flow, Mark, News, Outcome, Reading, Ticket};
 
 use crate::batch::Event;
 
-/// Messages from other workers that wait at most; more are dropped and counted. Receipts always find room: each
+/// Messages from other workers and connections that wait at most; more are dropped and counted. Receipts always find room: each
 /// answers a command, and commands are limited in the core.
 pub const MAX_INBOX_MESSAGES: usize = 65_536;
 
@@ -19,6 +19,8 @@ pub enum Mail {
     Receipt(Ticket, Outcome),
     /// A message that arrived at the wrong worker.
     Message { flow: Flow, message: Box<[u8]>, mark: Mark },
+    /// A message from a connection.
+    Stream { flow: Flow, message: Box<[u8]> },
     /// An operator's request.
     Admin(Ticket, Admin),
     /// A part of a reading of the subscriber table that began at this monotonic time, in milliseconds.
@@ -64,7 +66,7 @@ impl Inbox {
         let mut refused = 0;
         let mut waiting = self.lock();
         for item in batch {
-            if let Mail::Message { message, .. } = &item {
+            if let Mail::Message { message, .. } | Mail::Stream { message, .. } = &item {
                 let bytes = waiting.message_bytes + message.len();
                 if waiting.mail.len() >= MAX_INBOX_MESSAGES || bytes > MAX_INBOX_BYTES {
                     refused += 1;

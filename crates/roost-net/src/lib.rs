@@ -1,4 +1,4 @@
-//! The sockets of roost: UDP batches, inboxes, the worker threads that run the engines, and names.
+//! The sockets of roost: UDP batches, connections, inboxes, the worker threads that run the engines, and names.
 //!
 //! All unsafe code of the project is in `batch.rs`.
 
@@ -6,11 +6,13 @@ mod batch;
 mod inbox;
 mod listen;
 mod resolve;
+mod stream;
 mod team;
 mod worker;
 
 pub use inbox::{Inbox, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Mail};
 pub use listen::{ListenError, Listener, parse_listen};
 pub use resolve::Resolver;
+pub use stream::{StreamSettings, Streams};
 pub use team::Team;
 pub use worker::{Clock, Worker};

@@ -1,48 +1,53 @@
 //! Listeners: what `listen = ["udp:0.0.0.0:5060"]` means, and the sockets behind it.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 
+use roost_core::Transport;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::batch::{force_receive_buffer, want_packet_info};
 
 /// Kernel buffer of each socket, in bytes: what arrives while a worker handles a batch waits there.
 const SOCKET_BUFFER: usize = 4 << 20;
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 4_096;
 
 /// One listening address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listener {
+    pub transport: Transport,
     pub address: SocketAddr,
 }
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// An entry that is no `udp:ADDRESS:PORT`.
+    /// An entry that is no `udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`.
     #[error(
-        "listen: \"{entry}\" is no listening address; write \"udp:ADDRESS:PORT\", such as \"udp:0.0.0.0:5060\""
+        "listen: \"{entry}\" is no listening address; write \"udp:ADDRESS:PORT\" or \"tcp:ADDRESS:PORT\", such as \
+         \"udp:0.0.0.0:5060\""
     )]
     Syntax { entry: String },
     /// A transport that this roost does not speak.
-    #[error("listen: \"{entry}\": this roost listens on UDP only; write \"udp:…\"")]
+    #[error("listen: \"{entry}\": this roost listens on UDP and TCP only; write \"udp:…\" or \"tcp:…\"")]
     Transport { entry: String },
     /// Somebody else has the port.
     #[error(
-        "cannot listen on udp:{address}: the port is in use; another roost or SIP server runs there: stop it, or set \
+        "cannot listen on {listener}: the port is in use; another roost or SIP server runs there: stop it, or set \
          `listen` in roost.toml to another port"
     )]
-    InUse { address: SocketAddr },
+    InUse { listener: Listener },
     /// The address is not this machine's.
     #[error(
-        "cannot listen on udp:{address}: this machine has no such address; set `listen` in roost.toml to one that \
-         it has, or to udp:0.0.0.0:{}", address.port()
+        "cannot listen on {listener}: this machine has no such address; set `listen` in roost.toml to one that \
+         it has, or to {}:0.0.0.0:{}", listener.transport.as_str(), listener.address.port()
     )]
-    NotOurs { address: SocketAddr },
+    NotOurs { listener: Listener },
     /// Anything else, such as a port below 1024 without the right to it.
-    #[error("cannot listen on udp:{address}: {source}")]
-    Other { address: SocketAddr, source: io::Error },
+    #[error("cannot listen on {listener}: {source}")]
+    Other { listener: Listener, source: io::Error },
 }
 
 /// Reads one entry of `listen`.
@@ -52,14 +57,15 @@ pub enum ListenError {
 pub fn parse_listen(entry: &str) -> Result<Listener, ListenError> {
     let syntax = || ListenError::Syntax { entry: entry.to_string() };
     let (transport, address) = entry.split_once(':').ok_or_else(syntax)?;
-    match transport.to_ascii_lowercase().as_str() {
-        "udp" => {}
-        "tcp" | "tls" | "ws" | "wss" => return Err(ListenError::Transport { entry: entry.to_string() }),
+    let transport = match transport.to_ascii_lowercase().as_str() {
+        "udp" => Transport::Udp,
+        "tcp" => Transport::Tcp,
+        "tls" | "ws" | "wss" => return Err(ListenError::Transport { entry: entry.to_string() }),
         _ => return Err(syntax()),
-    }
+    };
     let with_port =
         if address.parse::<std::net::IpAddr>().is_ok() { format!("{address}:5060") } else { address.into() };
-    with_port.parse().map(|address| Listener { address }).map_err(|_| syntax())
+    with_port.parse().map(|address| Listener { transport, address }).map_err(|_| syntax())
 }
 
 impl Listener {
@@ -68,14 +74,18 @@ impl Listener {
     /// # Errors
     /// [`ListenError`] names the address and the remedy.
     pub fn probe(&self) -> Result<(), ListenError> {
-        self.bind(false).map(drop)
+        match self.transport {
+            Transport::Udp => self.bind(false).map(drop),
+            // Its own socket is bound to this address alone.
+            Transport::Tcp => Ok(()),
+        }
     }
 
-    /// Whether a datagram could be meant for both.
+    /// Whether a message could be meant for both.
     pub fn overlaps(&self, other: &Listener) -> bool {
         let (a, b) = (self.address, other.address);
         let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-        a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && same_ip
+        self.transport == other.transport && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && same_ip
     }
 
     /// One socket for each worker, on one port.
@@ -84,6 +94,36 @@ impl Listener {
     /// [`ListenError`].
     pub fn sockets(&self, workers: usize) -> Result<Vec<UdpSocket>, ListenError> {
         (0..workers).map(|_| self.bind(true)).collect()
+    }
+
+    /// The socket that connections come to.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn stream_socket(&self) -> Result<TcpListener, ListenError> {
+        let address = self.address;
+        let make = || -> io::Result<TcpListener> {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            if address.is_ipv6() {
+                socket.set_only_v6(true)?;
+            }
+            // Connections of a process before, in TIME_WAIT, are no obstacle; another listener is.
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket.into())
+        };
+        make().map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> ListenError {
+        let listener = *self;
+        match source.kind() {
+            io::ErrorKind::AddrInUse => ListenError::InUse { listener },
+            io::ErrorKind::AddrNotAvailable => ListenError::NotOurs { listener },
+            _ => ListenError::Other { listener, source },
+        }
     }
 
     fn bind(&self, shared: bool) -> Result<UdpSocket, ListenError> {
@@ -104,11 +144,13 @@ impl Listener {
             }
             Ok(socket.into())
         };
-        make().map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => ListenError::InUse { address },
-            io::ErrorKind::AddrNotAvailable => ListenError::NotOurs { address },
-            _ => ListenError::Other { address, source },
-        })
+        make().map_err(|source| self.failed(source))
+    }
+}
+
+impl std::fmt::Display for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.transport.as_str(), self.address)
     }
 }
 
@@ -118,11 +160,12 @@ mod tests {
 
     #[test]
     fn entries() {
-        let parse = |entry: &str| parse_listen(entry).map(|listener| listener.address.to_string());
-        assert_eq!(parse("udp:0.0.0.0:5060").unwrap(), "0.0.0.0:5060");
-        assert_eq!(parse("UDP:192.168.1.201").unwrap(), "192.168.1.201:5060");
-        assert_eq!(parse("udp:[::1]:5070").unwrap(), "[::1]:5070");
-        assert!(matches!(parse("tcp:0.0.0.0:5060"), Err(ListenError::Transport { .. })));
+        let parse = |entry: &str| parse_listen(entry).map(|listener| listener.to_string());
+        assert_eq!(parse("udp:0.0.0.0:5060").unwrap(), "udp:0.0.0.0:5060");
+        assert_eq!(parse("UDP:192.168.1.201").unwrap(), "udp:192.168.1.201:5060");
+        assert_eq!(parse("udp:[::1]:5070").unwrap(), "udp:[::1]:5070");
+        assert_eq!(parse("tcp:0.0.0.0:5060").unwrap(), "tcp:0.0.0.0:5060");
+        assert!(matches!(parse("tls:0.0.0.0:5061"), Err(ListenError::Transport { .. })));
         for bad in ["", "5060", "udp:", "udp:host:5060", "udp:1.2.3.4:99999", "sctp:1.2.3.4:5060"] {
             assert!(matches!(parse(bad), Err(ListenError::Syntax { .. })), "{bad}");
         }
@@ -130,13 +173,17 @@ mod tests {
 
     #[test]
     fn a_port_is_ours_alone() {
-        let first = Listener { address: "127.0.0.1:0".parse().unwrap() }.bind(true).unwrap();
-        let listener = Listener { address: first.local_addr().unwrap() };
+        let at = |transport, address: &str| Listener { transport, address: address.parse().unwrap() };
+        let first = at(Transport::Udp, "127.0.0.1:0").bind(true).unwrap();
+        let listener = Listener { transport: Transport::Udp, address: first.local_addr().unwrap() };
         assert!(matches!(listener.probe(), Err(ListenError::InUse { .. })));
         assert_eq!(listener.sockets(2).unwrap().len(), 2);
         drop(first);
         assert!(listener.probe().is_ok());
-        let elsewhere = Listener { address: "192.0.2.1:5060".parse().unwrap() };
+        let first = at(Transport::Tcp, "127.0.0.1:0").stream_socket().unwrap();
+        let listener = Listener { transport: Transport::Tcp, address: first.local_addr().unwrap() };
+        assert!(matches!(listener.stream_socket(), Err(ListenError::InUse { .. })));
+        let elsewhere = at(Transport::Udp, "192.0.2.1:5060");
         assert!(matches!(elsewhere.probe(), Err(ListenError::NotOurs { .. })));
     }
 }

@@ -14,7 +14,7 @@ use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfi
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::proto::rr::rdata::SRV;
-use roost_core::{Name, Outcome, Place, Rng, ShardId, Ticket, limits};
+use roost_core::{Listening, Name, Outcome, Place, Rng, ShardId, Ticket, limits};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::inbox::{Inbox, Mail};
@@ -47,15 +47,15 @@ impl Resolver {
     /// When the thread cannot be started.
     pub fn start(
         servers: &[SocketAddr],
-        listeners: &[SocketAddr],
+        listeners: &[Listening],
         inboxes: Arc<Vec<Inbox>>,
     ) -> io::Result<Resolver> {
-        let strategy =
-            match (listeners.iter().any(SocketAddr::is_ipv4), listeners.iter().any(SocketAddr::is_ipv6)) {
-                (true, true) => LookupIpStrategy::Ipv4AndIpv6,
-                (false, true) => LookupIpStrategy::Ipv6Only,
-                _ => LookupIpStrategy::Ipv4Only,
-            };
+        let has = |is_v4| listeners.iter().any(|listening| listening.address.is_ipv4() == is_v4);
+        let strategy = match (has(true), has(false)) {
+            (true, true) => LookupIpStrategy::Ipv4AndIpv6,
+            (false, true) => LookupIpStrategy::Ipv6Only,
+            _ => LookupIpStrategy::Ipv4Only,
+        };
         let servers = servers.to_vec();
         let (questions, asked) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use roost_core::{Command, Engine, Now};
 
 use crate::inbox::{Inbox, Mail};
+use crate::stream::Streams;
 use crate::worker::{Clock, Worker};
 
 /// How long a worker's load is measured before it counts, in milliseconds.
@@ -30,6 +31,8 @@ const IDLE_WINDOWS: u32 = 10;
 pub struct Team<F> {
     pub(crate) seats: Vec<Seat<F>>,
     pub(crate) inboxes: Arc<Vec<Inbox>>,
+    /// Where messages for connections go; none where only datagrams are listened for.
+    pub(crate) streams: Option<Streams>,
     /// Whether worker 0 can take another seat.
     has_room: AtomicBool,
 }
@@ -72,7 +75,11 @@ impl<F: FnMut(&mut Vec<Command>)> Team<F> {
     ///
     /// # Errors
     /// When a socket does not tell its address.
-    pub fn new(shards: Vec<(Engine, Vec<UdpSocket>, F)>, inboxes: Arc<Vec<Inbox>>) -> io::Result<Arc<Self>> {
+    pub fn new(
+        shards: Vec<(Engine, Vec<UdpSocket>, F)>,
+        inboxes: Arc<Vec<Inbox>>,
+        streams: Option<Streams>,
+    ) -> io::Result<Arc<Self>> {
         let bound = |socket: UdpSocket| Ok(Bound { address: socket.local_addr()?, socket });
         let seat = |(engine, sockets, ask): (Engine, Vec<UdpSocket>, F)| {
             Ok(Seat {
@@ -83,7 +90,7 @@ impl<F: FnMut(&mut Vec<Command>)> Team<F> {
             })
         };
         let seats = shards.into_iter().map(seat).collect::<io::Result<_>>()?;
-        Ok(Arc::new(Team { seats, inboxes, has_room: AtomicBool::new(false) }))
+        Ok(Arc::new(Team { seats, inboxes, streams, has_room: AtomicBool::new(false) }))
     }
 
     /// Its workers, each for a thread of its own.
@@ -149,7 +156,9 @@ impl Bound {
     pub(crate) fn is_from(&self, local: SocketAddr) -> bool {
         let ours = self.address;
         ours == local
-            || (ours.ip().is_unspecified() && ours.port() == local.port() && ours.is_ipv4() == local.is_ipv4())
+            || (ours.ip().is_unspecified()
+                && ours.port() == local.port()
+                && ours.is_ipv4() == local.is_ipv4())
     }
 }
 
@@ -256,7 +265,7 @@ mod tests {
             (engine, vec![socket], ask)
         };
         let shards = sockets.into_iter().enumerate().map(shard).collect();
-        let team = Team::new(shards, Arc::clone(&inboxes)).unwrap();
+        let team = Team::new(shards, Arc::clone(&inboxes), None).unwrap();
         let workers = team.workers(Clock::start()).unwrap().into_iter().enumerate();
         let spawn = |(index, worker): (usize, Worker<_>)| {
             thread::Builder::new().name(index.to_string()).spawn(|| worker.run().unwrap()).unwrap()

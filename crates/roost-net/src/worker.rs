@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use roost_core::{Command, Engine, Flow, Now, Outbox, Transmit};
+use roost_core::{Command, Engine, Flow, Now, Outbox, Transmit, Transport};
 use roost_sip::Head;
 
 use crate::batch::{BATCH, Outgoing, Poller, Receiver, send_all};
@@ -203,7 +203,7 @@ impl Hands {
             self.ask(run);
         }
         self.hand_over(team, runs, now);
-        self.send(runs);
+        self.send(team, runs);
         round
     }
 
@@ -231,9 +231,13 @@ impl Hands {
                     engine.handle_handed_over(&flow, &message, &self.head, mark, now, out);
                 }
             }
+            Mail::Stream { flow, message } => match self.head.parse(&message) {
+                Ok(()) => engine.handle_message(&flow, &message, &self.head, now, out),
+                Err(error) => engine.handle_unreadable(error),
+            },
             Mail::Admin(ticket, request) => engine.handle_admin(ticket, request, now, out),
             Mail::Reading(reading, since_ms) => engine.handle_reading(reading, since_ms),
-            Mail::News(news) => engine.handle_news(news, out),
+            Mail::News(news) => engine.handle_news(news, now, out),
             Mail::Seat(_) | Mail::Stop => {}
         }
     }
@@ -287,12 +291,7 @@ impl Hands {
     }
 
     /// What belongs to other shards is handled at once where this worker runs them, else it goes to their inboxes.
-    fn hand_over<F: FnMut(&mut Vec<Command>)>(
-        &mut self,
-        team: &Team<F>,
-        runs: &mut [Run<'_, F>],
-        now: Now,
-    ) {
+    fn hand_over<F: FnMut(&mut Vec<Command>)>(&mut self, team: &Team<F>, runs: &mut [Run<'_, F>], now: Now) {
         // A message is handed over twice at most: to the caller's shard, and to the callee's.
         let mut is_done = false;
         while !is_done {
@@ -323,11 +322,17 @@ impl Hands {
         }
     }
 
-    /// Sends everything that the engines left in the outbox, from the first seat's sockets: all seats' are alike.
-    fn send<F>(&mut self, runs: &[Run<'_, F>]) {
+    /// Sends everything that the engines left in the outbox; datagrams from the first seat's sockets: all seats' are alike.
+    fn send<F>(&mut self, team: &Team<F>, runs: &[Run<'_, F>]) {
+        let is_datagram = |transmit: &&Transmit| transmit.flow.transport == Transport::Udp;
+        if let Some(streams) = &team.streams {
+            for transmit in self.outbox.transmits.iter().filter(|transmit| !is_datagram(transmit)) {
+                streams.send(transmit.flow, self.outbox.message(transmit));
+            }
+        }
         let sockets = runs.first().map_or(&[][..], |run| &run.seat.sockets);
         for bound in sockets {
-            let ours = |transmit: &&Transmit| bound.is_from(transmit.flow.local);
+            let ours = |transmit: &&Transmit| is_datagram(transmit) && bound.is_from(transmit.flow.local);
             let is_wildcard = bound.address.ip().is_unspecified();
             let outgoing = |transmit: &Transmit| Outgoing {
                 bytes: &self.outbox.bytes[transmit.start..transmit.end],

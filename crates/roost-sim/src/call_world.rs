@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use roost_core::{
-    Admin, AdminReply, Authorize, Command, Config, Engine, Flow, Mark, Now, Outbox, Row, ShardId, Ticket,
-    contact_id, shard_of,
+    Admin, AdminReply, Authorize, Command, Config, Engine, Flow, Listening, Mark, Now, Outbox, Row, ShardId,
+    Ticket, contact_id, shard_of,
 };
 use roost_sip::Head;
 
@@ -141,7 +141,7 @@ struct CallWorld {
 fn draw_config(dice: &mut Dice) -> Config {
     let mut config = Config {
         shards: dice.between((1, 4)) as u16,
-        listeners: vec![SERVER],
+        listeners: vec![Listening::udp(SERVER)],
         mac_key: dice.key(),
         hash_seed: dice.next_u64(),
         ..Config::default()

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use md5::{Digest, Md5};
 use roost_core::{
-    Authorize, Command, Config, Engine, Flow, Now, Outbox, Outcome, Rng, Row, Secrets, ShardId, Ticket,
+    Authorize, Command, Config, Engine, Flow, Listening, Now, Outbox, Outcome, Rng, Row, Secrets, ShardId,
+    Ticket,
 };
 use roost_sip::{Head, HeaderName};
 
@@ -74,7 +75,7 @@ impl Stage {
     /// When the engine does not answer as this load needs it.
     pub fn new(kind: Kind, users: usize) -> Stage {
         let mut config = Config {
-            listeners: vec![address(SERVER)],
+            listeners: vec![Listening::udp(address(SERVER))],
             use_domain: true,
             server_header: "roost/0".to_string(),
             mac_key: [7; 32],

@@ -5,19 +5,19 @@
 //! description end. Settings are roost's own defaults but for `server_header = roost`, `add_date = 0` and
 //! `ds_ping_interval = 0`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use roost_core::{
-    Algorithm, Authorize, Command, Config, Engine, Flow, Now, Outbox, Outcome, PathMode, Place, Rng, Rule,
-    Secrets, ShardId, Ticket, Write,
+    Algorithm, Authorize, Command, Config, Engine, Flow, Listening, News, Now, Outbox, Outcome, PathMode,
+    Place, Rng, Rule, Secrets, ShardId, Ticket, Transport, Write,
 };
 use roost_sip::{Head, HeaderName, StartLine};
 
 use crate::client::{Challenge, ha1};
-use crate::script::{Database, Step, What, fits, parse};
+use crate::script::{Database, Peer, Step, What, fits, parse};
 use crate::store::Tables;
 
 /// What a process's monotonic clock says when it starts.
@@ -71,7 +71,12 @@ struct Stage {
     /// The last challenge seen, and how often it was answered.
     challenge: Option<Challenge>,
     nc: u32,
-    /// The last datagram from each address.
+    /// The connections that are open, by their peer, and the number of the last one.
+    open: BTreeMap<SocketAddr, u64>,
+    connections: u64,
+    /// Peers that take no connection.
+    refusing: BTreeSet<SocketAddr>,
+    /// The last message from each address.
     sent: BTreeMap<SocketAddr, Vec<u8>>,
     /// The Via lines of the last request that went to an address.
     vias: BTreeMap<SocketAddr, String>,
@@ -107,6 +112,9 @@ impl Stage {
             names: BTreeMap::new(),
             challenge: None,
             nc: 0,
+            open: BTreeMap::new(),
+            connections: 0,
+            refusing: BTreeSet::new(),
             sent: BTreeMap::new(),
             vias: BTreeMap::new(),
             routes: String::new(),
@@ -136,17 +144,28 @@ impl Stage {
                 self.subscribers.push(Subscriber { name, domain, password });
             }
             What::Send { from, lines } => {
-                let message = self.message(from, &lines)?;
-                self.sent.insert(from, message.clone());
+                let message = self.message(from.address, &lines)?;
+                self.sent.insert(from.address, message.clone());
                 self.receive(from, &message)?;
             }
             What::SendAgain { from } => {
-                let message = self.sent.get(&from).cloned().ok_or("nothing came from there before")?;
+                let sent = self.sent.get(&from.address);
+                let message = sent.cloned().ok_or("nothing came from there before")?;
                 self.receive(from, &message)?;
             }
+            What::Closed(remote) => {
+                let connection = self.open.remove(&remote).ok_or("no connection to there is open")?;
+                let now = self.now();
+                if let Some(engine) = &mut self.engine {
+                    engine.handle_news(News::Closed(connection), now, &mut self.outbox);
+                }
+                self.pump();
+            }
+            What::Refuse(remote) => drop(self.refusing.insert(remote)),
             What::Pass(ms) => self.pass(ms),
             What::Restart => {
                 self.engine = None;
+                self.open.clear();
                 self.waiting.clear();
                 self.started_ms = self.now_ms;
                 self.start()?;
@@ -204,7 +223,11 @@ impl Stage {
             "fr_inv_timeout" => self.config.tm.fr_inv_timeout_s = number()?,
             "ds_ping_interval" => {
                 self.config.dispatcher.ping_interval_s = number()?;
-                self.config.listeners = vec![self.local];
+                self.config.listeners = vec![Listening::udp(self.local)];
+            }
+            "tcp" => {
+                let listening = |transport| Listening { transport, address: self.local };
+                self.config.listeners = [Transport::Udp, Transport::Tcp].map(listening).into();
             }
             "ds_probing_threshold" => self.config.dispatcher.probing_threshold = number()?,
             "serial_fork" => self.config.proxy.serial_fork = flag()?,
@@ -283,9 +306,19 @@ impl Stage {
         Ok(challenge.answer(user, password, method, uri, self.nc))
     }
 
-    fn receive(&mut self, from: SocketAddr, message: &[u8]) -> Result<(), String> {
+    fn receive(&mut self, from: Peer, message: &[u8]) -> Result<(), String> {
         self.start()?;
-        let (now, flow) = (self.now(), Flow::udp(self.local, from));
+        let flow = match from.transport {
+            Transport::Udp => Flow::udp(self.local, from.address),
+            Transport::Tcp => {
+                let id = *self.open.entry(from.address).or_insert_with(|| {
+                    self.connections += 1;
+                    self.connections
+                });
+                Flow::tcp(self.local, from.address, id)
+            }
+        };
+        let now = self.now();
         if let Some(engine) = &mut self.engine {
             match self.head.parse(message) {
                 Ok(()) => engine.handle_message(&flow, message, &self.head, now, &mut self.outbox),
@@ -314,14 +347,28 @@ impl Stage {
     fn pump(&mut self) {
         loop {
             let mut outbox = std::mem::take(&mut self.outbox);
+            let mut unsent = Vec::new();
             for transmit in &outbox.transmits {
-                self.answer(transmit.flow, outbox.message(transmit));
+                let (flow, message) = (transmit.flow, outbox.message(transmit));
+                let is_open =
+                    self.open.get(&flow.remote).is_some_and(|id| [0, *id].contains(&flow.connection));
+                let is_made = flow.connection == 0 && !self.refusing.contains(&flow.remote);
+                match flow.transport.is_reliable() && !is_open && !is_made {
+                    true => unsent.push(News::Unsent(flow, message.into())),
+                    false => self.answer(flow, message),
+                }
             }
             let commands: Vec<Command> = outbox.commands.drain(..).collect();
             outbox.clear();
             self.outbox = outbox;
-            if commands.is_empty() {
+            if commands.is_empty() && unsent.is_empty() {
                 return;
+            }
+            let now = self.now();
+            for news in unsent {
+                if let Some(engine) = &mut self.engine {
+                    engine.handle_news(news, now, &mut self.outbox);
+                }
             }
             for command in commands {
                 self.command(command);
@@ -375,7 +422,10 @@ impl Stage {
                 let places = places.into_iter().map(place).collect();
                 self.receipt(ticket, Outcome::Resolved(places));
             }
-            Command::ToShard { .. } | Command::AdminReply { .. } | Command::Tell { .. } => {}
+            Command::ToShard { .. }
+            | Command::AdminReply { .. }
+            | Command::Tell { .. }
+            | Command::KeepConnection { .. } => {}
         }
     }
 
@@ -452,17 +502,16 @@ impl Stage {
         }
     }
 
-    fn expect(&mut self, to: SocketAddr, expected: &[String]) -> Result<(), String> {
+    fn expect(&mut self, to: Peer, expected: &[String]) -> Result<(), String> {
         let wanted = expected.join("\n");
         let Some((flow, message)) = self.answers.pop_front() else {
             return Err(format!("no answer, where this was expected to {to}:\n{wanted}"));
         };
         let got = shown(&message);
-        if (flow.local, flow.remote) != (self.local, to) {
-            return Err(format!(
-                "expected from {} to {to}, but from {} to {}:\n{got}",
-                self.local, flow.local, flow.remote
-            ));
+        let went = Peer { transport: flow.transport, address: flow.remote };
+        if (flow.local, went) != (self.local, to) {
+            let (own, local) = (self.local, flow.local);
+            return Err(format!("expected from {own} to {to}, but from {local} to {went}:\n{got}"));
         }
         let Some(body) = message.strip_suffix(b"\r\n\r\n") else {
             return Err(format!("an answer that does not end in an empty line:\n{got}"));

@@ -124,7 +124,9 @@ impl World {
                 let outcome = Outcome::Resolved(Vec::new());
                 self.agenda.push(self.now_ms + 1, Event::Receipt { process, shard, ticket, outcome });
             }
-            Command::Tell { .. } => return Err("news of hops that there are not".to_string()),
+            Command::Tell { .. } | Command::KeepConnection { .. } => {
+                return Err("news of hops or connections that there are not".to_string());
+            }
             Command::AdminReply { .. } => {
                 return Err("an answer to an operator who asked nothing".to_string());
             }

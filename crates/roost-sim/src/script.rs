@@ -11,8 +11,11 @@
 //! | `dns NAME IP:PORT …` | where a name leads; nowhere without addresses |
 //! | `user NAME [@DOMAIN] PASSWORD` | a subscriber |
 //! | `>> IP:PORT` | a datagram from there; without lines it is a keep-alive |
-//! | `>> IP:PORT again` | the last datagram from there, byte by byte |
-//! | `<< IP:PORT` | the answer that goes there; `*` stands for any bytes of a line but none |
+//! | `>> tcp:IP:PORT` | a message over a connection from there, the open one or a new one |
+//! | `>> IP:PORT again` | the last message from there, byte by byte |
+//! | `closed IP:PORT` | the connection from there is gone |
+//! | `refuse IP:PORT` | no connection to there can be made |
+//! | `<< IP:PORT`, `<< tcp:IP:PORT` | the answer that goes there; `*` stands for any bytes of a line but none |
 //! | `<< nothing` | no answer |
 //! | `+32s`, `+500ms` | time passes |
 //! | `db fail` | the next commit fails and writes nothing |
@@ -23,7 +26,7 @@
 
 use std::net::SocketAddr;
 
-use roost_core::{HopUri, Numbers, Rule};
+use roost_core::{HopUri, Numbers, Rule, Transport};
 
 /// One step and the line it stands on.
 #[derive(Debug)]
@@ -51,21 +54,36 @@ pub enum What {
         password: String,
     },
     Send {
-        from: SocketAddr,
+        from: Peer,
         lines: Vec<String>,
     },
     SendAgain {
-        from: SocketAddr,
+        from: Peer,
     },
     Expect {
-        to: SocketAddr,
+        to: Peer,
         lines: Vec<String>,
     },
+    Closed(SocketAddr),
+    Refuse(SocketAddr),
     ExpectNothing,
     /// Milliseconds pass.
     Pass(u64),
     Database(Database),
     Restart,
+}
+
+/// Whom a message comes from or goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    pub transport: Transport,
+    pub address: SocketAddr,
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.transport.as_str(), self.address)
+    }
 }
 
 /// What the database does.
@@ -140,11 +158,13 @@ fn directive(line: &str) -> Result<Option<Line>, String> {
         }
         "user" => user(rest)?,
         ">>" => match rest.strip_suffix(" again") {
-            Some(from) => What::SendAgain { from: address(from)? },
-            None => What::Send { from: address(rest)?, lines: Vec::new() },
+            Some(from) => What::SendAgain { from: peer(from)? },
+            None => What::Send { from: peer(rest)?, lines: Vec::new() },
         },
         "<<" if rest == "nothing" => What::ExpectNothing,
-        "<<" => What::Expect { to: address(rest)?, lines: Vec::new() },
+        "<<" => What::Expect { to: peer(rest)?, lines: Vec::new() },
+        "closed" => What::Closed(address(rest)?),
+        "refuse" => What::Refuse(address(rest)?),
         "db" => What::Database(match rest {
             "fail" => Database::Fail,
             "lose" => Database::Lose,
@@ -198,6 +218,15 @@ fn route(rest: &str) -> Result<Rule, String> {
     Ok(rule)
 }
 
+/// `IP:PORT` for datagrams, `tcp:IP:PORT` for a connection.
+fn peer(text: &str) -> Result<Peer, String> {
+    let (transport, address_text) = match text.strip_prefix("tcp:") {
+        Some(rest) => (Transport::Tcp, rest),
+        None => (Transport::Udp, text),
+    };
+    Ok(Peer { transport, address: address(address_text)? })
+}
+
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.trim().parse().map_err(|_| format!("not an address with a port: {text}"))
 }
@@ -229,7 +258,7 @@ mod tests {
     fn a_script_becomes_steps() {
         let text = "# comment\nconfig qop = auth\n\nuser 9001 @a.com pw\n>> 10.0.0.9:5060\nREGISTER x\n\nbody\n\n\n\
                     # end\n<< nothing\n+500ms\n+2s\n>> 10.0.0.9:5060 again\ndb hold\n";
-        let from = "10.0.0.9:5060".parse().unwrap();
+        let from = Peer { transport: Transport::Udp, address: "10.0.0.9:5060".parse().unwrap() };
         let lines = ["REGISTER x", "", "body"].map(str::to_string).to_vec();
         let expected = vec![
             (2, What::Config { key: "qop".into(), value: "auth".into() }),

@@ -7,6 +7,7 @@
 
 mod date;
 mod digest;
+mod frame;
 mod head;
 mod header;
 mod method;
@@ -19,6 +20,7 @@ mod via;
 
 pub use date::{HttpDate, http_date};
 pub use digest::{Credentials, DigestError};
+pub use frame::{Frame, Progress};
 pub use head::{Defect, Head, HeadError, Line, MAX_LINES, MAX_MESSAGE, Span, StartLine};
 pub use header::HeaderName;
 pub use method::{ALL_METHODS, Method, MethodSet, parse_allow};

@@ -13,7 +13,7 @@ use roost_admin::Mi;
 use roost_core::{
     Admin, AdminReply, Command, Config, Engine, Reading, Rng, RowError, ShardId, Ticket, Write, shard_of,
 };
-use roost_net::{Clock, Inbox, Listener, Mail, Resolver, Team, Worker};
+use roost_net::{Clock, Inbox, Listener, Mail, Resolver, Streams, Team, Worker};
 use roost_store::{Commit, Preload, ReadTold, Receipts, Running, Store, StoreHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -38,6 +38,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     for listener in &settings.listeners {
         listener.probe()?;
     }
+    let stream_sockets = stream_sockets(settings)?;
     let mi_listener = bind_mi(settings)?;
     let store = settings.open_store()?;
     let clock = Clock::start();
@@ -54,16 +55,25 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let questions = Questions::default();
     let resolver = Resolver::start(&settings.dns_servers, &config.listeners, Arc::clone(&inboxes))
         .context("starting the resolver")?;
+    let (streams, stream_thread) = match stream_sockets.is_empty() {
+        true => (None, None),
+        false => {
+            let inboxes = Arc::clone(&inboxes);
+            let started = Streams::start(stream_sockets, settings.streams, inboxes, clock);
+            let (streams, thread) = started.context("starting the thread of the connections")?;
+            (Some(streams), Some(thread))
+        }
+    };
     let (ended, mut worker_ended) = tokio::sync::mpsc::channel(workers);
     let shard = |(index, (engine, sockets))| {
         let (store, inboxes) = (running.handle(), Arc::clone(&inboxes));
-        let ask =
-            dispatcher(ShardId(index as u16), store, Arc::clone(&questions), resolver.clone(), inboxes);
+        let (shard, questions) = (ShardId(index as u16), Arc::clone(&questions));
+        let ask = dispatcher(shard, store, questions, resolver.clone(), streams.clone(), inboxes);
         (engine, sockets, ask)
     };
     let sockets = sockets(&settings.listeners, workers)?;
     let shards = engines.into_iter().zip(sockets).enumerate().map(shard).collect();
-    let team = Team::new(shards, Arc::clone(&inboxes))?;
+    let team = Team::new(shards, Arc::clone(&inboxes), streams.clone())?;
     let spawn = |(index, worker)| spawn(index, worker, ended.clone());
     let threads = team.workers(clock)?.into_iter().enumerate().map(spawn).collect::<Result<Vec<_>>>()?;
     drop(ended);
@@ -83,6 +93,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
             config: Arc::clone(&config),
             started: SystemTime::now(),
             reload: reloader(settings.file.clone()),
+            counters: counters(streams.clone()),
             server: server_name(),
         };
         let admin = mi_listener.map(|listener| tokio::spawn(serve_mi(listener, mi, stopped)));
@@ -100,6 +111,10 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     tracing::info!("stopping");
     team.stop();
     for thread in threads {
+        let _ = thread.join();
+    }
+    if let (Some(streams), Some(thread)) = (streams, stream_thread) {
+        streams.stop();
         let _ = thread.join();
     }
     running.stop();
@@ -138,10 +153,38 @@ fn bind_mi(settings: &Settings) -> Result<Option<TcpListener>> {
     Ok(Some(listener))
 }
 
-/// One socket of every listener for each worker.
+/// The sockets that connections come to.
+fn stream_sockets(settings: &Settings) -> Result<Vec<TcpListener>> {
+    let is_stream = |listener: &&Listener| listener.transport.is_reliable();
+    let listeners: Vec<_> = settings.listeners.iter().filter(is_stream).collect();
+    if !listeners.is_empty() {
+        raise_descriptors(settings.streams.max_connections as u64 + DESCRIPTORS);
+    }
+    Ok(listeners.into_iter().map(Listener::stream_socket).collect::<Result<_, _>>()?)
+}
+
+/// Descriptors for all but connections.
+const DESCRIPTORS: u64 = 1_024;
+
+/// Each connection takes a descriptor: asks the system for as many as it gives without further rights.
+fn raise_descriptors(wanted: u64) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft < wanted {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard);
+    }
+    if hard < wanted {
+        tracing::warn!(
+            limit = hard,
+            "the limit of open files is below tcp_max_connections: raise it (ulimit -n, LimitNOFILE= in systemd)"
+        );
+    }
+}
+
+/// One socket of every UDP listener for each worker.
 fn sockets(listeners: &[Listener], workers: usize) -> Result<Vec<Vec<std::net::UdpSocket>>> {
     let mut by_worker: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for listener in listeners {
+    for listener in listeners.iter().filter(|listener| !listener.transport.is_reliable()) {
         for (own, socket) in by_worker.iter_mut().zip(listener.sockets(workers)?) {
             own.push(socket);
         }
@@ -241,6 +284,7 @@ fn dispatcher(
     store: StoreHandle,
     questions: Questions,
     resolver: Resolver,
+    streams: Option<Streams>,
     inboxes: Arc<Vec<Inbox>>,
 ) -> impl FnMut(&mut Vec<Command>) + Send + 'static {
     move |commands| {
@@ -269,6 +313,11 @@ fn dispatcher(
                         inbox.post([Mail::News(news)]);
                     }
                 }
+                Command::KeepConnection { connection, until_ms } => {
+                    if let Some(streams) = &streams {
+                        streams.keep(connection, until_ms);
+                    }
+                }
                 Command::ToShard { .. } => {}
             }
         }
@@ -276,6 +325,11 @@ fn dispatcher(
             store.commit(commits);
         }
     }
+}
+
+/// What the connections count.
+fn counters(streams: Option<Streams>) -> roost_admin::Counters {
+    Arc::new(move || streams.as_ref().map_or(Vec::new(), Streams::statistics))
 }
 
 /// Reads the `[[route]]`s of the configuration file anew.
@@ -374,7 +428,7 @@ fn announce(settings: &Settings, config: &Config, store: &Store) {
     let version = env!("CARGO_PKG_VERSION");
     eprintln!("roost {version}: database {}", store.path().display());
     for listener in &settings.listeners {
-        eprintln!("roost: listening on udp:{} ({} workers)", listener.address, config.shards);
+        eprintln!("roost: listening on {listener} ({} workers)", config.shards);
     }
     match settings.mi_address {
         Some(address) => eprintln!("roost: management interface at http://{address}/mi"),

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use roost_core::Config;
-use roost_net::{Listener, parse_listen};
+use roost_core::{Config, Listening};
+use roost_net::{Listener, StreamSettings, parse_listen};
 use roost_store::{Columns, Store};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -30,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) core: Config,
     pub(crate) listen: Vec<String>,
     pub(crate) listeners: Vec<Listener>,
+    pub(crate) streams: StreamSettings,
     pub(crate) database: String,
     pub(crate) workers: usize,
     /// Subscribers that are kept in memory at most, see `auth_db.preload`.
@@ -103,6 +104,7 @@ impl Settings {
             core: Config::default(),
             listen: Vec::new(),
             listeners: Vec::new(),
+            streams: StreamSettings { lifetime_ms: 0, message_ms: 0, max_connections: 0, max_per_source: 0 },
             database: String::new(),
             workers: 0,
             preload: 0,
@@ -147,11 +149,13 @@ impl Settings {
         }
         for (index, one) in self.listeners.iter().enumerate() {
             if let Some(other) = self.listeners.iter().skip(index + 1).find(|other| other.overlaps(one)) {
-                let message = format!("`listen` names {} and {}, which overlap", one.address, other.address);
+                let message = format!("`listen` names {one} and {other}, which overlap");
                 return Err(source.error(span("", "listen"), message));
             }
         }
-        self.core.listeners = self.listeners.iter().map(|listener| listener.address).collect();
+        let listening =
+            |listener: &Listener| Listening { transport: listener.transport, address: listener.address };
+        self.core.listeners = self.listeners.iter().map(listening).collect();
         for text in &self.trusted {
             let wrong = || {
                 let message = format!("`proxy.trusted` holds \"{text}\", which is no IP address");
@@ -417,15 +421,18 @@ pub(crate) fn check(file: Option<&Path>) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use roost_core::Transport;
+
     use super::*;
 
     #[test]
     fn the_defaults_are_those_of_the_core() {
         let settings = Settings::parse("", "x").unwrap();
-        let listeners = vec!["0.0.0.0:5060".parse().unwrap()];
+        let any = "0.0.0.0:5060".parse().unwrap();
+        let listeners = vec![Listening::udp(any), Listening { transport: Transport::Tcp, address: any }];
         let core = Config { listeners, ..Config::default() };
         assert_eq!(format!("{:?}", settings.core), format!("{core:?}"));
-        assert_eq!(settings.listeners[0].address.to_string(), "0.0.0.0:5060");
+        assert_eq!(settings.listeners[0].to_string(), "udp:0.0.0.0:5060");
         assert_eq!(settings.mi_address.unwrap().to_string(), "127.0.0.1:8888");
     }
 
@@ -465,7 +472,7 @@ mod tests {
             ("[mi]\nlisten = \"0.0.0.0:8888\"", "x:2: `mi.listen` must be a loopback"),
             ("listen = [\"udp:0.0.0.0:5060\", \"udp:127.0.0.1:5060\"]", "which overlap"),
             ("listen = []", "x:1: `listen` is empty"),
-            ("listen = [\"tcp:0.0.0.0:5060\"]", "UDP only"),
+            ("listen = [\"tls:0.0.0.0:5061\"]", "UDP and TCP only"),
             ("server_header = \"a\\r\\nb\"", "x:1: `server_header` holds a control character"),
             ("[proxy]\ntrusted = [\"pbx\"]", "x:2: `proxy.trusted` holds \"pbx\""),
             ("advertised_address = \"a:5060\"", "x:1: `advertised_address` must be"),

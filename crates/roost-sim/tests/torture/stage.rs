@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use roost_core::{Command, Config, Engine, Flow, Now, Outbox, Outcome, Rng, Row, Secrets, ShardId};
+use roost_core::{
+    Command, Config, Engine, Flow, Listening, Now, Outbox, Outcome, Rng, Row, Secrets, ShardId,
+};
 use roost_sim::store::Tables;
 use roost_sip::Head;
 
@@ -96,7 +98,7 @@ impl Stage {
         config.registrar.add_date = false;
         config.auth.check_to = setup.check_to;
         config.registrar.max_contacts = setup.max_contacts;
-        config.listeners = vec![setup.local];
+        config.listeners = vec![Listening::udp(setup.local)];
         config.advertised_address.clone_from(&setup.advertised);
         if is_trusted {
             config.proxy.trusted = vec![setup.from.ip()];
@@ -161,6 +163,7 @@ impl Stage {
             Command::Purge { .. }
             | Command::ToShard { .. }
             | Command::Tell { .. }
+            | Command::KeepConnection { .. }
             | Command::AdminReply { .. } => return,
         };
         self.engine.handle_receipt(ticket, outcome, NOW, out);

@@ -14,6 +14,7 @@ mod phone;
 mod random;
 mod relay;
 mod server;
+mod stream;
 
 use std::env;
 use std::io::Write;
@@ -35,6 +36,7 @@ pub use phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest, header, t
 pub use random::Random;
 pub use relay::Relay;
 pub use server::{Log, Ran, Server, roost, run, wait_for_end};
+pub use stream::TcpPhone;
 
 /// How long anything may take that does not fail.
 pub const PATIENCE: Duration = Duration::from_secs(20);

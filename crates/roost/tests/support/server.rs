@@ -38,7 +38,7 @@ impl Server {
         let mut server = Server::at(free_port(), free_port());
         server.config = Some(server.path("roost.toml"));
         let text = format!(
-            "listen = [\"udp:{}\"]\ndatabase = \"sqlite:roost.db\"\n{top}\n[mi]\nlisten = \"{}\"\n{sections}\n",
+            "listen = [\"udp:{0}\", \"tcp:{0}\"]\ndatabase = \"sqlite:roost.db\"\n{top}\n[mi]\nlisten = \"{1}\"\n{sections}\n",
             server.sip, server.mi
         );
         fs::write(server.path("roost.toml"), text).expect("a configuration file");
