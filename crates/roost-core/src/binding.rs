@@ -146,6 +146,13 @@ impl Binding {
         Uri::parse(self.contact()).is_ok_and(|contact| same_uri(&contact, uri))
     }
 
+    /// Whether the Contact URI has this user and host.
+    pub(crate) fn is_contact_but_port(&self, uri: &Uri<'_>) -> bool {
+        Uri::parse(self.contact()).is_ok_and(|contact| {
+            contact.user.is_some() && contact.user == uri.user && contact.host.eq_ignore_ascii_case(uri.host)
+        })
+    }
+
     pub(crate) fn callid(&self) -> &[u8] {
         self.text.part(1)
     }

@@ -537,10 +537,17 @@ impl Engine {
         Ok((self.target(remote, reach), way))
     }
 
-    /// The remote target as a live binding of To's user: it goes where that binding goes (B26).
+    /// The remote target as a live binding of To's user: it goes where that binding goes (B26). A phone that registered
+    /// over a connection may name that connection's port in its dialogs, which nobody else can reach.
     fn binding_target(&mut self, request: &Request<'_>, uri: &Uri<'_>, now: Now) -> Option<Target> {
         let id = self.record_of(request.to()?)?;
-        let binding = self.location.get(id)?.live(now).find(|binding| binding.is_contact(uri))?;
+        let record = self.location.get(id)?;
+        let same_but_port = || {
+            let is_it = |binding: &&Binding| binding.connection() != 0 && binding.is_contact_but_port(uri);
+            let mut found = record.live(now).filter(is_it);
+            found.next().filter(|_| found.next().is_none())
+        };
+        let binding = record.live(now).find(|binding| binding.is_contact(uri)).or_else(same_but_port)?;
         let reach = self.reach_of(request, binding).ok()?;
         Some(Target {
             uri: self.pool.copy(uri.text),

@@ -26,9 +26,9 @@ fn ten_thousand_calls_without_a_failure() {
     const CALLS: u64 = 10_000;
     let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let server = Server::started("", "[proxy]\ntrusted = [\"127.0.0.1\"]\n");
-    let callee = Callee::start(&server, None);
+    let callee = Callee::start(&server, None, UDP);
     let before_kb = server.resident_kb();
-    let load = Load { calls: CALLS, rate: 500, at_once: 200, talk_ms: 50 };
+    let load = Load { calls: CALLS, rate: 500, at_once: 200, talk_ms: 50, transport: UDP };
     let caller = call(&server, server.sip, &load);
     let grown_kb = server.resident_kb().saturating_sub(before_kb);
     let callee = callee.ended();
@@ -43,6 +43,23 @@ fn ten_thousand_calls_without_a_failure() {
 }
 
 #[test]
+fn five_thousand_calls_over_tcp_without_a_failure() {
+    const CALLS: u64 = 5_000;
+    let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let server = Server::started("", "[proxy]\ntrusted = [\"127.0.0.1\"]\n");
+    let callee = Callee::start(&server, None, TCP);
+    let load = Load { calls: CALLS, rate: 400, at_once: 200, talk_ms: 50, transport: TCP };
+    let caller = call(&server, server.sip, &load);
+    let callee = callee.ended();
+    report(&format!("SIPp calls over TCP: caller {caller}; callee {callee}"));
+    for side in [&caller, &callee] {
+        assert_eq!((side.succeeded, side.failed, side.unexpected, side.current), (CALLS, 0, 0, 0), "{side}");
+    }
+    assert!(server.statistic("net:tcp_connected") >= 1, "roost connects to the callee's Contact");
+    drop(machine);
+}
+
+#[test]
 fn two_thousand_calls_over_a_bad_network_all_end() {
     const CALLS: u64 = 2_000;
     const LOSS: u64 = 5;
@@ -53,9 +70,9 @@ fn two_thousand_calls_over_a_bad_network_all_end() {
     let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let server = Server::started("", "[proxy]\nauthorize = \"off\"\n");
     let before_caller = Relay::start(server.sip, LOSS, seed);
-    let callee = Callee::start(&server, Some((LOSS, seed + 2)));
+    let callee = Callee::start(&server, Some((LOSS, seed + 2)), UDP);
     // The talk is long enough for the callee to get its ACK by the third repetition of its 200.
-    let load = Load { calls: CALLS, rate: 200, at_once: CALLS, talk_ms: 4_000 };
+    let load = Load { calls: CALLS, rate: 200, at_once: CALLS, talk_ms: 4_000, transport: UDP };
     let caller = call(&server, before_caller.address, &load);
     let (passed, lost) = before_caller.counts();
     let callee = callee.ended();
@@ -80,14 +97,19 @@ struct Load {
     rate: u32,
     at_once: u64,
     talk_ms: u32,
+    transport: &'static str,
 }
+
+/// SIPp's transports: one socket, one connection.
+const UDP: &str = "u1";
+const TCP: &str = "t1";
 
 /// SIPp's side that calls 9002, sending to `towards`, which is roost or a relay before it.
 fn call(server: &Server, towards: SocketAddr, load: &Load) -> Totals {
     let (statistics, errors) = (server.path("uac.csv"), server.path("uac.errors"));
     let mut sipp = Command::new("sipp");
     sipp.current_dir(server.path("."));
-    sipp.arg(server.sip.to_string()).args(["-rsa", &towards.to_string()]);
+    sipp.arg(server.sip.to_string()).args(["-rsa", &towards.to_string(), "-t", load.transport]);
     sipp.args(["-sf", UAC, "-i", "127.0.0.1", "-p", &free_port().to_string(), "-key", "callee", "9002"]);
     sipp.args(["-m", &load.calls.to_string(), "-r", &load.rate.to_string(), "-l", &load.at_once.to_string()]);
     sipp.args(["-d", &load.talk_ms.to_string(), "-recv_timeout", IN_VAIN_MS]);
@@ -109,23 +131,25 @@ struct Callee {
 
 impl Callee {
     /// Registered, at its own address or behind a relay with this loss and seed.
-    fn start(server: &Server, network: Option<(u64, u64)>) -> Callee {
+    fn start(server: &Server, network: Option<(u64, u64)>, transport: &str) -> Callee {
         need("sipp", "sip-tester");
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let relay = network.map(|(loss, seed)| Relay::start(address, loss, seed));
-        let contact = format!("9002@{}", relay.as_ref().map_or(address, |relay| relay.address));
+        let param = if transport == TCP { ";transport=tcp" } else { "" };
+        let contact = format!("9002@{}{param}", relay.as_ref().map_or(address, |relay| relay.address));
 
         let (statistics, errors) = (server.path("uas.csv"), server.path("uas.errors"));
         let mut sipp = Command::new("sipp");
         sipp.current_dir(server.path(".")).args(["-sf", UAS, "-key", "contact", &contact]);
         sipp.args(["-i", "127.0.0.1", "-p", &address.port().to_string(), "-recv_timeout", IN_VAIN_MS]);
+        sipp.args(["-t", transport]);
         // It is killed; this is for the case that the test program is killed first.
         sipp.args(["-timeout", "300s", "-nostdin"]);
         sipp.args(["-trace_stat", "-fd", "1", "-stf"]).arg(&statistics);
         sipp.args(["-trace_err", "-error_file"]).arg(&errors);
         let process = sipp.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let callee = Callee { process: process.expect("sipp starts"), statistics, errors, _relay: relay };
-        wait_for("SIPp's socket", PATIENCE, || is_bound(address.port()).then_some(()));
+        wait_for("SIPp's socket", PATIENCE, || is_bound(transport, address.port()).then_some(()));
 
         server.add_user("9002", "9002");
         let mut phone = server.phone("9002");
@@ -151,9 +175,10 @@ impl Drop for Callee {
     }
 }
 
-/// Whether somebody has this UDP port at 127.0.0.1; asking by a bind could take it from the one who wants it.
-fn is_bound(port: u16) -> bool {
-    let sockets = fs::read_to_string("/proc/net/udp").expect("/proc");
+/// Whether somebody has this port at 127.0.0.1; asking by a bind could take it from the one who wants it.
+fn is_bound(transport: &str, port: u16) -> bool {
+    let table = if transport == TCP { "/proc/net/tcp" } else { "/proc/net/udp" };
+    let sockets = fs::read_to_string(table).expect("/proc");
     sockets.contains(&format!(" 0100007F:{port:04X} "))
 }
 

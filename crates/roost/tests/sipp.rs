@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,11 +12,24 @@ use support::{Server, free_port, need, report, run};
 
 const EXTENSIONS: u32 = 10_000;
 const FIRST: u32 = 100_000;
+/// Both tests want the whole machine.
+static MACHINE: Mutex<()> = Mutex::new(());
 const SCENARIO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sipp/register.xml");
 
 #[test]
 fn sipp_registers_ten_thousand_extensions_twice() {
+    twice("u1");
+}
+
+#[test]
+fn sipp_registers_ten_thousand_extensions_twice_over_tcp() {
+    twice("t1");
+}
+
+/// `transport` is SIPp's: one socket, or one connection.
+fn twice(transport: &str) {
     need("sipp", "sip-tester");
+    let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut server = Server::prepared("", "");
     server.add_users(FIRST, EXTENSIONS);
     write_extensions(&server);
@@ -23,9 +37,9 @@ fn sipp_registers_ten_thousand_extensions_twice() {
     // One port for both rounds: the second finds its bindings and refreshes them.
     let port = free_port();
     for round in ["first", "second"] {
-        let figures = sipp(&server, port, round);
+        let figures = sipp(&server, transport, port, round);
         report(&format!(
-            "SIPp, {round} round: {} registered, {} failed, {} retransmissions, {}",
+            "SIPp, {transport}, {round} round: {} registered, {} failed, {} retransmissions, {}",
             figures.registered, figures.failed, figures.retransmissions, figures.elapsed
         ));
         assert_eq!((figures.registered, figures.failed), (u64::from(EXTENSIONS), 0));
@@ -34,6 +48,7 @@ fn sipp_registers_ten_thousand_extensions_twice() {
     let dump = server.mi("ul_dump", json!({"brief": 1})).expect("a dump");
     let listed = dump["Domains"][0]["AORs"].as_array().map(Vec::len);
     assert_eq!(listed, Some(EXTENSIONS as usize), "AORs in the dump");
+    drop(machine);
 }
 
 struct Figures {
@@ -53,13 +68,13 @@ fn write_extensions(server: &Server) {
 }
 
 /// One round of all extensions, 2,000 new ones a second at most.
-fn sipp(server: &Server, port: u16, round: &str) -> Figures {
+fn sipp(server: &Server, transport: &str, port: u16, round: &str) -> Figures {
     let (statistics, errors) =
         (server.path(&format!("{round}.csv")), server.path(&format!("{round}.errors")));
     let mut sipp = Command::new("sipp");
     sipp.current_dir(server.path("."));
     sipp.arg(server.sip.to_string()).args(["-sf", SCENARIO, "-inf", "extensions.csv"]);
-    sipp.args(["-i", "127.0.0.1", "-p", &port.to_string()]);
+    sipp.args(["-t", transport, "-i", "127.0.0.1", "-p", &port.to_string()]);
     sipp.args(["-m", &EXTENSIONS.to_string(), "-r", "2000", "-l", "500"]);
     sipp.args(["-timeout", "120s", "-timeout_error", "-nostdin"]);
     sipp.args(["-trace_stat", "-fd", "1", "-stf"]).arg(&statistics);

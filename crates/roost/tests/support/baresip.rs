@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -38,10 +38,15 @@ pub struct Baresip {
 impl Baresip {
     /// A phone that begins to register with `server`; its password is its number.
     pub fn start(server: &Server, user: &str, answers: Answers) -> Baresip {
+        Baresip::start_at(server, server.sip, user, answers, "")
+    }
+
+    /// The same; it takes this address for the server's. `params` are more of its account's, such as the transport.
+    pub fn start_at(server: &Server, at: SocketAddr, user: &str, answers: Answers, params: &str) -> Baresip {
         need("baresip", "baresip-core");
         let (port, control_port) = (free_port(), free_port());
         let folder = server.path(&format!("baresip-{user}"));
-        configure(&folder, server, user, answers, port, control_port);
+        configure(&folder, at, user, (answers, params), port, control_port);
         let mut process = Command::new("baresip")
             .current_dir(&folder)
             // With a trace of its messages; it ends by itself if the test program is killed.
@@ -63,7 +68,18 @@ impl Baresip {
 
     /// A phone that can be called.
     pub fn registered(server: &Server, user: &str, answers: Answers) -> Baresip {
-        let phone = Baresip::start(server, user, answers);
+        Baresip::registered_at(server, server.sip, user, answers, "")
+    }
+
+    /// The same, as [`Baresip::start_at`] has it.
+    pub fn registered_at(
+        server: &Server,
+        at: SocketAddr,
+        user: &str,
+        answers: Answers,
+        params: &str,
+    ) -> Baresip {
+        let phone = Baresip::start_at(server, at, user, answers, params);
         wait_for("baresip's binding", PATIENCE, || phone.is_bound(server).then_some(()));
         phone
     }
@@ -71,7 +87,7 @@ impl Baresip {
     pub fn is_bound(&self, server: &Server) -> bool {
         let dump = server.mi("ul_dump", json!({})).expect("a dump").to_string();
         // Its Contact is sip:9001-0x55d0c0ffee00@127.0.0.1:PORT.
-        dump.contains(&format!("@127.0.0.1:{}\"", self.port))
+        ["\"", ";transport=tcp\""].iter().any(|end| dump.contains(&format!("@127.0.0.1:{}{end}", self.port)))
     }
 
     /// `dial`, `accept`, `hangup`, `quit` and others; gives what baresip says to it.
@@ -146,7 +162,14 @@ impl Drop for Baresip {
 }
 
 /// Its folder: configuration, account, no contacts, and half a minute of silence to say.
-fn configure(folder: &Path, server: &Server, user: &str, answers: Answers, port: u16, control_port: u16) {
+fn configure(
+    folder: &Path,
+    at: SocketAddr,
+    user: &str,
+    (answers, params): (Answers, &str),
+    port: u16,
+    control_port: u16,
+) {
     fs::create_dir(folder).expect("a folder");
     let sound = folder.join("silence.wav");
     // Media too stay at the loopback interface: there may be no other, and a port out of all tests' way.
@@ -165,9 +188,11 @@ fn configure(folder: &Path, server: &Server, user: &str, answers: Answers, port:
         sound.display()
     );
     let mode = if answers == Answers::AtOnce { "auto" } else { "manual" };
+    let regint = if params.contains("regint=") { "" } else { ";regint=60" };
     let account = format!(
-        "<sip:{user}@{}>;auth_user={user};auth_pass={user};regint=60;answermode={mode}\n",
-        server.sip
+        "<sip:{user}@{}{}>;auth_user={user};auth_pass={user};answermode={mode}{regint}{params}\n",
+        at,
+        if params.contains("transport=tcp") { ";transport=tcp" } else { "" }
     );
     for (name, bytes) in
         [("config", config.into_bytes()), ("accounts", account.into_bytes()), ("contacts", Vec::new())]
