@@ -7,6 +7,7 @@ mod baresip;
 mod call;
 mod dns;
 mod edge;
+mod kamailio;
 pub mod md5;
 mod media;
 mod mi;
@@ -30,6 +31,7 @@ pub use call::{
 };
 pub use dns::NameServer;
 pub use edge::{Edge, hidden_contact};
+pub use kamailio::Kamailio;
 pub use media::MediaServer;
 pub use mi::{HttpReply, http, post};
 pub use phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest, header, token};
