@@ -231,7 +231,7 @@ impl<'a> Runs<'a> {
             }
             Subject::Roost { binary, database, .. } => {
                 fs::copy(database, dir.path().join("roost.db"))?;
-                let (port, mi) = (free_udp_port()?, free_tcp_port()?);
+                let (port, mi) = (free_port()?, free_port()?);
                 let config = self.write_config(dir.path(), port, mi)?;
                 let serve = format!("{} --config {} serve", quoted(binary), quoted(&config));
                 load.args(["--server", &format!("127.0.0.1:{port}"), "--domain", DOMAIN, "--spawn", &serve]);
@@ -326,17 +326,19 @@ fn name(scenario: Scenario) -> &'static str {
 }
 
 /// Where cargo builds: this program is two folders below.
-fn target_dir() -> Result<PathBuf> {
+pub(crate) fn target_dir() -> Result<PathBuf> {
     let own = env::current_exe()?;
     Ok(own.ancestors().nth(2).context("xtask is not in a target folder")?.to_owned())
 }
 
-fn free_udp_port() -> Result<u16> {
-    Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-fn free_tcp_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// A port that is free for UDP and TCP.
+pub(crate) fn free_port() -> Result<u16> {
+    loop {
+        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
 }
 
 /// For the shell that roost-bench runs.

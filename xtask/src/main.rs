@@ -1,10 +1,11 @@
-//! The project's own commands: `cargo xtask test | ci | sim | gates | bench`.
+//! The project's own commands: `cargo xtask test | ci | sim | gates | bench | soak`.
 //!
 //! Owns which steps there are and their order. How a step runs is in `steps`, what the machine must have is in `tools`.
 
 mod bench;
 mod figures;
 mod gates;
+mod soak;
 mod steps;
 mod tools;
 
@@ -44,6 +45,9 @@ enum Task {
     ///
     /// docs/benchmarks.md says what the figures mean.
     Bench(bench::Bench),
+    /// Run what takes longer than a test may.
+    #[command(subcommand)]
+    Soak(soak::Soak),
 }
 
 #[derive(Debug, Args)]
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Task::Ci => ci_steps().into_iter().chain(test_steps(&[])).collect(),
         Task::Sim(seeds) => vec![sim_step(seeds)],
         Task::Bench(bench) => return bench::run(&bench),
+        Task::Soak(soak) => return soak::run(&soak),
         Task::Gates { write } => vec![gates_step(write)],
     };
     steps::run(steps)
@@ -89,7 +94,7 @@ fn test_steps(args: &[OsString]) -> Vec<Step> {
         binary.arg("--").args(args);
     }
     vec![
-        Step { title: "SIPp, baresip and valgrind are there", work: Work::DebianPackages },
+        Step { title: "SIPp, baresip, Kamailio and valgrind are there", work: Work::DebianPackages },
         Step::run("tests of every crate but the binary", inner),
         Step::run("tests of the binary and black box (release)", binary),
         sim_step(Seeds { seed: None, seeds: Some(200) }),

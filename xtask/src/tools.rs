@@ -15,9 +15,10 @@ struct Tool {
     package: &'static str,
 }
 
-const BLACK_BOX: [Tool; 3] = [
+const BLACK_BOX: [Tool; 4] = [
     Tool { command: "sipp", package: "sip-tester" },
     Tool { command: "baresip", package: "baresip-core" },
+    Tool { command: "kamailio", package: "kamailio" },
     // For the gates.
     Tool { command: "valgrind", package: "valgrind" },
 ];
@@ -25,7 +26,7 @@ const BLACK_BOX: [Tool; 3] = [
 pub(crate) fn have_debian_packages() -> anyhow::Result<()> {
     let missing = missing_tools();
     if missing.is_empty() {
-        eprintln!("    sipp, baresip and valgrind found");
+        eprintln!("    sipp, baresip, kamailio and valgrind found");
         return Ok(());
     }
     let commands: Vec<_> = missing.iter().map(|tool| tool.command).collect();

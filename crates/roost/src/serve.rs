@@ -170,10 +170,13 @@ const DESCRIPTORS: u64 = 1_024;
 fn raise_descriptors(wanted: u64) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
-    if soft < wanted {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard);
+    if soft >= wanted {
+        return;
     }
-    if hard < wanted {
+    // root may go beyond the hard limit.
+    let is_enough = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).is_ok();
+    if !is_enough {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
         tracing::warn!(
             limit = hard,
             "the limit of open files is below tcp_max_connections: raise it (ulimit -n, LimitNOFILE= in systemd)"
