@@ -10,7 +10,7 @@ use crate::forward::{write_ack, write_cancel, write_response};
 use crate::keeper::PINGS;
 use crate::mac::{Purpose, mac};
 use crate::machines::{ClientAction, ClientEvent, InviteClient, NonInviteClient};
-use crate::outbox::{Command, Mark, Outbox};
+use crate::outbox::{Mark, Outbox};
 use crate::pool::Pool;
 use crate::server::event_of;
 use crate::stats::Counter;
@@ -177,9 +177,7 @@ impl Engine {
                 return self.drop_response(flow);
             }
             self.stats.count(Counter::HandedOver);
-            let command =
-                Command::ToShard { shard: id.shard, flow: *flow, message: bytes.into(), mark: Mark::None };
-            return out.commands.push(command);
+            return out.hand_over(id.shard, *flow, bytes, Mark::None);
         }
         let StartLine::Response { code } = head.start_line() else { return };
         if id.transaction == PINGS {

@@ -58,6 +58,6 @@ pub use dispatcher::{
 pub use engine::{Engine, RowError, shard_of};
 pub use flow::{Flow, Now, Rng, ShardId, Ticket, Transport};
 pub use listening::Listening;
-pub use outbox::{Command, Mark, News, Outbox, Outcome, Reading, Secrets, SubscriberRow, Transmit};
+pub use outbox::{Command, HandOver, Mark, News, Outbox, Outcome, Reading, Secrets, SubscriberRow, Transmit};
 pub use row::{PackedRow, Row, Write};
 pub use stats::{COUNTER_NAMES, Counter, Stats};

@@ -11,7 +11,7 @@ use crate::row::Write;
 /// Bytes to send and work to do. Clear it after each round; its memory stays.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// The text of every transmit, one behind the other.
+    /// The text of every transmit and of every message for another shard, one behind the other.
     pub bytes: Vec<u8>,
     /// What to send, in order.
     pub transmits: Vec<Transmit>,
@@ -40,7 +40,7 @@ pub enum Command {
     /// Look a subscriber up; `domain` only with `use_domain`.
     LoadCredentials { ticket: Ticket, user: Box<[u8]>, domain: Option<Box<[u8]>> },
     /// Hand a message to the shard that it belongs to: [`crate::Engine::handle_handed_over`].
-    ToShard { shard: ShardId, flow: Flow, message: Box<[u8]>, mark: Mark },
+    ToShard(HandOver),
     /// Look a name up (RFC 3263), for [`Outcome::Resolved`]; an address leads to itself.
     Resolve { ticket: Ticket, name: Name },
     /// Tell a shard, or all: [`crate::Engine::handle_news`].
@@ -49,6 +49,18 @@ pub enum Command {
     KeepConnection { connection: u64, until_ms: u64 },
     /// The answer to [`crate::Engine::handle_admin`], under the caller's own ticket.
     AdminReply { ticket: Ticket, reply: AdminReply },
+}
+
+/// A message for another shard.
+#[derive(Debug, Clone, Copy)]
+pub struct HandOver {
+    pub shard: ShardId,
+    pub flow: Flow,
+    /// Offset of its first byte in [`Outbox::bytes`].
+    pub start: usize,
+    /// Offset behind its last byte.
+    pub end: usize,
+    pub mark: Mark,
 }
 
 /// What a shard already knows of a message that it hands over.
@@ -138,6 +150,19 @@ impl Outbox {
     /// The bytes of one transmit.
     pub fn message(&self, transmit: &Transmit) -> &[u8] {
         self.bytes.get(transmit.start..transmit.end).unwrap_or(&[])
+    }
+
+    /// The bytes of a message for another shard.
+    pub fn handed(&self, message: &HandOver) -> &[u8] {
+        self.bytes.get(message.start..message.end).unwrap_or(&[])
+    }
+
+    /// Queues a message for another shard.
+    pub(crate) fn hand_over(&mut self, shard: ShardId, flow: Flow, bytes: &[u8], mark: Mark) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        let message = HandOver { shard, flow, start, end: self.bytes.len(), mark };
+        self.commands.push(Command::ToShard(message));
     }
 
     /// Queues what `write` appends as one message.

@@ -17,7 +17,7 @@ use crate::forward::{Edits, RecordRoute, Sender, write_request};
 use crate::limits;
 use crate::listening::no_way;
 use crate::location::RecordId;
-use crate::outbox::{Command, Mark, Outbox};
+use crate::outbox::{Mark, Outbox};
 use crate::path::first_hop;
 use crate::reach::{Reach, Routed};
 use crate::request::{Request, To};
@@ -237,8 +237,7 @@ impl Engine {
 
     pub(crate) fn hand_over(&mut self, request: &Request<'_>, shard: ShardId, mark: Mark, out: &mut Outbox) {
         self.stats.count(Counter::HandedOver);
-        let message = request.bytes.into();
-        out.commands.push(Command::ToShard { shard, flow: request.flow, message, mark });
+        out.hand_over(shard, request.flow, request.bytes, mark);
     }
 
     /// The callee's contacts, by falling q (S66 to S68). A contact that cannot be reached harms no other.
@@ -680,6 +679,7 @@ mod tests {
     use roost_sip::Head;
 
     use super::*;
+    use crate::outbox::{Command, HandOver};
     use crate::{Config, Rng, Row, shard_of};
 
     /// The shards that a request passes, the one that it arrives at first.
@@ -693,7 +693,7 @@ mod tests {
         head.parse(text.as_bytes()).unwrap();
         let flow = Flow::udp("10.0.0.9:5060".parse().unwrap(), "10.0.0.1:5060".parse().unwrap());
         engines[0].handle_message(&flow, text.as_bytes(), &head, Now::default(), &mut out);
-        while let Some(Command::ToShard { shard, mark, .. }) = out.commands.pop() {
+        while let Some(Command::ToShard(HandOver { shard, mark, .. })) = out.commands.pop() {
             passed.push(shard);
             let engine = &mut engines[usize::from(shard.0)];
             engine.handle_handed_over(&flow, text.as_bytes(), &head, mark, Now::default(), &mut out);

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use roost_core::{Admin, Flow, Mark, News, Outcome, Reading, Ticket};
+use roost_core::{Admin, Flow, HandOver, News, Outcome, Reading, Ticket};
 
 use crate::batch::Event;
 
@@ -17,8 +17,8 @@ pub const MAX_INBOX_MESSAGES: usize = 65_536;
 pub enum Mail {
     /// The answer to a command.
     Receipt(Ticket, Outcome),
-    /// A message that arrived at the wrong worker.
-    Message { flow: Flow, message: Box<[u8]>, mark: Mark },
+    /// Messages that arrived at the wrong worker.
+    Messages(Batch),
     /// A message from a connection.
     Stream { flow: Flow, message: Box<[u8]> },
     /// An operator's request.
@@ -36,6 +36,46 @@ pub enum Mail {
 /// Bytes of those messages.
 pub const MAX_INBOX_BYTES: usize = 32 << 20;
 
+/// Messages that one worker hands to another, in two allocations that are used again and again.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    messages: Vec<HandOver>,
+}
+
+impl Batch {
+    pub(crate) fn push(&mut self, message: HandOver, bytes: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.messages.push(HandOver { start, end: self.bytes.len(), ..message });
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&HandOver, &[u8])> {
+        let bytes = |message: &HandOver| self.bytes.get(message.start..message.end).unwrap_or(&[]);
+        self.messages.iter().map(move |message| (message, bytes(message)))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.messages.clear();
+    }
+}
+
+impl Mail {
+    /// How many messages it is, and their bytes; nothing for what always finds room.
+    fn weight(&self) -> (usize, usize) {
+        match self {
+            Mail::Messages(batch) => (batch.messages.len(), batch.bytes.len()),
+            Mail::Stream { message, .. } => (1, message.len()),
+            _ => (0, 0),
+        }
+    }
+}
+
 /// Where mail waits for a worker.
 #[derive(Debug)]
 pub struct Inbox {
@@ -47,6 +87,7 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 struct Waiting {
     mail: Vec<Mail>,
+    messages: usize,
     message_bytes: usize,
     /// The worker waits for the event, or is about to.
     is_asleep: bool,
@@ -66,14 +107,15 @@ impl Inbox {
         let mut refused = 0;
         let mut waiting = self.lock();
         for item in batch {
-            if let Mail::Message { message, .. } | Mail::Stream { message, .. } = &item {
-                let bytes = waiting.message_bytes + message.len();
-                if waiting.mail.len() >= MAX_INBOX_MESSAGES || bytes > MAX_INBOX_BYTES {
-                    refused += 1;
-                    continue;
-                }
-                waiting.message_bytes = bytes;
+            let (messages, bytes) = item.weight();
+            let is_full = waiting.messages + messages > MAX_INBOX_MESSAGES
+                || waiting.message_bytes + bytes > MAX_INBOX_BYTES;
+            if messages > 0 && is_full {
+                refused += messages;
+                continue;
             }
+            waiting.messages += messages;
+            waiting.message_bytes += bytes;
             waiting.mail.push(item);
         }
         // Under the lock, where the worker goes to sleep: no wake-up is lost. A busy worker needs none.
@@ -88,7 +130,7 @@ impl Inbox {
     pub(crate) fn take(&self, taken: &mut Vec<Mail>) {
         let mut waiting = self.lock();
         if !waiting.mail.is_empty() {
-            waiting.message_bytes = 0;
+            (waiting.messages, waiting.message_bytes) = (0, 0);
             std::mem::swap(&mut waiting.mail, taken);
         }
     }
@@ -120,6 +162,8 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use roost_core::Mark;
+
     use super::*;
 
     #[test]
@@ -127,8 +171,8 @@ mod tests {
         let inbox = Inbox::new().unwrap();
         let address = "127.0.0.1:1".parse().unwrap();
         let message =
-            || Mail::Message { flow: Flow::udp(address, address), message: Box::default(), mark: Mark::None };
-        assert_eq!(inbox.post((0..MAX_INBOX_MESSAGES + 5).map(|_| message())), 5);
+            |bytes: usize| Mail::Stream { flow: Flow::udp(address, address), message: vec![0; bytes].into() };
+        assert_eq!(inbox.post((0..MAX_INBOX_MESSAGES + 5).map(|_| message(0))), 5);
         assert_eq!(inbox.post([Mail::Receipt(Ticket(1), Outcome::Committed)]), 0);
         let mut taken = Vec::new();
         inbox.take(&mut taken);
@@ -136,12 +180,13 @@ mod tests {
         taken.clear();
         inbox.take(&mut taken);
         assert!(taken.is_empty());
-        let large = || Mail::Message {
-            flow: Flow::udp(address, address),
-            message: vec![0; 60_000].into(),
-            mark: Mark::None,
-        };
-        assert_eq!(inbox.post((0..1_000).map(|_| large())), 1_000 - MAX_INBOX_BYTES / 60_000);
+        assert_eq!(inbox.post((0..1_000).map(|_| message(60_000))), 1_000 - MAX_INBOX_BYTES / 60_000);
+        let mut batch = Batch::default();
+        let shard = roost_core::ShardId(0);
+        let handed =
+            HandOver { shard, flow: Flow::udp(address, address), start: 0, end: 0, mark: Mark::None };
+        (0..3).for_each(|_| batch.push(handed, &[0; 60_000]));
+        assert_eq!(inbox.post([Mail::Messages(batch)]), 3, "whole or not at all");
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod stream;
 mod team;
 mod worker;
 
-pub use inbox::{Inbox, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Mail};
+pub use inbox::{Batch, Inbox, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Mail};
 pub use listen::{ListenError, Listener, parse_listen};
 pub use resolve::Resolver;
 pub use stream::{StreamSettings, Streams};

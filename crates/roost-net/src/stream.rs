@@ -65,9 +65,16 @@ pub struct Streams {
     counters: Arc<Counters>,
 }
 
+/// A message to send.
+#[derive(Debug)]
+struct Letter {
+    flow: Flow,
+    message: Box<[u8]>,
+}
+
 #[derive(Debug)]
 enum Order {
-    Send(Flow, Box<[u8]>),
+    Send(Letter),
     Keep { connection: u64, until_ms: u64 },
     End,
 }
@@ -147,7 +154,8 @@ impl Streams {
     /// comes back as [`News::Unsent`].
     pub fn send(&self, flow: Flow, message: &[u8]) {
         let ordered = self.counters.ordered.fetch_add(message.len(), Ordering::Relaxed);
-        if ordered > MAX_ORDERED || self.orders.send(Order::Send(flow, message.into())).is_err() {
+        let letter = Letter { flow, message: message.into() };
+        if ordered > MAX_ORDERED || self.orders.send(Order::Send(letter)).is_err() {
             self.counters.ordered.fetch_sub(message.len(), Ordering::Relaxed);
             self.counters.memory_full.fetch_add(1, Ordering::Relaxed);
         }
@@ -180,7 +188,7 @@ struct Office {
     by_remote: RefCell<HashMap<SocketAddr, u64>>,
     by_source: RefCell<HashMap<IpAddr, usize>>,
     /// What waits for a peer to be connected to.
-    connecting: RefCell<HashMap<SocketAddr, Vec<(Flow, Box<[u8]>)>>>,
+    connecting: RefCell<HashMap<SocketAddr, Vec<Letter>>>,
     last_id: Cell<u64>,
     /// Bytes that [`MAX_HELD`] limits.
     held: Cell<usize>,
@@ -253,9 +261,9 @@ impl Office {
         });
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Send(flow, message) => {
-                    self.counters.ordered.fetch_sub(message.len(), Ordering::Relaxed);
-                    self.send(flow, message);
+                Order::Send(letter) => {
+                    self.counters.ordered.fetch_sub(letter.message.len(), Ordering::Relaxed);
+                    self.send(letter);
                 }
                 Order::Keep { connection, until_ms } => self.keep(connection, until_ms),
                 Order::End => return,
@@ -508,25 +516,25 @@ impl Office {
         }
     }
 
-    fn send(self: &Rc<Self>, flow: Flow, message: Box<[u8]>) {
-        let id = match flow.connection {
-            0 => self.by_remote.borrow().get(&flow.remote).copied(),
+    fn send(self: &Rc<Self>, letter: Letter) {
+        let id = match letter.flow.connection {
+            0 => self.by_remote.borrow().get(&letter.flow.remote).copied(),
             id => Some(id),
         };
         let found = id.and_then(|id| self.connections.borrow().get(&id).cloned());
         match found.filter(|connection| connection.must_end.get().is_none()) {
             Some(connection) => {
-                if let Err(why) = self.write(&connection, &message) {
+                if let Err(why) = self.write(&connection, &letter.message) {
                     self.close(&connection, why);
-                    self.unsent(flow, message);
+                    self.unsent(letter);
                 }
             }
-            None if flow.connection == 0 => self.connect(flow, message),
-            None => self.unsent(flow, message),
+            None if letter.flow.connection == 0 => self.connect(letter),
+            None => self.unsent(letter),
         }
     }
 
-    fn unsent(&self, flow: Flow, message: Box<[u8]>) {
+    fn unsent(&self, Letter { flow, message }: Letter) {
         count(&self.counters.unsent);
         if let Some(inbox) = self.inboxes.first() {
             inbox.post([Mail::News(News::Unsent(flow, message))]);
@@ -534,23 +542,24 @@ impl Office {
     }
 
     /// Connects to a peer; what is sent to it meanwhile waits.
-    fn connect(self: &Rc<Self>, flow: Flow, message: Box<[u8]>) {
+    fn connect(self: &Rc<Self>, letter: Letter) {
+        let flow = letter.flow;
         let mut connecting = self.connecting.borrow_mut();
         let count_of = connecting.len();
         if let Some(waiting) = connecting.get_mut(&flow.remote) {
             if waiting.len() < MAX_WAITING_PER_PEER {
-                return waiting.push((flow, message));
+                return waiting.push(letter);
             }
         } else if count_of < MAX_CONNECTING
             && self.connections.borrow().len() + count_of < self.settings.max_connections
         {
-            connecting.insert(flow.remote, vec![(flow, message)]);
+            connecting.insert(flow.remote, vec![letter]);
             tokio::task::spawn_local(Rc::clone(self).connect_to(flow.local, flow.remote));
             return;
         }
         drop(connecting);
         count(&self.counters.refused);
-        self.unsent(flow, message);
+        self.unsent(letter);
     }
 
     async fn connect_to(self: Rc<Self>, local: SocketAddr, remote: SocketAddr) {
@@ -564,12 +573,12 @@ impl Office {
         let Ok(Ok(stream)) = connected else {
             tracing::debug!(%remote, "no connection");
             count(&self.counters.connect_failed);
-            return waiting.into_iter().for_each(|(flow, message)| self.unsent(flow, message));
+            return waiting.into_iter().for_each(|letter| self.unsent(letter));
         };
         count(&self.counters.connected);
         // What comes back over it is for the address that our Via names.
         self.open(stream, local, remote);
-        waiting.into_iter().for_each(|(flow, message)| self.send(flow, message));
+        waiting.into_iter().for_each(|letter| self.send(letter));
     }
 
     fn keep(&self, id: u64, until_ms: u64) {

@@ -12,17 +12,19 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use roost_core::{Command, Engine, Flow, Now, Outbox, Transmit, Transport};
+use roost_core::{Command, Engine, Flow, HandOver, Now, Outbox, Transmit, Transport};
 use roost_sip::Head;
 
 use crate::batch::{BATCH, Outgoing, Poller, Receiver, send_all};
-use crate::inbox::{Inbox, Mail};
+use crate::inbox::{Batch, Inbox, Mail};
 use crate::team::{Desk, Load, Seat, Team, Verdict};
 
 /// How long a stopping worker waits for its last receipts.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// So many datagrams from one socket at once mean that more are there: the next round does not wait first.
 const MORE_TO_COME: usize = BATCH / 4;
+/// Empty batches that are kept for the next hand-overs.
+const SPARE: usize = 64;
 /// All sockets of a seat.
 const ALL: u64 = u64::MAX;
 
@@ -68,7 +70,9 @@ struct Hands {
     mail: Vec<Mail>,
     asked: Vec<Command>,
     /// What goes to other shards after this round, by shard.
-    handover: Vec<Vec<Mail>>,
+    handover: Vec<Batch>,
+    /// Empty ones that were used before.
+    spare: Vec<Batch>,
     load: Load,
 }
 
@@ -100,7 +104,8 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
             outbox: Outbox::default(),
             mail: Vec::new(),
             asked: Vec::new(),
-            handover: team.seats.iter().map(|_| Vec::new()).collect(),
+            handover: team.seats.iter().map(|_| Batch::default()).collect(),
+            spare: Vec::new(),
             load: Load::new(Instant::now()),
         };
         Ok(Worker { team, own, hands })
@@ -226,9 +231,15 @@ impl Hands {
         let out = &mut self.outbox;
         match item {
             Mail::Receipt(ticket, outcome) => engine.handle_receipt(ticket, outcome, now, out),
-            Mail::Message { flow, message, mark } => {
-                if self.head.parse(&message).is_ok() {
-                    engine.handle_handed_over(&flow, &message, &self.head, mark, now, out);
+            Mail::Messages(mut batch) => {
+                for (HandOver { flow, mark, .. }, message) in batch.iter() {
+                    if self.head.parse(message).is_ok() {
+                        engine.handle_handed_over(flow, message, &self.head, *mark, now, out);
+                    }
+                }
+                if self.spare.len() < SPARE {
+                    batch.clear();
+                    self.spare.push(batch);
                 }
             }
             Mail::Stream { flow, message } => match self.head.parse(&message) {
@@ -277,9 +288,10 @@ impl Hands {
     fn ask<F: FnMut(&mut Vec<Command>)>(&mut self, run: &mut Run<'_, F>) {
         for command in self.outbox.commands.drain(..) {
             match command {
-                Command::ToShard { shard, flow, message, mark } => {
-                    if let Some(batch) = self.handover.get_mut(usize::from(shard.0)) {
-                        batch.push(Mail::Message { flow, message, mark });
+                Command::ToShard(message) => {
+                    if let Some(batch) = self.handover.get_mut(usize::from(message.shard.0)) {
+                        let bytes = self.outbox.bytes.get(message.start..message.end).unwrap_or(&[]);
+                        batch.push(message, bytes);
                     }
                 }
                 other => self.asked.push(other),
@@ -301,19 +313,15 @@ impl Hands {
                     continue;
                 };
                 is_done = false;
-                let mut batch = std::mem::take(batch);
-                for item in batch.drain(..) {
-                    self.handle_mail(&mut run.desk.engine, item, now);
-                }
+                let batch = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
+                self.handle_mail(&mut run.desk.engine, Mail::Messages(batch), now);
                 self.ask(run);
-                if let Some(empty) = self.handover.get_mut(run.place).filter(|empty| empty.is_empty()) {
-                    *empty = batch;
-                }
             }
         }
         for (inbox, batch) in team.inboxes.iter().zip(&mut self.handover) {
             if !batch.is_empty() {
-                let refused = inbox.post(batch.drain(..));
+                let batch = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
+                let refused = inbox.post([Mail::Messages(batch)]);
                 if let Some(run) = runs.first_mut().filter(|_| refused > 0) {
                     run.desk.engine.count_refused(refused as u64);
                     tracing::debug!(refused, "another worker's inbox is full");

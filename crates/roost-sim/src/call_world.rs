@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use roost_core::{
-    Admin, AdminReply, Authorize, Command, Config, Engine, Flow, Listening, Mark, Now, Outbox, Row, ShardId,
-    Ticket, contact_id, shard_of,
+    Admin, AdminReply, Authorize, Command, Config, Engine, Flow, HandOver, Listening, Mark, Now, Outbox, Row,
+    ShardId, Ticket, contact_id, shard_of,
 };
 use roost_sip::Head;
 
@@ -423,13 +423,15 @@ impl CallWorld {
         let caused = sent.len() + cause.map_or(0, |(_, before)| before);
         let mut goes_on = false;
         for command in outbox.commands.drain(..) {
-            let Command::ToShard { shard, flow, message, mark } = command else {
+            let Command::ToShard(message) = command else {
                 return Err(format!("a call asks for {command:?}"));
             };
+            let HandOver { shard, flow, mark, .. } = message;
+            let bytes = outbox.bytes[message.start..message.end].into();
             goes_on = true;
             self.handed_over += 1;
             let at_ms = self.now_ms + self.dice.below(4);
-            self.agenda.push(at_ms, Event::HandOver { shard, flow, bytes: message, mark, caused });
+            self.agenda.push(at_ms, Event::HandOver { shard, flow, bytes, mark, caused });
         }
         outbox.clear();
         self.outbox = outbox;

@@ -422,7 +422,7 @@ impl Stage {
                 let places = places.into_iter().map(place).collect();
                 self.receipt(ticket, Outcome::Resolved(places));
             }
-            Command::ToShard { .. }
+            Command::ToShard(_)
             | Command::AdminReply { .. }
             | Command::Tell { .. }
             | Command::KeepConnection { .. } => {}

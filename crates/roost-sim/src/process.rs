@@ -6,7 +6,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use roost_core::{Command, Engine, Flow, Mark, Now, Outbox, Outcome, RowError, ShardId, Write, shard_of};
+use roost_core::{
+    Command, Engine, Flow, HandOver, Mark, Now, Outbox, Outcome, RowError, ShardId, Write, shard_of,
+};
 use roost_sip::Head;
 
 use crate::checks::Scene;
@@ -53,7 +55,7 @@ impl World {
             self.transmit(transmit.flow, outbox.message(transmit), outbox.transmits.len() == 1)?;
         }
         for command in outbox.commands.drain(..) {
-            self.command(shard, command)?;
+            self.command(shard, command, &outbox.bytes)?;
         }
         outbox.clear();
         self.outbox = outbox;
@@ -94,7 +96,7 @@ impl World {
         }
     }
 
-    fn command(&mut self, shard: ShardId, command: Command) -> Result<(), String> {
+    fn command(&mut self, shard: ShardId, command: Command, bytes: &[u8]) -> Result<(), String> {
         let process = self.process;
         let receipt = match &command {
             Command::Commit { ticket, .. } => Some((shard, *ticket)),
@@ -114,10 +116,11 @@ impl World {
                 let event = Event::Receipt { process, shard, ticket, outcome: answer.outcome };
                 self.agenda.push(answer.at_ms, event);
             }
-            Command::ToShard { shard, flow, message, mark } => {
+            Command::ToShard(HandOver { shard, flow, start, end, mark }) => {
                 self.handed_over += 1;
                 let at_ms = self.now_ms + self.dice.below(4);
-                self.agenda.push(at_ms, Event::HandOver { process, shard, flow, bytes: message, mark });
+                let bytes = bytes[start..end].into();
+                self.agenda.push(at_ms, Event::HandOver { process, shard, flow, bytes, mark });
             }
             // No name leads anywhere in this world.
             Command::Resolve { ticket, .. } => {

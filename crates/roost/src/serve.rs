@@ -321,7 +321,7 @@ fn dispatcher(
                         streams.keep(connection, until_ms);
                     }
                 }
-                Command::ToShard { .. } => {}
+                Command::ToShard(_) => {}
             }
         }
         if !commits.is_empty() {

@@ -161,7 +161,7 @@ impl Stage {
             // No name leads anywhere.
             Command::Resolve { ticket, .. } => (ticket, Outcome::Resolved(Vec::new())),
             Command::Purge { .. }
-            | Command::ToShard { .. }
+            | Command::ToShard(_)
             | Command::Tell { .. }
             | Command::KeepConnection { .. }
             | Command::AdminReply { .. } => return,
