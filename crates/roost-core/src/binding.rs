@@ -214,7 +214,10 @@ impl Binding {
             Origin::Live(own) => {
                 (own.transport, own.remote, own.connection) == (flow.transport, flow.remote, flow.connection)
             }
-            Origin::Loaded { source, .. } => source == Some(flow.remote) && flow.transport == Transport::Udp,
+            Origin::Loaded { local, source } => {
+                let is_datagram = local.is_none_or(|(transport, _)| transport == Transport::Udp);
+                source == Some(flow.remote) && is_datagram && flow.transport == Transport::Udp
+            }
         }
     }
 

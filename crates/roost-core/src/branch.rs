@@ -5,7 +5,7 @@ use roost_sip::{Head, HeaderName, Method, StartLine, Via};
 use crate::branch_id::BranchId;
 use crate::dispatcher::HopId;
 use crate::engine::Engine;
-use crate::flow::{Flow, Now, Ticket};
+use crate::flow::{Flow, Now, Ticket, Transport};
 use crate::forward::{write_ack, write_cancel, write_response};
 use crate::keeper::PINGS;
 use crate::mac::{Purpose, mac};
@@ -202,8 +202,11 @@ impl Engine {
             return;
         }
         let length = head.value(bytes, HeaderName::ContentLength).map(roost_sip::number);
-        let is_cut =
-            length.is_some_and(|length| length.is_ok_and(|length| length as usize > head.body(bytes).len()));
+        let is_cut = match length {
+            Some(length) => length.is_ok_and(|length| length as usize > head.body(bytes).len()),
+            // Where its body ends in a stream nobody can tell.
+            None => flow.transport.is_reliable(),
+        };
         let singles = [HeaderName::To, HeaderName::From, HeaderName::CallId, HeaderName::CSeq];
         let is_odd = singles.iter().any(|name| head.line(*name).is_none() || head.is_repeated(*name))
             || head.is_repeated(HeaderName::ContentLength);
@@ -330,10 +333,17 @@ impl Engine {
         let StartLine::Response { code } = head.start_line() else { return };
         let mut response = std::mem::take(&mut self.message_scratch);
         response.clear();
-        write_response(head, bytes, status, &[], &mut response);
+        let transport = self.transport_upstream(ticket);
+        write_response(head, bytes, status, transport, &mut response);
         self.stats.count(Counter::RelayedReplies);
         self.send_upstream(ticket, event_of(code), &response, out, now);
         self.message_scratch = response;
+    }
+
+    /// What carries responses to the caller.
+    pub(crate) fn transport_upstream(&self, ticket: Ticket) -> Transport {
+        let transaction = self.transactions.get(ticket);
+        transaction.map_or(Transport::Udp, |transaction| transaction.server.source.transport)
     }
 
     fn send_ack(&mut self, ticket: Ticket, index: u16, response: &[u8], head: &Head, out: &mut Outbox) {

@@ -52,15 +52,13 @@ impl Engine {
         }
         let mut told = None;
         self.with_head(message, |engine, head| {
-            let value = head.value(message, HeaderName::Via).unwrap_or(&[]);
-            let via = Via::parse(value).ok();
+            let via = head.value(message, HeaderName::Via).and_then(|value| Via::parse(value).ok());
             told = match head.start_line() {
                 StartLine::Response { .. } => {
-                    let place = |via: Via<'_>| {
-                        let ip = via.received_ip(value).or(via.host_ip())?;
-                        Some(SocketAddr::new(ip, via.port.unwrap_or(5060)))
-                    };
-                    let remote = via.filter(|_| flow.connection != 0).and_then(place);
+                    // To the address that the request came from, whatever the Via says beside its port.
+                    let port = |via: Via<'_>| via.port.unwrap_or(5060);
+                    let port = via.filter(|_| flow.connection != 0).map(port);
+                    let remote = port.map(|port| SocketAddr::new(flow.remote.ip(), port));
                     let other = remote.map(|to| engine.config.flow_to(Transport::Tcp, flow.local, to));
                     if let Some(Ok(other)) = other {
                         out.send(other, |bytes| bytes.extend_from_slice(message));
@@ -69,8 +67,8 @@ impl Engine {
                 }
                 StartLine::Request { name, .. } => {
                     let id = via.and_then(|via| BranchId::parse(via.branch?));
-                    // ACK and CANCEL have a branch of another request.
-                    id.filter(|id| !matches!(name.of(message), b"ACK" | b"CANCEL") && id.transaction != PINGS)
+                    // A CANCEL has its INVITE's branch, which nobody will answer now.
+                    id.filter(|id| name.of(message) != b"ACK" && id.transaction != PINGS)
                 }
             };
         });

@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 
 use crate::limits;
 use crate::outbox::Secrets;
+use crate::places::{Index, Places};
 
 /// A user's entry: name and secrets in one allocation, because there are as many of them as phones.
 #[derive(Debug)]
@@ -97,9 +98,8 @@ pub(crate) enum Cached<'a> {
 }
 
 pub(crate) struct CredentialCache {
-    known: HashTable<u32>,
-    entries: Vec<Option<Known>>,
-    free: Vec<u32>,
+    known: Index,
+    entries: Places<Known>,
     /// Where the next eviction looks first.
     hand: usize,
     limit: usize,
@@ -122,9 +122,8 @@ impl std::fmt::Debug for CredentialCache {
 impl CredentialCache {
     pub(crate) fn new(limit: usize, hash_seed: u64) -> Self {
         CredentialCache {
-            known: HashTable::new(),
-            entries: Vec::new(),
-            free: Vec::new(),
+            known: Index::default(),
+            entries: Places::default(),
             hand: 0,
             limit: limit.max(1),
             unknown: HashTable::new(),
@@ -137,14 +136,14 @@ impl CredentialCache {
     }
 
     fn find(&self, key: &[u8]) -> Option<u32> {
-        let is_it = |index: &u32| matches!(self.entries.get(*index as usize), Some(Some(entry)) if entry.key() == key);
-        self.known.find(self.hasher.hash_one(key), is_it).copied()
+        let is_it = |place| self.entries.get(place).is_some_and(|entry| entry.key() == key);
+        self.known.find(self.hasher.hash_one(key), is_it)
     }
 
     pub(crate) fn get(&mut self, key: &[u8]) -> Cached<'_> {
         if let Some(index) = self.find(key) {
-            return match self.entries.get_mut(index as usize) {
-                Some(Some(entry)) => {
+            return match self.entries.get_mut(index) {
+                Some(entry) => {
                     let read_ms = if entry.is_read { self.all_read_ms } else { 0 };
                     let loaded_ms = entry.loaded_ms.max(read_ms);
                     Cached::Known(entry, loaded_ms)
@@ -188,7 +187,7 @@ impl CredentialCache {
 
     /// Rows have gone, which ones is not known: each entry is as old as it is.
     pub(crate) fn some_gone(&mut self) {
-        for entry in self.entries.iter_mut().flatten() {
+        for entry in self.entries.iter_mut() {
             entry.is_read = false;
         }
     }
@@ -201,7 +200,7 @@ impl CredentialCache {
 
     /// Forgets everybody: what is known counts again once a whole reading that began later has found it.
     pub(crate) fn clear(&mut self, now_ms: u64) {
-        for entry in self.entries.iter_mut().flatten() {
+        for entry in self.entries.iter_mut() {
             entry.loaded_ms = 0;
         }
         self.all_read_ms = 0;
@@ -212,7 +211,7 @@ impl CredentialCache {
 
     fn put_known(&mut self, entry: Known) {
         if let Some(index) = self.find(entry.key()) {
-            if let Some(Some(old)) = self.entries.get_mut(index as usize) {
+            if let Some(old) = self.entries.get_mut(index) {
                 let memo = old.memo.filter(|_| old.text == entry.text && old.ends == entry.ends);
                 // A row that stands in the whole reading goes on standing there.
                 let is_read = entry.is_read || old.is_read;
@@ -224,26 +223,15 @@ impl CredentialCache {
             self.evict();
         }
         let hash = self.hasher.hash_one(entry.key());
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(None);
-            self.entries.len() as u32 - 1
-        });
-        if let Some(slot) = self.entries.get_mut(index as usize) {
-            *slot = Some(entry);
-        }
-        let (entries, hasher) = (&self.entries, &self.hasher);
-        let rehash = |index: &u32| match entries.get(*index as usize) {
-            Some(Some(entry)) => hasher.hash_one(entry.key()),
-            _ => 0,
-        };
-        self.known.insert_unique(hash, index, rehash);
+        let place = self.entries.put(entry);
+        self.known.insert(hash, place);
     }
 
     fn evict(&mut self) {
         let places = self.entries.len();
         let taken = (0..places)
             .map(|step| (self.hand + step) % places.max(1))
-            .find(|at| matches!(self.entries.get(*at), Some(Some(_))));
+            .find(|at| self.entries.get(*at as u32).is_some());
         if let Some(at) = taken {
             self.hand = at + 1;
             self.evicted += 1;
@@ -258,11 +246,9 @@ impl CredentialCache {
     }
 
     fn drop_entry(&mut self, index: u32) {
-        let Some(entry) = self.entries.get_mut(index as usize).and_then(Option::take) else { return };
-        if let Ok(place) = self.known.find_entry(self.hasher.hash_one(entry.key()), |at| *at == index) {
-            place.remove();
+        if let Some(entry) = self.entries.take(index) {
+            self.known.remove(self.hasher.hash_one(entry.key()), index);
         }
-        self.free.push(index);
     }
 
     fn put_unknown(&mut self, key: &[u8], now_ms: u64) {

@@ -72,11 +72,12 @@ impl Engine {
         let best = match (is_better, old) {
             (false, Some(old)) => Best { challenges: [old.challenges, challenges].concat(), ..old },
             (_, old) => {
+                let transport = self.transport_upstream(ticket);
                 let bytes = response.map(|(bytes, head)| {
                     let mut text = Vec::with_capacity(bytes.len());
                     // A 503 speaks of one server only: the caller is told 500 (16.7 step 6).
                     let status = (code == 503).then_some(500);
-                    write_response(head, bytes, status, &[], &mut text);
+                    write_response(head, bytes, status, transport, &mut text);
                     text.into_boxed_slice()
                 });
                 // The response itself has this branch's own challenges.

@@ -138,8 +138,7 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
         out.extend_from_slice(route);
         out.extend_from_slice(b">\r\n");
     }
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(body(request.head, request.bytes));
+    write_body(request.head, request.bytes, edits.via.transport, out);
 }
 
 /// A target as Request-URI, where its headers and its parameter `method` have no place (RFC 3261 19.1.1, 16.6 step 2).
@@ -168,12 +167,13 @@ fn is_own_credentials(value: &[u8], realm: Option<&[u8]>) -> bool {
     matches!((given, realm), (Some(given), Some(realm)) if given.eq_ignore_ascii_case(realm))
 }
 
-/// Appends a response without its topmost Via (RFC 3261 16.7 step 3). `status` replaces the status code.
+/// Appends a response without its topmost Via (RFC 3261 16.7 step 3), to go out by this transport. `status` replaces the
+/// status code.
 pub(crate) fn write_response(
     head: &Head,
     bytes: &[u8],
     status: Option<u16>,
-    extra: &[u8],
+    transport: Transport,
     out: &mut Vec<u8>,
 ) {
     let first = head.lines().first().map_or(head.body_start(), |line| line.whole.start());
@@ -200,9 +200,20 @@ pub(crate) fn write_response(
         }
         write_line(bytes, line, out);
     }
-    out.extend_from_slice(extra);
+    write_body(head, bytes, transport, out);
+}
+
+/// Appends the end of the head, and the body. In a stream its length must be said (RFC 3261 16.6 item 9, 18.3): a datagram
+/// may have left it out.
+fn write_body(head: &Head, bytes: &[u8], transport: Transport, out: &mut Vec<u8>) {
+    let body = body(head, bytes);
+    if transport.is_reliable() && head.line(HeaderName::ContentLength).is_none() {
+        out.extend_from_slice(b"Content-Length: ");
+        push_number(body.len() as u64, out);
+        out.extend_from_slice(b"\r\n");
+    }
     out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(body(head, bytes));
+    out.extend_from_slice(body);
 }
 
 /// Appends the ACK of a failure (RFC 3261 17.1.1.3): hop by hop, from the request that was sent and the response's To.
@@ -435,6 +446,20 @@ mod tests {
         let same = RecordRoute { outbound: inbound, did: None, from_tag: None, ..record_route };
         let text = forwarded(|edits| edits.record_route = Some(same));
         assert!(text.contains("\r\nRecord-Route: <sip:10.0.0.9;lr>\r\n"), "{text}");
+    }
+
+    #[test]
+    fn a_stream_is_told_the_length_that_a_datagram_left_out() {
+        let datagram =
+            b"SIP/2.0 200 OK\r\nVia: SIP/2.0/TCP h\r\nCSeq: 1 INVITE\r\n\r\nSIP/2.0 200 OK\r\n\r\n";
+        let mut head = Head::new();
+        head.parse(datagram).unwrap();
+        for (transport, length) in [(Transport::Tcp, "Content-Length: 18\r\n"), (Transport::Udp, "")] {
+            let mut out = Vec::new();
+            write_response(&head, datagram, None, transport, &mut out);
+            let expected = format!("SIP/2.0 200 OK\r\nCSeq: 1 INVITE\r\n{length}\r\nSIP/2.0 200 OK\r\n\r\n");
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod machines;
 mod nonce;
 mod outbox;
 mod path;
+mod places;
 mod plan;
 mod pool;
 mod proxy;

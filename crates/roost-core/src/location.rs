@@ -6,13 +6,13 @@
 use std::collections::VecDeque;
 
 use crate::hash::KeyedState;
-use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::hash::BuildHasher;
 
 use crate::binding::Binding;
 use crate::flow::{Now, Ticket};
 use crate::limits;
+use crate::places::{Index, Places};
 
 /// A record's place; valid until the record is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,9 +53,8 @@ pub(crate) struct Busy<W> {
 
 #[derive(Debug)]
 pub(crate) struct Location<W> {
-    table: HashTable<u32>,
-    records: Vec<Option<Record<W>>>,
-    free: Vec<u32>,
+    index: Index,
+    records: Places<Record<W>>,
     hasher: KeyedState,
     sweep_at: usize,
     contacts: usize,
@@ -131,9 +130,8 @@ impl<W> Record<W> {
 impl<W> Location<W> {
     pub(crate) fn new(hash_seed: u64) -> Self {
         Location {
-            table: HashTable::new(),
-            records: Vec::new(),
-            free: Vec::new(),
+            index: Index::default(),
+            records: Places::default(),
             hasher: KeyedState::new(hash_seed),
             sweep_at: 0,
             contacts: 0,
@@ -141,8 +139,8 @@ impl<W> Location<W> {
     }
 
     pub(crate) fn find(&self, aor: &[u8]) -> Option<RecordId> {
-        let is_it = |index: &u32| self.record_at(*index).is_some_and(|record| *record.aor == *aor);
-        self.table.find(self.hasher.hash_one(aor), is_it).map(|index| RecordId(*index))
+        let is_it = |place| self.records.get(place).is_some_and(|record| *record.aor == *aor);
+        self.index.find(self.hasher.hash_one(aor), is_it).map(RecordId)
     }
 
     pub(crate) fn find_or_insert(&mut self, aor: &[u8], label: impl FnOnce() -> u32) -> RecordId {
@@ -157,40 +155,22 @@ impl<W> Location<W> {
             doubt: None,
             busy: None,
         };
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                self.records.push(None);
-                self.records.len() as u32 - 1
-            }
-        };
-        if let Some(slot) = self.records.get_mut(index as usize) {
-            *slot = Some(record);
-        }
-        let (records, hasher) = (&self.records, &self.hasher);
-        let rehash = |index: &u32| {
-            let record = records.get(*index as usize).and_then(Option::as_ref);
-            record.map_or(0, |record| hasher.hash_one(&*record.aor))
-        };
-        self.table.insert_unique(hasher.hash_one(aor), index, rehash);
-        RecordId(index)
-    }
-
-    fn record_at(&self, index: u32) -> Option<&Record<W>> {
-        self.records.get(index as usize)?.as_ref()
+        let place = self.records.put(record);
+        self.index.insert(self.hasher.hash_one(aor), place);
+        RecordId(place)
     }
 
     pub(crate) fn get(&self, id: RecordId) -> Option<&Record<W>> {
-        self.record_at(id.0)
+        self.records.get(id.0)
     }
 
     pub(crate) fn get_mut(&mut self, id: RecordId) -> Option<&mut Record<W>> {
-        self.records.get_mut(id.0 as usize)?.as_mut()
+        self.records.get_mut(id.0)
     }
 
     /// Changes a record's bindings and keeps the count of contacts right.
     pub(crate) fn change(&mut self, id: RecordId, change: impl FnOnce(&mut Record<W>)) {
-        let Some(record) = self.records.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        let Some(record) = self.records.get_mut(id.0) else { return };
         let before = record.bindings.len();
         change(record);
         self.contacts = self.contacts + record.bindings.len() - before;
@@ -202,19 +182,13 @@ impl<W> Location<W> {
             record.bindings.is_empty() && record.busy.is_none() && record.doubts().is_empty()
         };
         let Some(record) = self.get(id).filter(|record| is_empty(record)) else { return };
-        let hash = self.hasher.hash_one(&*record.aor);
-        if let Ok(entry) = self.table.find_entry(hash, |index| *index == id.0) {
-            entry.remove();
-        }
-        if let Some(slot) = self.records.get_mut(id.0 as usize) {
-            *slot = None;
-            self.free.push(id.0);
-        }
+        self.index.remove(self.hasher.hash_one(&*record.aor), id.0);
+        self.records.take(id.0);
     }
 
     /// How many AORs there are.
     pub(crate) fn users(&self) -> usize {
-        self.table.len()
+        self.index.len()
     }
 
     /// How many contacts there are, expired ones that were not swept yet included.
@@ -229,8 +203,7 @@ impl<W> Location<W> {
 
     /// The records from place `from` on, with their places.
     pub(crate) fn records_from(&self, from: usize) -> impl Iterator<Item = (usize, &Record<W>)> {
-        let records = self.records.iter().enumerate().skip(from);
-        records.filter_map(|(place, record)| Some((place, record.as_ref()?)))
+        self.records.iter_from(from)
     }
 
     /// Visits `places` places, going round, and drops the bindings that have expired. A record with a commit in

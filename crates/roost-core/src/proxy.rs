@@ -525,7 +525,7 @@ impl Engine {
         }
         let uri = Uri::parse(remote).map_err(|_| Answer::new(400, "Bad Request-URI"))?;
         if let Some(target) = self.binding_target(request, &uri, now) {
-            return Ok((target, way));
+            return target.map(|target| (target, way));
         }
         let reach = self.config.reach(&uri, local)?;
         if !(is_open || routes.is_authentic || self.is_trusted_reach(&reach)) {
@@ -538,7 +538,12 @@ impl Engine {
 
     /// The remote target as a live binding of To's user: it goes where that binding goes (B26). A phone that registered
     /// over a connection may name that connection's port in its dialogs, which nobody else can reach.
-    fn binding_target(&mut self, request: &Request<'_>, uri: &Uri<'_>, now: Now) -> Option<Target> {
+    fn binding_target(
+        &mut self,
+        request: &Request<'_>,
+        uri: &Uri<'_>,
+        now: Now,
+    ) -> Option<Result<Target, Answer>> {
         let id = self.record_of(request.to()?)?;
         let record = self.location.get(id)?;
         let same_but_port = || {
@@ -547,15 +552,12 @@ impl Engine {
             found.next().filter(|_| found.next().is_none())
         };
         let binding = record.live(now).find(|binding| binding.is_contact(uri)).or_else(same_but_port)?;
-        let reach = self.reach_of(request, binding).ok()?;
-        Some(Target {
-            uri: self.pool.copy(uri.text),
-            path: self.pool.copy_some(binding.path()),
-            reach,
-            q: None,
-            hop: None,
-            is_same: false,
-        })
+        let reach = match self.reach_of(request, binding) {
+            Ok(reach) => reach,
+            Err(answer) => return Some(Err(answer)),
+        };
+        let (uri, path) = (self.pool.copy(uri.text), self.pool.copy_some(binding.path()));
+        Some(Ok(Target { uri, path, reach, q: None, hop: None, is_same: false }))
     }
 
     /// A CANCEL: 200 at once, and the ringing ends (S60); one that belongs to nothing, or comes from elsewhere, is dropped.

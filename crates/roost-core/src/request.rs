@@ -8,6 +8,7 @@ use roost_sip::{
 
 use crate::answer::Answer;
 use crate::flow::{Flow, Transport};
+use crate::limits;
 use crate::mac::{Purpose, mac};
 
 /// A request whose topmost Via is usable.
@@ -154,6 +155,9 @@ impl<'a> Request<'a> {
         }
         if self.has_bad_via {
             return Err(Answer::new(400, "Malformed Via header"));
+        }
+        if self.bytes.len() > limits::MAX_REQUEST {
+            return Err(Answer::new(513, "Message Too Large"));
         }
         if self.target.is_err() {
             return Err(Answer::new(400, "Bad Request-URI"));

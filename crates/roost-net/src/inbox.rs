@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use roost_core::{Admin, Flow, HandOver, News, Outcome, Reading, Ticket};
 
 use crate::batch::Event;
+use crate::stream::Pass;
 
 /// Messages from other workers and connections that wait at most; more are dropped and counted. Receipts always find room: each
 /// answers a command, and commands are limited in the core.
@@ -20,7 +21,7 @@ pub enum Mail {
     /// Messages that arrived at the wrong worker.
     Messages(Batch),
     /// A message from a connection.
-    Stream { flow: Flow, message: Box<[u8]> },
+    Stream { flow: Flow, message: Box<[u8]>, pass: Pass },
     /// An operator's request.
     Admin(Ticket, Admin),
     /// A part of a reading of the subscriber table that began at this monotonic time, in milliseconds.
@@ -57,6 +58,11 @@ impl Batch {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()
+    }
+
+    /// Bytes that it holds without growing.
+    pub(crate) fn room(&self) -> usize {
+        self.bytes.capacity()
     }
 
     pub(crate) fn clear(&mut self) {
@@ -170,8 +176,14 @@ mod tests {
     fn messages_are_bounded_receipts_are_not() {
         let inbox = Inbox::new().unwrap();
         let address = "127.0.0.1:1".parse().unwrap();
-        let message =
-            |bytes: usize| Mail::Stream { flow: Flow::udp(address, address), message: vec![0; bytes].into() };
+        let shard = roost_core::ShardId(0);
+        let handed =
+            HandOver { shard, flow: Flow::udp(address, address), start: 0, end: 0, mark: Mark::None };
+        let message = |bytes: usize| {
+            let mut batch = Batch::default();
+            batch.push(handed, &vec![0; bytes]);
+            Mail::Messages(batch)
+        };
         assert_eq!(inbox.post((0..MAX_INBOX_MESSAGES + 5).map(|_| message(0))), 5);
         assert_eq!(inbox.post([Mail::Receipt(Ticket(1), Outcome::Committed)]), 0);
         let mut taken = Vec::new();
@@ -182,9 +194,6 @@ mod tests {
         assert!(taken.is_empty());
         assert_eq!(inbox.post((0..1_000).map(|_| message(60_000))), 1_000 - MAX_INBOX_BYTES / 60_000);
         let mut batch = Batch::default();
-        let shard = roost_core::ShardId(0);
-        let handed =
-            HandOver { shard, flow: Flow::udp(address, address), start: 0, end: 0, mark: Mark::None };
         (0..3).for_each(|_| batch.push(handed, &[0; 60_000]));
         assert_eq!(inbox.post([Mail::Messages(batch)]), 3, "whole or not at all");
     }

@@ -13,6 +13,6 @@ mod worker;
 pub use inbox::{Batch, Inbox, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Mail};
 pub use listen::{ListenError, Listener, parse_listen};
 pub use resolve::Resolver;
-pub use stream::{StreamSettings, Streams};
+pub use stream::{Pass, StreamSettings, Streams};
 pub use team::Team;
 pub use worker::{Clock, Worker};

@@ -5,7 +5,7 @@
 //! memory: see the limits below, each of which has a counter.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -25,14 +25,19 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::inbox::{Inbox, Mail};
 use crate::worker::Clock;
 
+/// Messages of one connection that the workers have not handled; it is not read while there are more.
+const MAX_UNDER_WAY: usize = 16;
+/// Keep-alives that are answered at once.
+const MAX_PONGS: usize = 8;
 /// Bytes that wait for one peer to read; a connection with more is closed.
 const MAX_WRITE_QUEUE: usize = 256 << 10;
 /// Bytes of unfinished messages and of what waits to be written, over all connections.
 const MAX_HELD: usize = 128 << 20;
 /// Bytes of messages on their way from the workers to this thread; more are as good as not sent.
 const MAX_ORDERED: usize = 64 << 20;
-/// Peers that are being connected to at once, and messages that wait for each.
+/// Peers that are being connected to at once, those of one address, and messages that wait for each.
 const MAX_CONNECTING: usize = 1_024;
+const MAX_CONNECTING_PER_ADDRESS: usize = 32;
 const MAX_WAITING_PER_PEER: usize = 64;
 /// How long a peer may take to be connected to.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -199,11 +204,10 @@ struct Office {
 struct Connection {
     flow: Flow,
     stream: TcpStream,
-    /// Wakes its task: something waits to be written, or it must end.
-    wake: Notify,
+    gate: Arc<Gate>,
     must_end: Cell<Option<End>>,
     /// What is to be written when the peer reads on.
-    queue: RefCell<Vec<u8>>,
+    queue: RefCell<Queue>,
     /// The beginning of a message.
     part: RefCell<Part>,
     /// When anything was read or written last, in monotonic milliseconds.
@@ -217,11 +221,54 @@ struct Connection {
 }
 
 #[derive(Default)]
+struct Queue {
+    messages: VecDeque<Box<[u8]>>,
+    /// Bytes of the first that are written, and of all that are not.
+    written: usize,
+    left: usize,
+}
+
+#[derive(Default)]
 struct Part {
     bytes: Vec<u8>,
     progress: Progress,
     /// When the message began, in monotonic milliseconds; 0: none has.
     since_ms: u64,
+    /// More may be whole than was looked at.
+    is_held_back: bool,
+}
+
+/// How many messages of a connection the workers have not handled, and the bell of its task.
+#[derive(Debug, Default)]
+struct Gate {
+    under_way: AtomicUsize,
+    /// Something waits to be written, it must end, or the gate is open again.
+    wake: Notify,
+}
+
+/// A message on its way to a worker.
+#[derive(Debug)]
+pub struct Pass(Arc<Gate>);
+
+impl Gate {
+    fn is_open(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) < MAX_UNDER_WAY
+    }
+}
+
+impl Pass {
+    fn new(gate: &Arc<Gate>) -> Pass {
+        gate.under_way.fetch_add(1, Ordering::Relaxed);
+        Pass(Arc::clone(gate))
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if self.0.under_way.fetch_sub(1, Ordering::Relaxed) == MAX_UNDER_WAY {
+            self.0.wake.notify_one();
+        }
+    }
 }
 
 /// Why a connection ends.
@@ -303,7 +350,8 @@ impl Office {
     /// none.
     fn evict(&self) -> bool {
         let connections = self.connections.borrow();
-        let unused = connections.values().filter(|connection| connection.keep_until_ms.get() == 0);
+        let now_ms = self.now_ms();
+        let unused = connections.values().filter(|connection| connection.keep_until_ms.get() <= now_ms);
         let silent = unused.min_by_key(|connection| connection.active_ms.get()).cloned();
         drop(connections);
         if let Some(connection) = &silent {
@@ -323,7 +371,7 @@ impl Office {
         let connection = Rc::new(Connection {
             flow: Flow::tcp(local, remote, id),
             stream,
-            wake: Notify::new(),
+            gate: Arc::default(),
             must_end: Cell::new(None),
             queue: RefCell::default(),
             part: RefCell::default(),
@@ -346,19 +394,29 @@ impl Office {
             if let Some(why) = connection.must_end.get() {
                 break why;
             }
-            let (is_read, waits) = (connection.last_ms.get() == 0, !connection.queue.borrow().is_empty());
+            let is_open = connection.gate.is_open();
+            if is_open && connection.part.borrow().is_held_back {
+                // What has arrived comes before what will.
+                if let Err(why) = self.take(&connection, &[]) {
+                    break why;
+                }
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let is_read = connection.last_ms.get() == 0 && is_open;
+            let waits = connection.queue.borrow().left > 0;
             let interest = match (is_read, waits) {
                 (true, false) => Interest::READABLE,
                 (true, true) => Interest::READABLE | Interest::WRITABLE,
                 (false, true) => Interest::WRITABLE,
                 (false, false) => {
-                    connection.wake.notified().await;
+                    connection.gate.wake.notified().await;
                     continue;
                 }
             };
             tokio::select! {
                 biased;
-                () = connection.wake.notified() => {}
+                () = connection.gate.wake.notified() => {}
                 ready = connection.stream.ready(interest) => {
                     let done = ready.map_err(|_| End::Broken).and_then(|ready| {
                         if waits && ready.is_writable() {
@@ -372,6 +430,8 @@ impl Office {
                     if let Err(why) = done {
                         break why;
                     }
+                    // Whoever always has something to say has a turn, as all others have.
+                    tokio::task::yield_now().await;
                 }
             }
         };
@@ -386,7 +446,7 @@ impl Office {
                 Ok(count) => {
                     connection.active_ms.set(self.now_ms());
                     self.take(connection, &buffer[..count])?;
-                    if connection.last_ms.get() != 0 {
+                    if connection.last_ms.get() != 0 || !connection.gate.is_open() {
                         return Ok(());
                     }
                 }
@@ -413,10 +473,19 @@ impl Office {
         let mut mail = Vec::new();
         let mut at = 0;
         let mut ended = Ok(());
+        let mut pings = 0;
         let mut message = |length: usize, at: usize| {
-            mail.push(Mail::Stream { flow: connection.flow, message: all[at..at + length].into() });
+            let pass = Pass::new(&connection.gate);
+            mail.push(Mail::Stream { flow: connection.flow, message: all[at..at + length].into(), pass });
         };
+        part.is_held_back = false;
         loop {
+            if !connection.gate.is_open() {
+                // The peer is faster than the workers: it waits, and so does the time for its next message.
+                part.is_held_back = at < all.len();
+                part.since_ms = 0;
+                break;
+            }
             let length = match Frame::at(&all[at..], &mut part.progress, &mut head) {
                 Frame::Part { is_message } => {
                     if !is_message {
@@ -432,7 +501,7 @@ impl Office {
                 }
                 Frame::Blank(length) => length,
                 Frame::Ping(length) => {
-                    ended = self.write(connection, b"\r\n");
+                    pings += 1;
                     length
                 }
                 Frame::Message(length) => {
@@ -447,15 +516,23 @@ impl Office {
             };
             at += length;
             (part.progress, part.since_ms) = (Progress::default(), 0);
-            if ended.is_err() {
-                break;
-            }
         }
         if ended.is_ok() && connection.last_ms.get() == 0 && at < all.len() {
-            part.bytes = all[at..].to_vec();
+            part.bytes = match joined.is_empty() {
+                true => arrived[at..].to_vec(),
+                false => {
+                    joined.drain(..at);
+                    joined
+                }
+            };
             self.held.set(self.held.get() + part.bytes.len());
         }
+        drop(part);
         self.post(connection, mail);
+        if pings > 0 && ended.is_ok() {
+            // Nobody needs more answers than that at once.
+            ended = self.write(connection, &b"\r\n".repeat(pings.min(MAX_PONGS)));
+        }
         match self.held.get() > MAX_HELD {
             true => Err(End::MemoryFull),
             false => ended,
@@ -473,47 +550,58 @@ impl Office {
     /// Writes to a connection, or queues what its peer does not read now.
     fn write(&self, connection: &Connection, bytes: &[u8]) -> Result<(), End> {
         let mut queue = connection.queue.borrow_mut();
-        let mut rest = bytes;
-        if queue.is_empty() {
+        let mut written = 0;
+        if queue.left == 0 {
             connection.written_ms.set(self.now_ms());
-            match connection.stream.try_write(rest) {
-                Ok(count) => rest = &rest[count..],
+            match connection.stream.try_write(bytes) {
+                Ok(count) => written = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Err(End::Broken),
             }
         }
         connection.active_ms.set(self.now_ms());
-        if rest.is_empty() {
+        let rest = bytes.len() - written;
+        if rest == 0 {
             return Ok(());
         }
-        if queue.len() + rest.len() > MAX_WRITE_QUEUE {
+        if queue.left + rest > MAX_WRITE_QUEUE {
             return Err(End::Stuck);
         }
-        if self.held.get() + rest.len() > MAX_HELD {
+        if self.held.get() + rest > MAX_HELD {
             return Err(End::MemoryFull);
         }
-        self.held.set(self.held.get() + rest.len());
-        queue.extend_from_slice(rest);
-        connection.wake.notify_one();
+        self.held.set(self.held.get() + rest);
+        if queue.left == 0 {
+            queue.written = written;
+        }
+        queue.left += rest;
+        queue.messages.push_back(bytes.into());
+        connection.gate.wake.notify_one();
         Ok(())
     }
 
     /// Writes what has waited.
     fn write_on(&self, connection: &Connection) -> Result<(), End> {
         let mut queue = connection.queue.borrow_mut();
-        match connection.stream.try_write(&queue) {
-            Ok(count) => {
-                connection.written_ms.set(self.now_ms());
-                queue.drain(..count);
-                self.held.set(self.held.get() - count);
-                if queue.is_empty() {
-                    *queue = Vec::new();
+        while let Some(first) = queue.messages.front() {
+            match connection.stream.try_write(&first[queue.written..]) {
+                Ok(count) => {
+                    let is_whole = queue.written + count == first.len();
+                    connection.written_ms.set(self.now_ms());
+                    self.held.set(self.held.get() - count);
+                    queue.left -= count;
+                    queue.written += count;
+                    if is_whole {
+                        queue.messages.pop_front();
+                        queue.written = 0;
+                    }
                 }
-                Ok(())
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(_) => return Err(End::Broken),
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(_) => Err(End::Broken),
         }
+        *queue = Queue::default();
+        Ok(())
     }
 
     fn send(self: &Rc<Self>, letter: Letter) {
@@ -544,15 +632,22 @@ impl Office {
     /// Connects to a peer; what is sent to it meanwhile waits.
     fn connect(self: &Rc<Self>, letter: Letter) {
         let flow = letter.flow;
+        let length = letter.message.len();
         let mut connecting = self.connecting.borrow_mut();
-        let count_of = connecting.len();
+        let is_room = self.held.get() + length <= MAX_HELD;
         if let Some(waiting) = connecting.get_mut(&flow.remote) {
-            if waiting.len() < MAX_WAITING_PER_PEER {
+            if waiting.len() < MAX_WAITING_PER_PEER && is_room {
+                self.held.set(self.held.get() + length);
                 return waiting.push(letter);
             }
-        } else if count_of < MAX_CONNECTING
-            && self.connections.borrow().len() + count_of < self.settings.max_connections
+        } else if is_room
+            && connecting.len() < MAX_CONNECTING
+            && connecting.keys().filter(|peer| peer.ip() == flow.remote.ip()).count()
+                < MAX_CONNECTING_PER_ADDRESS
+            && (self.connections.borrow().len() + connecting.len() < self.settings.max_connections
+                || self.evict())
         {
+            self.held.set(self.held.get() + length);
             connecting.insert(flow.remote, vec![letter]);
             tokio::task::spawn_local(Rc::clone(self).connect_to(flow.local, flow.remote));
             return;
@@ -570,6 +665,8 @@ impl Office {
         };
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
         let waiting = self.connecting.borrow_mut().remove(&remote).unwrap_or_default();
+        let bytes: usize = waiting.iter().map(|letter| letter.message.len()).sum();
+        self.held.set(self.held.get() - bytes);
         let Ok(Ok(stream)) = connected else {
             tracing::debug!(%remote, "no connection");
             count(&self.counters.connect_failed);
@@ -604,7 +701,7 @@ impl Office {
         let StreamSettings { lifetime_ms, message_ms, .. } = self.settings;
         for connection in self.connections.borrow().values() {
             let since_ms = connection.part.borrow().since_ms;
-            let is_waiting = !connection.queue.borrow().is_empty();
+            let is_waiting = connection.queue.borrow().left > 0;
             let (last_ms, active_ms) = (connection.last_ms.get(), connection.active_ms.get());
             let why = if last_ms != 0 {
                 (last_ms <= now_ms).then_some(End::Last)
@@ -619,7 +716,7 @@ impl Office {
             };
             if why.is_some() {
                 connection.must_end.set(why);
-                connection.wake.notify_one();
+                connection.gate.wake.notify_one();
             }
         }
     }
@@ -627,14 +724,16 @@ impl Office {
     fn close(&self, connection: &Connection, why: End) {
         let Flow { connection: id, remote, .. } = connection.flow;
         connection.must_end.set(Some(why));
-        connection.wake.notify_one();
+        connection.gate.wake.notify_one();
         if self.connections.borrow_mut().remove(&id).is_none() {
             return;
         }
-        let held = connection.queue.borrow().len() + connection.part.borrow().bytes.len();
-        self.held.set(self.held.get() - held);
-        *connection.queue.borrow_mut() = Vec::new();
-        *connection.part.borrow_mut() = Part::default();
+        let queue = std::mem::take(&mut *connection.queue.borrow_mut());
+        let part = std::mem::take(&mut *connection.part.borrow_mut());
+        self.held.set(self.held.get() - queue.left - part.bytes.len());
+        for message in queue.messages.into_iter().filter(|message| !message.starts_with(b"\r\n")) {
+            self.unsent(Letter { flow: connection.flow, message });
+        }
         self.counters.connections.store(self.connections.borrow().len() as u64, Ordering::Relaxed);
         let mut by_remote = self.by_remote.borrow_mut();
         if by_remote.get(&remote) == Some(&id) {

@@ -25,6 +25,8 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 const MORE_TO_COME: usize = BATCH / 4;
 /// Empty batches that are kept for the next hand-overs.
 const SPARE: usize = 64;
+/// Larger ones are not kept.
+const SPARE_BYTES: usize = 256 << 10;
 /// All sockets of a seat.
 const ALL: u64 = u64::MAX;
 
@@ -86,12 +88,12 @@ struct Run<'a, F> {
 }
 
 /// What a round found.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 struct Round {
     must_stop: bool,
     more_to_come: bool,
-    /// A seat that its worker has left.
-    left: Option<usize>,
+    /// Seats that their workers have left.
+    left: Vec<usize>,
 }
 
 impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
@@ -123,6 +125,7 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
                 hands.sit_down(&team, place, &mut runs)?;
             }
         }
+        hands.load = Load::new(Instant::now());
         let mut stopping: Option<Instant> = None;
         loop {
             if runs.is_empty() {
@@ -134,8 +137,11 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
             }
             let now = hands.clock.now();
             let round = hands.round(&team, &mut runs, stopping.is_some(), now);
-            if let Some(place) = round.left {
+            for place in round.left {
                 hands.sit_down(&team, place, &mut runs)?;
+                if let Some(run) = runs.last().filter(|_| stopping.is_some()) {
+                    hands.stop_listening(std::slice::from_ref(run))?;
+                }
             }
             if round.must_stop && stopping.is_none() {
                 stopping = Some(Instant::now());
@@ -155,8 +161,8 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
                 }
                 _ => {}
             }
-            if !(round.more_to_come || runs.is_empty()) {
-                hands.wait(&team, &mut runs, now)?;
+            if !runs.is_empty() {
+                hands.wait(&team, &mut runs, round.more_to_come, now)?;
             }
         }
     }
@@ -219,7 +225,7 @@ impl Hands {
         inbox.take(&mut mail);
         for item in mail.drain(..) {
             match item {
-                Mail::Seat(place) => round.left = Some(place),
+                Mail::Seat(place) => round.left.push(place),
                 Mail::Stop => round.must_stop = true,
                 item => self.handle_mail(&mut run.desk.engine, item, now),
             }
@@ -237,15 +243,18 @@ impl Hands {
                         engine.handle_handed_over(flow, message, &self.head, *mark, now, out);
                     }
                 }
-                if self.spare.len() < SPARE {
+                if self.spare.len() < SPARE && batch.room() <= SPARE_BYTES {
                     batch.clear();
                     self.spare.push(batch);
                 }
             }
-            Mail::Stream { flow, message } => match self.head.parse(&message) {
-                Ok(()) => engine.handle_message(&flow, &message, &self.head, now, out),
-                Err(error) => engine.handle_unreadable(error),
-            },
+            Mail::Stream { flow, message, pass } => {
+                match self.head.parse(&message) {
+                    Ok(()) => engine.handle_message(&flow, &message, &self.head, now, out),
+                    Err(error) => engine.handle_unreadable(error),
+                }
+                drop(pass);
+            }
             Mail::Admin(ticket, request) => engine.handle_admin(ticket, request, now, out),
             Mail::Reading(reading, since_ms) => engine.handle_reading(reading, since_ms),
             Mail::News(news) => engine.handle_news(news, now, out),
@@ -277,9 +286,6 @@ impl Hands {
                     Err(error) => engine.handle_unreadable(error),
                 }
             }
-        }
-        if more_to_come {
-            run.readable = ALL;
         }
         more_to_come
     }
@@ -356,29 +362,34 @@ impl Hands {
         self.outbox.clear();
     }
 
-    /// Waits for mail, datagrams and timers of all seats.
-    fn wait<F>(&mut self, team: &Team<F>, runs: &mut [Run<'_, F>], now: Now) -> io::Result<()> {
+    /// Waits for mail, datagrams and timers of all seats; one that is busy only looks which sockets have something, so that
+    /// neither mail nor a busy socket keeps it from the others.
+    fn wait<F>(
+        &mut self,
+        team: &Team<F>,
+        runs: &mut [Run<'_, F>],
+        is_busy: bool,
+        now: Now,
+    ) -> io::Result<()> {
         let due_ms = runs.iter().map(|run| run.desk.engine.poll_timeout()).min().unwrap_or(0);
         let timeout = Duration::from_millis(due_ms.saturating_sub(now.mono_ms).max(1));
+        let all = runs.len();
         let inbox = |run: &Run<'_, F>| team.inboxes.get(run.place);
-        let mut may_sleep = true;
-        for inbox in runs.iter().filter_map(inbox) {
-            may_sleep &= inbox.may_sleep();
-        }
-        let mut waited = Ok(());
-        if may_sleep {
-            let before = Instant::now();
-            waited = self.poller.wait(timeout);
+        let may_sleep = |run: &&Run<'_, F>| inbox(run).is_some_and(Inbox::may_sleep);
+        let asleep = if is_busy { 0 } else { runs.iter().take_while(may_sleep).count() };
+        let before = Instant::now();
+        let waited = self.poller.wait(if asleep == all { timeout } else { Duration::ZERO });
+        if asleep == all {
             self.load.slept(before.elapsed());
-            for token in self.poller.ready() {
-                let (place, index) = ((token >> 16) as usize, (token & 0xffff) as usize);
-                let run = runs.iter_mut().find(|run| run.place == place);
-                if let (Some(run), Some(index)) = (run, index.checked_sub(1)) {
-                    run.readable |= bit(index);
-                }
+        }
+        for token in self.poller.ready() {
+            let (place, index) = ((token >> 16) as usize, (token & 0xffff) as usize);
+            let run = runs.iter_mut().find(|run| run.place == place);
+            if let (Some(run), Some(index)) = (run, index.checked_sub(1)) {
+                run.readable |= bit(index);
             }
         }
-        runs.iter().filter_map(inbox).for_each(Inbox::woke);
+        runs.iter().take(asleep).filter_map(inbox).for_each(Inbox::woke);
         waited
     }
 

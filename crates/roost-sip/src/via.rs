@@ -118,13 +118,6 @@ impl<'a> Via<'a> {
         Ok((via, error))
     }
 
-    /// The address in `received`; `value` is what was parsed.
-    pub fn received_ip(&self, value: &[u8]) -> Option<IpAddr> {
-        let param = value.get(self.received.clone()?)?;
-        let (_, address) = cut(param, memchr::memchr(b'=', param)? + 1);
-        host_ip(trim(address))
-    }
-
     /// The sent-by host as an address, where it is one.
     pub fn host_ip(&self) -> Option<IpAddr> {
         host_ip(self.host)
@@ -175,7 +168,6 @@ mod tests {
         assert_eq!((via.host, via.port), (&b"first.example.com"[..], Some(4000)));
         assert_eq!(&value[via.rport.clone().unwrap()], b"; rport = 5");
         assert_eq!(&value[via.received.clone().unwrap()], b";received=192.0.2.1");
-        assert_eq!(via.received_ip(value), Some("192.0.2.1".parse().unwrap()));
         assert!(via.has_rport);
         let old = Via::parse(b"SIP/2.0/UDP h").unwrap();
         assert_eq!((old.branch, old.has_rport, old.sent_by_end), (None, false, 13));

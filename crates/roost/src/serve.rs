@@ -113,6 +113,8 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     for thread in threads {
         let _ = thread.join();
     }
+    // Its seats hold what asks the store for work, and the store waits until nobody can.
+    drop(team);
     if let (Some(streams), Some(thread)) = (streams, stream_thread) {
         streams.stop();
         let _ = thread.join();

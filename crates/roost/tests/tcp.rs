@@ -2,9 +2,13 @@
 
 mod support;
 
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use support::{PATIENCE, Server, TcpPhone, wait_for};
+use support::{PATIENCE, Server, TcpPhone, report, wait_for};
 
 fn server(top: &str) -> Server {
     let server = Server::started(top, "");
@@ -107,7 +111,7 @@ fn what_has_no_sure_end_is_answered_and_ends_the_connection() {
     for garbage in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[b'x'; 70_000]] {
         let mut phone = TcpPhone::connect(&server, "9001");
         // It may end while we write.
-        let _ = std::io::Write::write_all(&mut phone.stream, garbage);
+        let _ = phone.stream.write_all(garbage);
         assert!(phone.is_ended(PATIENCE), "garbage");
     }
     assert_eq!(server.statistic("net:tcp_closed_garbage"), 2);
@@ -154,7 +158,7 @@ fn a_peer_that_never_reads_is_let_go() {
     deaf.stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a timeout");
     let before_kb = server.resident_kb();
     wait_for("its end", PATIENCE, || {
-        let sent = std::io::Write::write_all(&mut deaf.stream, burst.as_bytes());
+        let sent = deaf.stream.write_all(burst.as_bytes());
         // The kernel holds some; when that is full, roost does for a while.
         (sent.is_err() && server.statistic("net:tcp_closed_stuck") == 1).then_some(())
     });
@@ -193,4 +197,39 @@ fn a_server_killed_under_connections_takes_them_again() {
     let mut callee = TcpPhone::registered(&server, "9002");
     caller.invite("9002");
     assert!(callee.receive(PATIENCE).expect("an INVITE").starts_with("INVITE "));
+}
+
+/// Keep-alives and requests as fast as they go, over many connections: phones go on over UDP and TCP as if there were none.
+#[test]
+fn a_flood_over_tcp_starves_nobody() {
+    let server = server("");
+    let mut phone = TcpPhone::registered(&server, "9002");
+    let must_end = Arc::new(AtomicBool::new(false));
+    let floods: Vec<_> = (0..4)
+        .map(|index| {
+            let mut flood = TcpPhone::connect(&server, "9001");
+            let options = flood.message("OPTIONS", &format!("sip:{}", server.sip), &[], "");
+            let burst = if index % 2 == 0 { "\r\n\r\n".repeat(2_000) } else { options.repeat(20) };
+            let must_end = Arc::clone(&must_end);
+            let mut reader = flood.stream.try_clone().expect("a handle");
+            thread::spawn(move || while reader.read(&mut [0; 65_536]).is_ok_and(|count| count > 0) {});
+            thread::spawn(move || {
+                while !must_end.load(Ordering::Relaxed) && flood.stream.write_all(burst.as_bytes()).is_ok() {}
+            })
+        })
+        .collect();
+    wait_for("the flood", PATIENCE, || (server.statistic("core:rcv_requests") > 2_000).then_some(()));
+    let mut slowest = Duration::ZERO;
+    for _ in 0..20 {
+        let before = Instant::now();
+        assert_eq!(server.phone("9001").register(60).status, 200);
+        let options = phone.message("OPTIONS", &format!("sip:{}", server.sip), &[], "");
+        phone.send(options);
+        assert_eq!(phone.response().status, 200);
+        slowest = slowest.max(before.elapsed());
+    }
+    must_end.store(true, Ordering::Relaxed);
+    floods.into_iter().for_each(|flood| flood.join().expect("the flood's end"));
+    report(&format!("flood over TCP: the slowest REGISTER and OPTIONS meanwhile took {slowest:?}"));
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
 }
