@@ -44,7 +44,7 @@ pub const MAX_RESOLVING: usize = 4_096;
 pub const RESOLVING_MS: u64 = 5_000;
 /// Addresses of one name that are tried.
 pub const MAX_PLACES: usize = 16;
-/// A request, in bytes: what it grows by on its way must fit into a datagram, too. A larger one is answered 513.
+/// A request that may go on, in bytes: what it grows by must fit into a datagram, too. A larger one is answered 513.
 pub const MAX_REQUEST: usize = 64_000;
 /// Branches that one request is forked to.
 pub const MAX_BRANCHES: usize = 100;

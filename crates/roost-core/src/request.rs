@@ -156,7 +156,7 @@ impl<'a> Request<'a> {
         if self.has_bad_via {
             return Err(Answer::new(400, "Malformed Via header"));
         }
-        if self.bytes.len() > limits::MAX_REQUEST {
+        if self.method != Method::Register && self.bytes.len() > limits::MAX_REQUEST {
             return Err(Answer::new(513, "Message Too Large"));
         }
         if self.target.is_err() {
