@@ -15,10 +15,11 @@ struct Tool {
     package: &'static str,
 }
 
-const BLACK_BOX: [Tool; 4] = [
+const BLACK_BOX: [Tool; 5] = [
     Tool { command: "sipp", package: "sip-tester" },
     Tool { command: "baresip", package: "baresip-core" },
     Tool { command: "kamailio", package: "kamailio" },
+    Tool { command: "mariadbd", package: "mariadb-server" },
     // For the gates.
     Tool { command: "valgrind", package: "valgrind" },
 ];
@@ -26,7 +27,7 @@ const BLACK_BOX: [Tool; 4] = [
 pub(crate) fn have_debian_packages() -> anyhow::Result<()> {
     let missing = missing_tools();
     if missing.is_empty() {
-        eprintln!("    sipp, baresip, kamailio and valgrind found");
+        eprintln!("    sipp, baresip, kamailio, mariadbd and valgrind found");
         return Ok(());
     }
     let commands: Vec<_> = missing.iter().map(|tool| tool.command).collect();

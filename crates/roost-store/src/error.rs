@@ -6,7 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A URL that names no database roost can use.
-    #[error("database = \"{url}\" is not a database that this roost can use: write \"sqlite:FILE\"")]
+    #[error(
+        "database = \"{url}\" is not a database that this roost can use: write \"sqlite:FILE\" or \"mysql://USER:PASSWORD@HOST/NAME\""
+    )]
     Url { url: String },
     /// The file cannot be opened or made.
     #[error(
@@ -53,6 +55,17 @@ pub enum StoreError {
     /// A statement failed.
     #[error("database: {doing}: {source}")]
     Sql { doing: &'static str, source: rusqlite::Error },
+    /// A database server cannot be reached, or refuses us.
+    #[error(
+        "cannot open the database {url}: {source}; check that the server runs and that user, password and name are right"
+    )]
+    Connect { url: String, source: Box<dyn std::error::Error + Send + Sync> },
+    /// A database server refused a statement, or the connection was lost.
+    #[error("database: {doing}: {source}")]
+    Server { doing: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    /// The server could not be reached a moment ago, and is not tried again yet.
+    #[error("the database is away")]
+    Away,
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

@@ -13,7 +13,7 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pages that an import keeps in memory, in KiB: the indexes grow at one end, so few are written twice.
 const CACHE_KIB: i64 = 65_536;
 /// Rows between two words of progress.
-const PROGRESS_EVERY: u64 = 4_096;
+pub(crate) const PROGRESS_EVERY: u64 = 4_096;
 
 /// Subscribers to import, packed: a million of them take some 50 MB.
 #[derive(Debug, Default)]
@@ -153,7 +153,10 @@ impl Store {
         on_existing: OnExisting,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Imported, StoreError> {
-        let Store::Sqlite(sqlite) = self;
+        let sqlite = match self {
+            Store::Sqlite(sqlite) => sqlite,
+            Store::MySql(mysql) => return mysql.import_users(accounts, realm, on_existing, progress),
+        };
         let mut connection = sqlite.connect()?;
         let sql = StoreError::sql;
         connection.busy_timeout(TURN_TIMEOUT).map_err(sql("setting the timeout"))?;
@@ -177,7 +180,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Sql`].
     pub fn existing_users(&self, accounts: &Accounts) -> Result<Vec<u64>, StoreError> {
-        let Store::Sqlite(sqlite) = self;
+        let sqlite = match self {
+            Store::Sqlite(sqlite) => sqlite,
+            Store::MySql(mysql) => return mysql.existing_users(accounts),
+        };
         let sql = StoreError::sql;
         let connection = sqlite.connect()?;
         let mut import = Import::new(sqlite, &connection).map_err(sql("preparing the import"))?;
@@ -298,7 +304,7 @@ mod tests {
 
     /// Every row as text, without the hashes.
     fn rows(store: &Store) -> Vec<String> {
-        let Store::Sqlite(sqlite) = store;
+        let Store::Sqlite(sqlite) = store else { panic!("SQLite") };
         let connection = sqlite.connect().unwrap();
         let sql = "SELECT username || '@' || domain || ' ' || password FROM subscriber ORDER BY 1";
         let mut statement = connection.prepare(sql).unwrap();
@@ -333,7 +339,7 @@ mod tests {
     fn a_failing_statement_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path(), false);
-        let Store::Sqlite(sqlite) = &store;
+        let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
         let trigger = "CREATE TRIGGER full BEFORE INSERT ON subscriber WHEN NEW.username = '9002' \
             BEGIN SELECT RAISE(ABORT, 'no'); END";
         sqlite.connect().unwrap().execute_batch(trigger).unwrap();
@@ -356,7 +362,7 @@ mod tests {
                 .unwrap();
             let realm = if realm.is_empty() { "b.example" } else { realm };
             store.add_user("9001", "c.example", "2", realm).unwrap();
-            let Store::Sqlite(sqlite) = &store;
+            let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
             let kinds: i64 = sqlite
                 .connect()
                 .unwrap()

@@ -8,6 +8,9 @@ mod error;
 mod fold;
 mod import;
 mod journal;
+mod mysql;
+mod mysql_users;
+mod mysql_writer;
 mod reading;
 mod sqlite;
 mod subscriber;
@@ -35,10 +38,49 @@ pub struct Columns {
     pub use_domain: bool,
 }
 
+impl Columns {
+    /// Whether the table has what is to be read, under names that columns may have.
+    pub(crate) fn check(&self, has_column: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+        let mut asked = vec![
+            (&self.user, "user_column"),
+            (&self.domain, "domain_column"),
+            (&self.password, "password_column"),
+        ];
+        if !self.calculate_ha1 {
+            asked.push((&self.password_2, "password_column_2"));
+        }
+        for (column, key) in asked {
+            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            if column.is_empty() || !column.bytes().all(is_name) {
+                return Err(StoreError::ColumnName { column: column.clone(), key });
+            }
+            // OpenSIPS's subscriber table of version 8 has no ha1b: then nobody has one.
+            if !has_column(column) && key != "password_column_2" {
+                return Err(StoreError::MissingColumn { column: column.clone(), key });
+            }
+        }
+        Ok(())
+    }
+
+    /// User, domain and the four secrets as SQL names columns; `''` for a column that is not there.
+    pub(crate) fn lookup_columns(&self, has_column: impl Fn(&str) -> bool) -> [String; 6] {
+        let Columns { user, domain, password, password_2, calculate_ha1, .. } = self;
+        let quoted = |name: &str| format!("\"{name}\"");
+        // Who has the plaintext needs no hash, and should not keep one for each user.
+        let hash = |name: &str| match !calculate_ha1 && has_column(name) {
+            true => quoted(name),
+            false => "''".to_string(),
+        };
+        let (second, sha256, sha512t256) = (hash(password_2), hash("ha1_sha256"), hash("ha1_sha512t256"));
+        [quoted(user), quoted(domain), quoted(password), second, sha256, sha512t256]
+    }
+}
+
 /// A database that was opened and checked.
 #[derive(Debug)]
 pub enum Store {
     Sqlite(sqlite::Sqlite),
+    MySql(mysql::MySql),
 }
 
 /// What a start-up load did.
@@ -86,7 +128,8 @@ pub enum ReadTold {
 #[derive(Debug)]
 pub struct Running {
     handle: StoreHandle,
-    writer: Option<writer::Writer>,
+    /// The threads that write, in the order in which they end.
+    writer: Vec<std::thread::JoinHandle<()>>,
     lookups: Option<std::thread::JoinHandle<()>>,
     readings: reading::Readings,
 }
@@ -117,13 +160,16 @@ struct Lookup {
 }
 
 impl Store {
-    /// Opens a database by its URL, `sqlite:PATH`; a relative path is relative to `folder`. An empty SQLite database
-    /// gets its tables; others are checked and left as they are.
+    /// Opens a database by its URL: `sqlite:PATH`, a relative path is relative to `folder`, or
+    /// `mysql://USER:PASSWORD@HOST:PORT/NAME`. An empty database gets its tables; others are checked and left as they are.
     ///
     /// # Errors
     /// [`StoreError`] names the file or table and the remedy.
     pub fn open(url: &str, folder: &Path, columns: Columns) -> Result<Store, StoreError> {
-        sqlite::Sqlite::open(sqlite_file(url, folder)?, columns).map(Store::Sqlite)
+        match mysql::is_ours(url) {
+            true => mysql::MySql::open(url, columns).map(Store::MySql),
+            false => sqlite::Sqlite::open(sqlite_file(url, folder)?, columns).map(Store::Sqlite),
+        }
     }
 
     /// Whether there is such a database; opening it would otherwise make it.
@@ -131,13 +177,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::Url`].
     pub fn exists(url: &str, folder: &Path) -> Result<bool, StoreError> {
-        Ok(sqlite_file(url, folder)?.exists())
+        // A server's database is there, or opening it says why not.
+        Ok(mysql::is_ours(url) || sqlite_file(url, folder)?.exists())
     }
 
-    /// The database's file.
-    pub fn path(&self) -> &PathBuf {
-        let Store::Sqlite(sqlite) = self;
-        &sqlite.path
+    /// The database's file, or its URL without the password.
+    pub fn name(&self) -> String {
+        match self {
+            Store::Sqlite(sqlite) => sqlite.path.display().to_string(),
+            Store::MySql(mysql) => mysql.shown.clone(),
+        }
     }
 
     /// Deletes the rows of expired bindings and gives all others to `take`.
@@ -145,8 +194,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Sql`] when the table cannot be read.
     pub fn load(&self, now_unix_s: u64, take: &mut dyn FnMut(Row)) -> Result<Loaded, StoreError> {
-        let Store::Sqlite(sqlite) = self;
-        sqlite.load(now_unix_s, take)
+        match self {
+            Store::Sqlite(sqlite) => sqlite.load(now_unix_s, take),
+            Store::MySql(mysql) => mysql.load(now_unix_s, take),
+        }
     }
 
     /// Makes the writes durable, all or none, without a writer: for start-up.
@@ -154,8 +205,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Sql`].
     pub fn write(&self, writes: &[Write]) -> Result<(), StoreError> {
-        let Store::Sqlite(sqlite) = self;
-        sqlite.write(writes)
+        match self {
+            Store::Sqlite(sqlite) => sqlite.write(writes),
+            Store::MySql(mysql) => mysql.write(writes),
+        }
     }
 
     /// Deletes all bindings of an AOR straight from the table, for when no server runs; how many there were.
@@ -163,8 +216,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Sql`].
     pub fn remove_bindings(&self, user: &str, domain: Option<&str>) -> Result<usize, StoreError> {
-        let Store::Sqlite(sqlite) = self;
-        sqlite.remove_bindings(user, domain)
+        match self {
+            Store::Sqlite(sqlite) => sqlite.remove_bindings(user, domain),
+            Store::MySql(mysql) => mysql.remove_bindings(user, domain),
+        }
     }
 
     /// Starts the writer (with `write_through`; else nothing may be committed), and the thread that looks subscribers up.
@@ -172,14 +227,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when a connection cannot be made.
     pub fn start(&self, write_through: bool, receipts: Receipts) -> Result<Running, StoreError> {
-        let Store::Sqlite(sqlite) = self;
         let (jobs, job_queue) = std::sync::mpsc::channel();
-        let writer = match write_through {
-            true => Some(writer::Writer::start(sqlite, job_queue, Arc::clone(&receipts))?),
-            false => None,
-        };
         let (lookups, lookup_queue) = std::sync::mpsc::channel::<Lookup>();
-        let thread = sqlite.start_lookups(lookup_queue, receipts)?;
+        let told = Arc::clone(&receipts);
+        let writer = match self {
+            _ if !write_through => Vec::new(),
+            Store::Sqlite(sqlite) => writer::start(sqlite, job_queue, told)?.into(),
+            Store::MySql(mysql) => vec![mysql_writer::start(mysql, job_queue, told)?],
+        };
+        let thread = match self {
+            Store::Sqlite(sqlite) => sqlite.start_lookups(lookup_queue, receipts)?,
+            Store::MySql(mysql) => mysql.start_lookups(lookup_queue, receipts)?,
+        };
         Ok(Running {
             handle: StoreHandle { writer: jobs, lookups },
             writer,
@@ -195,15 +254,14 @@ impl Running {
     /// # Errors
     /// [`StoreError`] when the table cannot be read.
     pub fn keep_subscribers(&mut self, store: &Store, preload: Preload) -> Result<(), StoreError> {
-        let Store::Sqlite(sqlite) = store;
-        self.readings = reading::Readings::start(sqlite, preload)?;
+        self.readings = reading::Readings::start(store, preload)?;
         Ok(())
     }
 
     /// Whether one of the threads has ended: nothing would be written or looked up any more.
     pub fn has_ended(&self) -> bool {
         let lookups = self.lookups.as_ref().is_some_and(std::thread::JoinHandle::is_finished);
-        lookups || self.readings.has_ended() || self.writer.as_ref().is_some_and(writer::Writer::has_ended)
+        lookups || self.readings.has_ended() || self.writer.iter().any(std::thread::JoinHandle::is_finished)
     }
 
     /// A handle to ask for work.
@@ -215,10 +273,7 @@ impl Running {
     pub fn stop(self) {
         let Running { handle, writer, lookups, readings } = self;
         drop((handle, readings));
-        if let Some(writer) = writer {
-            writer.join();
-        }
-        if let Some(thread) = lookups {
+        for thread in writer.into_iter().chain(lookups) {
             let _ = thread.join();
         }
     }

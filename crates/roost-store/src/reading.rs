@@ -8,11 +8,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ::mysql::prelude::Queryable as _;
 use roost_core::{Reading, Secrets, SubscriberRow};
 use rusqlite::Connection;
 
-use crate::sqlite::{Sqlite, bytes};
-use crate::{Preload, ReadTold, StoreError};
+use crate::mysql::{self, Link};
+use crate::sqlite::bytes;
+use crate::{Preload, ReadTold, Store, StoreError};
 
 /// Rows that are told at once.
 const CHUNK: usize = 512;
@@ -29,15 +31,15 @@ pub(crate) struct Readings {
 impl Readings {
     /// Reads the table once before it returns, then in a thread. A table with more than `preload.limit` rows is not
     /// kept in memory: its users are looked up one by one.
-    pub(crate) fn start(sqlite: &Sqlite, preload: Preload) -> Result<Readings, StoreError> {
+    pub(crate) fn start(store: &Store, preload: Preload) -> Result<Readings, StoreError> {
         let Preload { limit, every, mut tell } = preload;
         let mut none = Readings::default();
         if limit == 0 || every.is_zero() {
             return Ok(none);
         }
-        let mut reader = Reader::new(sqlite, limit)?;
+        let mut reader = Reader::new(store, limit)?;
         let begun = Instant::now();
-        match reader.read(&mut *tell).map_err(StoreError::sql("reading subscriber"))? {
+        match reader.read(&mut *tell)? {
             Some(rows) => {
                 tracing::info!(rows, milliseconds = begun.elapsed().as_millis() as u64, "subscribers read");
             }
@@ -89,100 +91,159 @@ fn read_again(
     }
 }
 
+/// Where the rows come from.
+enum Source {
+    Sqlite(Connection),
+    MySql(Link),
+}
+
 /// Reads the table and remembers of each row a fingerprint.
 struct Reader {
-    connection: Connection,
+    source: Source,
     sql: String,
+    seen: Seen,
+}
+
+/// What was read before.
+struct Seen {
     limit: usize,
     use_domain: bool,
     /// By the hash of user and domain: that of the secrets, and the reading that it was seen in last.
-    seen: HashMap<u64, (u64, u32)>,
+    rows: HashMap<u64, (u64, u32)>,
     hasher: RandomState,
     reading: u32,
+    count: usize,
+    chunk: Vec<SubscriberRow>,
 }
 
 impl Reader {
-    fn new(sqlite: &Sqlite, limit: usize) -> Result<Reader, StoreError> {
-        let [user, domain, password, second, sha256, sha512t256] = sqlite.lookup_columns();
+    fn new(store: &Store, limit: usize) -> Result<Reader, StoreError> {
+        let (source, columns, names) = match store {
+            Store::Sqlite(sqlite) => {
+                let names = sqlite.columns.lookup_columns(|column| sqlite.has_column(column));
+                (Source::Sqlite(sqlite.connect()?), &sqlite.columns, names)
+            }
+            Store::MySql(mysql) => {
+                let names = mysql.columns.lookup_columns(|column| mysql.has_column(column));
+                (Source::MySql(mysql.link()), &mysql.columns, names)
+            }
+        };
         Ok(Reader {
-            connection: sqlite.connect()?,
-            sql: format!(
-                "SELECT {user}, {domain}, {password}, {second}, {sha256}, {sha512t256} FROM subscriber"
-            ),
-            limit,
-            use_domain: sqlite.columns.use_domain,
-            seen: HashMap::new(),
-            hasher: RandomState::new(),
-            reading: 0,
+            source,
+            sql: format!("SELECT {} FROM subscriber", names.join(", ")),
+            seen: Seen {
+                limit,
+                use_domain: columns.use_domain,
+                rows: HashMap::new(),
+                hasher: RandomState::new(),
+                reading: 0,
+                count: 0,
+                chunk: Vec::new(),
+            },
         })
     }
 
     /// How many rows there are; `None`, and nothing more is told, when there are too many.
-    fn read(&mut self, tell: &mut dyn FnMut(ReadTold)) -> rusqlite::Result<Option<usize>> {
-        tell(ReadTold::Begin);
-        self.reading = self.reading.wrapping_add(1);
-        let mut count = 0;
-        let mut chunk = Vec::new();
-        let mut statement = self.connection.prepare_cached(&self.sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let domain =
-                if self.use_domain { bytes(row.get_ref(1)?).to_ascii_lowercase() } else { Vec::new() };
-            let user = bytes(row.get_ref(0)?);
-            let secrets = Secrets {
-                password: bytes(row.get_ref(2)?),
-                password_2: bytes(row.get_ref(3)?),
-                sha256: bytes(row.get_ref(4)?),
-                sha512t256: bytes(row.get_ref(5)?),
-            };
-            let name = self.hasher.hash_one((&user, &domain));
-            let print = self.hasher.hash_one((
-                &secrets.password,
-                &secrets.password_2,
-                &secrets.sha256,
-                &secrets.sha512t256,
-            ));
-            match self.seen.entry(name) {
-                // Without domains the first of a user's rows is the user's.
-                Entry::Occupied(known) if known.get().1 == self.reading => continue,
-                Entry::Occupied(mut known) => {
-                    let is_same = known.get().0 == print;
-                    known.insert((print, self.reading));
-                    count += 1;
-                    if is_same {
-                        continue;
+    fn read(&mut self, tell: &mut dyn FnMut(ReadTold)) -> Result<Option<usize>, StoreError> {
+        self.seen.begin(tell);
+        let seen = &mut self.seen;
+        let is_whole = match &mut self.source {
+            Source::Sqlite(connection) => read_sqlite(connection, &self.sql, |row| seen.take(row, tell))
+                .map_err(StoreError::sql("reading subscriber"))?,
+            Source::MySql(link) => link.run(|conn| {
+                let mut rows = conn.query_iter(&self.sql)?;
+                for row in rows.by_ref() {
+                    let columns: Vec<_> = row?.unwrap().into_iter().map(mysql::bytes).collect();
+                    let Ok(columns) = <[Box<[u8]>; 6]>::try_from(columns) else { continue };
+                    if !seen.take(columns, tell) {
+                        return Ok(false);
                     }
                 }
-                Entry::Vacant(place) => {
-                    place.insert((print, self.reading));
-                    count += 1;
+                Ok(true)
+            })?,
+        };
+        Ok(if is_whole { Some(self.seen.end(tell)) } else { None })
+    }
+}
+
+/// Gives all rows to `take`; false when it wants no more.
+fn read_sqlite(
+    connection: &Connection,
+    sql: &str,
+    mut take: impl FnMut([Box<[u8]>; 6]) -> bool,
+) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let column = |index| Ok::<_, rusqlite::Error>(bytes(row.get_ref(index)?));
+        if !take([column(0)?, column(1)?, column(2)?, column(3)?, column(4)?, column(5)?]) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+impl Seen {
+    fn begin(&mut self, tell: &mut dyn FnMut(ReadTold)) {
+        tell(ReadTold::Begin);
+        self.reading = self.reading.wrapping_add(1);
+        self.count = 0;
+        self.chunk.clear();
+    }
+
+    /// Takes a row: user, domain and the four secrets; false when there are too many.
+    fn take(&mut self, row: [Box<[u8]>; 6], tell: &mut dyn FnMut(ReadTold)) -> bool {
+        let [user, domain, password, password_2, sha256, sha512t256] = row;
+        let domain = if self.use_domain { domain.to_ascii_lowercase() } else { Vec::new() };
+        let secrets = Secrets { password, password_2, sha256, sha512t256 };
+        let name = self.hasher.hash_one((&user, &domain));
+        let Secrets { password, password_2, sha256, sha512t256 } = &secrets;
+        let print = self.hasher.hash_one((password, password_2, sha256, sha512t256));
+        match self.rows.entry(name) {
+            // Without domains the first of a user's rows is the user's.
+            Entry::Occupied(known) if known.get().1 == self.reading => return true,
+            Entry::Occupied(mut known) => {
+                let is_same = known.get().0 == print;
+                known.insert((print, self.reading));
+                self.count += 1;
+                if is_same {
+                    return true;
                 }
             }
-            if count > self.limit {
-                return Ok(None);
-            }
-            chunk.push(SubscriberRow { user, domain: domain.into(), secrets });
-            if chunk.len() == CHUNK {
-                tell(ReadTold::Part(Reading::Rows(std::mem::take(&mut chunk))));
+            Entry::Vacant(place) => {
+                place.insert((print, self.reading));
+                self.count += 1;
             }
         }
-        if !chunk.is_empty() {
-            tell(ReadTold::Part(Reading::Rows(chunk)));
+        if self.count > self.limit {
+            return false;
         }
-        if count < self.seen.len() {
-            self.seen = HashMap::new();
+        self.chunk.push(SubscriberRow { user, domain: domain.into(), secrets });
+        if self.chunk.len() == CHUNK {
+            tell(ReadTold::Part(Reading::Rows(std::mem::take(&mut self.chunk))));
+        }
+        true
+    }
+
+    /// All rows were taken; how many there are.
+    fn end(&mut self, tell: &mut dyn FnMut(ReadTold)) -> usize {
+        if !self.chunk.is_empty() {
+            tell(ReadTold::Part(Reading::Rows(std::mem::take(&mut self.chunk))));
+        }
+        if self.count < self.rows.len() {
+            self.rows = HashMap::new();
             tell(ReadTold::Part(Reading::SomeGone));
         } else {
             tell(ReadTold::Part(Reading::Done));
         }
-        Ok(Some(count))
+        self.count
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Columns, Store};
+    use crate::Columns;
 
     fn told(reader: &mut Reader) -> (Option<usize>, Vec<String>) {
         let mut told = Vec::new();
@@ -211,8 +272,9 @@ mod tests {
             calculate_ha1: true,
             use_domain: true,
         };
-        let Store::Sqlite(sqlite) = Store::open("sqlite:test.db", folder.path(), columns).unwrap();
-        let mut reader = Reader::new(&sqlite, 3).unwrap();
+        let store = Store::open("sqlite:test.db", folder.path(), columns).unwrap();
+        let mut reader = Reader::new(&store, 3).unwrap();
+        let Store::Sqlite(sqlite) = store else { panic!("SQLite") };
         let run = |sql: &str| sqlite.connect().unwrap().execute_batch(sql).unwrap();
         run(
             "INSERT INTO subscriber (username, domain, password) VALUES ('1', 'A.com', 'x'), ('2', 'a.com', 'y')",

@@ -108,26 +108,7 @@ impl Sqlite {
             .map_err(sql("reading the schema"))?;
         let names = statement.query_map([], |row| row.get(0)).map_err(sql("reading the schema"))?;
         self.subscriber_columns = names.collect::<Result<_, _>>().map_err(sql("reading the schema"))?;
-        let columns = &self.columns;
-        let mut asked = vec![
-            (&columns.user, "user_column"),
-            (&columns.domain, "domain_column"),
-            (&columns.password, "password_column"),
-        ];
-        if !columns.calculate_ha1 {
-            asked.push((&columns.password_2, "password_column_2"));
-        }
-        for (column, key) in asked {
-            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-            if column.is_empty() || !column.bytes().all(is_name) {
-                return Err(StoreError::ColumnName { column: column.clone(), key });
-            }
-            // OpenSIPS's subscriber table of version 8 has no ha1b: then nobody has one.
-            if !self.has_column(column) && key != "password_column_2" {
-                return Err(StoreError::MissingColumn { column: column.clone(), key });
-            }
-        }
-        Ok(())
+        self.columns.check(|column| self.has_column(column))
     }
 
     pub(crate) fn has_column(&self, column: &str) -> bool {
@@ -181,19 +162,6 @@ impl Sqlite {
         removed.map_err(StoreError::sql("deleting bindings"))
     }
 
-    /// User, domain and the four secrets as SQL names columns; `''` for a column that is not there.
-    pub(crate) fn lookup_columns(&self) -> [String; 6] {
-        let Columns { user, domain, password, password_2, calculate_ha1, .. } = &self.columns;
-        let quoted = |name: &str| format!("\"{name}\"");
-        // Who has the plaintext needs no hash, and should not keep one for each user.
-        let hash = |name: &str| match !calculate_ha1 && self.has_column(name) {
-            true => quoted(name),
-            false => "''".to_string(),
-        };
-        let (second, sha256, sha512t256) = (hash(password_2), hash("ha1_sha256"), hash("ha1_sha512t256"));
-        [quoted(user), quoted(domain), quoted(password), second, sha256, sha512t256]
-    }
-
     /// A thread that answers questions about subscribers over a connection of its own.
     pub(crate) fn start_lookups(
         &self,
@@ -201,7 +169,8 @@ impl Sqlite {
         receipts: Receipts,
     ) -> Result<JoinHandle<()>, StoreError> {
         let connection = self.connect()?;
-        let [user, domain, password, second, sha256, sha512t256] = self.lookup_columns();
+        let [user, domain, password, second, sha256, sha512t256] =
+            self.columns.lookup_columns(|column| self.has_column(column));
         let by_domain = if self.columns.use_domain {
             format!(" AND {domain} = ?2 COLLATE NOCASE")
         } else {

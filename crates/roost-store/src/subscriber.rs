@@ -1,11 +1,11 @@
 //! Subscribers: what `roost user` does to the table, in whatever version of it there is.
 
 use md5::Md5;
-use rusqlite::{OptionalExtension, params_from_iter, types::Value};
+use rusqlite::{OptionalExtension, params_from_iter};
 use sha2::{Digest, Sha256, Sha512_256};
 
 use crate::sqlite::Sqlite;
-use crate::{Store, StoreError};
+use crate::{Columns, Store, StoreError};
 
 /// `subscriber.username` and `domain`, in bytes.
 const MAX_NAME: usize = 64;
@@ -26,8 +26,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::UserExists`], [`StoreError::TooLong`] or [`StoreError::Sql`].
     pub fn add_user(&self, user: &str, domain: &str, password: &str, realm: &str) -> Result<(), StoreError> {
-        let Store::Sqlite(sqlite) = self;
         check_account(user, domain, password)?;
+        let sqlite = match self {
+            Store::Sqlite(sqlite) => sqlite,
+            Store::MySql(mysql) => return mysql.add_user(user, domain, password, realm),
+        };
         if sqlite.has_user(user, domain)? {
             return Err(StoreError::UserExists { user: shown(user, domain) });
         }
@@ -48,8 +51,11 @@ impl Store {
         password: &str,
         realm: &str,
     ) -> Result<(), StoreError> {
-        let Store::Sqlite(sqlite) = self;
         check_account(user, domain, password)?;
+        let sqlite = match self {
+            Store::Sqlite(sqlite) => sqlite,
+            Store::MySql(mysql) => return mysql.set_password(user, domain, password, realm),
+        };
         let secrets = sqlite.secret_columns();
         let values = values(&secrets, user, domain, password, realm);
         let sql = sqlite.update_sql(&secrets, &sqlite.by_name(domain));
@@ -65,7 +71,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoSuchUser`] or [`StoreError::Sql`].
     pub fn remove_user(&self, user: &str, domain: &str) -> Result<(), StoreError> {
-        let Store::Sqlite(sqlite) = self;
+        let sqlite = match self {
+            Store::Sqlite(sqlite) => sqlite,
+            Store::MySql(mysql) => return mysql.remove_user(user, domain),
+        };
         let sql = format!("DELETE FROM subscriber WHERE {}", sqlite.by_name(domain));
         let removed = sqlite.connect()?.execute(&sql, [user, domain]);
         match removed.map_err(StoreError::sql("removing a subscriber"))? {
@@ -79,7 +88,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Sql`].
     pub fn users(&self) -> Result<Vec<Subscriber>, StoreError> {
-        let Store::Sqlite(sqlite) = self;
+        let sqlite = match self {
+            Store::Sqlite(sqlite) => sqlite,
+            Store::MySql(mysql) => return mysql.users(),
+        };
         let sql = StoreError::sql;
         let connection = sqlite.connect()?;
         let (user, domain) = (&sqlite.columns.user, &sqlite.columns.domain);
@@ -108,21 +120,8 @@ impl Sqlite {
         found.map(|found| found.is_some()).map_err(StoreError::sql("looking for a subscriber"))
     }
 
-    /// Every secret that the table has a column for: plaintext where it is what roost reads, and the hashes.
     pub(crate) fn secret_columns(&self) -> Vec<(String, Secret)> {
-        let columns = &self.columns;
-        let own: &[_] = match columns.calculate_ha1 {
-            true => &[(&columns.password, Secret::Plaintext)],
-            false => &[(&columns.password, Secret::Ha1), (&columns.password_2, Secret::Ha1b)],
-        };
-        let own = own.iter().map(|(name, secret)| (name.as_str(), *secret));
-        let mut found: Vec<(String, Secret)> = Vec::new();
-        for (name, secret) in own.chain(HASH_COLUMNS) {
-            if self.has_column(name) && !found.iter().any(|(other, _)| other == name) {
-                found.push((name.to_string(), secret));
-            }
-        }
-        found
+        self.columns.secret_columns(|column| self.has_column(column))
     }
 
     /// Its values are those of [`values`].
@@ -155,6 +154,24 @@ pub(crate) enum Secret {
     Sha512Trunc256,
 }
 
+impl Columns {
+    /// Every secret that the table has a column for: plaintext where it is what roost reads, and the hashes.
+    pub(crate) fn secret_columns(&self, has_column: impl Fn(&str) -> bool) -> Vec<(String, Secret)> {
+        let own: &[_] = match self.calculate_ha1 {
+            true => &[(&self.password, Secret::Plaintext)],
+            false => &[(&self.password, Secret::Ha1), (&self.password_2, Secret::Ha1b)],
+        };
+        let own = own.iter().map(|(name, secret)| (name.as_str(), *secret));
+        let mut found: Vec<(String, Secret)> = Vec::new();
+        for (name, secret) in own.chain(HASH_COLUMNS) {
+            if has_column(name) && !found.iter().any(|(other, _)| other == name) {
+                found.push((name.to_string(), secret));
+            }
+        }
+        found
+    }
+}
+
 const HASH_COLUMNS: [(&str, Secret); 4] = [
     ("ha1", Secret::Ha1),
     ("ha1b", Secret::Ha1b),
@@ -170,7 +187,7 @@ pub(crate) fn values(
     domain: &str,
     password: &str,
     realm: &str,
-) -> impl Iterator<Item = Value> {
+) -> impl Iterator<Item = String> {
     let bare = format!("{user}:{realm}:{password}");
     let secret = |kind: Secret| match kind {
         Secret::Plaintext => password.to_string(),
@@ -182,7 +199,7 @@ pub(crate) fn values(
     };
     let names = [user.to_string(), domain.to_string()].into_iter();
     let all: Vec<_> = names.chain(secrets.iter().map(|(_, kind)| secret(*kind))).collect();
-    all.into_iter().map(Value::Text)
+    all.into_iter()
 }
 
 /// Whether an account fits the columns of the table.
@@ -202,7 +219,7 @@ pub fn check_account(user: &str, domain: &str, password: &str) -> Result<(), Sto
     Ok(())
 }
 
-fn shown(user: &str, domain: &str) -> String {
+pub(crate) fn shown(user: &str, domain: &str) -> String {
     if domain.is_empty() { user.to_string() } else { format!("{user}@{domain}") }
 }
 
@@ -214,7 +231,6 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Columns;
 
     fn open(folder: &std::path::Path, calculate_ha1: bool) -> Store {
         let password = if calculate_ha1 { "password" } else { "ha1" };
@@ -230,7 +246,7 @@ mod tests {
     }
 
     fn column(store: &Store, name: &str) -> String {
-        let Store::Sqlite(sqlite) = store;
+        let Store::Sqlite(sqlite) = store else { panic!("SQLite") };
         sqlite
             .connect()
             .unwrap()
@@ -285,7 +301,7 @@ mod tests {
         connection
             .execute_batch("UPDATE version SET table_version = 9 WHERE table_name = 'subscriber'")
             .unwrap();
-        let Store::Sqlite(sqlite) = store;
+        let Store::Sqlite(sqlite) = store else { panic!("SQLite") };
         let error = Store::open("sqlite:test.db", folder.path(), sqlite.columns).unwrap_err().to_string();
         assert!(error.contains("`subscriber`") && error.contains("version 9"), "{error}");
     }

@@ -41,63 +41,44 @@ pub(crate) enum Job {
     Purge(Vec<Write>),
 }
 
-/// The writer's threads, in the order in which they end.
-#[derive(Debug)]
-pub(crate) struct Writer {
-    threads: [JoinHandle<()>; 3],
-}
-
-impl Writer {
-    pub(crate) fn start(
-        sqlite: &Sqlite,
-        queue: Receiver<Job>,
-        receipts: Receipts,
-    ) -> Result<Writer, StoreError> {
-        let connection = sqlite.connect()?;
-        let checkpointer = sqlite.connect()?;
-        let log_path = sqlite.path.with_file_name(format!(
-            "{}-wal",
-            sqlite.path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
-        ));
-        let synchronous: i64 = connection
-            .pragma_query_value(None, "synchronous", |row| row.get(0))
-            .map_err(StoreError::sql("reading synchronous"))?;
-        let (journal, marks) = Journal::open(&sqlite.path)?;
-        tracing::info!(path = %sqlite.path.display(), synchronous, "database open");
-        let folds = Arc::new(AtomicU64::new(0));
-        let (alive, gone) = channel::<()>();
-        let to_fold = Arc::new(FoldQueue::default());
-        let fold = Fold {
-            connection,
-            queue: Arc::clone(&to_fold),
-            marks,
-            receipts: Arc::clone(&receipts),
-            folds: Arc::clone(&folds),
-        };
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::Thread)
-        };
-        Ok(Writer {
-            threads: [
-                spawn("roost-journal", Box::new(move || write_all(journal, &queue, &receipts, &to_fold)))?,
-                spawn("roost-fold", Box::new(move || run_fold(fold, alive)))?,
-                spawn(
-                    "roost-checkpoint",
-                    Box::new(move || checkpoint_all(&checkpointer, &log_path, &folds, &gone)),
-                )?,
-            ],
-        })
-    }
-
-    pub(crate) fn has_ended(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
-    }
-
-    pub(crate) fn join(self) {
-        for thread in self.threads {
-            let _ = thread.join();
-        }
-    }
+/// Starts the threads that write; they end one after the other, in this order, when nobody can send any more.
+///
+/// # Errors
+/// [`StoreError`] when a connection cannot be made or a thread not be started.
+pub(crate) fn start(
+    sqlite: &Sqlite,
+    queue: Receiver<Job>,
+    receipts: Receipts,
+) -> Result<[JoinHandle<()>; 3], StoreError> {
+    let connection = sqlite.connect()?;
+    let checkpointer = sqlite.connect()?;
+    let log_path = sqlite.path.with_file_name(format!(
+        "{}-wal",
+        sqlite.path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
+    ));
+    let synchronous: i64 = connection
+        .pragma_query_value(None, "synchronous", |row| row.get(0))
+        .map_err(StoreError::sql("reading synchronous"))?;
+    let (journal, marks) = Journal::open(&sqlite.path)?;
+    tracing::info!(path = %sqlite.path.display(), synchronous, "database open");
+    let folds = Arc::new(AtomicU64::new(0));
+    let (alive, gone) = channel::<()>();
+    let to_fold = Arc::new(FoldQueue::default());
+    let fold = Fold {
+        connection,
+        queue: Arc::clone(&to_fold),
+        marks,
+        receipts: Arc::clone(&receipts),
+        folds: Arc::clone(&folds),
+    };
+    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::Thread)
+    };
+    Ok([
+        spawn("roost-journal", Box::new(move || write_all(journal, &queue, &receipts, &to_fold)))?,
+        spawn("roost-fold", Box::new(move || run_fold(fold, alive)))?,
+        spawn("roost-checkpoint", Box::new(move || checkpoint_all(&checkpointer, &log_path, &folds, &gone)))?,
+    ])
 }
 
 /// `alive` goes with it.
@@ -323,7 +304,7 @@ mod tests {
         let store = open(folder.path());
         let left = Row { expires: 1_000, ..row(1, "9001") };
         store.write(&[Write::Put(left.pack()), put(2, "9002")]).unwrap();
-        let Store::Sqlite(sqlite) = &store;
+        let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
         let connection = sqlite.connect().unwrap();
         purge_leftovers(&connection).unwrap();
         let count: i64 = connection.query_row("SELECT count(*) FROM location", [], |row| row.get(0)).unwrap();
@@ -334,7 +315,7 @@ mod tests {
     fn a_row_that_the_table_refuses_harms_no_neighbour() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
-        let Store::Sqlite(sqlite) = &store;
+        let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
         let connection = sqlite.connect().unwrap();
         let trigger = "CREATE TRIGGER bad BEFORE INSERT ON location WHEN NEW.username = 'bad' \
             BEGIN SELECT RAISE(ABORT, 'bad row'); END";
@@ -347,7 +328,7 @@ mod tests {
     #[test]
     fn the_writers_connection_syncs_every_commit() {
         let folder = tempfile::tempdir().unwrap();
-        let Store::Sqlite(sqlite) = open(folder.path());
+        let Store::Sqlite(sqlite) = open(folder.path()) else { panic!("SQLite") };
         let connection = sqlite.connect().unwrap();
         let pragma = |name: &str| -> String {
             connection
@@ -382,7 +363,7 @@ mod tests {
     fn a_receipt_waits_for_the_disk_and_not_for_somebody_elses_lock() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
-        let Store::Sqlite(sqlite) = &store;
+        let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
         let other = sqlite.connect().unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let (running, told) = start(&store);
@@ -403,7 +384,7 @@ mod tests {
     fn rows_are_seen_by_others_within_a_second_and_in_their_last_state() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
-        let Store::Sqlite(sqlite) = &store;
+        let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
         let other = sqlite.connect().unwrap();
         let (running, _told) = start(&store);
         let begun = std::time::Instant::now();
@@ -424,7 +405,7 @@ mod tests {
     fn what_a_killed_server_left_is_in_the_table_when_the_database_is_opened() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
-        let Store::Sqlite(sqlite) = &store;
+        let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
         let (mut journal, marks) = Journal::open(&sqlite.path).unwrap();
         journal.append([put(1, "9001"), put(2, "9002")].iter()).unwrap();
         assert!(matches!(store.start(true, Arc::new(|_| ())), Err(StoreError::InUse { .. })));

@@ -39,6 +39,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DsCommand,
     },
+    /// Make or check the tables of the database
+    Db {
+        #[command(subcommand)]
+        command: DbCommand,
+    },
     /// Check and show the configuration
     Config {
         #[command(subcommand)]
@@ -127,6 +132,12 @@ pub(crate) enum UlCommand {
         /// The contact, as `ul show` prints it
         contact: Option<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// Make the tables in an empty database; tables that are there are checked and left as they are
+    Init,
 }
 
 #[derive(Debug, Subcommand)]

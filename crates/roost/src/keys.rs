@@ -132,7 +132,7 @@ pub(crate) const KEYS: &[Key] = &[
         "core listen",
         |s, v| s.listen = v.list()),
     key!("", "database", Kind::Url, r#""sqlite:roost.db""#,
-        "the database; a relative file is beside the configuration file",
+        "sqlite:FILE, beside the configuration file if relative, or mysql://USER:PASSWORD@HOST:PORT/NAME",
         "core db_default_url; auth_db, usrloc db_url",
         |s, v| s.database = v.text()),
     key!("", "use_domain", Kind::Switch, "false",

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
-use cli::{Cli, Command, ConfigCommand};
+use cli::{Cli, Command, ConfigCommand, DbCommand};
 use settings::Settings;
 
 fn main() -> ExitCode {
@@ -38,6 +38,10 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve => serve::run(&Settings::load(file)?),
         Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
+        Command::Db { command: DbCommand::Init } => {
+            let store = Settings::load(file)?.open_store()?;
+            user::say(&format!("the tables of {} are there", store.name()))
+        }
         Command::Ds { command } => ds::run(&Settings::load(file)?, &command, cli.json),
         Command::Ul { command } => ul::run(&Settings::load(file)?, &command, cli.json),
         Command::Config { command: ConfigCommand::Check } => user::say(&settings::check(file)?),

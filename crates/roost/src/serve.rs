@@ -431,7 +431,7 @@ async fn store_ended(running: &Running) {
 /// What a newcomer needs to know, on standard error whatever the log level.
 fn announce(settings: &Settings, config: &Config, store: &Store) {
     let version = env!("CARGO_PKG_VERSION");
-    eprintln!("roost {version}: database {}", store.path().display());
+    eprintln!("roost {version}: database {}", store.name());
     for listener in &settings.listeners {
         eprintln!("roost: listening on {listener} ({} workers)", config.shards);
     }

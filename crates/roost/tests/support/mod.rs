@@ -8,6 +8,7 @@ mod call;
 mod dns;
 mod edge;
 mod kamailio;
+mod mariadb;
 pub mod md5;
 mod media;
 mod mi;
@@ -32,6 +33,7 @@ pub use call::{
 pub use dns::NameServer;
 pub use edge::{Edge, hidden_contact};
 pub use kamailio::Kamailio;
+pub use mariadb::MariaDb;
 pub use media::MediaServer;
 pub use mi::{HttpReply, http, post};
 pub use phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest, header, token};

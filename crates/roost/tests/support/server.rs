@@ -75,6 +75,12 @@ impl Server {
         }
     }
 
+    /// Takes another database than its own file; before it is started.
+    pub fn use_database(&mut self, url: &str) {
+        let config = fs::read_to_string(self.path("roost.toml")).expect("its configuration");
+        fs::write(self.path("roost.toml"), config.replace("sqlite:roost.db", url)).expect("a configuration");
+    }
+
     /// Starts it and returns when it says that it is ready.
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "it runs already");
