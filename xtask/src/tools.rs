@@ -67,7 +67,9 @@ fn missing_tools() -> Vec<Tool> {
 }
 
 fn on_path(command: &str) -> bool {
-    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| is_file(&dir.join(command))))
+    let path = env::var_os("PATH").unwrap_or_default();
+    // Servers stand where only root's PATH leads.
+    env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| is_file(&dir.join(command)))
 }
 
 fn is_file(path: &Path) -> bool {

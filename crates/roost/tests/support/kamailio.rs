@@ -19,7 +19,6 @@ pub struct Kamailio {
 impl Kamailio {
     /// One that takes calls over this transport at one of this machine's addresses.
     pub fn start(server: &Server, transport: &'static str, ip: [u8; 4]) -> Kamailio {
-        need("kamailio", "kamailio");
         let address = SocketAddr::new(Ipv4Addr::from(ip).into(), free_port());
         let mut kamailio = Kamailio { transport, address, process: None, log: Log::default() };
         kamailio.restart(server);
@@ -33,7 +32,7 @@ impl Kamailio {
             .replace("CONTACT", &self.contact());
         let file = server.path(&format!("kamailio-{}.cfg", self.address.port()));
         fs::write(&file, config).expect("a configuration file");
-        let mut kamailio = Command::new("kamailio");
+        let mut kamailio = Command::new(need("kamailio", "kamailio"));
         // In the foreground, one process for each job, little memory.
         kamailio.args(["-DD", "-E", "-m", "16", "-M", "4", "-n", "1", "-N", "1", "-f"]).arg(&file);
         kamailio.args(["-Y"]).arg(server.path("."));

@@ -22,7 +22,6 @@ pub struct MariaDb {
 impl MariaDb {
     /// A server with an empty database `roost`.
     pub fn start() -> MariaDb {
-        need("mariadbd", "mariadb-server");
         let folder = TempDir::with_prefix("roost-mariadb-").expect("a temporary folder");
         let user = is_root().then(|| ids("mysql"));
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a folder to enter");
@@ -100,7 +99,7 @@ impl MariaDb {
 
     fn command(&self, program: &str) -> Command {
         use std::os::unix::process::CommandExt as _;
-        let mut command = Command::new(program);
+        let mut command = Command::new(need(program, "mariadb-server"));
         command.current_dir(self.folder.path());
         if let Some((uid, gid)) = self.user {
             command.uid(uid).gid(gid);

@@ -21,6 +21,7 @@ mod stream;
 use std::env;
 use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,11 +58,13 @@ pub fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Opti
     }
 }
 
-/// Never skips: a black-box test that did not run must not look like one that passed.
-pub fn need(command: &str, package: &str) {
+/// Where a program is. Never skips: a black-box test that did not run must not look like one that passed.
+pub fn need(command: &str, package: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).any(|folder| folder.join(command).is_file());
-    assert!(found, "{command} is missing: install Debian package {package}");
+    // Servers stand where only root's PATH leads.
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into()]);
+    let found = folders.map(|folder| folder.join(command)).find(|file| file.is_file());
+    found.unwrap_or_else(|| panic!("{command} is missing: install Debian package {package}"))
 }
 
 /// A figure for whoever runs the tests: goes around the capturing of test output.
