@@ -13,7 +13,7 @@ use roost_admin::Mi;
 use roost_core::{
     Admin, AdminReply, Command, Config, Engine, Reading, Rng, RowError, ShardId, Ticket, Write, shard_of,
 };
-use roost_net::{Clock, Inbox, Listener, Mail, Resolver, Streams, Team, Worker};
+use roost_net::{Clock, Inbox, Listener, Mail, Resolver, StreamSettings, Streams, Team, Worker};
 use roost_store::{Commit, Preload, ReadTold, Receipts, Running, Store, StoreHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -59,7 +59,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         true => (None, None),
         false => {
             let inboxes = Arc::clone(&inboxes);
-            let started = Streams::start(stream_sockets, settings.streams, inboxes, clock);
+            let started = Streams::start(stream_sockets, stream_settings(settings), inboxes, clock);
             let (streams, thread) = started.context("starting the thread of the connections")?;
             (Some(streams), Some(thread))
         }
@@ -158,32 +158,30 @@ fn bind_mi(settings: &Settings) -> Result<Option<TcpListener>> {
 /// The sockets that connections come to.
 fn stream_sockets(settings: &Settings) -> Result<Vec<TcpListener>> {
     let is_stream = |listener: &&Listener| listener.transport.is_reliable();
-    let listeners: Vec<_> = settings.listeners.iter().filter(is_stream).collect();
-    if !listeners.is_empty() {
-        raise_descriptors(settings.streams.max_connections as u64 + DESCRIPTORS);
-    }
-    Ok(listeners.into_iter().map(Listener::stream_socket).collect::<Result<_, _>>()?)
+    let listeners = settings.listeners.iter().filter(is_stream);
+    Ok(listeners.map(Listener::stream_socket).collect::<Result<_, _>>()?)
 }
 
 /// Descriptors for all but connections.
 const DESCRIPTORS: u64 = 1_024;
 
-/// Each connection takes a descriptor: asks the system for as many as it gives without further rights.
-fn raise_descriptors(wanted: u64) {
+/// What is set, with as many connections as the process may have: each takes a descriptor, and one that cannot be accepted
+/// would keep others waiting. Asks the system for as many descriptors as it gives without further rights.
+fn stream_settings(settings: &Settings) -> StreamSettings {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
-    if soft >= wanted {
-        return;
-    }
+    let wanted = settings.streams.max_connections as u64 + DESCRIPTORS;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return settings.streams };
     // root may go beyond the hard limit.
-    let is_enough = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).is_ok();
-    if !is_enough {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-        tracing::warn!(
-            limit = hard,
-            "the limit of open files is below tcp_max_connections: raise it (ulimit -n, LimitNOFILE= in systemd)"
-        );
+    if soft >= wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).is_ok() {
+        return settings.streams;
     }
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    let most = hard.saturating_sub(DESCRIPTORS).max(hard / 2);
+    tracing::info!(
+        connections = most,
+        "fewer than tcp_max_connections: the system allows {hard} open files (ulimit -n, LimitNOFILE= in systemd)"
+    );
+    StreamSettings { max_connections: most as usize, ..settings.streams }
 }
 
 /// One socket of every UDP listener for each worker.
