@@ -20,7 +20,7 @@ impl Listening {
     }
 
     /// Whether an address of ours is this one, or one that it stands for.
-    pub(crate) fn covers(&self, local: SocketAddr) -> bool {
+    pub fn covers(&self, local: SocketAddr) -> bool {
         let own = self.address;
         own == local
             || (own.ip().is_unspecified() && own.port() == local.port() && own.is_ipv4() == local.is_ipv4())

@@ -152,11 +152,6 @@ impl Outbox {
         self.bytes.get(transmit.start..transmit.end).unwrap_or(&[])
     }
 
-    /// The bytes of a message for another shard.
-    pub fn handed(&self, message: &HandOver) -> &[u8] {
-        self.bytes.get(message.start..message.end).unwrap_or(&[])
-    }
-
     /// Queues a message for another shard.
     pub(crate) fn hand_over(&mut self, shard: ShardId, flow: Flow, bytes: &[u8], mark: Mark) {
         let start = self.bytes.len();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use roost_core::{Command, Engine, Now};
+use roost_core::{Command, Engine, Listening, Now};
 
 use crate::inbox::{Inbox, Mail};
 use crate::stream::Streams;
@@ -154,11 +154,7 @@ impl<F> Seat<F> {
 impl Bound {
     /// Whether a flow's local address is this socket's.
     pub(crate) fn is_from(&self, local: SocketAddr) -> bool {
-        let ours = self.address;
-        ours == local
-            || (ours.ip().is_unspecified()
-                && ours.port() == local.port()
-                && ours.is_ipv4() == local.is_ipv4())
+        Listening::udp(self.address).covers(local)
     }
 }
 

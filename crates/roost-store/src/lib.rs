@@ -83,6 +83,10 @@ pub enum Store {
     MySql(mysql::MySql),
 }
 
+/// The tables that must be there, the versions of them that roost knows, and those in words.
+pub(crate) const TABLES: [(&str, &[i64], &str); 2] =
+    [("subscriber", &[7, 8], "7 and 8"), ("location", &[1013], "1013")];
+
 /// What a start-up load did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Loaded {

@@ -11,7 +11,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder, Row as SqlRow, Value};
 use roost_core::{Outcome, Row, Secrets, Write};
 
-use crate::{Columns, Loaded, Lookup, Receipts, StoreError};
+use crate::{Columns, Loaded, Lookup, Receipts, StoreError, TABLES};
 
 /// How long connecting may take, and how long the server may take for one statement of ours.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -90,7 +90,7 @@ impl MySql {
             return Ok(());
         }
         let path = || self.shown.clone().into();
-        for (table, known) in [("subscriber", &[7, 8][..]), ("location", &[1013][..])] {
+        for (table, versions, known) in TABLES {
             let exists: Option<u64> = conn
                 .exec_first(
                     "SELECT count(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",
@@ -103,8 +103,7 @@ impl MySql {
             let version: Option<i64> = conn
                 .exec_first("SELECT table_version FROM version WHERE table_name = ?", (table,))
                 .unwrap_or(None);
-            if let Some(found) = version.filter(|version| !known.contains(version)) {
-                let known = if table == "location" { "1013" } else { "7 and 8" };
+            if let Some(found) = version.filter(|version| !versions.contains(version)) {
                 return Err(StoreError::Version { path: path(), table, found, known });
             }
         }

@@ -9,7 +9,7 @@ use roost_core::{Outcome, Row, Secrets, Write};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::{Columns, Loaded, Lookup, Receipts, StoreError, fold, journal};
+use crate::{Columns, Loaded, Lookup, Receipts, StoreError, TABLES, fold, journal};
 
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ impl Sqlite {
         if tables == 0 {
             return connection.execute_batch(SCHEMA).map_err(sql("making the tables"));
         }
-        for (table, known) in [("subscriber", &[7, 8][..]), ("location", &[1013][..])] {
+        for (table, versions, known) in TABLES {
             let exists = connection.table_exists(None, table).map_err(sql("reading the schema"))?;
             if !exists {
                 return Err(StoreError::MissingTable { path: self.path.clone(), table });
@@ -82,8 +82,7 @@ impl Sqlite {
                 })
                 .optional()
                 .unwrap_or(None);
-            if let Some(found) = version.filter(|version| !known.contains(version)) {
-                let known = if table == "location" { "1013" } else { "7 and 8" };
+            if let Some(found) = version.filter(|version| !versions.contains(version)) {
                 return Err(StoreError::Version { path: self.path.clone(), table, found, known });
             }
         }
