@@ -1,8 +1,8 @@
 //! What the machine must have beyond the Rust toolchain: looks for it, installs it where it may, else names the remedy.
 
-use std::env;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::{env, fs};
 
 use anyhow::{Context, bail, ensure};
 
@@ -15,11 +15,13 @@ struct Tool {
     package: &'static str,
 }
 
-const BLACK_BOX: [Tool; 5] = [
+const BLACK_BOX: [Tool; 7] = [
     Tool { command: "sipp", package: "sip-tester" },
     Tool { command: "baresip", package: "baresip-core" },
     Tool { command: "kamailio", package: "kamailio" },
     Tool { command: "mariadbd", package: "mariadb-server" },
+    Tool { command: "initdb", package: "postgresql" },
+    Tool { command: "openssl", package: "openssl" },
     // For the gates.
     Tool { command: "valgrind", package: "valgrind" },
 ];
@@ -27,7 +29,7 @@ const BLACK_BOX: [Tool; 5] = [
 pub(crate) fn have_debian_packages() -> anyhow::Result<()> {
     let missing = missing_tools();
     if missing.is_empty() {
-        eprintln!("    sipp, baresip, kamailio, mariadbd and valgrind found");
+        eprintln!("    sipp, baresip, kamailio, mariadbd, postgres, openssl and valgrind found");
         return Ok(());
     }
     let commands: Vec<_> = missing.iter().map(|tool| tool.command).collect();
@@ -68,8 +70,10 @@ fn missing_tools() -> Vec<Tool> {
 
 fn on_path(command: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    // Servers stand where only root's PATH leads.
-    env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| is_file(&dir.join(command)))
+    // Servers stand where only root's PATH leads; Debian's PostgreSQL has a folder for each version, which no PATH names.
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
+    let postgres = versions.map(|version| version.path().join("bin"));
+    env::split_paths(&path).chain(["/usr/sbin".into()]).chain(postgres).any(|dir| is_file(&dir.join(command)))
 }
 
 fn is_file(path: &Path) -> bool {

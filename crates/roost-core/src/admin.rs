@@ -109,6 +109,7 @@ pub enum ShownExpires {
 impl Engine {
     /// Handles an operator's request; the answer comes as [`Command::AdminReply`], for changes once they are durable.
     pub fn handle_admin(&mut self, ticket: Ticket, request: Admin, now: Now, out: &mut Outbox) {
+        let Some(request) = self.wait_admin(ticket, request, out) else { return };
         let reply = match request {
             Admin::Dump { from } => self.dump(from, now),
             Admin::Show { aor } => self.show(&aor, now),
@@ -136,7 +137,7 @@ impl Engine {
                 // What failed commits left in doubt goes first; the store works in the order in which it is asked.
                 self.repair(now, out);
                 let ticket = self.pending.insert(Pending::Flush { ticket });
-                out.commands.push(Command::Commit { ticket, writes: Vec::new() });
+                out.commands.push(Command::Commit { ticket, writes: Vec::new(), claim: None });
                 return;
             }
             Admin::Flush => AdminReply::Done,
@@ -183,6 +184,7 @@ impl Engine {
         all.push(("roost:transaction_bytes", self.pool.held() as u64));
         all.push(("roost:commits_in_flight", self.pending.len() as u64));
         all.push(("roost:parked", self.parked as u64));
+        all.push(("roost:loading", u64::from(self.unread.is_some())));
         all.push(("roost:resolving", self.resolving.len() as u64));
         all.push(("roost:secrets_evicted", self.secrets.evicted));
         AdminReply::Statistics(all)
@@ -240,7 +242,7 @@ impl Engine {
             self.change_location(id, changes, out);
             return Some(AdminReply::Done);
         }
-        self.commit(id, 0, changes, Done::Admin(ticket), now, out);
+        self.commit(id, 0, (changes, None), Done::Admin(ticket), now, out);
         None
     }
 

@@ -107,6 +107,8 @@ pub struct Registrar {
     pub force_registration: bool,
     /// Whether an AOR belongs to the address that registered it (`exclusive = "ip"`, the Occupied rule).
     pub exclusive_ip: bool,
+    /// Whether the database decides that, in the commit (`exclusive_check = "database"`).
+    pub exclusive_in_database: bool,
     /// Seconds in Retry-After of 5xx answers; 0 sends none.
     pub retry_after_s: u32,
     /// Whether a 200 carries Date.
@@ -204,6 +206,7 @@ impl Default for Config {
                 max_contacts: 1,
                 force_registration: true,
                 exclusive_ip: true,
+                exclusive_in_database: false,
                 retry_after_s: 0,
                 add_date: true,
                 case_sensitive: true,

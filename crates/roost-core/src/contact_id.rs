@@ -25,6 +25,16 @@ pub fn compose(aor: &[u8], aor_label: u32, contact_label: u16) -> u64 {
     hash << (CONTACT_BITS + AOR_BITS) | u64::from(aor_label) << CONTACT_BITS | contact
 }
 
+/// The AOR's hash in an id.
+pub(crate) fn aor_hash(contact_id: u64) -> u16 {
+    (contact_id >> (CONTACT_BITS + AOR_BITS)) as u16
+}
+
+/// How many of a hundred ids are smaller, if their AORs' hashes are evenly spread.
+pub fn percent(contact_id: u64) -> u64 {
+    (u64::from(aor_hash(contact_id)) * 100) >> 16
+}
+
 /// The AOR's label in an id.
 pub fn aor_label(contact_id: u64) -> u32 {
     (contact_id >> CONTACT_BITS) as u32

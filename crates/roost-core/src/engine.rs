@@ -36,6 +36,7 @@ use crate::slots::Slots;
 use crate::stats::{Counter, Stats};
 use crate::timers::Timers;
 use crate::transaction::Transaction;
+use crate::unread::Unread;
 use crate::{contact_id, trace};
 
 /// How often [`Engine::handle_timeout`] wants to be called, in milliseconds.
@@ -59,6 +60,8 @@ pub struct Engine {
     forgotten: VecDeque<(Box<[u8]>, u64)>,
     /// AORs with a doubt, to be told to the database again.
     pub(crate) doubtful: VecDeque<Box<[u8]>>,
+    /// What of the table is not read yet, at start.
+    pub(crate) unread: Option<Box<Unread>>,
     pub(crate) stats: Stats,
     pub(crate) stationery: Stationery,
     pub(crate) hasher: KeyedState,
@@ -144,7 +147,7 @@ pub(crate) struct Parked {
 }
 
 /// Why a row of the database was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum RowError {
     /// It has expired; its row may go.
     #[error("expired")]
@@ -181,6 +184,7 @@ impl Engine {
             parked_bytes: 0,
             forgotten: VecDeque::new(),
             doubtful: VecDeque::new(),
+            unread: None,
             stats: Stats::default(),
             stationery: Stationery::new(&config),
             hasher: KeyedState::new(config.hash_seed),
@@ -220,16 +224,7 @@ impl Engine {
         if row.path.as_deref().is_some_and(|path| !path.is_empty() && !is_path(path)) {
             return Err(RowError::Path);
         }
-        let mut aor = row.username.to_vec();
-        if !self.config.registrar.case_sensitive {
-            aor.make_ascii_lowercase();
-        }
-        if self.config.use_domain {
-            let domain =
-                row.domain.as_deref().filter(|domain| !domain.is_empty()).ok_or(RowError::NoDomain)?;
-            aor.push(b'@');
-            aor.extend(domain.iter().map(u8::to_ascii_lowercase));
-        }
+        let aor = self.aor_of(row)?;
         let binding = Binding::from_row(row, now);
         let id = self.location.find_or_insert(&aor, || contact_id::aor_label(row.contact_id));
         let same = |other: &&Binding| other.is_contact(&uri);
@@ -246,6 +241,20 @@ impl Engine {
             record.put(binding);
         });
         Ok(twin.map(|(contact_id, _)| contact_id))
+    }
+
+    /// The AOR that a row belongs to.
+    pub(crate) fn aor_of(&self, row: &Row) -> Result<Vec<u8>, RowError> {
+        let mut aor = row.username.to_vec();
+        if !self.config.registrar.case_sensitive {
+            aor.make_ascii_lowercase();
+        }
+        if self.config.use_domain {
+            let domain = row.domain.as_deref().filter(|domain| !domain.is_empty());
+            aor.push(b'@');
+            aor.extend(domain.ok_or(RowError::NoDomain)?.iter().map(u8::to_ascii_lowercase));
+        }
+        Ok(aor)
     }
 
     /// How many bindings there are.
@@ -428,7 +437,7 @@ impl Engine {
         now: Now,
         out: &mut Outbox,
     ) -> Result<(), Answer> {
-        let identity = self.hasher.hash_one((request.mac(&self.config.mac_key), request.flow.remote));
+        let identity = self.request_identity(request);
         let under_way = self.loading.get(key.text()).copied();
         if let Some(Pending::Credentials { waiting, .. }) =
             under_way.and_then(|ticket| self.pending.get_mut(ticket))
@@ -466,6 +475,20 @@ impl Engine {
         Ok(())
     }
 
+    /// What a retransmission repeats.
+    pub(crate) fn request_identity(&self, request: &Request<'_>) -> u64 {
+        self.hasher.hash_one((request.mac(&self.config.mac_key), request.flow.remote))
+    }
+
+    /// A request that waited for its AOR's rows: what was checked before is not checked again.
+    pub(crate) fn go_on_after_load(&mut self, request: &Request<'_>, mark: Mark, now: Now, out: &mut Outbox) {
+        match request.method {
+            Method::Register => self.save(request, request.to(), now, out),
+            _ if request.to_tag().is_some() => self.handle_in_dialog(request, mark, now, out),
+            _ => self.handle_initial(request, mark, false, now, out),
+        }
+    }
+
     pub(crate) fn park(&mut self, request: &Request<'_>, identity: u64) -> Result<Parked, Answer> {
         let bytes = self.parked_bytes + request.bytes.len();
         if self.parked >= limits::MAX_PARKED || bytes > limits::MAX_PARKED_BYTES {
@@ -490,6 +513,7 @@ impl Engine {
         match self.pending.remove(ticket) {
             Some(Pending::Commit { record, changes, done, .. }) => match outcome {
                 Outcome::Committed => self.committed(record, changes, done, now, out),
+                Outcome::Occupied => self.commit_occupied(record, done, now, out),
                 Outcome::Failed(error) => {
                     tracing::debug!(error, "commit failed");
                     self.commit_failed(record, &changes, done, now, out);
@@ -520,7 +544,7 @@ impl Engine {
                         tracing::debug!(error, "credentials not loaded");
                         true
                     }
-                    Outcome::Committed | Outcome::Resolved(_) => true,
+                    Outcome::Committed | Outcome::Occupied | Outcome::Resolved(_) => true,
                 };
                 for parked in waiting {
                     self.resume(&parked, failed, now, out);
@@ -631,6 +655,7 @@ impl Engine {
         }
         self.repair(now, out);
         self.give_up(now, out);
+        self.give_up_load(now, out);
         self.give_up_names(now, out);
         self.keep_hops(now, out);
     }

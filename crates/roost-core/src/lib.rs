@@ -11,6 +11,7 @@ mod auth;
 mod binding;
 mod branch;
 mod branch_id;
+mod claim;
 mod config;
 mod connections;
 pub mod contact_id;
@@ -48,8 +49,10 @@ mod text;
 mod timers;
 mod trace;
 mod transaction;
+mod unread;
 
 pub use admin::{Admin, AdminReply, AorRecord, ContactRecord, ShownExpires};
+pub use claim::Claim;
 pub use config::{
     Algorithm, Auth, AuthDb, Authorize, Config, Dispatching, PathMode, Proxy, Registrar, Rr, Tm, Usrloc,
 };

@@ -6,6 +6,10 @@ pub const MAX_PARKED: usize = 8_192;
 pub const MAX_PARKED_BYTES: usize = 16 << 20;
 /// How long a request waits for credentials before it is answered 500, in milliseconds.
 pub const PARKED_MS: u64 = 8_000;
+/// How long a request waits at start until its AOR's rows are read, before it is answered 503, in milliseconds.
+pub const UNREAD_MS: u64 = 8_000;
+/// Operators' requests of one shard that wait until all rows are read.
+pub const MAX_WAITING_ADMIN: usize = 64;
 /// Requests that wait behind one AOR's commit.
 pub const MAX_WAITING_PER_AOR: usize = 8;
 /// Commits of one shard in flight; more are answered 503.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::admin::AdminReply;
+use crate::claim::Claim;
 use crate::dispatcher::{Dispatcher, HopId, Name, Place};
 use crate::flow::{Flow, ShardId, Ticket};
 use crate::row::Write;
@@ -33,9 +34,9 @@ pub struct Transmit {
 /// Work that the engine asks of a shell. A ticket is answered by [`crate::Engine::handle_receipt`], exactly once.
 #[derive(Debug)]
 pub enum Command {
-    /// Make these writes durable, all or none.
-    Commit { ticket: Ticket, writes: Vec<Write> },
-    /// Delete rows of bindings that have expired; no answer is expected.
+    /// Make these writes durable, all or none; with a claim only if it holds.
+    Commit { ticket: Ticket, writes: Vec<Write>, claim: Option<Box<Claim>> },
+    /// Delete rows of bindings that have expired, or that a newer row stands for; no answer is expected.
     Purge { writes: Vec<Write> },
     /// Look a subscriber up; `domain` only with `use_domain`.
     LoadCredentials { ticket: Ticket, user: Box<[u8]>, domain: Option<Box<[u8]>> },
@@ -80,6 +81,8 @@ pub enum Mark {
 pub enum Outcome {
     /// The writes are durable.
     Committed,
+    /// The writes did not happen: the claim does not hold.
+    Occupied,
     /// The writes did not happen, or the database did not answer; the text is for the log.
     Failed(String),
     /// The subscriber's row, or that there is none.

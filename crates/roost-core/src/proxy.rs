@@ -97,6 +97,13 @@ impl Engine {
         if routes.is_malformed {
             return self.refuse(request, Answer::new(400, "Malformed Route header"), None, now, out);
         }
+        if routes.next.is_none() {
+            match self.is_loaded_or_waits(Some(To { user, host: uri.host }), request, mark, now) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(busy) => return self.refuse(request, busy, None, now, out),
+            }
+        }
         let found = match routes.next {
             // A preloaded Route to somebody else (B22).
             Some(next) => {
@@ -450,6 +457,14 @@ impl Engine {
         }
         let did = did(&self.config, request);
         let routes = Routes::of(request, &self.config, &did);
+        if routes.is_authentic {
+            match self.is_loaded_or_waits(request.to(), request, mark, now) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) if is_ack => return self.stats.count(Counter::DropRequests),
+                Err(busy) => return self.refuse(request, busy, None, now, out),
+            }
+        }
         let (target, way) = match self.dialog_target(request, &routes, now) {
             Ok(found) => found,
             Err(_) if is_ack => return self.stats.count(Counter::DropRequests),

@@ -11,12 +11,13 @@ use roost_sip::{ALL_METHODS, ContactValue, HeaderName, Uri, contacts, unescape_i
 
 use crate::answer::{Answer, write_contacts};
 use crate::binding::{Binding, BindingText, Origin, PERMANENT};
+use crate::claim::{Claim, is_free_or_own};
 use crate::contact_id;
 use crate::engine::{Done, Engine, Parked, Pending, Waiting};
-use crate::flow::{Now, Ticket};
+use crate::flow::{Flow, Now, Ticket};
 use crate::limits;
 use crate::location::{Busy, Record, RecordId};
-use crate::outbox::{Command, Outbox};
+use crate::outbox::{Command, Mark, Outbox};
 use crate::path::write_path;
 use crate::plan::{Change, Changes, Entry, Plan, TOO_MANY_CONTACTS};
 use crate::request::{Request, To};
@@ -45,18 +46,26 @@ impl Engine {
         now: Now,
         out: &mut Outbox,
     ) -> Result<(), (Answer, Option<RecordId>)> {
-        let found = self.location.find(aor);
         let identity = self.identity(request);
+        if !self.is_loaded(aor) {
+            return self
+                .wait_for_load(aor, identity, request, Mark::None, now)
+                .map_err(|answer| (answer, None));
+        }
+        let found = self.location.find(aor);
         if let Some(id) =
             found.filter(|id| self.location.get(*id).is_some_and(|record| record.busy.is_some()))
         {
             return self.wait_behind(id, identity, request).map_err(|answer| (answer, None));
         }
         let record = found.and_then(|id| self.location.get(id));
-        if let Some(record) = record {
+        let plan = self.plan(request, record, now);
+        // Where the database decides, it does so in the commit.
+        let is_decided_later = self.config.registrar.exclusive_in_database
+            && plan.as_ref().is_ok_and(|plan| !plan.changes.is_empty());
+        if let Some(record) = record.filter(|_| !is_decided_later) {
             self.check_exclusive(record, request, now).map_err(|answer| (answer, None))?;
         }
-        let plan = self.plan(request, record, now);
         if plan.as_ref().is_err_and(|answer| answer.error == Some(TOO_MANY_CONTACTS)) {
             self.stats.count(Counter::TooManyContacts);
         }
@@ -126,15 +135,21 @@ impl Engine {
         let reply = self.pool.copy(&text);
         self.message_scratch = text;
         let done = Done::Reply { flow: request.reply_flow(), reply, head_end };
-        self.commit(id, identity, plan.changes, done, now, out);
+        let registrar = &self.config.registrar;
+        let is_claimed = registrar.exclusive_ip && registrar.exclusive_in_database;
+        let claim = self.location.get(id).filter(|_| is_claimed).map(|record| {
+            let (user, domain) = split_aor(&record.aor, self.config.use_domain);
+            Box::new(claim(request, user, domain, now))
+        });
+        self.commit(id, identity, (plan.changes, claim), done, now, out);
     }
 
-    /// Asks for a commit of these changes and marks the AOR busy.
+    /// Asks for a commit of these changes, if the claim holds, and marks the AOR busy.
     pub(crate) fn commit(
         &mut self,
         id: RecordId,
         identity: u64,
-        changes: Changes,
+        (changes, claim): (Changes, Option<Box<Claim>>),
         done: Done,
         now: Now,
         out: &mut Outbox,
@@ -163,7 +178,7 @@ impl Engine {
             record.busy = Some(Box::new(Busy { ticket, waiting: VecDeque::new() }));
         }
         self.stats.count(Counter::Commits);
-        out.commands.push(Command::Commit { ticket, writes });
+        out.commands.push(Command::Commit { ticket, writes, claim });
     }
 
     /// The changes are durable: they take effect, the answer leaves, and what waited goes on.
@@ -227,25 +242,54 @@ impl Engine {
                     Some(Change::Put(_)) => "usrloc_contact_insert failed",
                     _ => "usrloc_contact_delete failed",
                 };
-                let retry_after_s = self.config.registrar.retry_after_s;
-                out.send(flow, |bytes| {
-                    let head = reply.get(..head_end).unwrap_or(&[]);
-                    let copied = memchr::memchr(b'\n', head).map_or(0, |at| at + 1);
-                    bytes.extend_from_slice(b"SIP/2.0 500 Server Internal Error\r\n");
-                    bytes.extend_from_slice(head.get(copied..).unwrap_or(&[]));
-                    bytes.extend_from_slice(b"P-Registrar-Error: ");
-                    bytes.extend_from_slice(error.as_bytes());
-                    bytes.extend_from_slice(b"\r\n");
-                    if retry_after_s > 0 {
-                        bytes.extend_from_slice(format!("Retry-After: {retry_after_s}\r\n").as_bytes());
-                    }
-                    self.stationery.write_tail(bytes);
-                });
-                self.pool.give(reply);
+                let retry_after_s = match self.config.registrar.retry_after_s {
+                    0 => limits::BUSY_RETRY_AFTER_S,
+                    configured => configured,
+                };
+                let headers = format!("P-Registrar-Error: {error}\r\nRetry-After: {retry_after_s}\r\n");
+                self.reply_instead(flow, reply, head_end, "500 Server Internal Error", &headers, out);
             }
             Done::Admin(ticket) => self.admin_done(ticket, false, out),
         }
         self.go_on(id, now, out);
+    }
+
+    /// The database says that the AOR is another address's: nothing changes, the phone gets 403.
+    pub(crate) fn commit_occupied(&mut self, id: RecordId, done: Done, now: Now, out: &mut Outbox) {
+        match done {
+            Done::Repair => {}
+            Done::Reply { flow, reply, head_end } => {
+                self.stats.count(Counter::RejectedRegs);
+                self.count_reply(403);
+                tracing::debug!(source = %flow, "403 Occupied: registered from another address, says the database");
+                self.reply_instead(flow, reply, head_end, "403 Occupied", "", out);
+            }
+            Done::Admin(ticket) => self.admin_done(ticket, false, out),
+        }
+        self.go_on(id, now, out);
+    }
+
+    /// Answers with another status than the 200 that is ready.
+    fn reply_instead(
+        &mut self,
+        flow: Flow,
+        reply: Vec<u8>,
+        head_end: usize,
+        status: &str,
+        headers: &str,
+        out: &mut Outbox,
+    ) {
+        out.send(flow, |bytes| {
+            let head = reply.get(..head_end).unwrap_or(&[]);
+            let copied = memchr::memchr(b'\n', head).map_or(0, |at| at + 1);
+            bytes.extend_from_slice(b"SIP/2.0 ");
+            bytes.extend_from_slice(status.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+            bytes.extend_from_slice(head.get(copied..).unwrap_or(&[]));
+            bytes.extend_from_slice(headers.as_bytes());
+            self.stationery.write_tail(bytes);
+        });
+        self.pool.give(reply);
     }
 
     /// Tells the database again what failed commits left in doubt: a commit whose answer was lost may have been done.
@@ -261,7 +305,7 @@ impl Engine {
             record.repair_taken();
             match record.doubts().is_empty() {
                 true => self.location.drop_if_empty(id),
-                false => self.commit(id, 0, Changes::default(), Done::Repair, now, out),
+                false => self.commit(id, 0, (Changes::default(), None), Done::Repair, now, out),
             }
         }
     }
@@ -378,8 +422,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The Occupied rule (S40, B2, B19): an AOR with live bindings belongs to the addresses they came from. A loaded
-    /// binding whose address is not known for sure is its holder's by equal Contact or Call-ID (B26).
+    /// The Occupied rule by what is in memory (S40, B2, B19).
     fn check_exclusive(
         &self,
         record: &Record<Waiting>,
@@ -389,22 +432,12 @@ impl Engine {
         if !self.config.registrar.exclusive_ip {
             return Ok(());
         }
-        let source = request.flow.remote.ip().to_canonical();
-        let mut is_taken = false;
-        for binding in record.live(now) {
-            let is_holder = match binding.source_ip() {
-                Some(ip) if ip.to_canonical() == source => true,
-                Some(_) if !binding.is_source_doubtful() => false,
-                _ => request.call_id() == Some(binding.callid()) || names_contact(request, binding),
-            };
-            if is_holder {
-                return Ok(());
-            }
-            is_taken = true;
-        }
-        match is_taken {
-            true => Err(Answer::new(403, "Occupied").why("registered from another address")),
-            false => Ok(()),
+        let is_same = |binding: &Binding| {
+            request.call_id() == Some(binding.callid()) || names_contact(request, binding)
+        };
+        match is_free_or_own(record.live(now), request.flow.remote.ip(), is_same) {
+            true => Ok(()),
+            false => Err(Answer::new(403, "Occupied").why("registered from another address")),
         }
     }
 
@@ -452,6 +485,22 @@ impl Engine {
     fn identity(&self, request: &Request<'_>) -> u64 {
         let cseq = request.value(HeaderName::CSeq);
         self.hasher.hash_one((request.call_id(), cseq, request.flow.remote))
+    }
+}
+
+fn claim(request: &Request<'_>, user: &[u8], domain: Option<&[u8]>, now: Now) -> Claim {
+    let named = contacts(request.head.values(request.bytes, HeaderName::Contact));
+    let uri = |contact| match contact {
+        Ok(ContactValue::Contact(_, uri)) => Some(Box::from(uri.text)),
+        _ => None,
+    };
+    Claim {
+        username: user.into(),
+        domain: domain.map(Into::into),
+        now_unix_s: now.unix_s,
+        source: request.flow.remote.ip(),
+        call_id: request.call_id().unwrap_or(&[]).into(),
+        contacts: named.take(limits::MAX_CONTACTS_PER_REGISTER).filter_map(uri).collect(),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use roost_core::{Admin, Flow, HandOver, News, Outcome, Reading, Ticket};
+use roost_core::{Admin, Flow, HandOver, News, Outcome, Reading, Row, Ticket};
 
 use crate::batch::Event;
 use crate::stream::Pass;
@@ -26,6 +26,8 @@ pub enum Mail {
     Admin(Ticket, Admin),
     /// A part of a reading of the subscriber table that began at this monotonic time, in milliseconds.
     Reading(Reading, u64),
+    /// Rows of `location` that were read at start, see [`roost_core::Engine::load_page`]; `under_way` goes once they are taken.
+    Rows { rows: Vec<Row>, up_to: Option<u64>, under_way: Arc<()> },
     /// What another shard tells.
     News(News),
     /// A worker has left this seat; for worker 0.

@@ -257,6 +257,10 @@ impl Hands {
             }
             Mail::Admin(ticket, request) => engine.handle_admin(ticket, request, now, out),
             Mail::Reading(reading, since_ms) => engine.handle_reading(reading, since_ms),
+            Mail::Rows { rows, up_to, under_way } => {
+                engine.load_page(&rows, up_to, now, out);
+                drop(under_way);
+            }
             Mail::News(news) => engine.handle_news(news, now, out),
             Mail::Seat(_) | Mail::Stop => {}
         }

@@ -399,10 +399,10 @@ impl Stage {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Commit { ticket, writes } if self.is_held => {
+            Command::Commit { ticket, writes, .. } if self.is_held => {
                 self.waiting.push_back((None, ticket, writes))
             }
-            Command::Commit { ticket, writes } => match self.next.take() {
+            Command::Commit { ticket, writes, .. } => match self.next.take() {
                 Some(Database::Slow) => {
                     self.waiting.push_back((Some(self.now_ms + SLOW_MS), ticket, writes));
                 }

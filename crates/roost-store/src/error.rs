@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+pub use crate::client::DbError;
+
 /// Errors of a store. Each names what it is about; none holds a password.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A URL that names no database roost can use.
     #[error(
-        "database = \"{url}\" is not a database that this roost can use: write \"sqlite:FILE\" or \"mysql://USER:PASSWORD@HOST/NAME\""
+        "database = \"{url}\" is not a database that this roost can use: write \"sqlite:FILE\", \"mysql://USER:PASSWORD@HOST/NAME\" or \"postgres://USER:PASSWORD@HOST/NAME\""
     )]
     Url { url: String },
     /// The file cannot be opened or made.
@@ -32,17 +34,19 @@ pub enum StoreError {
     #[error("the journal {} is in use: does another roost serve this database? Stop it, or set `database` to another file", path.display())]
     InUse { path: PathBuf },
     /// A table is missing in a database that holds others.
-    #[error("the database {} holds tables, but no `{table}`: is it another program's? Use an empty file or an OpenSIPS database", path.display())]
-    MissingTable { path: PathBuf, table: &'static str },
+    #[error(
+        "the database {path} holds tables, but no `{table}`: is it another program's? Use an empty database or an OpenSIPS database; `roost db migrate` adds what is missing"
+    )]
+    MissingTable { path: String, table: &'static str },
     /// A table of a version that roost does not know.
-    #[error("table `{table}` of {} has version {found}, roost knows {known}: see the `version` table", path.display())]
-    Version { path: PathBuf, table: &'static str, found: i64, known: &'static str },
+    #[error("table `{table}` of {path} has version {found}, roost knows {known}: see the `version` table")]
+    Version { path: String, table: &'static str, found: i64, known: &'static str },
     /// A configured column does not exist.
-    #[error("table `subscriber` has no column `{column}` ([auth_db] {key})")]
-    MissingColumn { column: String, key: &'static str },
+    #[error("table `{table}` has no column `{column}` ([{section}] {key})")]
+    MissingColumn { column: String, table: &'static str, section: &'static str, key: &'static str },
     /// A configured column's name that no column could have.
-    #[error("`{column}` is no column name ([auth_db] {key})")]
-    ColumnName { column: String, key: &'static str },
+    #[error("`{column}` is no column name ([{section}] {key})")]
+    ColumnName { column: String, section: &'static str, key: &'static str },
     /// `user add` of a name that is there.
     #[error("user '{user}' already exists")]
     UserExists { user: String },
@@ -54,15 +58,18 @@ pub enum StoreError {
     TooLong { what: &'static str, most: usize },
     /// A statement failed.
     #[error("database: {doing}: {source}")]
-    Sql { doing: &'static str, source: rusqlite::Error },
+    Sql { doing: &'static str, source: DbError },
     /// A database server cannot be reached, or refuses us.
     #[error(
         "cannot open the database {url}: {source}; check that the server runs and that user, password and name are right"
     )]
-    Connect { url: String, source: Box<dyn std::error::Error + Send + Sync> },
-    /// A database server refused a statement, or the connection was lost.
-    #[error("database: {doing}: {source}")]
-    Server { doing: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    Connect { url: String, source: DbError },
+    /// The file of certificate authorities cannot be used.
+    #[error("cannot use {} (`database_tls_ca`): {source}; it must hold certificates in PEM", path.display())]
+    CaFile { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    /// TLS cannot be used at all.
+    #[error("TLS to the database: {source}")]
+    Tls { source: Box<dyn std::error::Error + Send + Sync> },
     /// The server could not be reached a moment ago, and is not tried again yet.
     #[error("the database is away")]
     Away,
@@ -72,7 +79,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(crate) fn sql(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
-        move |source| StoreError::Sql { doing, source }
+    pub(crate) fn sql<E: Into<DbError>>(doing: &'static str) -> impl FnOnce(E) -> StoreError {
+        move |source| StoreError::Sql { doing, source: source.into() }
     }
 }

@@ -14,6 +14,7 @@ use rusqlite::{CachedStatement, Connection, ToSql, params};
 
 use crate::Receipts;
 use crate::journal::{Marks, Position};
+use crate::location::LocationColumns;
 
 /// A fold begins this long after the one before at the earliest: what comes meanwhile is gathered.
 const FOLD_EVERY: Duration = Duration::from_millis(600);
@@ -103,6 +104,7 @@ impl FoldQueue {
 /// The thread's state.
 pub(crate) struct Fold {
     pub(crate) connection: Connection,
+    pub(crate) columns: LocationColumns,
     pub(crate) queue: Arc<FoldQueue>,
     pub(crate) marks: Marks,
     pub(crate) receipts: Receipts,
@@ -141,7 +143,7 @@ impl Fold {
                 gathered.take(item);
             }
             last = Instant::now();
-            match fold(&self.connection, &gathered) {
+            match fold(&self.connection, &self.columns, &gathered) {
                 Ok(()) => self.finish(std::mem::take(&mut gathered)),
                 Err(error) => {
                     tracing::warn!(%error, rows = gathered.by_id.len(), "location cannot be written; bindings are safe in the journal");
@@ -218,14 +220,18 @@ impl Gathered {
 }
 
 /// Folds what a journal of an earlier process holds.
-pub(crate) fn fold_all(connection: &Connection, writes: Vec<Write>) -> rusqlite::Result<()> {
+pub(crate) fn fold_all(
+    connection: &Connection,
+    columns: &LocationColumns,
+    writes: Vec<Write>,
+) -> rusqlite::Result<()> {
     let mut gathered = Gathered::default();
     gathered.add(writes);
-    fold(connection, &gathered)
+    fold(connection, columns, &gathered)
 }
 
 /// One transaction. A row that the table refuses harms no other; an error means that nothing was written.
-fn fold(connection: &Connection, gathered: &Gathered) -> rusqlite::Result<()> {
+fn fold(connection: &Connection, columns: &LocationColumns, gathered: &Gathered) -> rusqlite::Result<()> {
     if gathered.by_id.is_empty() && gathered.purges.is_empty() {
         return Ok(());
     }
@@ -233,7 +239,7 @@ fn fold(connection: &Connection, gathered: &Gathered) -> rusqlite::Result<()> {
     let mut in_order: Vec<_> = gathered.by_id.iter().collect();
     in_order.sort_unstable_by_key(|(contact_id, _)| **contact_id as i64);
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let mut statements = Statements::new(connection)?;
+    let mut statements = Statements::new(connection, columns)?;
     for write in in_order.into_iter().map(|(_, write)| write).chain(&gathered.purges) {
         if let Err(error) = statements.run(write) {
             if connection.is_autocommit() {
@@ -258,13 +264,14 @@ pub(crate) struct Statements<'c> {
 }
 
 impl<'c> Statements<'c> {
-    pub(crate) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+    pub(crate) fn new(connection: &'c Connection, columns: &LocationColumns) -> rusqlite::Result<Self> {
         Ok(Statements {
-            put: connection.prepare_cached(PUT)?,
-            remove: connection.prepare_cached(
-                "DELETE FROM location WHERE contact_id = ?1 AND username = ?2 COLLATE NOCASE",
-            )?,
-            purge: connection.prepare_cached(PURGE)?,
+            put: connection.prepare_cached(&columns.sql(PUT))?,
+            remove: connection
+                .prepare_cached(&columns.sql(
+                    "DELETE FROM location WHERE {contact_id} = ?1 AND {username} = ?2 COLLATE NOCASE",
+                ))?,
+            purge: connection.prepare_cached(&columns.sql(PURGE))?,
             local_time: connection.prepare_cached("SELECT datetime(?1, 'unixepoch', 'localtime')")?,
             stamp: (u64::MAX, String::new()),
         })
@@ -316,29 +323,36 @@ impl<'c> Statements<'c> {
 }
 
 /// Text as TEXT; what is not UTF-8 as a blob, so that no byte is lost.
-struct Text<'a>(&'a [u8]);
+pub(crate) struct Text<'a>(pub(crate) &'a [u8]);
 
-impl ToSql for Text<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match std::str::from_utf8(self.0) {
+impl<'a> Text<'a> {
+    pub(crate) fn value(&self) -> ValueRef<'a> {
+        match std::str::from_utf8(self.0) {
             Ok(_) => ValueRef::Text(self.0),
             Err(_) => ValueRef::Blob(self.0),
-        }))
+        }
     }
 }
 
-pub(crate) const PURGE: &str = "DELETE FROM location WHERE contact_id = ?1 AND expires > 0 AND expires <= ?2";
+impl ToSql for Text<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(self.value()))
+    }
+}
+
+pub(crate) const PURGE: &str =
+    "DELETE FROM location WHERE {contact_id} = ?1 AND {expires} > 0 AND {expires} <= ?2";
 
 /// Repeating it changes nothing; a row of another AOR is never touched (one that spells ours in another case, or has a
 /// domain where `use_domain` is off, is ours); columns that roost does not know keep their
 /// values.
-const PUT: &str = "INSERT INTO location (contact_id, username, domain, contact, received, expires, q, callid, cseq, \
-    last_modified, flags, cflags, user_agent, socket, methods, sip_instance, path) \
+const PUT: &str = "INSERT INTO location ({contact_id}, {username}, {domain}, {contact}, {received}, {expires}, {q}, {callid}, {cseq}, \
+    {last_modified}, {flags}, {cflags}, {user_agent}, {socket}, {methods}, {sip_instance}, {path}) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
-    ON CONFLICT (contact_id) DO UPDATE SET username = excluded.username, domain = excluded.domain, contact = excluded.contact, received = excluded.received, \
-    expires = excluded.expires, q = excluded.q, callid = excluded.callid, cseq = excluded.cseq, \
-    last_modified = excluded.last_modified, flags = excluded.flags, cflags = excluded.cflags, \
-    user_agent = excluded.user_agent, socket = excluded.socket, methods = excluded.methods, \
-    sip_instance = excluded.sip_instance, path = excluded.path \
-    WHERE location.username = excluded.username COLLATE NOCASE AND (location.domain = excluded.domain COLLATE NOCASE \
-    OR location.domain IS NULL OR excluded.domain IS NULL)";
+    ON CONFLICT ({contact_id}) DO UPDATE SET {username} = excluded.{username}, {domain} = excluded.{domain}, {contact} = excluded.{contact}, {received} = excluded.{received}, \
+    {expires} = excluded.{expires}, {q} = excluded.{q}, {callid} = excluded.{callid}, {cseq} = excluded.{cseq}, \
+    {last_modified} = excluded.{last_modified}, {flags} = excluded.{flags}, {cflags} = excluded.{cflags}, \
+    {user_agent} = excluded.{user_agent}, {socket} = excluded.{socket}, {methods} = excluded.{methods}, \
+    {sip_instance} = excluded.{sip_instance}, {path} = excluded.{path} \
+    WHERE location.{username} = excluded.{username} COLLATE NOCASE AND (location.{domain} = excluded.{domain} COLLATE NOCASE \
+    OR location.{domain} IS NULL OR excluded.{domain} IS NULL)";

@@ -1,19 +1,20 @@
 //! Many subscribers at once: all of them or none, in one transaction.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use rusqlite::{Connection, Statement, TransactionBehavior, params_from_iter};
-
-use crate::sqlite::Sqlite;
-use crate::subscriber::{Secret, values};
+use crate::client::{Client, DbError, Value};
+use crate::subscriber::values;
 use crate::{Store, StoreError};
 
 /// How long an import waits for its turn to write: a loaded server leaves few gaps.
 const TURN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pages that an import keeps in memory, in KiB: the indexes grow at one end, so few are written twice.
 const CACHE_KIB: i64 = 65_536;
+/// Accounts that are asked about, or added, in one statement.
+const AT_ONCE: usize = 500;
 /// Rows between two words of progress.
-pub(crate) const PROGRESS_EVERY: u64 = 4_096;
+const PROGRESS_EVERY: u64 = 4_096;
 
 /// Subscribers to import, packed: a million of them take some 50 MB.
 #[derive(Debug, Default)]
@@ -142,7 +143,7 @@ fn folded(domain: &str) -> impl Iterator<Item = u8> + '_ {
 
 impl Store {
     /// Imports all accounts or none. `realm` is what the hash columns are computed for, empty: the account's domain.
-    /// `progress` hears now and then how many are done. A running server's commits wait until it has ended.
+    /// `progress` hears now and then how many are done. A running server's commits to SQLite wait until it has ended.
     ///
     /// # Errors
     /// [`StoreError::Sql`]; nothing is imported then.
@@ -153,107 +154,60 @@ impl Store {
         on_existing: OnExisting,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Imported, StoreError> {
-        let sqlite = match self {
-            Store::Sqlite(sqlite) => sqlite,
-            Store::MySql(mysql) => return mysql.import_users(accounts, realm, on_existing, progress),
-        };
-        let mut connection = sqlite.connect()?;
-        let sql = StoreError::sql;
-        connection.busy_timeout(TURN_TIMEOUT).map_err(sql("setting the timeout"))?;
-        connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(sql("setting the cache"))?;
-        // At once a writer: one that begins as a reader fails when another has written meanwhile.
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(sql("waiting for the turn to write"))?;
-        let mut import = Import::new(sqlite, &transaction).map_err(sql("preparing the import"))?;
-        let imported = import.run(accounts, realm, on_existing, progress).map_err(sql("importing"))?;
-        drop(import);
+        let mut client = self.database.connect()?;
+        if let Client::Sqlite(connection) = &client {
+            connection.busy_timeout(TURN_TIMEOUT).map_err(StoreError::sql("setting the timeout"))?;
+            connection
+                .pragma_update(None, "cache_size", -CACHE_KIB)
+                .map_err(StoreError::sql("setting the cache"))?;
+        }
+        client.begin().map_err(StoreError::sql("waiting for the turn to write"))?;
+        let imported = self
+            .import(&mut client, accounts, realm, on_existing, progress)
+            .map_err(StoreError::sql("importing"))?;
         match imported {
-            Imported::Done { .. } => transaction.commit().map_err(sql("committing the import"))?,
-            Imported::Existing(_) => transaction.rollback().map_err(sql("undoing the import"))?,
+            Imported::Done { .. } => {
+                client.run("COMMIT").map_err(StoreError::sql("committing the import"))?
+            }
+            Imported::Existing(_) => client.run("ROLLBACK").map_err(StoreError::sql("undoing the import"))?,
         }
         Ok(imported)
     }
 
-    /// The lines of the accounts that the table has already.
-    ///
-    /// # Errors
-    /// [`StoreError::Sql`].
-    pub fn existing_users(&self, accounts: &Accounts) -> Result<Vec<u64>, StoreError> {
-        let sqlite = match self {
-            Store::Sqlite(sqlite) => sqlite,
-            Store::MySql(mysql) => return mysql.existing_users(accounts),
-        };
-        let sql = StoreError::sql;
-        let connection = sqlite.connect()?;
-        let mut import = Import::new(sqlite, &connection).map_err(sql("preparing the import"))?;
-        let lines = accounts.iter().filter_map(|account| match import.exists(&account) {
-            Ok(true) => Some(Ok(account.line)),
-            Ok(false) => None,
-            Err(error) => Some(Err(error)),
-        });
-        let mut lines = lines.collect::<Result<Vec<_>, _>>().map_err(sql("looking for a subscriber"))?;
-        lines.sort_unstable();
-        Ok(lines)
-    }
-}
-
-/// The statements of one import.
-struct Import<'c> {
-    secrets: Vec<(String, Secret)>,
-    /// No question needs to be asked of an empty table.
-    is_empty: bool,
-    insert: Statement<'c>,
-    /// For accounts with a domain, and for those without.
-    find: [Statement<'c>; 2],
-    update: [Statement<'c>; 2],
-}
-
-impl<'c> Import<'c> {
-    fn new(sqlite: &Sqlite, connection: &'c Connection) -> rusqlite::Result<Import<'c>> {
-        let by_name = [sqlite.by_name("some.domain"), sqlite.by_name("")];
-        let prepare = |sql: String| connection.prepare(&sql);
-        let [with_domain, without] = &by_name;
-        let secrets = sqlite.secret_columns();
-        let find = |by: &str| prepare(format!("SELECT 1 FROM subscriber WHERE {by}"));
-        let update = |by: &str| prepare(sqlite.update_sql(&secrets, by));
-        Ok(Import {
-            is_empty: !connection.prepare("SELECT 1 FROM subscriber LIMIT 1")?.exists([])?,
-            insert: prepare(sqlite.insert_sql(&secrets))?,
-            find: [find(with_domain)?, find(without)?],
-            update: [update(with_domain)?, update(without)?],
-            secrets,
-        })
-    }
-
-    fn run(
-        &mut self,
+    fn import(
+        &self,
+        client: &mut Client,
         accounts: &Accounts,
         realm: &str,
         on_existing: OnExisting,
         progress: &mut dyn FnMut(u64),
-    ) -> rusqlite::Result<Imported> {
-        let (mut added, mut replaced) = (0, 0);
+    ) -> Result<Imported, DbError> {
+        let secrets = self.secret_columns();
+        let (mut added, mut replaced, mut done) = (0, 0, 0);
         let mut existing = Vec::new();
-        for (done, account) in (1..).zip(accounts.iter()) {
-            let exists = !self.is_empty && self.exists(&account)?;
-            match on_existing {
-                OnExisting::Refuse if exists => existing.push(account.line),
-                // From the first such line on nothing is imported any more.
-                OnExisting::Refuse if !existing.is_empty() => {}
-                _ => {
-                    let statement = match exists {
-                        true => &mut self.update[usize::from(account.domain.is_empty())],
-                        false => &mut self.insert,
-                    };
-                    let realm = if realm.is_empty() { account.domain } else { realm };
-                    let Account { user, domain, password, .. } = account;
-                    let values = values(&self.secrets, user, domain, password, realm);
-                    let changed = statement.execute(params_from_iter(values))?;
-                    *(if exists { &mut replaced } else { &mut added }) += changed as u64;
+        let all: Vec<Account<'_>> = accounts.iter().collect();
+        for some in all.chunks(AT_ONCE) {
+            let mut fresh = Vec::new();
+            let known = self.known(client, some)?;
+            for (account, is_known) in some.iter().zip(known) {
+                let realm = if realm.is_empty() { account.domain } else { realm };
+                let Account { user, domain, password, line } = *account;
+                match (is_known, on_existing) {
+                    (true, OnExisting::Refuse) => existing.push(line),
+                    (true, OnExisting::Replace) => {
+                        replaced += self.update(client, user, domain, password, realm)?;
+                    }
+                    (false, _) => fresh.extend(values(&secrets, user, domain, password, realm)),
                 }
             }
-            if done % PROGRESS_EVERY == 0 {
+            // From the first such line on nothing is imported any more.
+            let rows = fresh.len() / (secrets.len() + 2);
+            if existing.is_empty() && rows > 0 {
+                added += client.execute(&self.insert_sql(&secrets, rows), &fresh)?;
+            }
+            let before = done;
+            done += some.len() as u64;
+            if done / PROGRESS_EVERY != before / PROGRESS_EVERY {
                 progress(done);
             }
         }
@@ -265,26 +219,54 @@ impl<'c> Import<'c> {
         })
     }
 
-    fn exists(&mut self, account: &Account<'_>) -> rusqlite::Result<bool> {
-        self.find[usize::from(account.domain.is_empty())].exists([account.user, account.domain])
+    /// The lines of the accounts that the table has already.
+    ///
+    /// # Errors
+    /// [`StoreError::Sql`].
+    pub fn existing_users(&self, accounts: &Accounts) -> Result<Vec<u64>, StoreError> {
+        let mut client = self.database.connect()?;
+        let all: Vec<Account<'_>> = accounts.iter().collect();
+        let mut lines = Vec::new();
+        for some in all.chunks(AT_ONCE) {
+            let known = self.known(&mut client, some).map_err(StoreError::sql("looking for a subscriber"))?;
+            lines.extend(some.iter().zip(known).filter(|(_, known)| *known).map(|(account, _)| account.line));
+        }
+        lines.sort_unstable();
+        Ok(lines)
+    }
+
+    /// Which of some accounts are there.
+    fn known(&self, client: &mut Client, some: &[Account<'_>]) -> Result<Vec<bool>, DbError> {
+        let (user, domain) = (&self.columns.user, &self.columns.domain);
+        let marks = vec!["?"; some.len()].join(", ");
+        let sql = format!("SELECT \"{user}\", \"{domain}\" FROM subscriber WHERE \"{user}\" IN ({marks})");
+        let names: Vec<Value> = some.iter().map(|account| account.user.into()).collect();
+        // The database has found the users, by its own rules for case; what is left to compare is the domain.
+        let mut found: HashMap<Vec<u8>, Vec<Vec<u8>>> = HashMap::new();
+        client.each(&sql, &names, &mut |row| {
+            let mut columns = row.into_iter().map(|column| column.into_bytes().to_ascii_lowercase());
+            let user = columns.next().unwrap_or_default();
+            found.entry(user).or_default().push(columns.next().unwrap_or_default());
+            true
+        })?;
+        let is_it = |account: &Account<'_>| {
+            let is_any = account.domain.is_empty() && !self.columns.use_domain;
+            let domains = found.get(account.user.to_ascii_lowercase().as_bytes());
+            let is_one = |domain: &Vec<u8>| domain.eq_ignore_ascii_case(account.domain.as_bytes());
+            domains.is_some_and(|domains| is_any || domains.iter().any(is_one))
+        };
+        Ok(some.iter().map(is_it).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Columns;
+    use crate::{Access, Columns};
 
     fn open(folder: &std::path::Path, use_domain: bool) -> Store {
-        let columns = Columns {
-            user: "username".into(),
-            domain: "domain".into(),
-            password: "password".into(),
-            password_2: "ha1b".into(),
-            calculate_ha1: true,
-            use_domain,
-        };
-        Store::open("sqlite:test.db", folder, columns).unwrap()
+        let columns = Columns { use_domain, ..Columns::default() };
+        Store::open("sqlite:test.db", folder, &Access::default(), columns).unwrap()
     }
 
     /// Accounts of `user@domain` in lines 2, 3, …; the password is the line.
@@ -304,8 +286,7 @@ mod tests {
 
     /// Every row as text, without the hashes.
     fn rows(store: &Store) -> Vec<String> {
-        let Store::Sqlite(sqlite) = store else { panic!("SQLite") };
-        let connection = sqlite.connect().unwrap();
+        let connection = store.sqlite();
         let sql = "SELECT username || '@' || domain || ' ' || password FROM subscriber ORDER BY 1";
         let mut statement = connection.prepare(sql).unwrap();
         statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
@@ -339,10 +320,9 @@ mod tests {
     fn a_failing_statement_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path(), false);
-        let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
         let trigger = "CREATE TRIGGER full BEFORE INSERT ON subscriber WHEN NEW.username = '9002' \
             BEGIN SELECT RAISE(ABORT, 'no'); END";
-        sqlite.connect().unwrap().execute_batch(trigger).unwrap();
+        store.sqlite().execute_batch(trigger).unwrap();
         let failed =
             store.import_users(&accounts(&["9001", "9002", "9003"]), "", OnExisting::Refuse, &mut |_| ());
         assert!(matches!(failed, Err(StoreError::Sql { .. })));
@@ -362,10 +342,8 @@ mod tests {
                 .unwrap();
             let realm = if realm.is_empty() { "b.example" } else { realm };
             store.add_user("9001", "c.example", "2", realm).unwrap();
-            let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
-            let kinds: i64 = sqlite
-                .connect()
-                .unwrap()
+            let kinds: i64 = store
+                .sqlite()
                 .query_row(
                     "SELECT count(DISTINCT password || ha1 || ha1b || ha1_sha256 || ha1_sha512t256) FROM subscriber \
                      WHERE domain <> 'a.example' AND length(ha1) = 32 AND length(ha1_sha512t256) = 64",

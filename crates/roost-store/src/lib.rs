@@ -4,14 +4,18 @@
 //! [`Store::start`] makes the threads that serve a running registrar; they answer through one callback.
 #![forbid(unsafe_code)]
 
+mod client;
+mod database;
 mod error;
 mod fold;
 mod import;
 mod journal;
+mod location;
+mod lookups;
 mod mysql;
-mod mysql_users;
-mod mysql_writer;
+mod postgres;
 mod reading;
+mod server_writer;
 mod sqlite;
 mod subscriber;
 mod writer;
@@ -19,13 +23,39 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use roost_core::{Outcome, Reading, Row, ShardId, Ticket, Write};
+use roost_core::{Claim, Outcome, Reading, Row, ShardId, Ticket, Write};
 
-pub use error::StoreError;
+use client::{Client, Link, Value};
+use database::Database;
+
+pub use database::Table;
+pub use error::{DbError, StoreError};
 pub use import::{Account, Accounts, Imported, OnExisting};
+pub use location::{LOCATION_COLUMNS, LocationColumns};
 pub use subscriber::{Subscriber, check_account};
 
-/// Where the subscribers' names and secrets stand, and how they are read (`[auth_db]`).
+/// How to get into a database server, beside what its URL says.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// In place of the URL's.
+    pub password: Option<String>,
+    /// TLS only, with a certificate that is right for the server's name.
+    pub tls: bool,
+    /// Certificate authorities in PEM, in place of those that everybody knows.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access")
+            .field("tls", &self.tls)
+            .field("ca_file", &self.ca_file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the subscribers' names and secrets stand, and how they are read (`[auth_db]`); where the bindings stand
+/// (`[usrloc]`).
 #[derive(Debug, Clone)]
 pub struct Columns {
     pub user: String,
@@ -36,6 +66,26 @@ pub struct Columns {
     pub calculate_ha1: bool,
     /// A subscriber is found by user and domain.
     pub use_domain: bool,
+    pub location: LocationColumns,
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        Columns {
+            user: "username".into(),
+            domain: "domain".into(),
+            password: "password".into(),
+            password_2: "ha1b".into(),
+            calculate_ha1: true,
+            use_domain: false,
+            location: LocationColumns::default(),
+        }
+    }
+}
+
+/// Whether a column may be called so.
+fn is_name(column: &str) -> bool {
+    !column.is_empty() && column.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 impl Columns {
@@ -50,13 +100,13 @@ impl Columns {
             asked.push((&self.password_2, "password_column_2"));
         }
         for (column, key) in asked {
-            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-            if column.is_empty() || !column.bytes().all(is_name) {
-                return Err(StoreError::ColumnName { column: column.clone(), key });
+            if !is_name(column) {
+                return Err(StoreError::ColumnName { column: column.clone(), section: "auth_db", key });
             }
             // OpenSIPS's subscriber table of version 8 has no ha1b: then nobody has one.
             if !has_column(column) && key != "password_column_2" {
-                return Err(StoreError::MissingColumn { column: column.clone(), key });
+                let (table, section) = ("subscriber", "auth_db");
+                return Err(StoreError::MissingColumn { column: column.clone(), table, section, key });
             }
         }
         Ok(())
@@ -78,25 +128,34 @@ impl Columns {
 
 /// A database that was opened and checked.
 #[derive(Debug)]
-pub enum Store {
-    Sqlite(sqlite::Sqlite),
-    MySql(mysql::MySql),
+pub struct Store {
+    database: Database,
+    columns: Columns,
+    /// The columns that `subscriber` really has.
+    subscriber_columns: Vec<String>,
 }
 
-/// The tables that must be there, the versions of them that roost knows, and those in words.
-pub(crate) const TABLES: [(&str, &[i64], &str); 2] =
-    [("subscriber", &[7, 8], "7 and 8"), ("location", &[1013], "1013")];
-
-/// What a start-up load did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Loaded {
-    /// Rows given to the caller.
-    pub rows: u64,
+/// A part of `location`, in the order of `contact_id`.
+#[derive(Debug, Default)]
+pub struct Page {
+    pub rows: Vec<Row>,
     /// Rows that could not be read.
     pub unreadable: u64,
-    /// Rows of expired bindings that were deleted.
-    pub purged: u64,
+    /// All rows with smaller ids have been given; `None`: all rows have.
+    pub up_to: Option<u64>,
 }
+
+/// Reads `location` page by page, over a connection of its own.
+#[derive(Debug)]
+pub struct Loader {
+    link: Link,
+    columns: LocationColumns,
+    /// Where the next page begins; `None` behind the last.
+    from: Option<u64>,
+}
+
+/// Rows of one page.
+const PAGE: usize = 10_000;
 
 /// Takes receipts, a batch at a time, on a thread of the store's.
 pub type Receipts = Arc<dyn Fn(Vec<(ShardId, Ticket, Outcome)>) + Send + Sync>;
@@ -136,6 +195,7 @@ pub struct Running {
     writer: Vec<std::thread::JoinHandle<()>>,
     lookups: Option<std::thread::JoinHandle<()>>,
     readings: reading::Readings,
+    batches: writer::Batches,
 }
 
 /// Asks a running store for work. Clones are cheap; one for each shard.
@@ -152,6 +212,8 @@ pub struct Commit {
     pub shard: ShardId,
     pub ticket: Ticket,
     pub writes: Vec<Write>,
+    /// The Occupied rule, where the database decides it: then the writes happen or [`Outcome::Occupied`] is told.
+    pub claim: Option<Box<Claim>>,
 }
 
 /// One question about a subscriber.
@@ -164,16 +226,30 @@ struct Lookup {
 }
 
 impl Store {
-    /// Opens a database by its URL: `sqlite:PATH`, a relative path is relative to `folder`, or
-    /// `mysql://USER:PASSWORD@HOST:PORT/NAME`. An empty database gets its tables; others are checked and left as they are.
+    /// Opens a database by its URL: `sqlite:PATH`, a relative path is relative to `folder`,
+    /// `mysql://USER:PASSWORD@HOST:PORT/NAME` or `postgres://USER:PASSWORD@HOST:PORT/NAME`. An empty database gets its
+    /// tables; others are checked and left as they are.
     ///
     /// # Errors
     /// [`StoreError`] names the file or table and the remedy.
-    pub fn open(url: &str, folder: &Path, columns: Columns) -> Result<Store, StoreError> {
-        match mysql::is_ours(url) {
-            true => mysql::MySql::open(url, columns).map(Store::MySql),
-            false => sqlite::Sqlite::open(sqlite_file(url, folder)?, columns).map(Store::Sqlite),
+    pub fn open(url: &str, folder: &Path, access: &Access, columns: Columns) -> Result<Store, StoreError> {
+        let database = Database::parse(url, folder, access)?;
+        let mut client = database.connect()?;
+        database.prepare(&mut client)?;
+        let store = Store::of(database, &mut client, columns)?;
+        if let (Database::Sqlite(path), Client::Sqlite(connection)) = (&store.database, &client) {
+            sqlite::recover(path, &store.columns.location, connection)?;
         }
+        Ok(store)
+    }
+
+    fn of(database: Database, client: &mut Client, columns: Columns) -> Result<Store, StoreError> {
+        let subscriber_columns = database.columns(client, "subscriber")?;
+        let location_columns = database.columns(client, "location")?;
+        let has = |names: &[String], column: &str| names.iter().any(|name| name.eq_ignore_ascii_case(column));
+        columns.check(|column| has(&subscriber_columns, column))?;
+        columns.location.check(|column| has(&location_columns, column))?;
+        Ok(Store { database, columns, subscriber_columns })
     }
 
     /// Whether there is such a database; opening it would otherwise make it.
@@ -181,38 +257,87 @@ impl Store {
     /// # Errors
     /// [`StoreError::Url`].
     pub fn exists(url: &str, folder: &Path) -> Result<bool, StoreError> {
-        // A server's database is there, or opening it says why not.
-        Ok(mysql::is_ours(url) || sqlite_file(url, folder)?.exists())
+        match Database::parse(url, folder, &Access::default())? {
+            Database::Sqlite(path) => Ok(path.exists()),
+            // A server's database is there, or opening it says why not.
+            Database::MySql(_) | Database::Postgres(_) => Ok(true),
+        }
+    }
+
+    /// Makes those of the tables that are not there, in whatever database; which they are.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a table cannot be made.
+    pub fn migrate(url: &str, folder: &Path, access: &Access) -> Result<Vec<&'static str>, StoreError> {
+        let database = Database::parse(url, folder, access)?;
+        database.make_missing(&mut database.connect()?)
+    }
+
+    /// Whether a database holds any tables. One that is not there is not made.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be asked.
+    pub fn has_tables(url: &str, folder: &Path, access: &Access) -> Result<bool, StoreError> {
+        if !Store::exists(url, folder)? {
+            return Ok(false);
+        }
+        let database = Database::parse(url, folder, access)?;
+        Ok(!database.tables(&mut database.connect()?)?.is_empty())
     }
 
     /// The database's file, or its URL without the password.
     pub fn name(&self) -> String {
-        match self {
-            Store::Sqlite(sqlite) => sqlite.path.display().to_string(),
-            Store::MySql(mysql) => mysql.shown.clone(),
-        }
+        self.database.name()
     }
 
-    /// Deletes the rows of expired bindings and gives all others to `take`.
+    /// Whether other processes may write the tables, too: a server's, not a file's.
+    pub fn is_shared(&self) -> bool {
+        !matches!(self.database, Database::Sqlite(_))
+    }
+
+    /// What the tables look like.
     ///
     /// # Errors
-    /// [`StoreError::Sql`] when the table cannot be read.
-    pub fn load(&self, now_unix_s: u64, take: &mut dyn FnMut(Row)) -> Result<Loaded, StoreError> {
-        match self {
-            Store::Sqlite(sqlite) => sqlite.load(now_unix_s, take),
-            Store::MySql(mysql) => mysql.load(now_unix_s, take),
-        }
+    /// [`StoreError`] when they cannot be read.
+    pub fn tables(&self) -> Result<Vec<Table>, StoreError> {
+        self.database.look(&mut self.database.connect()?)
     }
 
-    /// Makes the writes durable, all or none, without a writer: for start-up.
+    /// The statement that makes the index by which an AOR's rows are found, where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the schema cannot be read.
+    pub fn missing_index(&self) -> Result<Option<String>, StoreError> {
+        let [_, user, ..] = &self.columns.location.0;
+        let has_index = self.database.has_index(&mut self.database.connect()?, "location", user)?;
+        Ok((!has_index).then(|| self.database.user_index(&self.columns)))
+    }
+
+    /// Makes that index, where there is none; the statement.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be made.
+    pub fn make_index(&self) -> Result<Option<String>, StoreError> {
+        let missing = self.missing_index()?;
+        if let Some(sql) = &missing {
+            self.database.connect()?.run(sql).map_err(StoreError::sql("making an index"))?;
+        }
+        Ok(missing)
+    }
+
+    /// Reads the bindings that live at this time, in parts.
+    pub fn loader(&self) -> Loader {
+        let columns = self.columns.location.clone();
+        Loader { link: Link::new(self.database.clone()), columns, from: Some(0) }
+    }
+
+    /// Makes the writes durable, all or none, without a writer.
     ///
     /// # Errors
     /// [`StoreError::Sql`].
     pub fn write(&self, writes: &[Write]) -> Result<(), StoreError> {
-        match self {
-            Store::Sqlite(sqlite) => sqlite.write(writes),
-            Store::MySql(mysql) => mysql.write(writes),
-        }
+        let written = self.database.connect()?.write(&self.columns.location, writes.iter());
+        written.map_err(StoreError::sql("writing location"))
     }
 
     /// Deletes all bindings of an AOR straight from the table, for when no server runs; how many there were.
@@ -220,10 +345,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Sql`].
     pub fn remove_bindings(&self, user: &str, domain: Option<&str>) -> Result<usize, StoreError> {
-        match self {
-            Store::Sqlite(sqlite) => sqlite.remove_bindings(user, domain),
-            Store::MySql(mysql) => mysql.remove_bindings(user, domain),
-        }
+        let mut names = vec![Value::from(user)];
+        names.extend(domain.map(|domain| Value::from(domain.to_ascii_lowercase().as_str())));
+        let by_domain = if domain.is_some() { " AND LOWER({domain}) = ?" } else { "" };
+        let sql =
+            self.columns.location.sql(&format!("DELETE FROM location WHERE {{username}} = ?{by_domain}"));
+        let removed = self.database.connect()?.execute(&sql, &names);
+        Ok(removed.map_err(StoreError::sql("deleting bindings"))? as usize)
     }
 
     /// Starts the writer (with `write_through`; else nothing may be committed), and the thread that looks subscribers up.
@@ -234,21 +362,53 @@ impl Store {
         let (jobs, job_queue) = std::sync::mpsc::channel();
         let (lookups, lookup_queue) = std::sync::mpsc::channel::<Lookup>();
         let told = Arc::clone(&receipts);
-        let writer = match self {
+        let batches = writer::Batches::default();
+        let writer = match &self.database {
             _ if !write_through => Vec::new(),
-            Store::Sqlite(sqlite) => writer::start(sqlite, job_queue, told)?.into(),
-            Store::MySql(mysql) => vec![mysql_writer::start(mysql, job_queue, told)?],
-        };
-        let thread = match self {
-            Store::Sqlite(sqlite) => sqlite.start_lookups(lookup_queue, receipts)?,
-            Store::MySql(mysql) => mysql.start_lookups(lookup_queue, receipts)?,
+            Database::Sqlite(path) => writer::start(self, path, job_queue, told, batches.clone())?.into(),
+            Database::MySql(_) | Database::Postgres(_) => {
+                server_writer::start(self, job_queue, told, batches.clone())?.into()
+            }
         };
         Ok(Running {
             handle: StoreHandle { writer: jobs, lookups },
             writer,
-            lookups: Some(thread),
+            lookups: Some(lookups::start(self, lookup_queue, receipts)?),
             readings: reading::Readings::default(),
+            batches,
         })
+    }
+
+    fn has_column(&self, column: &str) -> bool {
+        self.subscriber_columns.iter().any(|name| name.eq_ignore_ascii_case(column))
+    }
+
+    fn lookup_columns(&self) -> [String; 6] {
+        self.columns.lookup_columns(|column| self.has_column(column))
+    }
+
+    #[cfg(test)]
+    fn sqlite(&self) -> rusqlite::Connection {
+        match self.database.connect().unwrap() {
+            Client::Sqlite(connection) => connection,
+            _ => panic!("SQLite"),
+        }
+    }
+}
+
+impl Loader {
+    /// The next part; `None` behind the last. After an error the same part may be asked for again.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the table cannot be read.
+    pub fn next_page(&mut self, now_unix_s: u64) -> Result<Option<Page>, StoreError> {
+        let Some(from) = self.from else { return Ok(None) };
+        let (columns, database) = (&self.columns, self.link.database().clone());
+        let page = self
+            .link
+            .run(|client| location::read_page(client, &database, columns, from, now_unix_s, PAGE))?;
+        self.from = page.up_to;
+        Ok(Some(page))
     }
 }
 
@@ -268,6 +428,12 @@ impl Running {
         lookups || self.readings.has_ended() || self.writer.iter().any(std::thread::JoinHandle::is_finished)
     }
 
+    /// What the writer has done, by name: transactions, the commits in them, those of the largest one.
+    pub fn statistics(&self) -> impl Fn() -> [(&'static str, u64); 3] + Send + Sync + 'static {
+        let batches = self.batches.clone();
+        move || batches.statistics()
+    }
+
     /// A handle to ask for work.
     pub fn handle(&self) -> StoreHandle {
         self.handle.clone()
@@ -275,7 +441,7 @@ impl Running {
 
     /// Ends the threads once everything queued is done. Handles must have been dropped, or nothing ends.
     pub fn stop(self) {
-        let Running { handle, writer, lookups, readings } = self;
+        let Running { handle, writer, lookups, readings, .. } = self;
         drop((handle, readings));
         for thread in writer.into_iter().chain(lookups) {
             let _ = thread.join();
@@ -304,22 +470,5 @@ impl StoreHandle {
         domain: Option<Box<[u8]>>,
     ) {
         let _ = self.lookups.send(Lookup { shard, ticket, user, domain });
-    }
-}
-
-fn sqlite_file(url: &str, folder: &Path) -> Result<PathBuf, StoreError> {
-    let path = url.strip_prefix("sqlite:").ok_or_else(|| StoreError::Url { url: shown(url) })?;
-    let path = path.strip_prefix("//").unwrap_or(path);
-    match path {
-        "" => Err(StoreError::Url { url: shown(url) }),
-        path => Ok(folder.join(path)),
-    }
-}
-
-/// A URL for a message, without what may be a password.
-fn shown(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}://…{}", &url[..scheme], &url[at..]),
-        _ => url.to_string(),
     }
 }

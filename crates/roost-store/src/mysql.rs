@@ -1,230 +1,204 @@
-//! MySQL and MariaDB: connections, OpenSIPS's schema, loading and looking up. Writing is in `mysql_writer.rs`.
-//!
-//! Each thread has a connection of its own. One that fails is dropped and made anew when it is next needed: what the
-//! server has closed because it was idle is noticed before a phone is.
+//! MySQL and MariaDB: connecting, asking, OpenSIPS's schema, and the statements that write `location`.
 
-use std::sync::mpsc::Receiver;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mysql::prelude::Queryable;
-use mysql::{Conn, Opts, OptsBuilder, Row as SqlRow, Value};
-use roost_core::{Outcome, Row, Secrets, Write};
+use mysql::consts::CapabilityFlags;
+use mysql::prelude::Queryable as _;
+use mysql::{Conn, Opts, OptsBuilder, SslOpts};
+use roost_core::{PackedRow, Row, Write};
 
-use crate::{Columns, Loaded, Lookup, Receipts, StoreError, TABLES};
+use crate::client::Value;
+use crate::database::shown;
+use crate::location::{LOCATION_COLUMNS, LocationColumns, shown_agent};
+use crate::{Access, StoreError};
 
 /// How long connecting may take, and how long the server may take for one statement of ours.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long nobody tries again after a connection has failed: the first time, and at most.
-const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
-/// A connection that was silent for longer is tried before it is used.
-const IDLE: Duration = Duration::from_secs(10);
-/// Lookups that are answered in one batch.
-const LOOKUP_BATCH: usize = 64;
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows of one statement: a batch is cut into these, so that few statements are ever prepared.
+const ROWS: [usize; 4] = [128, 32, 8, 1];
 
-/// A MySQL or MariaDB database that was opened and checked.
+/// Where a database is, and how to get in.
 #[derive(Debug, Clone)]
-pub struct MySql {
+pub(crate) struct Place {
     opts: Opts,
     /// The URL without its password.
     pub(crate) shown: String,
-    pub(crate) columns: Columns,
-    /// The columns that `subscriber` really has.
-    pub(crate) subscriber_columns: Vec<String>,
 }
 
-/// A connection that is made anew when it has failed.
-#[derive(Debug)]
-pub(crate) struct Link {
-    opts: Opts,
-    conn: Option<Conn>,
-    used: Instant,
-    /// When it may be tried again, and how long after the next failure.
-    again: Instant,
-    backoff: Duration,
+/// A connection.
+pub(crate) struct MySql {
+    conn: Conn,
+    /// The statements that write, once they are needed.
+    sql: Option<Statements>,
 }
 
-impl MySql {
-    /// Opens a database by its URL, `mysql://USER:PASSWORD@HOST:PORT/NAME`. An empty database gets its tables; others
-    /// are checked and left as they are.
-    pub(crate) fn open(url: &str, columns: Columns) -> Result<MySql, StoreError> {
-        let shown = crate::shown(url);
-        let opts = Opts::from_url(url).map_err(|_| StoreError::Url { url: shown.clone() })?;
+/// What writes `location`, with the names of its columns.
+struct Statements {
+    upserts: [String; ROWS.len()],
+    removals: [String; ROWS.len()],
+    purges: [String; ROWS.len()],
+}
+
+impl std::fmt::Debug for MySql {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("MySql").field(&self.conn.connection_id()).finish()
+    }
+}
+
+impl Place {
+    /// Takes `mysql://USER:PASSWORD@HOST:PORT/NAME`.
+    pub(crate) fn parse(url: &str, access: &Access) -> Result<Place, StoreError> {
+        let shown = shown(url);
+        let wrong = || StoreError::Url { url: shown.clone() };
+        let plain = url.replacen("mariadb:", "mysql:", 1);
+        let opts = Opts::from_url(&plain).map_err(|_| wrong())?;
         if opts.get_db_name().is_none_or(str::is_empty) {
-            return Err(StoreError::Url { url: shown });
+            return Err(wrong());
         }
+        let password = access.password.clone().or_else(|| opts.get_pass().map(str::to_string));
+        let tls = access.tls.then(|| SslOpts::default().with_root_cert_path(access.ca_file.clone()));
         let opts = OptsBuilder::from_opts(opts)
+            .pass(password)
+            // What listens at 127.0.0.1 may lead to another machine, and the socket that it names to another server here.
+            .prefer_socket(false)
+            .ssl_opts(tls)
             .tcp_connect_timeout(Some(CONNECT_TIMEOUT))
             .read_timeout(Some(STATEMENT_TIMEOUT))
             .write_timeout(Some(STATEMENT_TIMEOUT))
+            // An UPDATE counts the rows that it finds, as elsewhere.
+            .additional_capabilities(CapabilityFlags::CLIENT_FOUND_ROWS)
             // Nothing is cut silently, and names are quoted as everywhere.
             .init(vec!["SET sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES,ANSI_QUOTES')"])
             .into();
-        let mut store = MySql { opts, shown, columns, subscriber_columns: Vec::new() };
-        let mut conn = store.connect()?;
-        store.prepare_schema(&mut conn)?;
-        store.check_columns(&mut conn)?;
-        Ok(store)
+        Ok(Place { opts, shown })
     }
 
-    pub(crate) fn connect(&self) -> Result<Conn, StoreError> {
+    pub(crate) fn connect(&self) -> Result<MySql, StoreError> {
         let opened = Conn::new(self.opts.clone());
-        opened.map_err(|source| StoreError::Connect { url: self.shown.clone(), source: source.into() })
-    }
-
-    pub(crate) fn link(&self) -> Link {
-        let now = Instant::now();
-        Link { opts: self.opts.clone(), conn: None, used: now, again: now, backoff: BACKOFF[0] }
-    }
-
-    fn prepare_schema(&self, conn: &mut Conn) -> Result<(), StoreError> {
-        let reading = "reading the schema";
-        let tables: Option<u64> = conn
-            .query_first("SELECT count(*) FROM information_schema.tables WHERE table_schema = DATABASE()")
-            .map_err(sql(reading))?;
-        if tables == Some(0) {
-            for statement in SCHEMA {
-                conn.query_drop(statement).map_err(sql("making the tables"))?;
-            }
-            return Ok(());
-        }
-        let path = || self.shown.clone().into();
-        for (table, versions, known) in TABLES {
-            let exists: Option<u64> = conn
-                .exec_first(
-                    "SELECT count(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",
-                    (table,),
-                )
-                .map_err(sql(reading))?;
-            if exists != Some(1) {
-                return Err(StoreError::MissingTable { path: path(), table });
-            }
-            let version: Option<i64> = conn
-                .exec_first("SELECT table_version FROM version WHERE table_name = ?", (table,))
-                .unwrap_or(None);
-            if let Some(found) = version.filter(|version| !versions.contains(version)) {
-                return Err(StoreError::Version { path: path(), table, found, known });
-            }
-        }
-        Ok(())
-    }
-
-    fn check_columns(&mut self, conn: &mut Conn) -> Result<(), StoreError> {
-        self.subscriber_columns = conn
-            .query(
-                "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() \
-                 AND table_name = 'subscriber'",
-            )
-            .map_err(sql("reading the schema"))?;
-        self.columns.check(|column| self.has_column(column))
-    }
-
-    pub(crate) fn has_column(&self, column: &str) -> bool {
-        self.subscriber_columns.iter().any(|name| name.eq_ignore_ascii_case(column))
-    }
-
-    pub(crate) fn load(&self, now_unix_s: u64, take: &mut dyn FnMut(Row)) -> Result<Loaded, StoreError> {
-        let mut conn = self.connect()?;
-        conn.exec_drop("DELETE FROM location WHERE expires > 0 AND expires <= ?", (now_unix_s,))
-            .map_err(sql("deleting expired rows"))?;
-        let mut loaded = Loaded { purged: conn.affected_rows(), ..Loaded::default() };
-        let rows = conn.query_iter(SELECT_ROWS).map_err(sql("reading location"))?;
-        for row in rows {
-            match read_row(row.map_err(sql("reading location"))?) {
-                Some(row) => {
-                    loaded.rows += 1;
-                    take(row);
-                }
-                None => loaded.unreadable += 1,
-            }
-        }
-        Ok(loaded)
-    }
-
-    pub(crate) fn write(&self, writes: &[Write]) -> Result<(), StoreError> {
-        let mut conn = self.connect()?;
-        crate::mysql_writer::write(&mut conn, writes.iter()).map_err(sql("writing location"))
-    }
-
-    pub(crate) fn remove_bindings(&self, user: &str, domain: Option<&str>) -> Result<usize, StoreError> {
-        let mut conn = self.connect()?;
-        let removed = match domain {
-            Some(domain) => {
-                conn.exec_drop("DELETE FROM location WHERE username = ? AND domain = ?", (user, domain))
-            }
-            None => conn.exec_drop("DELETE FROM location WHERE username = ?", (user,)),
-        };
-        removed.map_err(sql("deleting bindings"))?;
-        Ok(conn.affected_rows() as usize)
-    }
-
-    /// A thread that answers questions about subscribers over a connection of its own.
-    pub(crate) fn start_lookups(
-        &self,
-        queue: Receiver<Lookup>,
-        receipts: Receipts,
-    ) -> Result<JoinHandle<()>, StoreError> {
-        let mut link = self.link();
-        let [user, domain, password, second, sha256, sha512t256] =
-            self.columns.lookup_columns(|column| self.has_column(column));
-        let by_domain = if self.columns.use_domain { format!(" AND {domain} = ?") } else { String::new() };
-        let sql = format!(
-            "SELECT {password}, {second}, {sha256}, {sha512t256} FROM subscriber WHERE {user} = ?{by_domain} LIMIT 1"
-        );
-        let run = move || {
-            while let Ok(first) = queue.recv() {
-                let batch = std::iter::once(first).chain(queue.try_iter().take(LOOKUP_BATCH - 1));
-                let mut answers = Vec::new();
-                for lookup in batch {
-                    let outcome = match link.run(|conn| look_up(conn, &sql, &lookup)) {
-                        Ok(secrets) => Outcome::Credentials(secrets),
-                        Err(error) => Outcome::Failed(error.to_string()),
-                    };
-                    answers.push((lookup.shard, lookup.ticket, outcome));
-                }
-                receipts(answers);
-            }
-        };
-        std::thread::Builder::new().name("roost-lookup".into()).spawn(run).map_err(StoreError::Thread)
+        let connect =
+            |source: mysql::Error| StoreError::Connect { url: self.shown.clone(), source: source.into() };
+        Ok(MySql { conn: opened.map_err(connect)?, sql: None })
     }
 }
 
-impl Link {
-    /// Uses the connection, a new one if need be. One on which a statement failed for want of the server is dropped.
-    pub(crate) fn run<T>(
+impl MySql {
+    pub(crate) fn each(
         &mut self,
-        mut use_: impl FnMut(&mut Conn) -> mysql::Result<T>,
-    ) -> Result<T, StoreError> {
-        let now = Instant::now();
-        if self.conn.as_mut().is_some_and(|conn| now > self.used + IDLE && conn.ping().is_err()) {
-            self.conn = None;
-        }
-        let conn = match &mut self.conn {
-            Some(conn) => conn,
-            None if now < self.again => return Err(StoreError::Away),
-            None => match Conn::new(self.opts.clone()) {
-                Ok(conn) => {
-                    self.backoff = BACKOFF[0];
-                    self.conn.insert(conn)
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the database cannot be reached");
-                    self.again = Instant::now() + self.backoff;
-                    self.backoff = (self.backoff * 2).min(BACKOFF[1]);
-                    return Err(StoreError::Away);
-                }
-            },
-        };
-        let done = use_(conn);
-        self.used = Instant::now();
-        done.map_err(|error| {
-            if is_lost(&error) {
-                self.conn = None;
+        sql: &str,
+        params: &[Value],
+        take: &mut dyn FnMut(Vec<Value>) -> bool,
+    ) -> mysql::Result<bool> {
+        for row in self.conn.exec_iter(sql, params.iter().map(value).collect::<Vec<_>>())? {
+            if !take(row?.unwrap().into_iter().map(Value::from).collect()) {
+                return Ok(false);
             }
-            StoreError::Server { doing: "asking the database", source: error.into() }
-        })
+        }
+        Ok(true)
     }
+
+    pub(crate) fn execute(&mut self, sql: &str, params: &[Value]) -> mysql::Result<u64> {
+        self.conn.exec_drop(sql, params.iter().map(value).collect::<Vec<_>>())?;
+        Ok(self.conn.affected_rows())
+    }
+
+    pub(crate) fn run(&mut self, sql: &str) -> mysql::Result<()> {
+        self.conn.query_drop(sql)
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.conn.ping().is_ok()
+    }
+
+    /// Does all writes, or none: one transaction (that which has begun), or one statement that is its own.
+    pub(crate) fn write<'w>(
+        &mut self,
+        columns: &LocationColumns,
+        writes: impl Iterator<Item = &'w Write> + Clone,
+        has_begun: bool,
+    ) -> mysql::Result<()> {
+        let MySql { conn, sql } = self;
+        let sql = sql.get_or_insert_with(|| Statements::new(columns));
+        let puts: Vec<&PackedRow> = writes
+            .clone()
+            .filter_map(|write| if let Write::Put(row) = write { Some(row) } else { None })
+            .collect();
+        let removals: Vec<(u64, &[u8])> = writes
+            .clone()
+            .filter_map(|write| match write {
+                Write::Remove { contact_id, username } => Some((*contact_id, &**username)),
+                _ => None,
+            })
+            .collect();
+        let purges: Vec<(u64, u64)> = writes
+            .filter_map(|write| match write {
+                Write::Purge { contact_id, expires_by } => Some((*contact_id, *expires_by)),
+                _ => None,
+            })
+            .collect();
+        let statements = chunks(&puts).count() + chunks(&removals).count() + chunks(&purges).count();
+        let begins = statements > 1 && !has_begun;
+        if begins {
+            conn.query_drop("BEGIN")?;
+        }
+        match sql.run(conn, &puts, &removals, &purges) {
+            Ok(()) if begins || has_begun => conn.query_drop("COMMIT"),
+            Err(error) if begins && !is_lost(&error) => {
+                conn.query_drop("ROLLBACK")?;
+                Err(error)
+            }
+            done => done,
+        }
+    }
+}
+
+impl Statements {
+    fn new(columns: &LocationColumns) -> Statements {
+        let any = |one: &str, count| {
+            columns.sql(&format!("DELETE FROM location WHERE {}", vec![one; count].join(" OR ")))
+        };
+        Statements {
+            upserts: ROWS.map(|count| upsert(columns, count)),
+            removals: ROWS.map(|count| any("({contact_id} = ? AND {username} = ?)", count)),
+            purges: ROWS.map(|count| any("({contact_id} = ? AND {expires} > 0 AND {expires} <= ?)", count)),
+        }
+    }
+
+    fn run(
+        &self,
+        conn: &mut Conn,
+        puts: &[&PackedRow],
+        removals: &[(u64, &[u8])],
+        purges: &[(u64, u64)],
+    ) -> mysql::Result<()> {
+        for (size, some) in chunks(puts) {
+            let mut params = Vec::with_capacity(some.len() * COLUMNS.len());
+            some.iter().for_each(|row| push_row(&row.row(), &mut params));
+            conn.exec_drop(self.upserts.get(size).map_or("", String::as_str), params)?;
+        }
+        for (size, some) in chunks(removals) {
+            let pair =
+                |(id, user): &(u64, &[u8])| [mysql::Value::UInt(*id), mysql::Value::Bytes(user.to_vec())];
+            let params: Vec<_> = some.iter().flat_map(pair).collect();
+            conn.exec_drop(self.removals.get(size).map_or("", String::as_str), params)?;
+        }
+        for (size, some) in chunks(purges) {
+            let pair = |(id, by): &(u64, u64)| [mysql::Value::UInt(*id), mysql::Value::UInt(*by)];
+            let params: Vec<_> = some.iter().flat_map(pair).collect();
+            conn.exec_drop(self.purges.get(size).map_or("", String::as_str), params)?;
+        }
+        Ok(())
+    }
+}
+
+/// Cuts a batch into pieces of the sizes of [`ROWS`], and says of each which it is.
+fn chunks<T>(mut rest: &[T]) -> impl Iterator<Item = (usize, &[T])> {
+    std::iter::from_fn(move || {
+        let (size, count) = ROWS.into_iter().enumerate().find(|(_, count)| *count <= rest.len())?;
+        let (some, later) = rest.split_at(count);
+        rest = later;
+        Some((size, some))
+    })
 }
 
 /// Whether an error says that the connection is of no use any more; what was under way may have been done.
@@ -235,119 +209,146 @@ pub(crate) fn is_lost(error: &mysql::Error) -> bool {
 /// Errors of a server that is ending, or has ended the connection.
 const LOST: [u16; 4] = [1053, 1927, 3169, 4031];
 
-pub(crate) fn sql(doing: &'static str) -> impl FnOnce(mysql::Error) -> StoreError {
-    move |source| StoreError::Server { doing, source: source.into() }
+/// Whether two transactions were in each other's way: a deadlock, or a wait for a lock that was too long.
+pub(crate) fn is_conflict(error: &mysql::Error) -> bool {
+    matches!(error, mysql::Error::MySqlError(error) if [1205, 1213].contains(&error.code))
 }
 
-fn look_up(conn: &mut Conn, sql: &str, lookup: &Lookup) -> mysql::Result<Option<Secrets>> {
-    let mut params = vec![Value::Bytes(lookup.user.to_vec())];
-    params.extend(lookup.domain.iter().map(|domain| Value::Bytes(domain.to_vec())));
-    let row: Option<SqlRow> = conn.exec_first(sql, params)?;
-    Ok(row.map(|row| {
-        let mut columns = row.unwrap().into_iter().map(bytes);
-        let mut next = || columns.next().unwrap_or_default();
-        Secrets { password: next(), password_2: next(), sha256: next(), sha512t256: next() }
-    }))
-}
-
-/// A column's bytes; NULL has none.
-pub(crate) fn bytes(value: Value) -> Box<[u8]> {
+fn value(value: &Value) -> mysql::Value {
     match value {
-        Value::Bytes(bytes) => bytes.into(),
-        Value::NULL => Box::default(),
-        other => other.as_sql(true).trim_matches('\'').as_bytes().into(),
+        Value::Null => mysql::Value::NULL,
+        Value::Int(number) => mysql::Value::Int(*number),
+        Value::Real(number) => mysql::Value::Double(*number),
+        Value::Text(text) => mysql::Value::Bytes(text.to_vec()),
     }
 }
 
-fn read_row(row: SqlRow) -> Option<Row> {
-    let mut columns = row.unwrap().into_iter();
-    let mut next = || columns.next().unwrap_or(Value::NULL);
-    let text = bytes;
-    let optional = |value: Value| (value != Value::NULL).then(|| bytes(value));
-    let number = |value: Value| -> Option<i64> {
+impl From<mysql::Value> for Value {
+    fn from(value: mysql::Value) -> Value {
         match value {
-            Value::Int(number) => Some(number),
-            Value::UInt(number) => Some(number as i64),
-            Value::NULL => None,
-            other => std::str::from_utf8(&bytes(other)).ok()?.trim().parse::<f64>().ok().map(|n| n as i64),
+            mysql::Value::NULL => Value::Null,
+            mysql::Value::Bytes(text) => Value::Text(text.into()),
+            mysql::Value::Int(number) => Value::Int(number),
+            mysql::Value::UInt(number) => Value::Int(number as i64),
+            mysql::Value::Float(number) => Value::Real(number.into()),
+            mysql::Value::Double(number) => Value::Real(number),
+            time => Value::from(time.as_sql(true).trim_matches('\'')),
         }
-    };
-    let whole = |value: Value| -> Option<u64> {
-        match value {
-            Value::UInt(number) => Some(number),
-            other => std::str::from_utf8(&bytes(other)).ok()?.parse().ok(),
-        }
-    };
-    let real =
-        |value: Value| std::str::from_utf8(&bytes(value)).ok().and_then(|text| text.parse::<f64>().ok());
-    Some(Row {
-        contact_id: whole(next())?,
-        username: text(next()),
-        domain: optional(next()),
-        contact: text(next()),
-        received: optional(next()),
-        expires: number(next())?.max(0) as u64,
-        q: real(next()).filter(|q| *q >= 0.0).map(|q| (q.min(1.0) * 1000.0).round() as u16),
-        callid: text(next()),
-        cseq: number(next())?.clamp(0, i64::from(u32::MAX)) as u32,
-        last_modified: number(next()).unwrap_or(0).max(0) as u64,
-        user_agent: text(next()),
-        socket: optional(next()),
-        methods: number(next()).map(|methods| methods as u32),
-        sip_instance: optional(next()),
-        cflags: text(next()),
-        flags: number(next()).unwrap_or(0) as u32,
-        path: optional(next()).filter(|path| !path.is_empty()),
-    })
+    }
 }
 
-const SELECT_ROWS: &str = "SELECT contact_id, username, domain, contact, received, expires, q, callid, cseq, \
-    UNIX_TIMESTAMP(last_modified), user_agent, socket, methods, sip_instance, cflags, flags, path FROM location";
-
-/// The tables as OpenSIPS makes them: location version 1013, subscriber version 8 and its older `ha1b`.
-const SCHEMA: [&str; 4] = [
-    "CREATE TABLE version (
-        table_name CHAR(32) NOT NULL,
-        table_version INT UNSIGNED DEFAULT 0 NOT NULL,
-        CONSTRAINT t_name_idx UNIQUE (table_name)
-    ) ENGINE=InnoDB",
-    "CREATE TABLE subscriber (
-        id INT UNSIGNED AUTO_INCREMENT PRIMARY KEY NOT NULL,
-        username CHAR(64) DEFAULT '' NOT NULL,
-        domain CHAR(64) DEFAULT '' NOT NULL,
-        password CHAR(25) DEFAULT '' NOT NULL,
-        ha1 CHAR(64) DEFAULT '' NOT NULL,
-        ha1_sha256 CHAR(64) DEFAULT '' NOT NULL,
-        ha1_sha512t256 CHAR(64) DEFAULT '' NOT NULL,
-        ha1b CHAR(64) DEFAULT '' NOT NULL,
-        CONSTRAINT account_idx UNIQUE (username, domain),
-        INDEX username_idx (username)
-    ) ENGINE=InnoDB",
-    "CREATE TABLE location (
-        contact_id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY NOT NULL,
-        username CHAR(64) DEFAULT '' NOT NULL,
-        domain CHAR(64) DEFAULT NULL,
-        contact TEXT NOT NULL,
-        received CHAR(255) DEFAULT NULL,
-        path CHAR(255) DEFAULT NULL,
-        expires INT UNSIGNED NOT NULL,
-        q FLOAT(10,2) DEFAULT 1.0 NOT NULL,
-        callid CHAR(255) DEFAULT 'Default-Call-ID' NOT NULL,
-        cseq INT DEFAULT 13 NOT NULL,
-        last_modified DATETIME DEFAULT '1900-01-01 00:00:01' NOT NULL,
-        flags INT DEFAULT 0 NOT NULL,
-        cflags CHAR(255) DEFAULT NULL,
-        user_agent CHAR(255) DEFAULT '' NOT NULL,
-        socket CHAR(64) DEFAULT NULL,
-        methods INT DEFAULT NULL,
-        sip_instance CHAR(255) DEFAULT NULL,
-        kv_store TEXT(512) DEFAULT NULL,
-        attr CHAR(255) DEFAULT NULL
-    ) ENGINE=InnoDB",
-    "INSERT INTO version (table_name, table_version) VALUES ('location', 1013), ('subscriber', 8)",
+/// The columns in the order of [`push_row`]. Those that tell whose row it is stand last: MySQL assigns from left to right.
+const COLUMNS: [&str; LOCATION_COLUMNS.len()] = [
+    "contact_id",
+    "contact",
+    "received",
+    "path",
+    "expires",
+    "q",
+    "callid",
+    "cseq",
+    "last_modified",
+    "flags",
+    "cflags",
+    "user_agent",
+    "socket",
+    "methods",
+    "sip_instance",
+    "username",
+    "domain",
 ];
 
-/// Whether a URL is one of these databases'.
-pub(crate) fn is_ours(url: &str) -> bool {
-    url.starts_with("mysql://")
+fn push_row(row: &Row<&[u8]>, params: &mut Vec<mysql::Value>) {
+    let text = |text: &[u8]| mysql::Value::Bytes(text.to_vec());
+    let optional =
+        |text: Option<&[u8]>| text.map_or(mysql::Value::NULL, |text| mysql::Value::Bytes(text.to_vec()));
+    params.extend([
+        mysql::Value::UInt(row.contact_id),
+        text(row.contact),
+        optional(row.received),
+        optional(row.path),
+        mysql::Value::UInt(row.expires),
+        mysql::Value::Double(row.q.map_or(-1.0, |q| f64::from(q) / 1000.0)),
+        text(row.callid),
+        mysql::Value::UInt(row.cseq.into()),
+        mysql::Value::UInt(row.last_modified),
+        mysql::Value::UInt(row.flags.into()),
+        text(row.cflags),
+        mysql::Value::Bytes(shown_agent(row.user_agent).into_owned()),
+        optional(row.socket),
+        row.methods.map_or(mysql::Value::NULL, |methods| mysql::Value::UInt(methods.into())),
+        optional(row.sip_instance),
+        text(row.username),
+        optional(row.domain),
+    ]);
 }
+
+/// Repeating it changes nothing. A row of another AOR with the same id is not touched: its key would become NULL, which the
+/// server refuses.
+fn upsert(columns: &LocationColumns, count: usize) -> String {
+    let marks = COLUMNS.map(|column| if column == "last_modified" { "FROM_UNIXTIME(?)" } else { "?" });
+    let row = format!("({})", marks.join(", "));
+    let rows = vec![row.as_str(); count].join(", ");
+    let sets = COLUMNS.map(|column| match column {
+        "contact_id" => {
+            "{contact_id} = IF({username} = VALUES({username}) AND ({domain} IS NULL OR VALUES({domain}) IS NULL OR \
+             {domain} = VALUES({domain})), {contact_id}, NULL)"
+                .to_string()
+        }
+        column => format!("{{{column}}} = VALUES({{{column}}})"),
+    });
+    let (names, sets) = (COLUMNS.map(|column| format!("{{{column}}}")).join(", "), sets.join(", "));
+    columns.sql(&format!("INSERT INTO location ({names}) VALUES {rows} ON DUPLICATE KEY UPDATE {sets}"))
+}
+
+/// The tables as OpenSIPS makes them, and the statements that make each: location version 1013, subscriber version 8 and
+/// its older `ha1b`.
+pub(crate) const SCHEMA: [(&str, &[&str]); 3] = [
+    (
+        "version",
+        &["CREATE TABLE version (
+                table_name CHAR(32) NOT NULL,
+                table_version INT UNSIGNED DEFAULT 0 NOT NULL,
+                CONSTRAINT t_name_idx UNIQUE (table_name)
+            ) ENGINE=InnoDB"],
+    ),
+    (
+        "subscriber",
+        &["CREATE TABLE subscriber (
+                id INT UNSIGNED AUTO_INCREMENT PRIMARY KEY NOT NULL,
+                username CHAR(64) DEFAULT '' NOT NULL,
+                domain CHAR(64) DEFAULT '' NOT NULL,
+                password CHAR(25) DEFAULT '' NOT NULL,
+                ha1 CHAR(64) DEFAULT '' NOT NULL,
+                ha1_sha256 CHAR(64) DEFAULT '' NOT NULL,
+                ha1_sha512t256 CHAR(64) DEFAULT '' NOT NULL,
+                ha1b CHAR(64) DEFAULT '' NOT NULL,
+                CONSTRAINT account_idx UNIQUE (username, domain),
+                INDEX username_idx (username)
+            ) ENGINE=InnoDB"],
+    ),
+    (
+        "location",
+        &["CREATE TABLE location (
+                contact_id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY NOT NULL,
+                username CHAR(64) DEFAULT '' NOT NULL,
+                domain CHAR(64) DEFAULT NULL,
+                contact TEXT NOT NULL,
+                received CHAR(255) DEFAULT NULL,
+                path CHAR(255) DEFAULT NULL,
+                expires INT UNSIGNED NOT NULL,
+                q FLOAT(10,2) DEFAULT 1.0 NOT NULL,
+                callid CHAR(255) DEFAULT 'Default-Call-ID' NOT NULL,
+                cseq INT DEFAULT 13 NOT NULL,
+                last_modified DATETIME DEFAULT '1900-01-01 00:00:01' NOT NULL,
+                flags INT DEFAULT 0 NOT NULL,
+                cflags CHAR(255) DEFAULT NULL,
+                user_agent CHAR(255) DEFAULT '' NOT NULL,
+                socket CHAR(64) DEFAULT NULL,
+                methods INT DEFAULT NULL,
+                sip_instance CHAR(255) DEFAULT NULL,
+                kv_store TEXT(512) DEFAULT NULL,
+                attr CHAR(255) DEFAULT NULL
+            ) ENGINE=InnoDB"],
+    ),
+];

@@ -8,12 +8,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ::mysql::prelude::Queryable as _;
 use roost_core::{Reading, Secrets, SubscriberRow};
-use rusqlite::Connection;
 
-use crate::mysql::{self, Link};
-use crate::sqlite::bytes;
+use crate::client::{Link, Value};
 use crate::{Preload, ReadTold, Store, StoreError};
 
 /// Rows that are told at once.
@@ -37,7 +34,7 @@ impl Readings {
         if limit == 0 || every.is_zero() {
             return Ok(none);
         }
-        let mut reader = Reader::new(store, limit)?;
+        let mut reader = Reader::new(store, limit);
         let begun = Instant::now();
         match reader.read(&mut *tell)? {
             Some(rows) => {
@@ -91,15 +88,9 @@ fn read_again(
     }
 }
 
-/// Where the rows come from.
-enum Source {
-    Sqlite(Connection),
-    MySql(Link),
-}
-
 /// Reads the table and remembers of each row a fingerprint.
 struct Reader {
-    source: Source,
+    link: Link,
     sql: String,
     seen: Seen,
 }
@@ -117,70 +108,34 @@ struct Seen {
 }
 
 impl Reader {
-    fn new(store: &Store, limit: usize) -> Result<Reader, StoreError> {
-        let (source, columns, names) = match store {
-            Store::Sqlite(sqlite) => {
-                let names = sqlite.columns.lookup_columns(|column| sqlite.has_column(column));
-                (Source::Sqlite(sqlite.connect()?), &sqlite.columns, names)
-            }
-            Store::MySql(mysql) => {
-                let names = mysql.columns.lookup_columns(|column| mysql.has_column(column));
-                (Source::MySql(mysql.link()), &mysql.columns, names)
-            }
-        };
-        Ok(Reader {
-            source,
-            sql: format!("SELECT {} FROM subscriber", names.join(", ")),
+    fn new(store: &Store, limit: usize) -> Reader {
+        Reader {
+            link: Link::new(store.database.clone()),
+            sql: format!("SELECT {} FROM subscriber", store.lookup_columns().join(", ")),
             seen: Seen {
                 limit,
-                use_domain: columns.use_domain,
+                use_domain: store.columns.use_domain,
                 rows: HashMap::new(),
                 hasher: RandomState::new(),
                 reading: 0,
                 count: 0,
                 chunk: Vec::new(),
             },
-        })
+        }
     }
 
     /// How many rows there are; `None`, and nothing more is told, when there are too many.
     fn read(&mut self, tell: &mut dyn FnMut(ReadTold)) -> Result<Option<usize>, StoreError> {
         self.seen.begin(tell);
-        let seen = &mut self.seen;
-        let is_whole = match &mut self.source {
-            Source::Sqlite(connection) => read_sqlite(connection, &self.sql, |row| seen.take(row, tell))
-                .map_err(StoreError::sql("reading subscriber"))?,
-            Source::MySql(link) => link.run(|conn| {
-                let mut rows = conn.query_iter(&self.sql)?;
-                for row in rows.by_ref() {
-                    let columns: Vec<_> = row?.unwrap().into_iter().map(mysql::bytes).collect();
-                    let Ok(columns) = <[Box<[u8]>; 6]>::try_from(columns) else { continue };
-                    if !seen.take(columns, tell) {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
-            })?,
-        };
+        let Reader { link, sql, seen } = self;
+        let is_whole = link.run(|client| {
+            client.each(sql, &[], &mut |row| {
+                let columns: Vec<_> = row.into_iter().map(Value::into_bytes).collect();
+                <[Box<[u8]>; 6]>::try_from(columns).is_ok_and(|columns| seen.take(columns, tell))
+            })
+        })?;
         Ok(if is_whole { Some(self.seen.end(tell)) } else { None })
     }
-}
-
-/// Gives all rows to `take`; false when it wants no more.
-fn read_sqlite(
-    connection: &Connection,
-    sql: &str,
-    mut take: impl FnMut([Box<[u8]>; 6]) -> bool,
-) -> rusqlite::Result<bool> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let column = |index| Ok::<_, rusqlite::Error>(bytes(row.get_ref(index)?));
-        if !take([column(0)?, column(1)?, column(2)?, column(3)?, column(4)?, column(5)?]) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 impl Seen {
@@ -243,7 +198,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Columns;
+    use crate::{Access, Columns};
 
     fn told(reader: &mut Reader) -> (Option<usize>, Vec<String>) {
         let mut told = Vec::new();
@@ -264,18 +219,10 @@ mod tests {
     #[test]
     fn each_reading_tells_what_is_new_or_changed() {
         let folder = tempfile::tempdir().unwrap();
-        let columns = Columns {
-            user: "username".into(),
-            domain: "domain".into(),
-            password: "password".into(),
-            password_2: "ha1b".into(),
-            calculate_ha1: true,
-            use_domain: true,
-        };
-        let store = Store::open("sqlite:test.db", folder.path(), columns).unwrap();
-        let mut reader = Reader::new(&store, 3).unwrap();
-        let Store::Sqlite(sqlite) = store else { panic!("SQLite") };
-        let run = |sql: &str| sqlite.connect().unwrap().execute_batch(sql).unwrap();
+        let columns = Columns { use_domain: true, ..Columns::default() };
+        let store = Store::open("sqlite:test.db", folder.path(), &Access::default(), columns).unwrap();
+        let mut reader = Reader::new(&store, 3);
+        let run = |sql: &str| store.sqlite().execute_batch(sql).unwrap();
         run(
             "INSERT INTO subscriber (username, domain, password) VALUES ('1', 'A.com', 'x'), ('2', 'a.com', 'y')",
         );

@@ -1,10 +1,9 @@
 //! Subscribers: what `roost user` does to the table, in whatever version of it there is.
 
 use md5::Md5;
-use rusqlite::{OptionalExtension, params_from_iter};
 use sha2::{Digest, Sha256, Sha512_256};
 
-use crate::sqlite::Sqlite;
+use crate::client::{Client, DbError, Value};
 use crate::{Columns, Store, StoreError};
 
 /// `subscriber.username` and `domain`, in bytes.
@@ -27,16 +26,15 @@ impl Store {
     /// [`StoreError::UserExists`], [`StoreError::TooLong`] or [`StoreError::Sql`].
     pub fn add_user(&self, user: &str, domain: &str, password: &str, realm: &str) -> Result<(), StoreError> {
         check_account(user, domain, password)?;
-        let sqlite = match self {
-            Store::Sqlite(sqlite) => sqlite,
-            Store::MySql(mysql) => return mysql.add_user(user, domain, password, realm),
-        };
-        if sqlite.has_user(user, domain)? {
+        let mut client = self.database.connect()?;
+        let (by, names) = self.by_name(user, domain);
+        let found = client.one(&format!("SELECT 1 FROM subscriber WHERE {by}"), &names);
+        if found.map_err(StoreError::sql("looking for a subscriber"))?.is_some() {
             return Err(StoreError::UserExists { user: shown(user, domain) });
         }
-        let secrets = sqlite.secret_columns();
-        let values = values(&secrets, user, domain, password, realm);
-        let added = sqlite.connect()?.execute(&sqlite.insert_sql(&secrets), params_from_iter(values));
+        let secrets = self.secret_columns();
+        let values: Vec<_> = values(&secrets, user, domain, password, realm).collect();
+        let added = client.execute(&self.insert_sql(&secrets, 1), &values);
         added.map(drop).map_err(StoreError::sql("adding a subscriber"))
     }
 
@@ -52,14 +50,8 @@ impl Store {
         realm: &str,
     ) -> Result<(), StoreError> {
         check_account(user, domain, password)?;
-        let sqlite = match self {
-            Store::Sqlite(sqlite) => sqlite,
-            Store::MySql(mysql) => return mysql.set_password(user, domain, password, realm),
-        };
-        let secrets = sqlite.secret_columns();
-        let values = values(&secrets, user, domain, password, realm);
-        let sql = sqlite.update_sql(&secrets, &sqlite.by_name(domain));
-        let changed = sqlite.connect()?.execute(&sql, params_from_iter(values));
+        let mut client = self.database.connect()?;
+        let changed = self.update(&mut client, user, domain, password, realm);
         match changed.map_err(StoreError::sql("changing a password"))? {
             0 => Err(StoreError::NoSuchUser { user: shown(user, domain) }),
             _ => Ok(()),
@@ -71,12 +63,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoSuchUser`] or [`StoreError::Sql`].
     pub fn remove_user(&self, user: &str, domain: &str) -> Result<(), StoreError> {
-        let sqlite = match self {
-            Store::Sqlite(sqlite) => sqlite,
-            Store::MySql(mysql) => return mysql.remove_user(user, domain),
-        };
-        let sql = format!("DELETE FROM subscriber WHERE {}", sqlite.by_name(domain));
-        let removed = sqlite.connect()?.execute(&sql, [user, domain]);
+        let (by, names) = self.by_name(user, domain);
+        let removed = self.database.connect()?.execute(&format!("DELETE FROM subscriber WHERE {by}"), &names);
         match removed.map_err(StoreError::sql("removing a subscriber"))? {
             0 => Err(StoreError::NoSuchUser { user: shown(user, domain) }),
             _ => Ok(()),
@@ -88,57 +76,63 @@ impl Store {
     /// # Errors
     /// [`StoreError::Sql`].
     pub fn users(&self) -> Result<Vec<Subscriber>, StoreError> {
-        let sqlite = match self {
-            Store::Sqlite(sqlite) => sqlite,
-            Store::MySql(mysql) => return mysql.users(),
+        let (user, domain) = (&self.columns.user, &self.columns.domain);
+        let sql = format!("SELECT \"{user}\", \"{domain}\" FROM subscriber ORDER BY 1, 2");
+        let rows = self.database.connect()?.all(&sql, &[]).map_err(StoreError::sql("listing subscribers"))?;
+        let text = |value: Option<Value>| {
+            let bytes = value.map(Value::into_bytes).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
         };
-        let sql = StoreError::sql;
-        let connection = sqlite.connect()?;
-        let (user, domain) = (&sqlite.columns.user, &sqlite.columns.domain);
-        let text = format!("SELECT \"{user}\", \"{domain}\" FROM subscriber ORDER BY 1, 2");
-        let mut statement = connection.prepare(&text).map_err(sql("listing subscribers"))?;
-        let rows = statement
-            .query_map([], |row| Ok(Subscriber { username: row.get(0)?, domain: row.get(1)? }))
-            .map_err(sql("listing subscribers"))?;
-        rows.collect::<Result<_, _>>().map_err(sql("listing subscribers"))
+        let subscriber = |row: Vec<Value>| {
+            let mut columns = row.into_iter();
+            Subscriber { username: text(columns.next()), domain: text(columns.next()) }
+        };
+        Ok(rows.into_iter().map(subscriber).collect())
     }
-}
 
-impl Sqlite {
-    /// Finds a subscriber by ?1 and ?2. Without `use_domain` and a domain the user alone counts, as when a phone logs in:
-    /// OpenSIPS's tools fill the column all the same.
-    pub(crate) fn by_name(&self, domain: &str) -> String {
-        if domain.is_empty() && !self.columns.use_domain {
-            return format!("\"{}\" = ?1 AND ?2 = ''", self.columns.user);
+    /// Gives a subscriber that is there another password; how many rows that are.
+    pub(crate) fn update(
+        &self,
+        client: &mut Client,
+        user: &str,
+        domain: &str,
+        password: &str,
+        realm: &str,
+    ) -> Result<u64, DbError> {
+        let secrets = self.secret_columns();
+        let sets: Vec<_> = secrets.iter().map(|(name, _)| format!("\"{name}\" = ?")).collect();
+        let (by, names) = self.by_name(user, domain);
+        let values = values(&secrets, user, domain, password, realm).skip(2);
+        let params: Vec<_> = values.chain(names).collect();
+        client.execute(&format!("UPDATE subscriber SET {} WHERE {by}", sets.join(", ")), &params)
+    }
+
+    /// Finds a subscriber. Without `use_domain` and a domain the user alone counts, as when a phone logs in: OpenSIPS's
+    /// tools fill the column all the same.
+    fn by_name(&self, user: &str, domain: &str) -> (String, Vec<Value>) {
+        let name = &self.columns.user;
+        match domain.is_empty() && !self.columns.use_domain {
+            true => (format!("\"{name}\" = ?"), vec![user.into()]),
+            false => {
+                let of = &self.columns.domain;
+                let by = format!("\"{name}\" = ? AND LOWER(\"{of}\") = ?");
+                (by, vec![user.into(), domain.to_ascii_lowercase().as_str().into()])
+            }
         }
-        format!("\"{}\" = ?1 AND \"{}\" = ?2 COLLATE NOCASE", self.columns.user, self.columns.domain)
-    }
-
-    fn has_user(&self, user: &str, domain: &str) -> Result<bool, StoreError> {
-        let sql = format!("SELECT 1 FROM subscriber WHERE {}", self.by_name(domain));
-        let found = self.connect()?.query_row(&sql, [user, domain], |_| Ok(())).optional();
-        found.map(|found| found.is_some()).map_err(StoreError::sql("looking for a subscriber"))
     }
 
     pub(crate) fn secret_columns(&self) -> Vec<(String, Secret)> {
         self.columns.secret_columns(|column| self.has_column(column))
     }
 
-    /// Its values are those of [`values`].
-    pub(crate) fn insert_sql(&self, secrets: &[(String, Secret)]) -> String {
+    /// Adds so many rows; their values are those of [`values`].
+    pub(crate) fn insert_sql(&self, secrets: &[(String, Secret)], rows: usize) -> String {
         let names = [&self.columns.user, &self.columns.domain]
             .into_iter()
             .chain(secrets.iter().map(|(name, _)| name));
         let names: Vec<_> = names.map(|name| format!("\"{name}\"")).collect();
-        let marks: Vec<_> = (1..=names.len()).map(|index| format!("?{index}")).collect();
-        format!("INSERT INTO subscriber ({}) VALUES ({})", names.join(", "), marks.join(", "))
-    }
-
-    /// Its values are those of [`values`]; `by_name` finds the row by the first two.
-    pub(crate) fn update_sql(&self, secrets: &[(String, Secret)], by_name: &str) -> String {
-        let set = |(index, (name, _)): (usize, &(String, Secret))| format!("\"{name}\" = ?{}", index + 3);
-        let sets: Vec<_> = secrets.iter().enumerate().map(set).collect();
-        format!("UPDATE subscriber SET {} WHERE {by_name}", sets.join(", "))
+        let row = format!("({})", vec!["?"; names.len()].join(", "));
+        format!("INSERT INTO subscriber ({}) VALUES {}", names.join(", "), vec![row; rows].join(", "))
     }
 }
 
@@ -187,7 +181,7 @@ pub(crate) fn values(
     domain: &str,
     password: &str,
     realm: &str,
-) -> impl Iterator<Item = String> {
+) -> impl Iterator<Item = Value> {
     let bare = format!("{user}:{realm}:{password}");
     let secret = |kind: Secret| match kind {
         Secret::Plaintext => password.to_string(),
@@ -199,7 +193,7 @@ pub(crate) fn values(
     };
     let names = [user.to_string(), domain.to_string()].into_iter();
     let all: Vec<_> = names.chain(secrets.iter().map(|(_, kind)| secret(*kind))).collect();
-    all.into_iter()
+    all.into_iter().map(|value: String| Value::from(value.as_str()))
 }
 
 /// Whether an account fits the columns of the table.
@@ -231,27 +225,16 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Access;
 
     fn open(folder: &std::path::Path, calculate_ha1: bool) -> Store {
         let password = if calculate_ha1 { "password" } else { "ha1" };
-        let columns = Columns {
-            user: "username".into(),
-            domain: "domain".into(),
-            password: password.into(),
-            password_2: "ha1b".into(),
-            calculate_ha1,
-            use_domain: false,
-        };
-        Store::open("sqlite:test.db", folder, columns).unwrap()
+        let columns = Columns { password: password.into(), calculate_ha1, ..Columns::default() };
+        Store::open("sqlite:test.db", folder, &Access::default(), columns).unwrap()
     }
 
     fn column(store: &Store, name: &str) -> String {
-        let Store::Sqlite(sqlite) = store else { panic!("SQLite") };
-        sqlite
-            .connect()
-            .unwrap()
-            .query_row(&format!("SELECT {name} FROM subscriber"), [], |row| row.get(0))
-            .unwrap()
+        store.sqlite().query_row(&format!("SELECT {name} FROM subscriber"), [], |row| row.get(0)).unwrap()
     }
 
     #[test]
@@ -291,7 +274,8 @@ mod tests {
         let connection = rusqlite::Connection::open(folder.path().join("test.db")).unwrap();
         let schema = "CREATE TABLE version (table_name CHAR(32), table_version INTEGER);
             INSERT INTO version VALUES ('subscriber', 7), ('location', 1013);
-            CREATE TABLE location (contact_id INTEGER PRIMARY KEY);
+            CREATE TABLE location (contact_id INTEGER PRIMARY KEY, username, domain, contact, received, path, expires, q,
+                callid, cseq, last_modified, flags, cflags, user_agent, socket, methods, sip_instance);
             CREATE TABLE subscriber (id INTEGER PRIMARY KEY, username TEXT, domain TEXT, password TEXT,
                 email_address TEXT DEFAULT 'kept', ha1 TEXT, ha1b TEXT, rpid TEXT);";
         connection.execute_batch(schema).unwrap();
@@ -301,8 +285,8 @@ mod tests {
         connection
             .execute_batch("UPDATE version SET table_version = 9 WHERE table_name = 'subscriber'")
             .unwrap();
-        let Store::Sqlite(sqlite) = store else { panic!("SQLite") };
-        let error = Store::open("sqlite:test.db", folder.path(), sqlite.columns).unwrap_err().to_string();
+        let opened = Store::open("sqlite:test.db", folder.path(), &Access::default(), store.columns);
+        let error = opened.unwrap_err().to_string();
         assert!(error.contains("`subscriber`") && error.contains("version 9"), "{error}");
     }
 }

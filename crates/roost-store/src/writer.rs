@@ -3,6 +3,7 @@
 //!
 //! While a batch syncs the next one gathers, so batches grow with the load by themselves.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -14,8 +15,8 @@ use rusqlite::Connection;
 
 use crate::fold::{Fold, FoldQueue, PURGE, ToFold};
 use crate::journal::Journal;
-use crate::sqlite::Sqlite;
-use crate::{Commit, Receipts, StoreError};
+use crate::location::LocationColumns;
+use crate::{Commit, Receipts, Store, StoreError, sqlite};
 
 /// Commits that are synced at once at most.
 const MAX_BATCH: usize = 4_096;
@@ -41,31 +42,53 @@ pub(crate) enum Job {
     Purge(Vec<Write>),
 }
 
+/// What a writer has done: transactions, the commits in them, those of the largest one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Batches(Arc<[AtomicU64; 3]>);
+
+impl Batches {
+    pub(crate) fn count(&self, commits: usize) {
+        let [transactions, all, largest] = &*self.0;
+        transactions.fetch_add(1, Ordering::Relaxed);
+        all.fetch_add(commits as u64, Ordering::Relaxed);
+        largest.fetch_max(commits as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn statistics(&self) -> [(&'static str, u64); 3] {
+        let [transactions, all, largest] = self.0.each_ref().map(|count| count.load(Ordering::Relaxed));
+        [("transactions", transactions), ("commits", all), ("largest_transaction", largest)]
+    }
+}
+
 /// Starts the threads that write; they end one after the other, in this order, when nobody can send any more.
 ///
 /// # Errors
 /// [`StoreError`] when a connection cannot be made or a thread not be started.
 pub(crate) fn start(
-    sqlite: &Sqlite,
+    store: &Store,
+    path: &PathBuf,
     queue: Receiver<Job>,
     receipts: Receipts,
+    batches: Batches,
 ) -> Result<[JoinHandle<()>; 3], StoreError> {
-    let connection = sqlite.connect()?;
-    let checkpointer = sqlite.connect()?;
-    let log_path = sqlite.path.with_file_name(format!(
+    let connection = sqlite::connect(path)?;
+    let checkpointer = sqlite::connect(path)?;
+    let columns = store.columns.location.clone();
+    let log_path = path.with_file_name(format!(
         "{}-wal",
-        sqlite.path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
+        path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
     ));
     let synchronous: i64 = connection
         .pragma_query_value(None, "synchronous", |row| row.get(0))
         .map_err(StoreError::sql("reading synchronous"))?;
-    let (journal, marks) = Journal::open(&sqlite.path)?;
-    tracing::info!(path = %sqlite.path.display(), synchronous, "database open");
+    let (journal, marks) = Journal::open(path)?;
+    tracing::info!(path = %path.display(), synchronous, "database open");
     let folds = Arc::new(AtomicU64::new(0));
     let (alive, gone) = channel::<()>();
     let to_fold = Arc::new(FoldQueue::default());
     let fold = Fold {
         connection,
+        columns: columns.clone(),
         queue: Arc::clone(&to_fold),
         marks,
         receipts: Arc::clone(&receipts),
@@ -75,9 +98,12 @@ pub(crate) fn start(
         std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::Thread)
     };
     Ok([
-        spawn("roost-journal", Box::new(move || write_all(journal, &queue, &receipts, &to_fold)))?,
+        spawn("roost-journal", Box::new(move || write_all(journal, &queue, &receipts, &to_fold, &batches)))?,
         spawn("roost-fold", Box::new(move || run_fold(fold, alive)))?,
-        spawn("roost-checkpoint", Box::new(move || checkpoint_all(&checkpointer, &log_path, &folds, &gone)))?,
+        spawn(
+            "roost-checkpoint",
+            Box::new(move || checkpoint_all(&checkpointer, &columns, &log_path, &folds, &gone)),
+        )?,
     ])
 }
 
@@ -88,7 +114,13 @@ fn run_fold(fold: Fold, alive: Sender<()>) {
 }
 
 /// Ends when every handle is gone and everything queued is in the journal.
-fn write_all(mut journal: Journal, queue: &Receiver<Job>, receipts: &Receipts, to_fold: &FoldQueue) {
+fn write_all(
+    mut journal: Journal,
+    queue: &Receiver<Job>,
+    receipts: &Receipts,
+    to_fold: &FoldQueue,
+    batches: &Batches,
+) {
     let mut batch: Vec<Commit> = Vec::new();
     while let Ok(first) = queue.recv() {
         let begun = Instant::now();
@@ -102,6 +134,7 @@ fn write_all(mut journal: Journal, queue: &Receiver<Job>, receipts: &Receipts, t
         }
         let commits = batch.len();
         if commits > 0 {
+            batches.count(commits);
             write_batch(&mut journal, std::mem::take(&mut batch), receipts, to_fold);
         }
         if commits >= MANY {
@@ -120,7 +153,7 @@ fn write_batch(journal: &mut Journal, batch: Vec<Commit>, receipts: &Receipts, t
     };
     let mut told = Vec::with_capacity(batch.len());
     let mut flushes = Vec::new();
-    for Commit { shard, ticket, writes } in &batch {
+    for Commit { shard, ticket, writes, .. } in &batch {
         match &appended {
             Ok(_) if writes.is_empty() => flushes.push(ToFold::Flush(*shard, *ticket)),
             Ok(_) => told.push((*shard, *ticket, Outcome::Committed)),
@@ -142,9 +175,15 @@ fn write_batch(journal: &mut Journal, batch: Vec<Commit>, receipts: &Receipts, t
 }
 
 /// Folds the log into the database file beside the writer, not in its way; the last time when the writer has ended.
-fn checkpoint_all(connection: &Connection, log: &std::path::Path, commits: &AtomicU64, gone: &Receiver<()>) {
+fn checkpoint_all(
+    connection: &Connection,
+    columns: &LocationColumns,
+    log: &std::path::Path,
+    commits: &AtomicU64,
+    gone: &Receiver<()>,
+) {
     let mut done = 0;
-    let mut purged = std::time::Instant::now();
+    let mut purge_at = Instant::now() + CHECKPOINT_EVERY;
     loop {
         let ended = !matches!(gone.recv_timeout(CHECKPOINT_EVERY), Err(RecvTimeoutError::Timeout));
         let so_far = commits.load(Ordering::Relaxed);
@@ -161,9 +200,12 @@ fn checkpoint_all(connection: &Connection, log: &std::path::Path, commits: &Atom
         if ended {
             return;
         }
-        if purged.elapsed() > PURGE_EVERY {
-            purged = std::time::Instant::now();
-            if let Err(error) = purge_leftovers(connection) {
+        if Instant::now() > purge_at {
+            let purged = purge_leftovers(connection, columns);
+            // There are more: the next part follows soon.
+            let is_full = purged.as_ref().is_ok_and(|rows| *rows == PURGE_AT_MOST);
+            purge_at = Instant::now() + if is_full { CHECKPOINT_EVERY } else { PURGE_EVERY };
+            if let Err(error) = purged {
                 tracing::debug!(%error, "deleting expired rows");
             }
         }
@@ -171,24 +213,27 @@ fn checkpoint_all(connection: &Connection, log: &std::path::Path, commits: &Atom
 }
 
 /// Deletes rows that expired a minute ago or more; what is renewed meanwhile stays.
-fn purge_leftovers(connection: &Connection) -> rusqlite::Result<()> {
+fn purge_leftovers(connection: &Connection, columns: &LocationColumns) -> rusqlite::Result<usize> {
     let by = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
         as i64
         - 60;
-    let mut expired = connection
-        .prepare_cached("SELECT contact_id FROM location WHERE expires > 0 AND expires <= ?1 LIMIT ?2")?;
+    let mut expired = connection.prepare_cached(
+        &columns.sql("SELECT {contact_id} FROM location WHERE {expires} > 0 AND {expires} <= ?1 LIMIT ?2"),
+    )?;
     let ids =
         expired.query_map([by, PURGE_AT_MOST as i64], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-    if ids.is_empty() {
-        return Ok(());
+    let rows = ids.len();
+    if rows == 0 {
+        return Ok(0);
     }
     let transaction = connection.unchecked_transaction()?;
-    let mut purge = transaction.prepare_cached(PURGE)?;
+    let mut purge = transaction.prepare_cached(&columns.sql(PURGE))?;
     for id in ids {
         purge.execute([id, by])?;
     }
     drop(purge);
-    transaction.commit()
+    transaction.commit()?;
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -197,20 +242,12 @@ mod tests {
 
     use super::*;
     use crate::fold::fold_all;
-    use crate::{Columns, Store};
+    use crate::{Access, Columns};
     use std::path::Path;
     use std::sync::Mutex;
 
     fn open(folder: &Path) -> Store {
-        let columns = Columns {
-            user: "username".into(),
-            domain: "domain".into(),
-            password: "password".into(),
-            password_2: "ha1b".into(),
-            calculate_ha1: true,
-            use_domain: false,
-        };
-        Store::open("sqlite:test.db", folder, columns).unwrap()
+        Store::open("sqlite:test.db", folder, &Access::default(), Columns::default()).unwrap()
     }
 
     fn row(contact_id: u64, username: &str) -> Row {
@@ -233,9 +270,7 @@ mod tests {
     }
 
     fn rows(store: &Store) -> Vec<Row> {
-        let mut rows = Vec::new();
-        store.load(1_800_000_000, &mut |row| rows.push(row)).unwrap();
-        rows
+        store.loader().next_page(1_800_000_000).unwrap().unwrap().rows
     }
 
     #[test]
@@ -288,11 +323,13 @@ mod tests {
     fn expired_rows_go_at_load_and_renewed_ones_are_not_purged() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
-        let expired = Row { expires: 1_800_000_000, ..row(1, "9001") };
+        let expired = Row { expires: 1_700_000_000, ..row(1, "9001") };
         let permanent = Row { expires: 0, ..row(2, "9002") };
         store.write(&[Write::Put(expired.pack()), Write::Put(permanent.pack()), put(3, "9003")]).unwrap();
-        let loaded = store.load(1_800_000_000, &mut |_| ()).unwrap();
-        assert_eq!((loaded.rows, loaded.purged), (2, 1));
+        assert_eq!(rows(&store).len(), 2);
+        let columns = LocationColumns::default();
+        assert_eq!(purge_leftovers(&store.sqlite(), &columns).unwrap(), 1);
+        assert_eq!(rows_of(&store.sqlite()), 2);
         let purge = |contact_id| Write::Purge { contact_id, expires_by: 3_999_999_999 };
         store.write(&[purge(2), purge(3)]).unwrap();
         assert_eq!(rows(&store).len(), 2);
@@ -304,9 +341,8 @@ mod tests {
         let store = open(folder.path());
         let left = Row { expires: 1_000, ..row(1, "9001") };
         store.write(&[Write::Put(left.pack()), put(2, "9002")]).unwrap();
-        let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
-        let connection = sqlite.connect().unwrap();
-        purge_leftovers(&connection).unwrap();
+        let connection = store.sqlite();
+        purge_leftovers(&connection, &LocationColumns::default()).unwrap();
         let count: i64 = connection.query_row("SELECT count(*) FROM location", [], |row| row.get(0)).unwrap();
         assert_eq!(count, 1);
     }
@@ -315,12 +351,16 @@ mod tests {
     fn a_row_that_the_table_refuses_harms_no_neighbour() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
-        let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
-        let connection = sqlite.connect().unwrap();
+        let connection = store.sqlite();
         let trigger = "CREATE TRIGGER bad BEFORE INSERT ON location WHEN NEW.username = 'bad' \
             BEGIN SELECT RAISE(ABORT, 'bad row'); END";
         connection.execute_batch(trigger).unwrap();
-        fold_all(&connection, vec![put(1, "9001"), put(2, "bad"), put(3, "9003")]).unwrap();
+        fold_all(
+            &connection,
+            &LocationColumns::default(),
+            vec![put(1, "9001"), put(2, "bad"), put(3, "9003")],
+        )
+        .unwrap();
         let users: Vec<_> = rows(&store).into_iter().map(|row| row.contact_id).collect();
         assert_eq!(users, [1, 3]);
     }
@@ -328,8 +368,7 @@ mod tests {
     #[test]
     fn the_writers_connection_syncs_every_commit() {
         let folder = tempfile::tempdir().unwrap();
-        let Store::Sqlite(sqlite) = open(folder.path()) else { panic!("SQLite") };
-        let connection = sqlite.connect().unwrap();
+        let connection = open(folder.path()).sqlite();
         let pragma = |name: &str| -> String {
             connection
                 .pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))
@@ -354,7 +393,7 @@ mod tests {
     }
 
     fn commit(ticket: u64, writes: Vec<Write>) -> Vec<Commit> {
-        vec![Commit { shard: ShardId(3), ticket: Ticket(ticket), writes }]
+        vec![Commit { shard: ShardId(3), ticket: Ticket(ticket), writes, claim: None }]
     }
 
     const LONG: Duration = Duration::from_secs(20);
@@ -363,8 +402,7 @@ mod tests {
     fn a_receipt_waits_for_the_disk_and_not_for_somebody_elses_lock() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
-        let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
-        let other = sqlite.connect().unwrap();
+        let other = store.sqlite();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let (running, told) = start(&store);
         running.handle().commit(commit(9, vec![put(1, "9001")]));
@@ -384,8 +422,7 @@ mod tests {
     fn rows_are_seen_by_others_within_a_second_and_in_their_last_state() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
-        let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
-        let other = sqlite.connect().unwrap();
+        let other = store.sqlite();
         let (running, _told) = start(&store);
         let begun = std::time::Instant::now();
         for cseq in 1..=500 {
@@ -405,8 +442,7 @@ mod tests {
     fn what_a_killed_server_left_is_in_the_table_when_the_database_is_opened() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
-        let Store::Sqlite(sqlite) = &store else { panic!("SQLite") };
-        let (mut journal, marks) = Journal::open(&sqlite.path).unwrap();
+        let (mut journal, marks) = Journal::open(&folder.path().join("test.db")).unwrap();
         journal.append([put(1, "9001"), put(2, "9002")].iter()).unwrap();
         assert!(matches!(store.start(true, Arc::new(|_| ())), Err(StoreError::InUse { .. })));
         assert_eq!(rows(&open(folder.path())), [], "a running server's journal is its own");

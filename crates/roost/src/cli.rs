@@ -138,6 +138,10 @@ pub(crate) enum UlCommand {
 pub(crate) enum DbCommand {
     /// Make the tables in an empty database; tables that are there are checked and left as they are
     Init,
+    /// Check the tables, without changing or making anything, and show what there is
+    Check,
+    /// Make the tables or the index that are missing; no column that is there is changed
+    Migrate,
 }
 
 #[derive(Debug, Subcommand)]

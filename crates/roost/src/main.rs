@@ -3,9 +3,11 @@
 
 mod cli;
 mod config_show;
+mod db;
 mod ds;
 mod import;
 mod keys;
+mod loading;
 mod logging;
 mod mi_client;
 mod reference;
@@ -20,7 +22,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
-use cli::{Cli, Command, ConfigCommand, DbCommand};
+use cli::{Cli, Command, ConfigCommand};
 use settings::Settings;
 
 fn main() -> ExitCode {
@@ -38,10 +40,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve => serve::run(&Settings::load(file)?),
         Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
-        Command::Db { command: DbCommand::Init } => {
-            let store = Settings::load(file)?.open_store()?;
-            user::say(&format!("the tables of {} are there", store.name()))
-        }
+        Command::Db { command } => db::run(&Settings::load(file)?, &command, cli.json),
         Command::Ds { command } => ds::run(&Settings::load(file)?, &command, cli.json),
         Command::Ul { command } => ul::run(&Settings::load(file)?, &command, cli.json),
         Command::Config { command: ConfigCommand::Check } => user::say(&settings::check(file)?),

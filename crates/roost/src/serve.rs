@@ -10,14 +10,13 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow};
 use roost_admin::Mi;
-use roost_core::{
-    Admin, AdminReply, Command, Config, Engine, Reading, Rng, RowError, ShardId, Ticket, Write, shard_of,
-};
+use roost_core::{Admin, AdminReply, Command, Config, Engine, Reading, Rng, ShardId, Ticket, shard_of};
 use roost_net::{Clock, Inbox, Listener, Mail, Resolver, StreamSettings, Streams, Team, Worker};
 use roost_store::{Commit, Preload, ReadTold, Receipts, Running, Store, StoreHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::loading::Loading;
 use crate::logging;
 use crate::settings::Settings;
 
@@ -42,7 +41,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let mi_listener = bind_mi(settings)?;
     let store = settings.open_store()?;
     let clock = Clock::start();
-    let engines = load(&config, &store, clock)?;
+    let engines = engines(&config)?;
     let inboxes: Arc<Vec<Inbox>> = Arc::new(
         (0..workers).map(|_| Inbox::new()).collect::<std::io::Result<_>>().context("making inboxes")?,
     );
@@ -77,6 +76,10 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let spawn = |(index, worker)| spawn(index, worker, ended.clone());
     let threads = team.workers(clock)?.into_iter().enumerate().map(spawn).collect::<Result<Vec<_>>>()?;
     drop(ended);
+    let loading = match config.usrloc.write_through {
+        true => Some(Loading::start(store.loader(), Arc::clone(&config), Arc::clone(&inboxes), clock)?),
+        false => None,
+    };
     // The workers take the rows as they are read.
     let preload = Preload {
         limit: settings.preload,
@@ -93,7 +96,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
             config: Arc::clone(&config),
             started: SystemTime::now(),
             reload: reloader(settings.file.clone()),
-            counters: counters(streams.clone()),
+            counters: counters(streams.clone(), running.statistics()),
             server: server_name(),
         };
         let admin = mi_listener.map(|listener| tokio::spawn(serve_mi(listener, mi, stopped)));
@@ -109,6 +112,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         failure
     });
     tracing::info!("stopping");
+    drop(loading);
     team.stop();
     for thread in threads {
         let _ = thread.join();
@@ -195,46 +199,19 @@ fn sockets(listeners: &[Listener], workers: usize) -> Result<Vec<Vec<std::net::U
     Ok(by_worker)
 }
 
-/// Makes the engines and gives each the rows of its shard.
-fn load(config: &Arc<Config>, store: &Store, clock: Clock) -> Result<Vec<Engine>> {
+/// Makes the engines; with write-through they wait for the rows of the table.
+fn engines(config: &Arc<Config>) -> Result<Vec<Engine>> {
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|error| anyhow!("no random numbers: {error}"))?;
     let mut rng = Rng::new(u64::from_ne_bytes(seed));
-    let make = |shard| Engine::new(Arc::clone(config), ShardId(shard), Rng::new(rng.next_u64()));
-    let mut engines: Vec<_> = (0..config.shards).map(make).collect();
-    if !config.usrloc.write_through {
-        return Ok(engines);
-    }
-    let now = clock.now();
-    let mut skipped: HashMap<RowError, u64> = HashMap::new();
-    let mut surplus = Vec::new();
-    let loaded = store.load(now.unix_s, &mut |row| {
-        let shard = shard_of(config, &row.username);
-        let Some(engine) = engines.get_mut(usize::from(shard.0)) else { return };
-        match engine.load(&row, now) {
-            Ok(twin) => surplus.extend(twin.map(|contact_id| (contact_id, row.username))),
-            Err(error) => {
-                surplus.extend((error == RowError::Twice).then_some((row.contact_id, row.username)));
-                *skipped.entry(error).or_default() += 1;
-            }
+    let make = |shard| {
+        let mut engine = Engine::new(Arc::clone(config), ShardId(shard), Rng::new(rng.next_u64()));
+        if config.usrloc.write_through {
+            engine.begin_loading();
         }
-    })?;
-    if !surplus.is_empty() {
-        let removals: Vec<_> = surplus
-            .into_iter()
-            .map(|(contact_id, username)| Write::Remove { contact_id, username })
-            .collect();
-        store.write(&removals)?;
-    }
-    for (error, rows) in skipped {
-        tracing::warn!(rows, %error, "rows of location skipped");
-    }
-    if loaded.unreadable > 0 {
-        tracing::warn!(rows = loaded.unreadable, "rows of location that cannot be read");
-    }
-    let bindings: usize = engines.iter().map(Engine::bindings).sum();
-    tracing::info!(bindings, expired_rows_deleted = loaded.purged, "location loaded");
-    Ok(engines)
+        engine
+    };
+    Ok((0..config.shards).map(make).collect())
 }
 
 /// Hands receipts to the inboxes of their shards, a batch for each.
@@ -294,7 +271,9 @@ fn dispatcher(
         let mut commits = Vec::new();
         for command in commands.drain(..) {
             match command {
-                Command::Commit { ticket, writes } => commits.push(Commit { shard, ticket, writes }),
+                Command::Commit { ticket, writes, claim } => {
+                    commits.push(Commit { shard, ticket, writes, claim });
+                }
                 Command::Purge { writes } => store.purge(writes),
                 Command::LoadCredentials { ticket, user, domain } => {
                     store.load_credentials(shard, ticket, user, domain);
@@ -330,9 +309,16 @@ fn dispatcher(
     }
 }
 
-/// What the connections count.
-fn counters(streams: Option<Streams>) -> roost_admin::Counters {
-    Arc::new(move || streams.as_ref().map_or(Vec::new(), Streams::statistics))
+/// What the connections and the store count.
+fn counters(
+    streams: Option<Streams>,
+    store: impl Fn() -> [(&'static str, u64); 3] + Send + Sync + 'static,
+) -> roost_admin::Counters {
+    Arc::new(move || {
+        let mut all = streams.as_ref().map_or(Vec::new(), Streams::statistics);
+        all.extend(store());
+        all
+    })
 }
 
 /// Reads the `[[route]]`s of the configuration file anew.

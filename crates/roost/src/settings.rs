@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use roost_core::{Config, Listening};
 use roost_net::{Listener, StreamSettings, parse_listen};
-use roost_store::{Columns, Store};
+use roost_store::{Access, Columns, LocationColumns, Store};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -32,6 +32,10 @@ pub(crate) struct Settings {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) streams: StreamSettings,
     pub(crate) database: String,
+    pub(crate) database_password_file: String,
+    pub(crate) database_tls_ca: String,
+    pub(crate) access: Access,
+    pub(crate) location_columns: LocationColumns,
     pub(crate) workers: usize,
     /// Subscribers that are kept in memory at most, see `auth_db.preload`.
     pub(crate) preload: usize,
@@ -106,6 +110,10 @@ impl Settings {
             listeners: Vec::new(),
             streams: StreamSettings { lifetime_ms: 0, message_ms: 0, max_connections: 0, max_per_source: 0 },
             database: String::new(),
+            database_password_file: String::new(),
+            database_tls_ca: String::new(),
+            access: Access::default(),
+            location_columns: LocationColumns::default(),
             workers: 0,
             preload: 0,
             trusted: Vec::new(),
@@ -175,6 +183,18 @@ impl Settings {
             let address = text.parse().or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, 53)));
             self.dns_servers.push(address.map_err(|_| wrong())?);
         }
+        let is_file = self.database.starts_with("sqlite:");
+        if self.core.registrar.exclusive_in_database && (is_file || !self.core.usrloc.write_through) {
+            let message =
+                "`exclusive_check = \"database\"` is for several nodes that share a database server, with \
+                 write-through: an SQLite file belongs to one roost, whose memory knows all"
+                    .to_string();
+            return Err(source.error(span("registrar", "exclusive_check"), message));
+        }
+        if self.access.tls && is_file {
+            let message = "`database_tls` is for a database server, not for an SQLite file".to_string();
+            return Err(source.error(span("", "database_tls"), message));
+        }
         if !is_sip_uri(&self.core.dispatcher.ping_from) {
             let message =
                 "`dispatcher.ds_ping_from` must be a SIP URI such as \"sip:roost@example.com\"".to_string();
@@ -233,8 +253,34 @@ impl Settings {
             password_2: self.password_column_2.clone(),
             calculate_ha1: self.core.auth_db.calculate_ha1,
             use_domain: self.core.use_domain,
+            location: self.location_columns.clone(),
         };
-        Ok(Store::open(&self.database, &self.folder(), columns)?)
+        Ok(Store::open(&self.database, &self.folder(), &self.access()?, columns)?)
+    }
+
+    /// Whether the database holds any tables; opening it would make them.
+    pub(crate) fn has_tables(&self) -> Result<bool> {
+        Ok(Store::has_tables(&self.database, &self.folder(), &self.access()?)?)
+    }
+
+    /// Makes those of roost's tables that the database does not have; which they are.
+    pub(crate) fn migrate_tables(&self) -> Result<Vec<&'static str>> {
+        Ok(Store::migrate(&self.database, &self.folder(), &self.access()?)?)
+    }
+
+    /// How to get into the database, with the password that stands nowhere in the configuration.
+    fn access(&self) -> Result<Access> {
+        let file = |name: &str| Some(self.folder().join(name)).filter(|_| !name.is_empty());
+        let password = match (std::env::var("ROOST_DATABASE_PASSWORD"), file(&self.database_password_file)) {
+            (Ok(password), _) => Some(password),
+            (Err(_), Some(path)) => {
+                let text = std::fs::read_to_string(&path)
+                    .with_context(|| format!("cannot read {} (`database_password_file`)", path.display()))?;
+                Some(text.lines().next().unwrap_or("").to_string())
+            }
+            (Err(_), None) => None,
+        };
+        Ok(Access { password, tls: self.access.tls, ca_file: file(&self.database_tls_ca) })
     }
 }
 
@@ -407,12 +453,7 @@ pub(crate) fn shown<T>(key: &Key<T>) -> String {
 /// What is wrong with the file.
 pub(crate) fn check(file: Option<&Path>) -> Result<String> {
     let settings = Settings::load(file)?;
-    if !settings.database.starts_with("sqlite:") {
-        bail!(
-            "`database` must be \"sqlite:FILE\", not \"{}\"",
-            settings.database.split(':').next().unwrap_or("")
-        );
-    }
+    Store::exists(&settings.database, &settings.folder())?;
     Ok(match settings.file {
         Some(file) => format!("{}: ok", file.display()),
         None => format!("no {DEFAULT_FILE} here: the defaults are used"),

@@ -2,12 +2,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::thread;
-
-use support::{Answers, Baresip, PATIENCE, Server, wait_for};
+use support::{Answers, Baresip, PATIENCE, Server, TcpRelay, wait_for};
 
 #[test]
 fn a_tcp_phone_and_a_udp_phone_call_one_another() {
@@ -67,51 +62,4 @@ fn both_ways(server: &Server, one: Baresip, other: Baresip) {
         phones[1].wait_call("CALL_CLOSED");
         assert_eq!(phones[0].wait_call("CALL_CLOSED"), "Connection reset by peer");
     }
-}
-
-/// Passes connections on, until it cuts them.
-struct TcpRelay {
-    address: SocketAddr,
-    streams: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl TcpRelay {
-    fn start(towards: SocketAddr) -> TcpRelay {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-        let address = listener.local_addr().expect("its address");
-        let streams = Arc::new(Mutex::new(Vec::new()));
-        let made = Arc::clone(&streams);
-        thread::spawn(move || {
-            for near in listener.incoming().flatten() {
-                let Ok(far) = TcpStream::connect(towards) else { continue };
-                for (from, to) in [(&near, &far), (&far, &near)] {
-                    let (from, to) = (from.try_clone().expect("a handle"), to.try_clone().expect("a handle"));
-                    thread::spawn(move || pass(from, to));
-                }
-                made.lock().expect("the streams").extend([near, far]);
-            }
-        });
-        TcpRelay { address, streams }
-    }
-
-    /// How many connections there have been.
-    fn made(&self) -> usize {
-        self.streams.lock().expect("the streams").len() / 2
-    }
-
-    fn cut(&self) {
-        for stream in self.streams.lock().expect("the streams").iter() {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-fn pass(mut from: TcpStream, mut to: TcpStream) {
-    let mut bytes = [0; 65_536];
-    while let Ok(count) = from.read(&mut bytes) {
-        if count == 0 || to.write_all(&bytes[..count]).is_err() {
-            break;
-        }
-    }
-    let _ = to.shutdown(Shutdown::Both);
 }

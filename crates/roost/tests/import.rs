@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use rusqlite::{Connection, ErrorCode};
 use serde_json::Value;
-use support::{PATIENCE, Ran, Server, report, run, wait_for, wait_for_end};
+use support::{Kind, PATIENCE, Ran, Server, report, run, wait_for, wait_for_end};
 
 #[test]
 fn columns_stand_in_any_order_and_domain_may_be_left_out() {
@@ -57,11 +57,9 @@ fn what_is_stored_is_what_user_add_stores() {
         assert_eq!(import(&one, "username,password\n9001,secret\n9002,secret\n", &[]).code, Some(0));
         other.add_user("9001", "secret");
         other.add_user("9002", "secret");
-        let all = "SELECT group_concat(username || domain || password || ha1 || ha1b || ha1_sha256 || ha1_sha512t256) \
-            FROM subscriber";
-        let rows = |server: &Server| -> String {
-            server.database().query_row(all, [], |row| row.get(0)).expect("the table")
-        };
+        let all = "SELECT username, domain, password, ha1, ha1b, ha1_sha256, ha1_sha512t256 FROM subscriber \
+            ORDER BY username";
+        let rows = |server: &Server| server.sql(all);
         assert_eq!(rows(&one), rows(&other), "{sections}");
     }
 }
@@ -180,7 +178,7 @@ fn phones_register_while_an_import_runs() {
 
 #[test]
 fn an_import_that_is_killed_leaves_nothing() {
-    let server = Server::prepared("", "");
+    let server = Server::prepared_on(Kind::Sqlite, "", "");
     server.add_user("9001", "9001");
     fs::write(server.path("users.csv"), many(300_000)).expect("a file");
     let mut importing = server.command(&["user", "import", "users.csv"]);
@@ -204,7 +202,7 @@ fn an_import_that_is_killed_leaves_nothing() {
 
 #[test]
 fn a_database_that_may_not_be_written_is_said_to_be_so() {
-    let server = Server::prepared("", "");
+    let server = Server::prepared_on(Kind::Sqlite, "", "");
     server.add_user("9001", "9001");
     fs::write(server.path("users.csv"), "username,password\n9002,x\n").expect("a file");
     let database = server.path("roost.db");
@@ -245,11 +243,7 @@ fn a_million_extensions_take_seconds() {
     let took = started.elapsed();
     assert!(said.stdout.starts_with("imported 1000000 subscribers in "), "{}{}", said.stdout, said.stderr);
     report(&format!("import of a million: {took:.1?}"));
-    let count: i64 = server
-        .database()
-        .query_row("SELECT count(*) FROM subscriber WHERE password = username", [], |row| row.get(0))
-        .expect("the table");
-    assert_eq!(count, 1_000_000);
+    assert_eq!(server.sql("SELECT count(*) FROM subscriber WHERE password = username"), "1000000");
 }
 
 /// Imports `file` as users.csv of the server's folder.
@@ -271,9 +265,6 @@ fn many(count: u32) -> String {
 
 /// `user@domain password` of every row.
 fn subscribers(server: &Server) -> Vec<String> {
-    let database = server.database();
-    let sql = "SELECT username || '@' || domain || ' ' || password FROM subscriber ORDER BY 1";
-    let mut statement = database.prepare(sql).expect(sql);
-    let rows = statement.query_map([], |row| row.get(0)).expect(sql);
-    rows.collect::<Result<_, _>>().expect(sql)
+    let rows = server.sql("SELECT CONCAT(username, '@', domain, ' ', password) FROM subscriber ORDER BY 1");
+    rows.lines().map(str::to_string).collect()
 }

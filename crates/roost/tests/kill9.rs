@@ -62,7 +62,7 @@ fn what_was_acknowledged_is_there_after_kill_9() {
     let refused: Vec<&String> = fleets.iter().flat_map(|fleet| &fleet.refused).collect();
     assert!(refused.is_empty(), "unexpected answers: {refused:#?}");
     let sql = "PRAGMA integrity_check";
-    let intact: String = server.database().query_row(sql, [], |row| row.get(0)).expect(sql);
+    let intact: String = server.sqlite().query_row(sql, [], |row| row.get(0)).expect(sql);
     assert_eq!(intact, "ok");
     assert_eq!(server.rows(None), i64::try_from(dump(&server).len()).expect("a few thousand"));
 }

@@ -86,20 +86,9 @@ fn a_binding_added_over_mi_is_on_disk() {
     });
     assert_eq!(server.mi("ul_add", params), Ok(json!("OK")));
     let sql = "SELECT contact, q, callid, cseq, user_agent, methods FROM location WHERE username = '9001'";
-    let row: (String, f64, String, i64, String, i64) = server
-        .database()
-        .query_row(sql, [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
-        })
-        .expect(sql);
-    let expected = (
-        "sip:9001@127.0.0.1:7000".to_owned(),
-        0.5,
-        "dfjrewr12386fd6-343@opensips.mi".to_owned(),
-        1,
-        "OpenSIPS MI Server".to_owned(),
-        5951,
-    );
+    let row = server.sql(sql).replace("0.50\t", "0.5\t");
+    let expected =
+        "sip:9001@127.0.0.1:7000\t0.5\tdfjrewr12386fd6-343@opensips.mi\t1\tOpenSIPS MI Server\t5951";
     assert_eq!(row, expected);
 
     // opensips-cli sends every value as a string; 0 never expires.
@@ -148,19 +137,17 @@ fn rows_are_written_again_from_memory() {
     let mut second = server.phone("9001");
     assert_eq!(second.register(60).line(), "200 OK");
     registered(&server, "9002");
-    let sql = "SELECT group_concat(contact_id || username || contact || expires || q || callid || cseq || last_modified \
-        || socket) FROM (SELECT * FROM location ORDER BY contact_id)";
-    let rows = |server: &Server| -> Option<String> {
-        server.database().query_row(sql, [], |row| row.get(0)).expect(sql)
-    };
+    let sql = "SELECT contact_id, username, contact, expires, q, callid, cseq, last_modified, socket FROM location \
+        ORDER BY contact_id";
+    let rows = |server: &Server| server.sql(sql);
     let before = rows(&server);
 
     // Someone empties the table behind the server's back, and edits what is left.
-    server.database().execute("DELETE FROM location", []).expect("an empty table");
+    server.sql("DELETE FROM location");
     assert_eq!(server.mi("ul_sync", json!(["location", "9001"])), Ok(json!("OK")));
     assert_eq!((server.rows(Some("9001")), server.rows(None)), (2, 2));
-    let edit = "UPDATE location SET contact = 'sip:nobody@127.0.0.9' WHERE callid = ?1";
-    assert_eq!(server.database().execute(edit, [&phone.call_id]), Ok(1));
+    let by_call = format!("WHERE callid = '{}'", phone.call_id);
+    server.sql(&format!("UPDATE location SET contact = 'sip:nobody@127.0.0.9' {by_call}"));
     assert_eq!(server.mi("ul_sync", json!({"table_name": "location"})), Ok(json!("OK")));
     assert_eq!(rows(&server), before);
     server.kill9();
@@ -189,12 +176,10 @@ fn a_thousand_aors_are_written_again() {
         assert_eq!(server.mi("ul_add", params), Ok(json!("OK")));
         contacts.push(format!("sip:{index}@127.0.0.1:7000"));
     }
-    server.database().execute("DELETE FROM location", []).expect("an empty table");
+    server.sql("DELETE FROM location");
     assert_eq!(server.mi("ul_sync", json!(["location"])), Ok(json!("OK")));
-    let database = server.database();
-    let mut statement = database.prepare("SELECT contact FROM location").expect("the table");
-    let rows = statement.query_map([], |row| row.get(0)).expect("rows");
-    let mut rows = rows.collect::<Result<Vec<String>, _>>().expect("rows");
+    let rows = server.sql("SELECT contact FROM location");
+    let mut rows: Vec<&str> = rows.lines().collect();
     rows.sort_unstable();
     contacts.sort_unstable();
     assert_eq!(rows, contacts);
@@ -207,9 +192,12 @@ fn flush_waits_for_the_database() {
     assert_eq!(server.mi("ul_flush", Value::Null), Ok(json!("OK")));
     assert_eq!(server.mi("usrloc:flush", json!({})), Ok(json!("OK")));
 
+    if server.database.is_some() {
+        return;
+    }
     // While another program writes, bindings are durable in the journal; only the flush waits for the table.
     server.add_user("9002", "9002");
-    let other = server.database();
+    let other = server.sqlite();
     other.execute_batch("BEGIN IMMEDIATE").expect("the turn to write");
     assert_eq!(server.phone("9002").register(60).line(), "200 OK");
     std::thread::scope(|scope| {

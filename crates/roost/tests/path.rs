@@ -85,7 +85,7 @@ fn the_path_is_shown_and_outlives_the_server() {
     let text = server.succeed(&["ul", "show", "9002"]);
     assert!(text.contains(&format!("\n\t\tPath:: {}\n\t\tState::", edge.route())), "{text}");
     let in_table = |server: &Server| -> Option<String> {
-        let database = server.database();
+        let database = server.sqlite();
         database.query_row("SELECT path FROM location WHERE username = '9002'", [], |row| row.get(0)).unwrap()
     };
     assert_eq!(in_table(&server), Some(edge.route()));
@@ -115,7 +115,7 @@ fn a_row_of_opensips_leads_through_its_path() {
     ];
     for row in &rows {
         let (id, user, contact, received, path) = row;
-        server.database().execute(put, (id, user, contact, received, path)).expect("a row");
+        server.sqlite().execute(put, (id, user, contact, received, path)).expect("a row");
     }
     server.start();
     let mut outside = server.registered("9001");

@@ -149,7 +149,7 @@ impl Stage {
 
     fn carry_out(&mut self, command: Command, out: &mut Outbox) {
         let (ticket, outcome) = match command {
-            Command::Commit { ticket, writes } => match self.tables.apply(&writes) {
+            Command::Commit { ticket, writes, .. } => match self.tables.apply(&writes) {
                 Ok(_) => (ticket, Outcome::Committed),
                 Err(error) => (ticket, Outcome::Failed(error)),
             },

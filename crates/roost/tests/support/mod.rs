@@ -5,10 +5,10 @@
 
 mod baresip;
 mod call;
+mod database;
 mod dns;
 mod edge;
 mod kamailio;
-mod mariadb;
 pub mod md5;
 mod media;
 mod mi;
@@ -17,6 +17,7 @@ mod random;
 mod relay;
 mod server;
 mod stream;
+mod tcp_relay;
 
 use std::env;
 use std::io::Write;
@@ -31,10 +32,10 @@ pub use call::{
     A_WHILE, Dialog, Message, ack_of_failure, cancel_of, with_body, without_first_via, without_our_lines,
     without_source,
 };
+pub use database::{ALL_KINDS, Database, Kind, SERVERS};
 pub use dns::NameServer;
 pub use edge::{Edge, hidden_contact};
 pub use kamailio::Kamailio;
-pub use mariadb::MariaDb;
 pub use media::MediaServer;
 pub use mi::{HttpReply, http, post};
 pub use phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest, header, token};
@@ -42,6 +43,7 @@ pub use random::Random;
 pub use relay::Relay;
 pub use server::{Log, Ran, Server, roost, run, wait_for_end};
 pub use stream::TcpPhone;
+pub use tcp_relay::TcpRelay;
 
 /// How long anything may take that does not fail.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -62,9 +64,15 @@ pub fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Opti
 pub fn need(command: &str, package: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
     // Servers stand where only root's PATH leads.
-    let folders = env::split_paths(&path).chain(["/usr/sbin".into()]);
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into()]).chain(postgres_folders());
     let found = folders.map(|folder| folder.join(command)).find(|file| file.is_file());
     found.unwrap_or_else(|| panic!("{command} is missing: install Debian package {package}"))
+}
+
+/// Debian's PostgreSQL has a folder for each version, which no PATH names.
+fn postgres_folders() -> Vec<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
+    versions.map(|version| version.path().join("bin")).collect()
 }
 
 /// A figure for whoever runs the tests: goes around the capturing of test output.

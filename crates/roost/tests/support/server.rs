@@ -11,10 +11,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{PATIENCE, Phone, free_port, mi, wait_for};
+use super::{Database, Kind, PATIENCE, Phone, free_port, mi, wait_for};
 
 /// A server process; kill it, stop it, start it again on the same folder. Dropping it kills it.
 pub struct Server {
@@ -27,6 +28,8 @@ pub struct Server {
     /// Everything the process has said on standard error, over all its starts.
     pub log: Log,
     child: Option<Child>,
+    /// Its database server, if it has one of its own.
+    pub database: Option<Database>,
     /// Held while the default ports are taken.
     _ports: Option<File>,
 }
@@ -35,14 +38,28 @@ impl Server {
     /// A server at 127.0.0.1 on free ports; `top` are more top-level keys, `sections` more TOML tables.
     /// It is not started.
     pub fn prepared(top: &str, sections: &str) -> Server {
+        Server::prepared_on(Kind::from_env(), top, sections)
+    }
+
+    /// The same with a database of this kind.
+    pub fn prepared_on(kind: Kind, top: &str, sections: &str) -> Server {
         let mut server = Server::at(free_port(), free_port());
-        server.config = Some(server.path("roost.toml"));
+        server.write_config(top, sections);
+        if kind != Kind::Sqlite {
+            let database = Database::start(kind);
+            server.use_database(&database.url());
+            server.database = Some(database);
+        }
+        server
+    }
+
+    fn write_config(&mut self, top: &str, sections: &str) {
+        self.config = Some(self.path("roost.toml"));
         let text = format!(
             "listen = [\"udp:{0}\", \"tcp:{0}\"]\ndatabase = \"sqlite:roost.db\"\n{top}\n[mi]\nlisten = \"{1}\"\n{sections}\n",
-            server.sip, server.mi
+            self.sip, self.mi
         );
-        fs::write(server.path("roost.toml"), text).expect("a configuration file");
-        server
+        fs::write(self.path("roost.toml"), text).expect("a configuration file");
     }
 
     /// As [`Server::prepared`], and serving.
@@ -71,14 +88,21 @@ impl Server {
             mi: SocketAddr::from(([127, 0, 0, 1], mi)),
             log: Log::default(),
             child: None,
+            database: None,
             _ports: None,
         }
     }
 
     /// Takes another database than its own file; before it is started.
     pub fn use_database(&mut self, url: &str) {
+        self.replace_in_config("sqlite:roost.db", url);
+    }
+
+    /// Changes its configuration; it is read at the next start.
+    pub fn replace_in_config(&self, from: &str, to: &str) {
         let config = fs::read_to_string(self.path("roost.toml")).expect("its configuration");
-        fs::write(self.path("roost.toml"), config.replace("sqlite:roost.db", url)).expect("a configuration");
+        assert!(config.contains(from), "no {from} in {config}");
+        fs::write(self.path("roost.toml"), config.replace(from, to)).expect("a configuration");
     }
 
     /// Starts it and returns when it says that it is ready.
@@ -183,20 +207,44 @@ impl Server {
     /// ten thousand processes of `roost user add` would take minutes.
     pub fn add_users(&self, first: u32, count: u32) {
         self.add_user(&first.to_string(), &first.to_string()); // makes the tables, if there are none
-        let mut database = self.database();
-        let transaction = database.transaction().expect("a transaction");
-        {
-            let sql = "INSERT INTO subscriber (username, domain, password) VALUES (?1, '', ?1)";
-            let mut insert = transaction.prepare(sql).expect(sql);
-            for user in first + 1..first + count {
-                insert.execute([user.to_string()]).expect(sql);
-            }
+        let users: Vec<u32> = (first + 1..first + count).collect();
+        for some in users.chunks(1_000) {
+            let rows: Vec<_> = some.iter().map(|user| format!("('{user}', '', '{user}')")).collect();
+            self.sql(&format!(
+                "INSERT INTO subscriber (username, domain, password) VALUES {}",
+                rows.join(", ")
+            ));
         }
-        transaction.commit().expect("a commit");
     }
 
-    /// The database, beside the running server, once all that was answered for is in its tables.
-    pub fn database(&self) -> Connection {
+    /// What a statement says, as lines of columns that tabs divide, NULL as `NULL`, once all that was answered for is in
+    /// the tables.
+    pub fn sql(&self, statement: &str) -> String {
+        if let Some(database) = &self.database {
+            if self.child.is_some() {
+                assert_eq!(self.mi("ul_flush", json!([])), Ok(json!("OK")));
+            }
+            return database.sql(statement);
+        }
+        let connection = self.sqlite();
+        let mut prepared = connection.prepare(statement).expect(statement);
+        let columns = prepared.column_count();
+        let text = |value: ValueRef<'_>| match value {
+            ValueRef::Null => "NULL".to_string(),
+            ValueRef::Integer(number) => number.to_string(),
+            ValueRef::Real(number) => number.to_string(),
+            ValueRef::Text(text) | ValueRef::Blob(text) => String::from_utf8_lossy(text).into_owned(),
+        };
+        let line = |row: &rusqlite::Row<'_>| {
+            let columns = (0..columns).map(|at| row.get_ref(at).map(text));
+            Ok(columns.collect::<Result<Vec<_>, _>>()?.join("\t"))
+        };
+        let lines = prepared.query_map([], line).expect(statement);
+        lines.collect::<Result<Vec<_>, _>>().expect(statement).join("\n")
+    }
+
+    /// The SQLite database, beside the running server, once all that was answered for is in its tables.
+    pub fn sqlite(&self) -> Connection {
         if self.child.is_some() {
             assert_eq!(self.mi("ul_flush", json!([])), Ok(json!("OK")));
         }
@@ -207,8 +255,9 @@ impl Server {
 
     /// How many rows there are in `location`, of one extension or of all.
     pub fn rows(&self, user: Option<&str>) -> i64 {
-        let sql = "SELECT count(*) FROM location WHERE ?1 IS NULL OR username = ?1";
-        self.database().query_row(sql, [user], |row| row.get(0)).expect(sql)
+        let by_user = user.map_or(String::new(), |user| format!(" WHERE username = '{user}'"));
+        let count = self.sql(&format!("SELECT count(*) FROM location{by_user}"));
+        count.parse().expect("a number")
     }
 
     /// A phone at 127.0.0.1 whose password is its number.

@@ -1,0 +1,62 @@
+//! The thread that looks subscribers up one by one, over a connection of its own.
+
+use std::sync::mpsc::Receiver;
+use std::thread::JoinHandle;
+
+use roost_core::{Outcome, Secrets};
+
+use crate::client::{Client, DbError, Link, Value};
+use crate::{Lookup, Receipts, Store, StoreError};
+
+/// Lookups that are answered in one batch.
+const BATCH: usize = 256;
+
+/// Starts the thread; it ends when nobody can ask any more.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub(crate) fn start(
+    store: &Store,
+    queue: Receiver<Lookup>,
+    receipts: Receipts,
+) -> Result<JoinHandle<()>, StoreError> {
+    let mut link = Link::new(store.database.clone());
+    let [user, domain, password, second, sha256, sha512t256] = store.lookup_columns();
+    let by_domain =
+        if store.columns.use_domain { format!(" AND LOWER({domain}) = ?") } else { String::new() };
+    let sql = format!(
+        "SELECT {password}, {second}, {sha256}, {sha512t256} FROM subscriber WHERE {user} = ?{by_domain} LIMIT 1"
+    );
+    let run = move || {
+        while let Ok(first) = queue.recv() {
+            let batch = std::iter::once(first).chain(queue.try_iter().take(BATCH - 1));
+            // SQLite takes its locks once for all of them.
+            let _ = link.run(|client| begin_reading(client, "BEGIN"));
+            let mut answers = Vec::new();
+            for lookup in batch {
+                let outcome = match link.run(|client| look_up(client, &sql, &lookup)) {
+                    Ok(secrets) => Outcome::Credentials(secrets),
+                    Err(error) => Outcome::Failed(error.to_string()),
+                };
+                answers.push((lookup.shard, lookup.ticket, outcome));
+            }
+            let _ = link.run(|client| begin_reading(client, "COMMIT"));
+            receipts(answers);
+        }
+    };
+    std::thread::Builder::new().name("roost-lookup".into()).spawn(run).map_err(StoreError::Thread)
+}
+
+fn begin_reading(client: &mut Client, sql: &str) -> Result<(), DbError> {
+    if matches!(client, Client::Sqlite(_)) { client.run(sql) } else { Ok(()) }
+}
+
+fn look_up(client: &mut Client, sql: &str, lookup: &Lookup) -> Result<Option<Secrets>, DbError> {
+    let mut names = vec![Value::from(&*lookup.user)];
+    names.extend(lookup.domain.as_deref().map(|domain| Value::from(&*domain.to_ascii_lowercase())));
+    Ok(client.all(sql, &names)?.into_iter().next().map(|row| {
+        let mut columns = row.into_iter().map(Value::into_bytes);
+        let mut next = || columns.next().unwrap_or_default();
+        Secrets { password: next(), password_2: next(), sha256: next(), sha512t256: next() }
+    }))
+}
