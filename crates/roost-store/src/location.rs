@@ -61,12 +61,13 @@ impl LocationColumns {
     }
 }
 
-/// What a server's text column takes of a User-Agent, which may be any bytes and is only shown: no phone shall be refused
-/// for it.
+/// What any server's text column takes of a User-Agent, which may be any bytes and is only shown: no phone shall be refused
+/// for it, and OpenSIPS's tables are often in an encoding of few characters.
 pub(crate) fn shown_agent(user_agent: &[u8]) -> std::borrow::Cow<'_, [u8]> {
-    match std::str::from_utf8(user_agent) {
-        Ok(text) if !text.contains('\0') => user_agent.into(),
-        _ => String::from_utf8_lossy(user_agent).replace('\0', "").into_bytes().into(),
+    let fits = |byte: &u8| byte.is_ascii() && *byte != 0;
+    match user_agent.iter().all(fits) {
+        true => user_agent.into(),
+        false => user_agent.iter().map(|byte| if fits(byte) { *byte } else { b'?' }).collect(),
     }
 }
 

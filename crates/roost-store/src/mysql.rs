@@ -283,17 +283,20 @@ fn push_row(row: &Row<&[u8]>, params: &mut Vec<mysql::Value>) {
     ]);
 }
 
-/// Repeating it changes nothing. A row of another AOR with the same id is not touched: its key would become NULL, which the
-/// server refuses.
+/// A key that no integer column holds: the server refuses it. (NULL it would take for 0, as the key is counted.)
+const NO_KEY: &str = "-99999999999999999999";
+
+/// Repeating it changes nothing. A row of another AOR with the same id is not touched: its key would become [`NO_KEY`].
 fn upsert(columns: &LocationColumns, count: usize) -> String {
     let marks = COLUMNS.map(|column| if column == "last_modified" { "FROM_UNIXTIME(?)" } else { "?" });
     let row = format!("({})", marks.join(", "));
     let rows = vec![row.as_str(); count].join(", ");
     let sets = COLUMNS.map(|column| match column {
         "contact_id" => {
-            "{contact_id} = IF({username} = VALUES({username}) AND ({domain} IS NULL OR VALUES({domain}) IS NULL OR \
-             {domain} = VALUES({domain})), {contact_id}, NULL)"
-                .to_string()
+            format!(
+                "{{contact_id}} = IF({{username}} = VALUES({{username}}) AND ({{domain}} IS NULL OR \
+                 VALUES({{domain}}) IS NULL OR {{domain}} = VALUES({{domain}})), {{contact_id}}, {NO_KEY})"
+            )
         }
         column => format!("{{{column}}} = VALUES({{{column}}})"),
     });

@@ -34,6 +34,7 @@ on_servers!(
     a_slow_network_and_cut_connections_lose_and_double_nothing,
     a_lock_and_a_read_only_database_fail_registrations_until_they_are_gone,
     two_nodes_never_both_accept,
+    one_bad_row_harms_no_other,
     expired_rows_go,
     tls_and_passwords_that_stand_elsewhere,
     tables_are_checked_and_made_but_never_changed,
@@ -375,6 +376,41 @@ fn two_nodes_never_both_accept(kind: Kind) {
         assert_eq!(loser.register(300).line(), "200 OK", "then another may have it");
     }
     assert_eq!(refused, 40);
+}
+
+fn one_bad_row_harms_no_other(kind: Kind) {
+    let mut server = prepared(kind, "");
+    server.add_users(100, 20);
+    server.start();
+    let mut phone = server.registered("9001");
+    // Somebody else's row gets the id of 9001's.
+    server.sql("UPDATE location SET username = '9009' WHERE username = '9001'");
+    let mut phones: Vec<Phone> = (100..120).map(|user| server.phone(&user.to_string())).collect();
+    for other in &mut phones {
+        assert_eq!(other.register(300).line(), "200 OK");
+    }
+    for other in &mut phones {
+        let message = refresh(other);
+        other.send(&message);
+    }
+    assert_eq!(phone.register(300).status, 500, "its row is another's");
+    for other in &mut phones {
+        assert_eq!(other.hear(PATIENCE).expect("an answer").status, 200);
+    }
+    assert_eq!(server.sql("SELECT username FROM location WHERE username LIKE '90%'"), "9009", "untouched");
+    // A User-Agent in no encoding is shown as far as it can be; a CSeq that fits no column is refused before it.
+    let mut agent = server.phone("9002");
+    assert_eq!(agent.register(300).line(), "200 OK");
+    let message = refresh(&mut agent);
+    let mut bytes = message.into_bytes();
+    let at = bytes.windows(12).position(|window| window == b"User-Agent: ").expect("a User-Agent") + 12;
+    bytes.splice(at..at, *b"J\xf8rgen ");
+    agent.send(&bytes);
+    assert_eq!(agent.hear(PATIENCE).expect("an answer").status, 200);
+    let shown = server.sql("SELECT user_agent FROM location WHERE username = '9002'");
+    assert!(shown.starts_with('J') && shown.contains("rgen "), "{shown}");
+    agent.cseq = 3_000_000_000;
+    assert_eq!(agent.register(300).status, 400, "beyond a CSeq and its column");
 }
 
 fn expired_rows_go(kind: Kind) {
