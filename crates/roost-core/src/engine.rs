@@ -480,15 +480,6 @@ impl Engine {
         self.hasher.hash_one((request.mac(&self.config.mac_key), request.flow.remote))
     }
 
-    /// A request that waited for its AOR's rows: what was checked before is not checked again.
-    pub(crate) fn go_on_after_load(&mut self, request: &Request<'_>, mark: Mark, now: Now, out: &mut Outbox) {
-        match request.method {
-            Method::Register => self.save(request, request.to(), now, out),
-            _ if request.to_tag().is_some() => self.handle_in_dialog(request, mark, now, out),
-            _ => self.handle_initial(request, mark, false, now, out),
-        }
-    }
-
     pub(crate) fn park(&mut self, request: &Request<'_>, identity: u64) -> Result<Parked, Answer> {
         let bytes = self.parked_bytes + request.bytes.len();
         if self.parked >= limits::MAX_PARKED || bytes > limits::MAX_PARKED_BYTES {
@@ -500,9 +491,15 @@ impl Engine {
         Ok(Parked { flow: request.flow, bytes: request.bytes.into(), identity, mark: Mark::None })
     }
 
-    pub(crate) fn unpark(&mut self, parked: &Parked) {
+    /// Takes a request that waited up again.
+    pub(crate) fn unpark(&mut self, parked: &Parked, use_: impl FnOnce(&mut Engine, &Request<'_>)) {
         self.parked = self.parked.saturating_sub(1);
         self.parked_bytes = self.parked_bytes.saturating_sub(parked.bytes.len());
+        self.with_head(&parked.bytes, |engine, head| {
+            if let Some(request) = Request::new(parked.flow, &parked.bytes, head) {
+                use_(engine, &request);
+            }
+        });
     }
 
     /// Handles the answer to a command. A ticket that is not known any more is passed over.
@@ -609,14 +606,9 @@ impl Engine {
     }
 
     fn resume(&mut self, parked: &Parked, retry: bool, now: Now, out: &mut Outbox) {
-        self.unpark(parked);
-        self.with_head(&parked.bytes, |engine, head| {
-            if let Some(request) = Request::new(parked.flow, &parked.bytes, head) {
-                match request.method {
-                    Method::Register => engine.handle_register(&request, retry, now, out),
-                    _ => engine.handle_initial(&request, parked.mark, retry, now, out),
-                }
-            }
+        self.unpark(parked, |engine, request| match request.method {
+            Method::Register => engine.handle_register(request, retry, now, out),
+            _ => engine.handle_initial(request, parked.mark, retry, now, out),
         });
     }
 

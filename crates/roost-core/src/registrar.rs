@@ -375,12 +375,7 @@ impl Engine {
     }
 
     fn resume_save(&mut self, parked: Parked, now: Now, out: &mut Outbox) {
-        self.unpark(&parked);
-        self.with_head(&parked.bytes, |engine, head| {
-            if let Some(request) = Request::new(parked.flow, &parked.bytes, head) {
-                engine.save(&request, request.to(), now, out);
-            }
-        });
+        self.unpark(&parked, |engine, request| engine.save(request, request.to(), now, out));
     }
 
     pub(crate) fn change_location(&mut self, id: RecordId, changes: Changes, out: &mut Outbox) {

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use roost_sip::Method;
+
 use crate::Admin;
 use crate::admin::AdminReply;
 use crate::answer::Answer;
@@ -173,23 +175,20 @@ impl Engine {
         let late = unread.waiting.iter().take_while(|late| is_late(late)).count();
         let late: Vec<Late> = unread.waiting.drain(..late).collect();
         for Late { parked, .. } in late {
-            self.unpark(&parked);
-            self.with_head(&parked.bytes, |engine, head| {
-                if let Some(request) = Request::new(parked.flow, &parked.bytes, head) {
-                    let answer =
-                        Answer::busy("the table is being read, and this AOR's turn did not come in time");
-                    engine.refuse(&request, answer, None, now, out);
-                }
+            self.unpark(&parked, |engine, request| {
+                let answer =
+                    Answer::busy("the table is being read, and this AOR's turn did not come in time");
+                engine.refuse(request, answer, None, now, out);
             });
         }
     }
 
+    /// What was checked before is not checked again.
     fn resume_late(&mut self, parked: &Parked, now: Now, out: &mut Outbox) {
-        self.unpark(parked);
-        self.with_head(&parked.bytes, |engine, head| {
-            if let Some(request) = Request::new(parked.flow, &parked.bytes, head) {
-                engine.go_on_after_load(&request, parked.mark, now, out);
-            }
+        self.unpark(parked, |engine, request| match request.method {
+            Method::Register => engine.save(request, request.to(), now, out),
+            _ if request.to_tag().is_some() => engine.handle_in_dialog(request, parked.mark, now, out),
+            _ => engine.handle_initial(request, parked.mark, false, now, out),
         });
     }
 }

@@ -84,8 +84,6 @@ pub enum DbError {
     Postgres(#[from] tokio_postgres::Error),
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
 }
 
 impl DbError {
@@ -95,7 +93,7 @@ impl DbError {
             DbError::Sqlite(_) => false,
             DbError::MySql(error) => mysql::is_lost(error),
             DbError::Postgres(error) => postgres::is_lost(error),
-            DbError::Timeout(_) | DbError::Io(_) => true,
+            DbError::Timeout(_) => true,
         }
     }
 
@@ -170,29 +168,17 @@ impl Client {
         self.run(if matches!(self, Client::Sqlite(_)) { "BEGIN IMMEDIATE" } else { "BEGIN" })
     }
 
-    /// Does all writes, or none.
+    /// Does all writes, or none: in a transaction of its own, or in that which has begun on a server, and commits it.
     pub(crate) fn write<'w>(
         &mut self,
         columns: &LocationColumns,
         writes: impl Iterator<Item = &'w Write> + Clone,
+        has_begun: bool,
     ) -> Result<(), DbError> {
         match self {
             Client::Sqlite(connection) => Ok(sqlite::write(connection, columns, writes)?),
-            Client::MySql(conn) => Ok(conn.write(columns, writes, false)?),
-            Client::Postgres(client) => client.write(columns, writes, false),
-        }
-    }
-
-    /// The same in a transaction that has begun on a server, and commits it. SQLite's is one of its own.
-    pub(crate) fn write_begun<'w>(
-        &mut self,
-        columns: &LocationColumns,
-        writes: impl Iterator<Item = &'w Write> + Clone,
-    ) -> Result<(), DbError> {
-        match self {
-            Client::Sqlite(connection) => Ok(sqlite::write(connection, columns, writes)?),
-            Client::MySql(conn) => Ok(conn.write(columns, writes, true)?),
-            Client::Postgres(client) => client.write(columns, writes, true),
+            Client::MySql(conn) => Ok(conn.write(columns, writes, has_begun)?),
+            Client::Postgres(client) => client.write(columns, writes, has_begun),
         }
     }
 
@@ -221,10 +207,6 @@ impl Link {
     pub(crate) fn new(database: Database) -> Link {
         let now = Instant::now();
         Link { database, client: None, used: now, again: now, backoff: BACKOFF[0] }
-    }
-
-    pub(crate) fn database(&self) -> &Database {
-        &self.database
     }
 
     /// Uses the connection, a new one if need be. One that is of no use any more is dropped.

@@ -83,6 +83,11 @@ impl Default for Columns {
     }
 }
 
+/// Starts a thread.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, StoreError> {
+    std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::Thread)
+}
+
 /// Whether a column may be called so.
 fn is_name(column: &str) -> bool {
     !column.is_empty() && column.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
@@ -149,7 +154,7 @@ pub struct Page {
 #[derive(Debug)]
 pub struct Loader {
     link: Link,
-    columns: LocationColumns,
+    sql: String,
     /// Where the next page begins; `None` behind the last.
     from: Option<u64>,
 }
@@ -327,8 +332,8 @@ impl Store {
 
     /// Reads the bindings that live at this time, in parts.
     pub fn loader(&self) -> Loader {
-        let columns = self.columns.location.clone();
-        Loader { link: Link::new(self.database.clone()), columns, from: Some(0) }
+        let sql = location::page_sql(&self.database, &self.columns.location, PAGE);
+        Loader { link: Link::new(self.database.clone()), sql, from: Some(0) }
     }
 
     /// Makes the writes durable, all or none, without a writer.
@@ -336,7 +341,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Sql`].
     pub fn write(&self, writes: &[Write]) -> Result<(), StoreError> {
-        let written = self.database.connect()?.write(&self.columns.location, writes.iter());
+        let written = self.database.connect()?.write(&self.columns.location, writes.iter(), false);
         written.map_err(StoreError::sql("writing location"))
     }
 
@@ -403,10 +408,7 @@ impl Loader {
     /// [`StoreError`] when the table cannot be read.
     pub fn next_page(&mut self, now_unix_s: u64) -> Result<Option<Page>, StoreError> {
         let Some(from) = self.from else { return Ok(None) };
-        let (columns, database) = (&self.columns, self.link.database().clone());
-        let page = self
-            .link
-            .run(|client| location::read_page(client, &database, columns, from, now_unix_s, PAGE))?;
+        let page = self.link.run(|client| location::read_page(client, &self.sql, from, now_unix_s, PAGE))?;
         self.from = page.up_to;
         Ok(Some(page))
     }

@@ -91,23 +91,30 @@ pub(crate) fn read_rows(client: &mut Client, sql: &str, params: &[Value]) -> Res
     Ok(rows)
 }
 
+/// The statement that finds rows of bindings that have expired by a time; how many at most is its second parameter.
+pub(crate) const EXPIRED: &str =
+    "SELECT {contact_id} FROM location WHERE {expires} > 0 AND {expires} <= ? LIMIT ?";
+
+/// The statement of [`read_page`].
+pub(crate) fn page_sql(database: &Database, columns: &LocationColumns, most: usize) -> String {
+    columns.sql(&format!(
+        "{} WHERE {{contact_id}} >= ? AND ({{expires}} = 0 OR {{expires}} > ?) ORDER BY {{contact_id}} LIMIT {most}",
+        select(database)
+    ))
+}
+
 /// Reads at most `most` rows of live bindings from an id on.
 pub(crate) fn read_page(
     client: &mut Client,
-    database: &Database,
-    columns: &LocationColumns,
+    sql: &str,
     from: u64,
     now_unix_s: u64,
     most: usize,
 ) -> Result<Page, DbError> {
-    let sql = columns.sql(&format!(
-        "{} WHERE {{contact_id}} >= ? AND ({{expires}} = 0 OR {{expires}} > ?) ORDER BY {{contact_id}} LIMIT {most}",
-        select(database)
-    ));
     let params = [Value::Int(from as i64), Value::Int(now_unix_s as i64)];
     let mut page = Page::default();
     let (mut count, mut last) = (0, None);
-    client.each(&sql, &params, &mut |row| {
+    client.each(sql, &params, &mut |row| {
         count += 1;
         last = row.first().and_then(Value::int).or(last);
         match read_row(row) {

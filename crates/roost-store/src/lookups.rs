@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use roost_core::{Outcome, Secrets};
 
 use crate::client::{Client, DbError, Link, Value};
-use crate::{Lookup, Receipts, Store, StoreError};
+use crate::{Lookup, Receipts, Store, StoreError, spawn};
 
 /// Lookups that are answered in one batch.
 const BATCH: usize = 256;
@@ -44,7 +44,7 @@ pub(crate) fn start(
             receipts(answers);
         }
     };
-    std::thread::Builder::new().name("roost-lookup".into()).spawn(run).map_err(StoreError::Thread)
+    spawn("roost-lookup", run)
 }
 
 fn begin_reading(client: &mut Client, sql: &str) -> Result<(), DbError> {

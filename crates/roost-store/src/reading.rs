@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use roost_core::{Reading, Secrets, SubscriberRow};
 
 use crate::client::{Link, Value};
-use crate::{Preload, ReadTold, Store, StoreError};
+use crate::{Preload, ReadTold, Store, StoreError, spawn};
 
 /// Rows that are told at once.
 const CHUNK: usize = 512;
@@ -51,8 +51,7 @@ impl Readings {
         let (stop, stopped) = channel();
         let took = begun.elapsed();
         let run = move || read_again(&mut reader, every.max(took * PART), &mut *tell, &stopped);
-        let thread = std::thread::Builder::new().name("roost-readings".into()).spawn(run);
-        none.thread = Some(thread.map_err(StoreError::Thread)?);
+        none.thread = Some(spawn("roost-readings", run)?);
         none.stop = Some(stop);
         Ok(none)
     }

@@ -7,26 +7,24 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use roost_core::{Claim, Outcome, Row, Write};
 
 use crate::client::{Client, DbError, Link, Value};
-use crate::location::{LocationColumns, read_rows};
-use crate::writer::{Batches, Job};
-use crate::{Commit, Receipts, Store, StoreError};
+use crate::database::Database;
+use crate::location::{EXPIRED, LocationColumns, read_rows, select};
+use crate::writer::{Batches, Gathered, Job, PURGE_EVERY, expired_by, gather};
+use crate::{Commit, Receipts, Store, StoreError, spawn};
 
 /// Commits of one transaction at most.
 const MAX_BATCH: usize = 1_024;
 /// How often a batch is tried that another transaction is in the way of.
 const TRIES: usize = 4;
-/// How often rows are looked for whose binding has expired and was not deleted: a purge that failed, rows of a time when
-/// roost did not run.
-const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// The first time, after the start.
 const PURGE_FIRST: Duration = Duration::from_secs(5);
 /// Rows that one look finds at most, and that one transaction deletes.
-const PURGE_AT_MOST: usize = 50_000;
+const PURGE_AT_MOST: i64 = 50_000;
 const PURGE_AT_ONCE: usize = 500;
 
 /// Starts the threads; they end when nobody can send any more.
@@ -39,7 +37,6 @@ pub(crate) fn start(
     receipts: Receipts,
     batches: Batches,
 ) -> Result<[JoinHandle<()>; 2], StoreError> {
-    let (to_writer, purges) = std::sync::mpsc::sync_channel(1);
     let (alive, gone) = channel();
     let writer = Writer {
         link: Link::new(store.database.clone()),
@@ -48,17 +45,11 @@ pub(crate) fn start(
         receipts,
         batches,
     };
-    let mut sweeper = Sweeper {
-        link: Link::new(store.database.clone()),
-        columns: store.columns.location.clone(),
-        purges: to_writer,
-    };
-    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-        std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::Thread)
-    };
+    let mut sweeper =
+        Sweeper { link: Link::new(store.database.clone()), columns: store.columns.location.clone() };
     Ok([
-        spawn("roost-writer", Box::new(move || writer.run(&queue, &purges, alive)))?,
-        spawn("roost-purge", Box::new(move || sweeper.run(&gone)))?,
+        spawn("roost-writer", move || writer.run(&queue, alive))?,
+        spawn("roost-purge", move || sweeper.run(&gone))?,
     ])
 }
 
@@ -78,16 +69,14 @@ struct LiveRows {
 }
 
 fn live_rows(store: &Store) -> LiveRows {
-    let is_postgres = matches!(store.database, crate::database::Database::Postgres(_));
+    let is_postgres = matches!(store.database, Database::Postgres(_));
     let by = match store.columns.use_domain {
         true => "{username} = ? AND {domain} = ?",
         false => "{username} = ?",
     };
     let lock = if is_postgres { "" } else { " FOR UPDATE" };
-    let template = format!(
-        "{} WHERE {by} AND ({{expires}} = 0 OR {{expires}} > ?){lock}",
-        crate::location::select(&store.database)
-    );
+    let template =
+        format!("{} WHERE {by} AND ({{expires}} = 0 OR {{expires}} > ?){lock}", select(&store.database));
     LiveRows {
         lock: is_postgres.then_some("SELECT pg_advisory_xact_lock(5060, hashtext(?))"),
         select: store.columns.location.sql(&template),
@@ -96,29 +85,16 @@ fn live_rows(store: &Store) -> LiveRows {
 
 impl Writer {
     /// `alive` goes with it.
-    fn run(mut self, queue: &Receiver<Job>, purges: &Receiver<Vec<Write>>, alive: Sender<()>) {
+    fn run(mut self, queue: &Receiver<Job>, alive: Sender<()>) {
         while let Ok(first) = queue.recv() {
-            let mut batch: Vec<Commit> = Vec::new();
-            let mut expired = Vec::new();
-            let mut next = Some(first);
-            while let Some(job) = next {
-                match job {
-                    Job::Commits(commits) => batch.extend(commits),
-                    Job::Purge(writes) => expired.extend(writes),
-                }
-                next = if batch.len() < MAX_BATCH { queue.try_recv().ok() } else { None };
+            let Gathered { commits, purges } = gather(first, queue, MAX_BATCH);
+            if !commits.is_empty() {
+                self.batches.count(commits.len());
+                self.write_batch(commits);
             }
-            if !batch.is_empty() {
-                self.batches.count(batch.len());
-                self.write_batch(batch);
-            }
-            expired.extend(purges.try_recv().unwrap_or_default());
-            for some in expired.chunks(PURGE_AT_ONCE) {
-                if let Err(error) = self.link.run(|client| client.write(&self.columns, some.iter())) {
-                    // They are found again when somebody looks.
-                    tracing::debug!(%error, "expired rows are not deleted");
-                    break;
-                }
+            if let Err(error) = delete(&mut self.link, &self.columns, &purges) {
+                // They are found again when the sweeper looks.
+                tracing::debug!(%error, "expired rows are not deleted");
             }
         }
         drop(alive);
@@ -159,7 +135,7 @@ impl Writer {
                     false => {
                         let writes = batch.iter().flat_map(|commit| &commit.writes);
                         told.extend(batch.iter().map(|_| Outcome::Committed));
-                        client.write(columns, writes)
+                        client.write(columns, writes, false)
                     }
                 }
             });
@@ -185,12 +161,9 @@ fn write_claimed(
 ) -> Result<(), DbError> {
     client.begin()?;
     let decided = decide(client, live_rows, batch, told);
-    let is_kept =
-        |told: &[Outcome]| told.iter().map(|outcome| matches!(outcome, Outcome::Committed)).collect();
-    let kept: Vec<bool> = is_kept(told);
-    let commits = batch.iter().zip(kept).filter(|(_, is_kept)| *is_kept);
-    let writes = commits.flat_map(|(commit, _)| &commit.writes).collect::<Vec<_>>();
-    let done = decided.and_then(|()| client.write_begun(columns, writes.iter().copied()));
+    let kept = batch.iter().zip(&*told).filter(|(_, outcome)| matches!(outcome, Outcome::Committed));
+    let writes = kept.flat_map(|(commit, _)| &commit.writes);
+    let done = decided.and_then(|()| client.write(columns, writes, true));
     if let Err(error) = &done
         && !error.is_lost()
     {
@@ -227,11 +200,16 @@ fn decide(
     Ok(())
 }
 
-/// Looks for rows that nobody needs, and gives them to the writer.
+/// Deletes rows of expired bindings, some in each transaction.
+fn delete(link: &mut Link, columns: &LocationColumns, purges: &[Write]) -> Result<(), StoreError> {
+    let mut parts = purges.chunks(PURGE_AT_ONCE);
+    parts.try_for_each(|some| link.run(|client| client.write(columns, some.iter(), false)))
+}
+
+/// Deletes rows that nobody needs, beside the writer.
 struct Sweeper {
     link: Link,
     columns: LocationColumns,
-    purges: std::sync::mpsc::SyncSender<Vec<Write>>,
 }
 
 impl Sweeper {
@@ -239,23 +217,19 @@ impl Sweeper {
         let mut wait = PURGE_FIRST;
         while let Err(RecvTimeoutError::Timeout) = gone.recv_timeout(wait) {
             wait = PURGE_EVERY;
-            match self.look() {
-                Ok(writes) if writes.is_empty() => {}
-                // Full: what it was given last is not deleted yet.
-                Ok(writes) => drop(self.purges.try_send(writes)),
-                Err(error) => tracing::debug!(%error, "looking for expired rows"),
+            let swept = self.look().and_then(|found| delete(&mut self.link, &self.columns, &found));
+            if let Err(error) = swept {
+                tracing::debug!(%error, "expired rows are not deleted");
             }
         }
     }
 
     /// Rows that expired a minute ago or more; what is renewed meanwhile stays.
     fn look(&mut self) -> Result<Vec<Write>, StoreError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let expires_by = now.saturating_sub(PURGE_EVERY.as_secs());
-        let sql = self.columns.sql(&format!(
-            "SELECT {{contact_id}} FROM location WHERE {{expires}} > 0 AND {{expires}} <= ? LIMIT {PURGE_AT_MOST}"
-        ));
-        let rows = self.link.run(|client| client.all(&sql, &[Value::Int(expires_by as i64)]))?;
+        let expires_by = expired_by();
+        let sql = self.columns.sql(EXPIRED);
+        let params = [Value::Int(expires_by as i64), Value::Int(PURGE_AT_MOST)];
+        let rows = self.link.run(|client| client.all(&sql, &params))?;
         let ids = rows.into_iter().filter_map(|row| row.into_iter().next()?.int());
         Ok(ids.map(|id| Write::Purge { contact_id: id as u64, expires_by }).collect())
     }

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use roost_core::{Outcome, Write};
 use rusqlite::Connection;
 
 use crate::fold::{Fold, FoldQueue, PURGE, ToFold};
 use crate::journal::Journal;
-use crate::location::LocationColumns;
-use crate::{Commit, Receipts, Store, StoreError, sqlite};
+use crate::location::{EXPIRED, LocationColumns};
+use crate::{Commit, Receipts, Store, StoreError, spawn, sqlite};
 
 /// Commits that are synced at once at most.
 const MAX_BATCH: usize = 4_096;
@@ -26,7 +26,7 @@ const MANY: usize = 4;
 /// How often there is a sync under load. Less than that there is none to wait for: each commit is synced when it comes.
 const ROUND: Duration = Duration::from_micros(400);
 /// How often rows are looked for whose binding has expired and was not deleted (a purge that failed, a clock that stepped).
-const PURGE_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// Rows that such a look deletes at most.
 const PURGE_AT_MOST: usize = 5_000;
 /// How often the log is folded into the database file.
@@ -40,6 +40,33 @@ pub(crate) enum Job {
     Commits(Vec<Commit>),
     /// Rows of expired bindings; nobody hears of it.
     Purge(Vec<Write>),
+}
+
+/// What is done at once.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    pub(crate) commits: Vec<Commit>,
+    pub(crate) purges: Vec<Write>,
+}
+
+/// Takes everything that is queued behind a job, until there are so many commits.
+pub(crate) fn gather(first: Job, queue: &Receiver<Job>, most: usize) -> Gathered {
+    let mut gathered = Gathered::default();
+    let mut next = Some(first);
+    while let Some(job) = next {
+        match job {
+            Job::Commits(commits) => gathered.commits.extend(commits),
+            Job::Purge(writes) => gathered.purges.extend(writes),
+        }
+        next = if gathered.commits.len() < most { queue.try_recv().ok() } else { None };
+    }
+    gathered
+}
+
+/// The time by which a binding must have expired that a look for leftovers takes.
+pub(crate) fn expired_by() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    now.saturating_sub(PURGE_EVERY.as_secs())
 }
 
 /// What a writer has done: transactions, the commits in them, those of the largest one.
@@ -94,16 +121,10 @@ pub(crate) fn start(
         receipts: Arc::clone(&receipts),
         folds: Arc::clone(&folds),
     };
-    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-        std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::Thread)
-    };
     Ok([
-        spawn("roost-journal", Box::new(move || write_all(journal, &queue, &receipts, &to_fold, &batches)))?,
-        spawn("roost-fold", Box::new(move || run_fold(fold, alive)))?,
-        spawn(
-            "roost-checkpoint",
-            Box::new(move || checkpoint_all(&checkpointer, &columns, &log_path, &folds, &gone)),
-        )?,
+        spawn("roost-journal", move || write_all(journal, &queue, &receipts, &to_fold, &batches))?,
+        spawn("roost-fold", move || run_fold(fold, alive))?,
+        spawn("roost-checkpoint", move || checkpoint_all(&checkpointer, &columns, &log_path, &folds, &gone))?,
     ])
 }
 
@@ -121,23 +142,18 @@ fn write_all(
     to_fold: &FoldQueue,
     batches: &Batches,
 ) {
-    let mut batch: Vec<Commit> = Vec::new();
     while let Ok(first) = queue.recv() {
         let begun = Instant::now();
-        let mut next = Some(first);
-        while let Some(job) = next {
-            match job {
-                Job::Commits(commits) => batch.extend(commits),
-                Job::Purge(writes) => to_fold.send(ToFold::Purge(writes)),
-            }
-            next = if batch.len() < MAX_BATCH { queue.try_recv().ok() } else { None };
+        let Gathered { commits, purges } = gather(first, queue, MAX_BATCH);
+        if !purges.is_empty() {
+            to_fold.send(ToFold::Purge(purges));
         }
-        let commits = batch.len();
-        if commits > 0 {
-            batches.count(commits);
-            write_batch(&mut journal, std::mem::take(&mut batch), receipts, to_fold);
+        let many = commits.len() >= MANY;
+        if !commits.is_empty() {
+            batches.count(commits.len());
+            write_batch(&mut journal, commits, receipts, to_fold);
         }
-        if commits >= MANY {
+        if many {
             std::thread::sleep(ROUND.saturating_sub(begun.elapsed()));
         }
     }
@@ -214,12 +230,8 @@ fn checkpoint_all(
 
 /// Deletes rows that expired a minute ago or more; what is renewed meanwhile stays.
 fn purge_leftovers(connection: &Connection, columns: &LocationColumns) -> rusqlite::Result<usize> {
-    let by = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
-        as i64
-        - 60;
-    let mut expired = connection.prepare_cached(
-        &columns.sql("SELECT {contact_id} FROM location WHERE {expires} > 0 AND {expires} <= ?1 LIMIT ?2"),
-    )?;
+    let by = expired_by() as i64;
+    let mut expired = connection.prepare_cached(&columns.sql(EXPIRED))?;
     let ids =
         expired.query_map([by, PURGE_AT_MOST as i64], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
     let rows = ids.len();
