@@ -10,7 +10,7 @@ mod steps;
 mod tools;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -94,12 +94,27 @@ fn test_steps(args: &[OsString]) -> Vec<Step> {
         binary.arg("--").args(args);
     }
     vec![
-        Step { title: "SIPp, baresip, Kamailio and valgrind are there", work: Work::DebianPackages },
+        Step { title: "SIPp, baresip, database servers and valgrind are there", work: Work::DebianPackages },
         Step::run("tests of every crate but the binary", inner),
         Step::run("tests of the binary and black box (release)", binary),
+        Step::run("the same behaviour on MariaDB", on_database("mariadb", args)),
+        Step::run("the same behaviour on PostgreSQL", on_database("postgres", args)),
         sim_step(Seeds { seed: None, seeds: Some(200) }),
         gates_step(false),
     ]
+}
+
+/// The suites that must pass whatever the database is; SQLite's turn is with all the others.
+fn on_database(kind: &str, args: &[OsString]) -> Command {
+    let mut tests = cargo(["test", "--release", "-p", "roost"]);
+    for suite in ["register", "mi", "user", "import"] {
+        tests.args(["--test", suite]);
+    }
+    tests.env("ROOST_TEST_DATABASE", kind);
+    if !args.is_empty() {
+        tests.arg("--").args(args);
+    }
+    tests
 }
 
 fn gates_step(write: bool) -> Step {

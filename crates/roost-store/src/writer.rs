@@ -83,7 +83,11 @@ impl Batches {
 
     pub(crate) fn statistics(&self) -> [(&'static str, u64); 3] {
         let [transactions, all, largest] = self.0.each_ref().map(|count| count.load(Ordering::Relaxed));
-        [("transactions", transactions), ("commits", all), ("largest_transaction", largest)]
+        [
+            ("database:transactions", transactions),
+            ("database:commits", all),
+            ("database:largest_transaction", largest),
+        ]
     }
 }
 

@@ -1,4 +1,5 @@
-//! kill -9 at random moments under load: whatever a phone holds a 200 for is there after the restart.
+//! kill -9 at random moments under load, of roost, of its database server, of both: whatever a phone holds a 200 for is
+//! there after the restart, once.
 
 mod support;
 
@@ -10,61 +11,118 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Challenge, PATIENCE, Random, Response, Server, report, wait_for};
+use support::{Challenge, Kind, PATIENCE, Random, Response, Server, report, wait_for};
 
-const KILLS: u32 = 50;
 const FLEETS: u32 = 4;
 /// Extensions of each fleet. Many, so that inserts of new rows go on for long, beside the updates of old ones.
 const EXTENSIONS: u32 = 1_000;
 /// REGISTERs that a fleet has under way at once: they share commits, and a kill finds some half-way.
 const WINDOW: usize = 32;
 
+/// Who is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Roost,
+    Database,
+    Both,
+}
+
+const ALL_VICTIMS: [Victim; 3] = [Victim::Roost, Victim::Database, Victim::Both];
+
 #[test]
-fn what_was_acknowledged_is_there_after_kill_9() {
+fn sqlite_what_was_acknowledged_is_there_after_kill_9() {
+    let server = what_was_acknowledged_is_there(Kind::Sqlite, &[Victim::Roost], 50);
+    let sql = "PRAGMA integrity_check";
+    let intact: String = server.sqlite().query_row(sql, [], |row| row.get(0)).expect(sql);
+    assert_eq!(intact, "ok");
+}
+
+#[test]
+fn mariadb_what_was_acknowledged_is_there_after_kill_9() {
+    what_was_acknowledged_is_there(Kind::MariaDb, &ALL_VICTIMS, 12);
+}
+
+#[test]
+fn postgres_what_was_acknowledged_is_there_after_kill_9() {
+    what_was_acknowledged_is_there(Kind::Postgres, &ALL_VICTIMS, 12);
+}
+
+fn what_was_acknowledged_is_there(kind: Kind, victims: &[Victim], kills: usize) -> Server {
     let seed = env::var("ROOST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(Random::fresh_seed);
-    report(&format!("kill -9: ROOST_SEED={seed}"));
+    report(&format!("kill -9 on {kind:?}: ROOST_SEED={seed}"));
     let mut random = Random::seeded(seed);
 
     // Nothing may expire while the test runs.
-    let mut server = Server::prepared("", "[registrar]\nmax_expires = 3600\n");
+    let mut server = Server::prepared_on(kind, "", "[registrar]\nmax_expires = 3600\n");
     server.add_users(0, FLEETS * EXTENSIONS);
     let mut fleets: Vec<Fleet> = (0..FLEETS).map(|number| Fleet::new(server.sip, number)).collect();
     let acknowledgements = AtomicU64::new(0);
     let (mut acknowledged, mut found, mut lost) = (0, 0, Vec::new());
 
     server.start();
-    for kill in 1..=KILLS {
+    for (kill, victim) in (1..=kills).zip(victims.iter().cycle()) {
         let moment = Duration::from_micros(random.below(200_000));
-        run_until_killed(&mut server, &mut fleets, &acknowledgements, moment);
-        server.start();
+        run_until_killed(&mut server, &mut fleets, &acknowledgements, moment, *victim);
+        let rows = restart(&mut server, *victim);
         let bindings = dump(&server);
         for extension in fleets.iter_mut().flat_map(|fleet| &mut fleet.extensions) {
             let there = bindings.get(&extension.user);
+            let row = rows.as_ref().map(|rows| rows.get(&extension.user));
             // Each restart is asked for everything acknowledged since the first start; counted is what is new.
             acknowledged += u64::from(extension.fresh);
-            if extension.is_kept(there) {
+            if extension.is_kept(there) && row.is_none_or(|row| extension.is_kept(row)) {
                 found += u64::from(extension.fresh);
             } else {
-                lost.push(format!("kill {kill}: {extension:?}, found {there:?}"));
+                lost.push(format!("kill {kill} of {victim:?}: {extension:?}, found {there:?}, row {row:?}"));
             }
             extension.fresh = false;
         }
     }
     report(&format!(
-        "kills {KILLS}, acknowledged {acknowledged}, found {found}, lost {} ({} times 200 OK)",
+        "{kind:?}: kills {kills} of {victims:?}, acknowledged {acknowledged}, found {found}, lost {} ({} times 200 OK)",
         lost.len(),
         acknowledgements.load(Ordering::Relaxed)
     ));
     assert!(lost.is_empty(), "{} lost, the first ones: {:#?}", lost.len(), &lost[..lost.len().min(10)]);
     assert_eq!(acknowledged, found);
 
+    // A database that has been killed may be known to be away.
+    let is_explained = |text: &str| victims.contains(&Victim::Database) && text.starts_with("SIP/2.0 500 ");
     let refused: Vec<&String> = fleets.iter().flat_map(|fleet| &fleet.refused).collect();
+    let refused: Vec<_> = refused.into_iter().filter(|text| !is_explained(text)).collect();
     assert!(refused.is_empty(), "unexpected answers: {refused:#?}");
-    let sql = "PRAGMA integrity_check";
-    let intact: String = server.sqlite().query_row(sql, [], |row| row.get(0)).expect(sql);
-    assert_eq!(intact, "ok");
-    assert_eq!(server.rows(None), i64::try_from(dump(&server).len()).expect("a few thousand"));
+    assert_eq!(
+        server.rows(None),
+        i64::try_from(dump(&server).len()).expect("a few thousand"),
+        "none doubled"
+    );
+    server
+}
+
+/// Starts the victims again. Gives what the table of a killed server holds: extension to Contact and CSeq.
+fn restart(server: &mut Server, victim: Victim) -> Option<HashMap<String, (String, u64)>> {
+    let mut rows = None;
+    if victim != Victim::Roost {
+        let database = server.database.as_mut().expect("a database server");
+        database.restart();
+        let text = database.sql("SELECT username, contact, cseq FROM location");
+        let lines: Vec<_> = text.lines().map(row).collect();
+        let table: HashMap<_, _> = lines.iter().cloned().collect();
+        assert_eq!(table.len(), lines.len(), "an extension has two rows");
+        rows = Some(table);
+    }
+    if victim != Victim::Database {
+        server.start();
+    }
+    rows
+}
+
+fn row(line: &str) -> (String, (String, u64)) {
+    let mut columns = line.split('\t');
+    let mut next = || columns.next().unwrap_or_else(|| panic!("a row of three columns: {line}")).to_owned();
+    let (user, contact, cseq) = (next(), next(), next());
+    (user, (contact, cseq.parse().expect("a CSeq")))
 }
 
 /// One life of the server under load; it ends some time after the first 200 of this life.
@@ -73,6 +131,7 @@ fn run_until_killed(
     fleets: &mut [Fleet],
     acknowledgements: &AtomicU64,
     moment: Duration,
+    victim: Victim,
 ) {
     let stop = AtomicBool::new(false);
     let before = acknowledgements.load(Ordering::Relaxed);
@@ -88,7 +147,12 @@ fn run_until_killed(
         });
         // Not a wait for anything: the moment of the kill is what is random here.
         thread::sleep(moment);
-        server.kill9();
+        if victim != Victim::Database {
+            server.kill9();
+        }
+        if victim != Victim::Roost {
+            server.database.as_mut().expect("a database server").kill();
+        }
     });
 }
 

@@ -74,6 +74,7 @@ fn a_200_means_that_the_row_is_there_whoever_is_killed(kind: Kind) {
         format!("9001\tNULL\t{}\tudp:{}\t{}\t{}\t5951", phone.contact, server.sip, phone.cseq, phone.call_id);
     let row = "SELECT username, domain, contact, socket, cseq, callid, methods FROM location";
     assert_eq!(database(&mut server).sql(row), expected);
+    assert_eq!(server.statistic("database:commits"), 1);
     let age = match kind {
         Kind::Postgres => {
             "SELECT EXTRACT(EPOCH FROM now() - CAST(last_modified AS timestamptz)) < 5 FROM location"
