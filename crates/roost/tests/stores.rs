@@ -424,7 +424,7 @@ fn expired_rows_go(kind: Kind) {
         "INSERT INTO location ({columns}) VALUES (5000, '9001', 'sip:9001@127.0.0.1', 0, 'c', 1)"
     ));
     server.start();
-    assert_eq!(server.statistic("usrloc:location-contacts"), 1);
+    wait_for("the load", PATIENCE, || (server.statistic("usrloc:location-contacts") == 1).then_some(()));
     let mut phone = server.phone("9002");
     wait_for("the end of expired rows", PATIENCE, || {
         assert_eq!(phone.register(300).status, 200);
