@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use roost_rig::{Database, Kind};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tempfile::TempDir;
@@ -48,9 +49,15 @@ pub(crate) struct Bench {
     /// Bindings in memory only.
     #[arg(long)]
     memory: bool,
-    /// Bindings in SQLite before the 200 leaves; this is the default.
+    /// Bindings in the database before the 200 leaves; this is the default.
     #[arg(long, conflicts_with = "memory")]
     write_through: bool,
+    /// Where subscribers and bindings are kept; several are measured in turn. Servers are started and stopped.
+    #[arg(long, value_enum, value_name = "KIND", default_value = "sqlite", conflicts_with = "against")]
+    database: Vec<Store>,
+    /// How many operations are under way at once; several are measured in turn [default: 64].
+    #[arg(long, value_name = "N", conflicts_with = "rate")]
+    window: Vec<u32>,
     /// The server's workers and the echo's [default: one per core].
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -75,6 +82,13 @@ pub(crate) struct Bench {
     /// Further arguments for roost-bench, such as --contact-ports 64.
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Store {
+    Sqlite,
+    Mariadb,
+    Postgres,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -125,8 +139,10 @@ enum Subject {
     Roost {
         name: String,
         binary: PathBuf,
-        /// A database with all users and no binding.
-        database: PathBuf,
+        /// SQLite's file with all users and no binding.
+        file: PathBuf,
+        /// Or a server that has them.
+        database: Option<Database>,
     },
     Other {
         address: SocketAddrV4,
@@ -158,14 +174,16 @@ impl<'a> Runs<'a> {
             runs.subjects.push(Subject::Other { address, pid });
         }
         for binary in binaries {
-            let subject = runs.import_users(&binary)?;
-            runs.subjects.push(subject);
+            for store in &bench.database {
+                let subject = runs.import_users(&binary, *store)?;
+                runs.subjects.push(subject);
+            }
         }
         Ok(runs)
     }
 
     /// A database of this binary's own making.
-    fn import_users(&self, binary: &Path) -> Result<Subject> {
+    fn import_users(&self, binary: &Path, store: Store) -> Result<Subject> {
         let binary = binary.canonicalize().with_context(|| format!("no roost at {}", binary.display()))?;
         let dir = self.dir.path().join(format!("users-{}", self.subjects.len()));
         fs::create_dir(&dir)?;
@@ -173,7 +191,12 @@ impl<'a> Runs<'a> {
         let users = FIRST..FIRST + self.bench.users.unwrap_or(USERS);
         let lines: String = users.map(|user| format!("{user},{user},{DOMAIN}\n")).collect();
         fs::write(&csv, format!("username,password,domain\n{lines}"))?;
-        let config = self.write_config(&dir, 0, 0)?;
+        let database = match store {
+            Store::Sqlite => None,
+            Store::Mariadb => Some(Database::start(Kind::MariaDb)),
+            Store::Postgres => Some(Database::start(Kind::Postgres)),
+        };
+        let config = self.write_config(&dir, 0, 0, database.as_ref())?;
         let mut import = Command::new(&binary);
         import.arg("--config").arg(config).args(["user", "import"]).arg(csv).stdout(Stdio::null());
         ensure!(exit_code(&mut import)? == 0, "{} could not import the users", binary.display());
@@ -181,7 +204,12 @@ impl<'a> Runs<'a> {
             0 => format!("roost, {}", self.db_mode()),
             _ => binary.display().to_string(),
         };
-        Ok(Subject::Roost { name, binary, database: dir.join("roost.db") })
+        let name = match (self.bench.memory, store) {
+            (true, _) | (_, Store::Sqlite) => name,
+            (_, Store::Mariadb) => format!("{name}, MariaDB"),
+            (_, Store::Postgres) => format!("{name}, PostgreSQL"),
+        };
+        Ok(Subject::Roost { name, binary, file: dir.join("roost.db"), database })
     }
 
     /// Every subject in turn, `repeat` times, for one scenario after the other.
@@ -190,19 +218,24 @@ impl<'a> Runs<'a> {
             Scenario::All => &[Scenario::Register, Scenario::Refresh, Scenario::Options, Scenario::Call][..],
             ref one => std::slice::from_ref(one),
         };
+        let windows: Vec<Option<u32>> = match &self.bench.window[..] {
+            [] => vec![None],
+            several => several.iter().copied().map(Some).collect(),
+        };
         let mut results = Vec::new();
         for scenario in scenarios {
-            for round in 0..self.bench.repeat {
+            for (window, round) in
+                windows.iter().flat_map(|window| (0..self.bench.repeat).map(move |round| (window, round)))
+            {
                 for subject in &self.subjects {
-                    eprintln!(
-                        "    {} {} of {}: {}",
-                        name(*scenario),
-                        round + 1,
-                        self.bench.repeat,
-                        subject.name()
-                    );
-                    let mut result = self.measure_once(*scenario, subject)?;
-                    result["subject"] = subject.name().into();
+                    let subject_name = match window {
+                        Some(window) => format!("{}, {window} at once", subject.name()),
+                        None => subject.name(),
+                    };
+                    let repeat = self.bench.repeat;
+                    eprintln!("    {} {} of {repeat}: {subject_name}", name(*scenario), round + 1);
+                    let mut result = self.measure_once(*scenario, subject, *window)?;
+                    result["subject"] = subject_name.into();
                     results.push(result);
                 }
             }
@@ -210,7 +243,7 @@ impl<'a> Runs<'a> {
         Ok(results)
     }
 
-    fn measure_once(&self, scenario: Scenario, subject: &Subject) -> Result<Value> {
+    fn measure_once(&self, scenario: Scenario, subject: &Subject, window: Option<u32>) -> Result<Value> {
         let mut load = Command::new(&self.generator);
         load.arg(name(scenario)).arg("--json");
         load.args(["--echo-workers", &self.workers().to_string()]);
@@ -218,6 +251,7 @@ impl<'a> Runs<'a> {
             ("--users", self.bench.users.map(|users| users.to_string())),
             ("--count", self.bench.count.map(|count| count.to_string())),
             ("--rate", self.bench.rate.map(|rate| rate.to_string())),
+            ("--window", window.map(|window| window.to_string())),
         ] {
             if let Some(value) = value {
                 load.args([flag, &value]);
@@ -225,21 +259,39 @@ impl<'a> Runs<'a> {
         }
         // Removed with its database after the run.
         let dir = tempfile::tempdir_in(self.dir.path())?;
+        let log = dir.path().join("log");
         match subject {
             Subject::Other { address, pid } => {
                 load.args(["--server", &address.to_string(), "--server-pid", &pid.to_string()]);
             }
-            Subject::Roost { binary, database, .. } => {
-                fs::copy(database, dir.path().join("roost.db"))?;
+            Subject::Roost { binary, file, database, .. } => {
+                match database {
+                    None => drop(fs::copy(file, dir.path().join("roost.db"))?),
+                    Some(server) => {
+                        server.sql("TRUNCATE TABLE location");
+                        load.args(["--db-pid", &server.pid().to_string()]);
+                    }
+                }
                 let (port, mi) = (free_port()?, free_port()?);
-                let config = self.write_config(dir.path(), port, mi)?;
-                let serve = format!("{} --config {} serve", quoted(binary), quoted(&config));
+                let config = self.write_config(dir.path(), port, mi, database.as_ref())?;
+                let serve =
+                    format!("{} --config {} serve 2>{}", quoted(binary), quoted(&config), quoted(&log));
                 load.args(["--server", &format!("127.0.0.1:{port}"), "--domain", DOMAIN, "--spawn", &serve]);
             }
         }
         load.args(&self.bench.args);
-        let output = self.output_of(&mut load)?;
-        serde_json::from_str(&output).context("roost-bench printed no JSON: keep --json out of its arguments")
+        let output = match self.output_of(&mut load) {
+            Ok(output) => output,
+            Err(error) => {
+                return Err(
+                    error.context(format!("roost said:\n{}", fs::read_to_string(&log).unwrap_or_default()))
+                );
+            }
+        };
+        let mut result: Value = serde_json::from_str(&output)
+            .context("roost-bench printed no JSON: keep --json out of its arguments")?;
+        result["batches"] = batches(&fs::read_to_string(&log).unwrap_or_default());
+        Ok(result)
     }
 
     /// Runs roost-bench, which ends its server before itself; passes a wish to end on to it.
@@ -270,12 +322,13 @@ impl<'a> Runs<'a> {
             .context("reading")
     }
 
-    fn write_config(&self, dir: &Path, port: u16, mi: u16) -> Result<PathBuf> {
+    fn write_config(&self, dir: &Path, port: u16, mi: u16, database: Option<&Database>) -> Result<PathBuf> {
         let (workers, db_mode) = (self.workers(), self.db_mode());
+        let database = database.map_or("sqlite:roost.db".to_string(), Database::url);
         let config = dir.join("roost.toml");
         let text = format!(
             r#"listen = ["udp:127.0.0.1:{port}"]
-database = "sqlite:roost.db"
+database = "{database}"
 use_domain = true
 workers = {workers}
 [auth]
@@ -312,6 +365,21 @@ impl Subject {
             Subject::Roost { name, .. } => name.clone(),
             Subject::Other { address, .. } => address.to_string(),
         }
+    }
+}
+
+/// What roost says at its end of what it wrote: registrations of a transaction on the average, and of the largest one.
+fn batches(log: &str) -> Value {
+    let line = log.lines().find(|line| line.contains("written to the database")).unwrap_or_default();
+    let number = |name: &str| {
+        let word = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        word.and_then(|word| word.parse::<f64>().ok())
+    };
+    match (number("transactions"), number("registrations"), number("largest")) {
+        (Some(transactions), Some(registrations), largest) if transactions > 0.0 => {
+            json!({ "mean": registrations / transactions, "largest": largest })
+        }
+        _ => Value::Null,
     }
 }
 

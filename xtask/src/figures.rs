@@ -23,13 +23,16 @@ impl Column {
     }
 }
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 14] = [
     column("ok", "/ok", 0, false),
     column("refused", "/failed", 0, false),
     column("timed out", "/timed_out", 0, false),
     column("ops/s", "/ops_per_s", 0, false),
     column("CPU µs/op", "/process/cpu_us_per_op", 1, true),
     column("of it user", "/process/user_us_per_op", 1, false),
+    column("database CPU µs/op", "/database/cpu_us_per_op", 1, true),
+    column("batch", "/batches/mean", 1, false),
+    column("largest", "/batches/largest", 0, false),
     column("p50 µs", "/latency_us/p50", 0, false),
     column("p99 µs", "/latency_us/p99", 0, false),
     column("bytes/binding", "/process/bytes_per_binding", 0, false),

@@ -1,8 +1,6 @@
 //! What the machine must have beyond the Rust toolchain: looks for it, installs it where it may, else names the remedy.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::{env, fs};
 
 use anyhow::{Context, bail, ensure};
 
@@ -36,7 +34,7 @@ pub(crate) fn have_debian_packages() -> anyhow::Result<()> {
     let packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();
     let (commands, package_list) = (commands.join(" and "), packages.join(" "));
     let remedy = format!("sudo apt-get install --no-install-recommends {package_list}");
-    if !on_path("apt-get") || !is_root()? {
+    if roost_rig::find("apt-get").is_none() || !is_root()? {
         bail!("{commands} missing; the tests need them. Install them with:\n    {remedy}");
     }
 
@@ -65,19 +63,7 @@ pub(crate) fn have_cargo_deny() -> anyhow::Result<()> {
 }
 
 fn missing_tools() -> Vec<Tool> {
-    BLACK_BOX.into_iter().filter(|tool| !on_path(tool.command)).collect()
-}
-
-fn on_path(command: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    // Servers stand where only root's PATH leads; Debian's PostgreSQL has a folder for each version, which no PATH names.
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
-    let postgres = versions.map(|version| version.path().join("bin"));
-    env::split_paths(&path).chain(["/usr/sbin".into()]).chain(postgres).any(|dir| is_file(&dir.join(command)))
-}
-
-fn is_file(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.is_file())
+    BLACK_BOX.into_iter().filter(|tool| roost_rig::find(tool.command).is_none()).collect()
 }
 
 fn is_root() -> anyhow::Result<bool> {

@@ -123,7 +123,10 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         streams.stop();
         let _ = thread.join();
     }
+    let statistics = running.statistics();
     running.stop();
+    let [(_, transactions), (_, registrations), (_, largest)] = statistics();
+    tracing::info!(transactions, registrations, largest, "written to the database");
     failure.map_or(Ok(()), Err)
 }
 

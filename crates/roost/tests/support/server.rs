@@ -15,7 +15,7 @@ use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Database, Kind, PATIENCE, Phone, free_port, mi, wait_for};
+use super::{Database, Kind, Log, PATIENCE, Phone, free_port, mi, wait_for};
 
 /// A server process; kill it, stop it, start it again on the same folder. Dropping it kills it.
 pub struct Server {
@@ -296,37 +296,6 @@ impl Drop for Server {
         if thread::panicking() {
             eprintln!("---- roost serve said on standard error:\n{}----", self.log.text());
         }
-    }
-}
-
-/// The lines of one or more streams, collected by threads while they come.
-#[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    pub fn follow(&self, stream: impl Read + Send + 'static) {
-        let log = self.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(stream).split(b'\n') {
-                let Ok(line) = line else { return };
-                log.0.lock().expect("the log").push(String::from_utf8_lossy(&line).into_owned());
-            }
-        });
-    }
-
-    pub fn text(&self) -> String {
-        self.0.lock().expect("the log").iter().map(|line| format!("{line}\n")).collect()
-    }
-
-    pub fn lines(&self) -> usize {
-        self.0.lock().expect("the log").len()
-    }
-
-    /// `ready` as a word: "address already in use" is something else.
-    fn times_ready(&self) -> usize {
-        let is_ready =
-            |line: &&String| line.split(|c: char| !c.is_alphanumeric()).any(|word| word == "ready");
-        self.0.lock().expect("the log").iter().filter(is_ready).count()
     }
 }
 

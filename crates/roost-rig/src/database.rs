@@ -1,4 +1,4 @@
-//! Databases for the tests: SQLite's file, or a MariaDB or PostgreSQL server of the test's own, in a temporary folder, on a
+//! SQLite's file, or a MariaDB or PostgreSQL server of one's own, in a temporary folder, on a
 //! port of its own.
 
 use std::env;
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{Log, PATIENCE, free_port, need, wait_for};
+use crate::{Log, PATIENCE, free_port, need, wait_for};
 
 /// Where the bindings are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,7 @@ impl Kind {
 }
 
 /// A database server; it is killed when it is dropped.
+#[derive(Debug)]
 pub struct Database {
     pub kind: Kind,
     pub folder: TempDir,
@@ -152,7 +153,7 @@ impl Database {
 
     /// SIGSTOP or SIGCONT, to its children too.
     pub fn signal(&self, signal: &str) {
-        self.signal_to(self.process.as_ref().expect("it runs").id(), signal);
+        self.signal_to(self.pid(), signal);
     }
 
     fn signal_to(&self, pid: u32, signal: &str) {
@@ -176,9 +177,14 @@ impl Database {
         pids.filter(is_child).collect()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     /// CPU time of the server and its children so far, in clock ticks of 10 ms.
     pub fn cpu_ticks(&self) -> u64 {
-        let pid = self.process.as_ref().expect("it runs").id();
+        let pid = self.pid();
         let ticks = |pid: &u32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             let fields: Vec<u64> = stat
