@@ -85,7 +85,7 @@ pub(crate) struct Bench {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Store {
+pub(crate) enum Store {
     Sqlite,
     Mariadb,
     Postgres,

@@ -336,7 +336,8 @@ impl Stage {
         }
         let now = self.now();
         let mut engine = Engine::new(Arc::new(self.config.clone()), ShardId(0), Rng::new(now.unix_s));
-        for row in self.tables.load(now.unix_s) {
+        self.tables.purge(now.unix_s);
+        for row in self.tables.page(0, usize::MAX) {
             engine.load(&row, now).map_err(|error| format!("a row is not taken: {error}: {row:?}"))?;
         }
         self.engine = Some(engine);

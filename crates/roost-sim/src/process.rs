@@ -7,13 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use roost_core::{
-    Command, Engine, Flow, HandOver, Mark, Now, Outbox, Outcome, RowError, ShardId, Write, shard_of,
+    Command, Engine, Flow, HandOver, Mark, Now, Outbox, Outcome, Row, ShardId, Write, shard_of,
 };
 use roost_sip::Head;
 
 use crate::checks::Scene;
 use crate::client::Reply;
-use crate::scenario::Crash;
+use crate::scenario::{Crash, Loading};
 use crate::store::Receipt;
 use crate::world::{Event, World};
 
@@ -29,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) engines: Vec<Engine>,
     /// When its monotonic clock stood at [`BASE_MS`].
     pub(crate) started_ms: u64,
+    /// While rows are read: all with smaller ids have been.
+    pub(crate) read_up_to: Option<u64>,
 }
 
 impl World {
@@ -213,36 +215,46 @@ impl World {
         self.agenda.push(self.now_ms + crash.down_ms, Event::Restart);
     }
 
-    /// A process starts: rows load before anything is served.
+    /// A process starts: rows come in, page by page, beside what is served.
     pub(crate) fn restart(&mut self) -> Result<(), String> {
         let shards = self.config.shards;
         let mut engines: Vec<Engine> = (0..shards)
             .map(|shard| Engine::new(Arc::clone(&self.config), ShardId(shard), self.dice.rng()))
             .collect();
-        let now = Now { mono_ms: BASE_MS, unix_s: self.unix_s() };
-        let rows = self.store.tables.load(now.unix_s);
-        self.note(|| format!("the server starts with {} rows", rows.len()));
-        let mut surplus = Vec::new();
-        for row in rows {
-            let ShardId(shard) = shard_of(&self.config, &row.username);
-            match engines[usize::from(shard)].load(&row, now) {
-                Ok(twin) => surplus.extend(twin.map(|contact_id| (contact_id, row.username.clone()))),
-                Err(RowError::Twice) => surplus.push((row.contact_id, row.username)),
-                Err(error) => return Err(format!("a row of roost's own is not taken: {error}: {row:?}")),
-            }
-        }
-        let removals: Vec<_> = surplus
-            .into_iter()
-            .map(|(contact_id, username)| Write::Remove { contact_id, username })
-            .collect();
-        self.store.tables.apply(&removals)?;
-        self.server = Some(Server { engines, started_ms: self.now_ms });
+        engines.iter_mut().for_each(Engine::begin_loading);
+        self.store.tables.purge(self.unix_s());
+        self.server = Some(Server { engines, started_ms: self.now_ms, read_up_to: Some(0) });
         for shard in 0..shards {
             self.agenda.push(self.now_ms, Event::Tick { process: self.process, shard: ShardId(shard) });
         }
+        self.read_page()
+    }
+
+    /// Gives the next rows to the engines; after the last ones memory and tables agree.
+    pub(crate) fn read_page(&mut self) -> Result<(), String> {
+        let Some(from) = self.server.as_ref().and_then(|server| server.read_up_to) else { return Ok(()) };
+        let Loading { page, pause_ms } = self.scenario.loading;
+        let rows = self.store.tables.page(from, page);
+        let up_to = (rows.len() == page).then(|| rows.last().map_or(from, |row| row.contact_id + 1));
+        self.note(|| format!("{} rows are read, up to {up_to:x?}", rows.len()));
+        for shard in 0..self.config.shards {
+            let own = |row: &&Row| shard_of(&self.config, &row.username) == ShardId(shard);
+            let own: Vec<Row> = rows.iter().filter(own).cloned().collect();
+            self.with_engine(ShardId(shard), |engine, _, now, out| engine.load_page(&own, up_to, now, out))?;
+        }
+        if let Some(server) = &mut self.server {
+            server.read_up_to = up_to;
+        }
+        if up_to.is_some() {
+            let at_ms = self.now_ms + self.dice.between(pause_ms);
+            self.agenda.push(at_ms, Event::Page { process: self.process });
+            return Ok(());
+        }
+        // Later, a write may be done whose receipt is under way.
+        let is_at_once = self.server.as_ref().is_some_and(|server| server.started_ms == self.now_ms);
         self.each_aor(|world, scene| {
             world.checks.shown(scene, &world.phones)?;
-            world.checks.agree(scene)
+            if is_at_once { world.checks.agree(scene) } else { Ok(()) }
         })
     }
 

@@ -25,6 +25,7 @@ pub struct Scenario {
     pub actions: Vec<(u64, usize, Action)>,
     pub network: NetworkFaults,
     pub store: StoreFaults,
+    pub loading: Loading,
     pub crashes: Vec<Crash>,
     /// Steps of the wall clock: when, and by how many seconds.
     pub clock_steps: Vec<(u64, i64)>,
@@ -96,6 +97,23 @@ pub struct Crash {
     pub has_new_keys: bool,
 }
 
+/// How rows are read at a start.
+#[derive(Debug, Clone, Copy)]
+pub struct Loading {
+    /// Rows at once.
+    pub page: usize,
+    pub pause_ms: (u64, u64),
+}
+
+impl Loading {
+    fn draw(dice: &mut Dice) -> Loading {
+        Loading {
+            page: dice.pick(&[1, 3, 10, 1_000]),
+            pause_ms: dice.pick(&[(1, 5), (10, 200), (100, 1_500)]),
+        }
+    }
+}
+
 impl Scenario {
     /// Draws a world.
     pub fn draw(dice: &mut Dice) -> Scenario {
@@ -123,6 +141,7 @@ impl Scenario {
             actions,
             network: NetworkFaults::draw(dice),
             store: StoreFaults::draw(dice),
+            loading: Loading::draw(dice),
             crashes,
             clock_steps,
             config,

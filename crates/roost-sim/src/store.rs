@@ -88,14 +88,18 @@ impl Tables {
         self.by_aor.get(aor).into_iter().flatten().filter_map(|contact_id| self.rows.get(contact_id))
     }
 
-    /// Deletes the rows of expired bindings and gives all others, as a start does.
-    pub fn load(&mut self, now_unix_s: u64) -> Vec<Row> {
+    /// Deletes the rows of expired bindings.
+    pub fn purge(&mut self, now_unix_s: u64) {
         let is_over = |row: &&Row| row.expires != 0 && row.expires <= now_unix_s;
         let expired: Vec<u64> = self.rows.values().filter(is_over).map(|row| row.contact_id).collect();
         for contact_id in expired {
             self.remove(contact_id, &mut Applied::default());
         }
-        self.rows.values().cloned().collect()
+    }
+
+    /// The next rows from this id on, in the order of their ids, as many as asked for.
+    pub fn page(&self, from: u64, most: usize) -> Vec<Row> {
+        self.rows.range(from..).take(most).map(|(_, row)| row.clone()).collect()
     }
 
     /// Adds or replaces a subscriber; `domain` is empty without `use_domain`.
@@ -361,7 +365,8 @@ mod tests {
         let purge = |contact_id| Write::Purge { contact_id, expires_by: 100 };
         tables.apply(&[purge(1), purge(2), purge(3)]).unwrap();
         assert_eq!(ids(&tables, "1001"), [2, 3]);
-        assert_eq!(tables.load(101).len(), 1);
+        tables.purge(101);
+        assert_eq!(tables.page(0, 9).len(), 1);
     }
 
     #[test]

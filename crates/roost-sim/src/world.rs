@@ -111,6 +111,10 @@ pub(crate) enum Event {
         ticket: Ticket,
         outcome: Outcome,
     },
+    /// More rows are read.
+    Page {
+        process: u32,
+    },
     Tick {
         process: u32,
         shard: ShardId,
@@ -264,9 +268,12 @@ impl World {
                 })
             }
             Event::Tick { process, shard } if process == self.process => self.tick(shard),
-            Event::HandOver { .. } | Event::StoreDue { .. } | Event::Receipt { .. } | Event::Tick { .. } => {
-                Ok(())
-            }
+            Event::Page { process } if process == self.process => self.read_page(),
+            Event::HandOver { .. }
+            | Event::StoreDue { .. }
+            | Event::Receipt { .. }
+            | Event::Page { .. }
+            | Event::Tick { .. } => Ok(()),
             Event::Restart => self.restart(),
             Event::End => self.end(),
             Event::Drained => Ok(()),
@@ -370,6 +377,10 @@ impl World {
 
     /// Looks at one user by chance.
     pub(crate) fn glance(&mut self) -> Result<(), String> {
+        if self.server.as_ref().is_some_and(|server| server.read_up_to.is_some()) {
+            // What is not read yet cannot be shown, and is not denied either: requests for it wait.
+            return Ok(());
+        }
         let place = self.glances.below(self.phones.len() as u64) as usize;
         self.look(place, |world, scene| world.checks.shown(scene, &world.phones))
     }

@@ -1,0 +1,129 @@
+//! A roost under test: its binaries, its folder, its process.
+
+use std::fs;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use roost_rig::Log;
+
+use crate::bench::{free_port, target_dir};
+use crate::steps::{cargo, exit_code};
+
+/// The first extension; the others follow it, each with its number as its password.
+pub(crate) const FIRST: u32 = 100_000;
+
+/// What is run, in release builds.
+#[derive(Debug)]
+pub(crate) struct Binaries {
+    pub(crate) roost: PathBuf,
+    pub(crate) bench: PathBuf,
+}
+
+impl Binaries {
+    pub(crate) fn build() -> Result<Binaries> {
+        let mut build = cargo(["build", "--release", "-p", "roost", "-p", "roost-bench"]);
+        ensure!(exit_code(&mut build)? == 0, "the build failed");
+        let release = target_dir()?.join("release");
+        Ok(Binaries { roost: release.join("roost"), bench: release.join("roost-bench") })
+    }
+}
+
+/// A folder with a configuration: one address for UDP and TCP, anybody may call, from anywhere.
+#[derive(Debug)]
+pub(crate) struct Place {
+    dir: PathBuf,
+    pub(crate) sip: SocketAddrV4,
+}
+
+impl Place {
+    /// Writes the configuration; `top` are more top-level keys, `sections` more TOML tables.
+    pub(crate) fn make(dir: &Path, database: Option<&str>, top: &str, sections: &str) -> Result<Place> {
+        let address = || anyhow::Ok(SocketAddrV4::new([127, 0, 0, 1].into(), free_port()?));
+        let (sip, mi) = (address()?, address()?);
+        let database = database.unwrap_or("sqlite:roost.db");
+        fs::write(
+            dir.join("roost.toml"),
+            format!(
+                "listen = [\"udp:{sip}\", \"tcp:{sip}\"]\ndatabase = \"{database}\"\n{top}\n\
+                 [proxy]\nauthorize = \"off\"\n[registrar]\nexclusive = \"off\"\nmax_expires = 36000\n\
+                 [mi]\nlisten = \"{mi}\"\n{sections}\n"
+            ),
+        )?;
+        Ok(Place { dir: dir.to_owned(), sip })
+    }
+
+    fn command(&self, binaries: &Binaries) -> Command {
+        let mut roost = Command::new(&binaries.roost);
+        roost.arg("--config").arg(self.dir.join("roost.toml")).stdin(Stdio::null());
+        roost
+    }
+
+    pub(crate) fn import_users(&self, binaries: &Binaries, count: u32) -> Result<()> {
+        let csv = self.dir.join("users.csv");
+        let users: String = (FIRST..FIRST + count).map(|user| format!("{user},{user}\n")).collect();
+        fs::write(&csv, format!("username,password\n{users}"))?;
+        let mut import = self.command(binaries);
+        let status = import.args(["user", "import"]).arg(&csv).stdout(Stdio::null()).status()?;
+        ensure!(status.success(), "the users could not be imported");
+        Ok(())
+    }
+}
+
+/// A process; dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) log: Log,
+}
+
+impl Server {
+    /// Starts it; it may not be ready yet.
+    pub(crate) fn spawn(binaries: &Binaries, place: &Place) -> Result<Server> {
+        let mut child = place.command(binaries).arg("serve").stderr(Stdio::piped()).spawn()?;
+        let log = Log::default();
+        log.follow(child.stderr.take().context("a pipe")?);
+        Ok(Server { child, log })
+    }
+
+    /// Starts it, and waits until it says that it is ready.
+    pub(crate) fn start(binaries: &Binaries, place: &Place) -> Result<Server> {
+        let mut server = Server::spawn(binaries, place)?;
+        while server.log.times_ready() == 0 {
+            let ended = server.child.try_wait()?;
+            ensure!(ended.is_none(), "roost serve ended before it was ready:\n{}", server.log.text());
+            sleep(Duration::from_millis(5));
+        }
+        Ok(server)
+    }
+
+    /// Ends it as an operator does, and waits for that.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
+        ensure!(self.child.wait()?.success(), "roost serve did not end well:\n{}", self.log.text());
+        Ok(())
+    }
+
+    /// Proportional memory, in bytes.
+    pub(crate) fn pss(&self) -> Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
+        let line = text.lines().find(|line| line.starts_with("Pss:")).context("no Pss")?;
+        let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
+        Ok(kib * 1024)
+    }
+
+    pub(crate) fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
