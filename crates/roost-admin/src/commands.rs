@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Mi;
+use crate::bans;
 use crate::hops;
 use crate::rpc::{Call, Params, RpcError};
 use crate::shapes::{HASH_SIZE, TABLE, aor, brief_aor};
@@ -45,6 +46,9 @@ const COMMANDS: &[Command] = &[
     Command { name: "ds_list", alias: "dispatcher:list", params: &["full"] },
     Command { name: "ds_set_state", alias: "dispatcher:set_state", params: &["state", "group", "address"] },
     Command { name: "ds_reload", alias: "dispatcher:reload", params: &[] },
+    Command { name: "ban_list", alias: "auth:ban_list", params: &[] },
+    Command { name: "ban_add", alias: "auth:ban_add", params: &["source", "user", "seconds"] },
+    Command { name: "ban_rm", alias: "auth:ban_rm", params: &["source", "user"] },
     Command { name: "get_statistics", alias: "statistics:get", params: &["statistics"] },
     Command { name: "uptime", alias: "core:uptime", params: &[] },
     Command { name: "version", alias: "core:version", params: &[] },
@@ -83,6 +87,9 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
         "ds_list" => hops::list(mi, params.number("full")?.is_some_and(|full| full != 0)).await?,
         "ds_set_state" => hops::set_state(mi, &params).await?,
         "ds_reload" => hops::reload(mi).await?,
+        "ban_list" => bans::list(mi).await?,
+        "ban_add" => bans::add(mi, &params).await?,
+        "ban_rm" => bans::rm(mi, &params).await?,
         "get_statistics" => statistics(mi, &params).await?,
         "uptime" => uptime(mi),
         "version" => json!({ "Server": mi.server }),

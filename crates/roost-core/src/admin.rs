@@ -1,5 +1,6 @@
 //! What operators ask of one shard: to show, add and remove bindings. Changes commit like a REGISTER.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use roost_sip::{MethodSet, Uri};
@@ -8,6 +9,7 @@ use crate::binding::{Binding, Origin, PERMANENT};
 use crate::dispatcher::{Dispatcher, HopState, Rule};
 use crate::engine::{Done, Engine, Pending, Waiting};
 use crate::flow::{Now, Ticket};
+use crate::guard::{Ban, responsible};
 use crate::limits;
 use crate::location::Record;
 use crate::outbox::{Command, Outbox};
@@ -38,6 +40,12 @@ pub enum Admin {
     ForgetCredentials { user: Vec<u8>, domain: Vec<u8> },
     /// Forgets what the database said of any subscriber: many have changed.
     ForgetAllCredentials,
+    /// The bans that last.
+    Bans,
+    /// Bans an address, an extension, or an extension at an address.
+    Ban(Ban),
+    /// Forgets bans and failures: of an address, of an extension (`user`, or `user@domain`), or of an extension at an address.
+    Unban { source: Option<IpAddr>, user: Vec<u8> },
     /// The next hops, as this shard knows them.
     Hops,
     /// Puts a next hop into a state; for shard 0.
@@ -63,6 +71,10 @@ pub enum AdminReply {
     Failed,
     /// The next hops, and how often each was the first choice here.
     Hops(Arc<Dispatcher>, Vec<u64>),
+    /// Bans.
+    Bans(Vec<Ban>),
+    /// So many bans and counts of failures were forgotten.
+    Unbanned(usize),
     /// There is no such next hop.
     HopNotFound,
     /// Names (`group:name`) and values.
@@ -123,6 +135,15 @@ impl Engine {
             Admin::ForgetAllCredentials => {
                 self.forget_all_credentials(now);
                 AdminReply::Done
+            }
+            Admin::Bans => AdminReply::Bans(self.guard.bans(now)),
+            Admin::Ban(ban) => {
+                let source = ban.source.map(responsible);
+                self.guard.ban(&Ban { source, ..ban }, now);
+                AdminReply::Done
+            }
+            Admin::Unban { source, user } => {
+                AdminReply::Unbanned(self.guard.unban(source.map(responsible), &user))
             }
             Admin::Hops => AdminReply::Hops(Arc::clone(&self.dispatcher), self.hits.clone()),
             Admin::SetHop { set, uri, state } => match self.set_hop(set, &uri, state, out) {
@@ -186,6 +207,7 @@ impl Engine {
         all.push(("roost:parked", self.parked as u64));
         all.push(("roost:loading", u64::from(self.unread.is_some())));
         all.push(("roost:resolving", self.resolving.len() as u64));
+        all.push(("roost:suspects", self.guard.len() as u64));
         all.push(("roost:secrets_evicted", self.secrets.evicted));
         AdminReply::Statistics(all)
     }

@@ -14,6 +14,7 @@ use crate::flow::Now;
 use crate::hash::KeyedState;
 use crate::limits;
 use crate::nonce::{NonceUse, Use, check_nonce};
+use crate::outbox::Outbox;
 use crate::request::{Request, To};
 use crate::stats::Counter;
 
@@ -95,6 +96,9 @@ pub(crate) struct Claimed<'a> {
     pub(crate) identity: Option<To<'a>>,
     /// Whether the digest user must be the same (`auth.check_to`, `proxy.check_from`).
     pub(crate) is_checked: bool,
+    /// Where the credentials stand, and for which realm.
+    pub(crate) header: HeaderName,
+    pub(crate) realm: &'a [u8],
 }
 
 /// Credentials with everything that a check needs.
@@ -124,13 +128,12 @@ impl Engine {
     pub(crate) fn authorize(
         &mut self,
         request: &Request<'_>,
-        header: HeaderName,
-        realm: &[u8],
         claimed: Claimed<'_>,
         retry: bool,
         now: Now,
+        out: &mut Outbox,
     ) -> Verdict {
-        let Some(credentials) = find_credentials(request, header, realm) else {
+        let Some(credentials) = find_credentials(request, claimed.header, claimed.realm) else {
             return Verdict::Refused(Answer::challenge(false, "no credentials for this realm"));
         };
         let claim = match self.claim(&credentials) {
@@ -146,14 +149,18 @@ impl Engine {
             self.stats.count(Counter::AuthFailures);
             return Verdict::Refused(self.unknown_user(request, &claim));
         };
+        if let Some(banned) = self.banned(request, &key, claimed, now) {
+            self.stats.count(Counter::Banned);
+            return Verdict::Refused(Answer::new(403, "Forbidden").why(banned.why()));
+        }
         match self.check_secret(request, &claim, &key, retry, now) {
             Checked::Load => Verdict::Load(key),
             Checked::Unknown => {
-                self.stats.count(Counter::AuthFailures);
+                self.note_guess(request, &key, false, now, out);
                 Verdict::Refused(self.unknown_user(request, &claim))
             }
             Checked::Wrong => {
-                self.stats.count(Counter::AuthFailures);
+                self.note_guess(request, &key, true, now, out);
                 Verdict::Refused(Answer::new(403, "Forbidden").why("wrong password"))
             }
             Checked::Right => self.check_use(request, &claim, &key, expires_unix_s, claimed, now),

@@ -13,6 +13,7 @@ pub struct Config {
     /// The Server header's value; empty sends none.
     pub server_header: String,
     pub auth: Auth,
+    pub pike: Pike,
     pub auth_db: AuthDb,
     pub usrloc: Usrloc,
     pub registrar: Registrar,
@@ -51,6 +52,27 @@ pub struct Auth {
     pub check_to: bool,
     /// Whether an unknown user is answered like a wrong password.
     pub hide_unknown_users: bool,
+    /// Failures of one extension from one address that ban the pair; 0: never.
+    pub ban_failures: u32,
+    /// Failures from one address that ban it; 0: never.
+    pub ban_source_failures: u32,
+    /// Failures of one extension from anywhere that ban it for whoever is not registered; 0: never.
+    pub ban_user_failures: u32,
+    /// How long the first ban lasts, in seconds; each next one is twice as long.
+    pub ban_time_s: u32,
+    /// How long a ban lasts at most, in seconds.
+    pub ban_max_time_s: u32,
+}
+
+/// `[pike]`
+#[derive(Debug, Clone)]
+pub struct Pike {
+    /// In how many seconds requests are counted.
+    pub sampling_time_unit_s: u32,
+    /// How many requests one address may send in that time to one shard; 0: any number.
+    pub reqs_density_per_unit: u32,
+    /// Requests whose User-Agent begins with one of these, in any case, are dropped.
+    pub drop_user_agents: Vec<String>,
 }
 
 /// A digest algorithm (RFC 7616, RFC 8760).
@@ -196,7 +218,13 @@ impl Default for Config {
                 disable_nonce_check: true,
                 check_to: true,
                 hide_unknown_users: false,
+                ban_failures: 5,
+                ban_source_failures: 50,
+                ban_user_failures: 100,
+                ban_time_s: 60,
+                ban_max_time_s: 3_600,
             },
+            pike: Pike { sampling_time_unit_s: 2, reqs_density_per_unit: 0, drop_user_agents: Vec::new() },
             auth_db: AuthDb { calculate_ha1: true, cache_ttl_s: 60 },
             usrloc: Usrloc { write_through: true, timer_interval_s: 60, cseq_delay_s: 20 },
             registrar: Registrar {

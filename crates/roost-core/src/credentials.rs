@@ -157,6 +157,11 @@ impl CredentialCache {
         }
     }
 
+    /// Whether nothing is known of a user though the whole table was read: probably there is none.
+    pub(crate) fn is_stranger(&self, key: &[u8]) -> bool {
+        self.all_read_ms != 0 && self.find(key).is_none()
+    }
+
     /// Notes what the database said.
     pub(crate) fn put(&mut self, key: &[u8], secrets: Option<Secrets>, now_ms: u64) {
         match secrets {

@@ -19,12 +19,14 @@ use crate::binding::Binding;
 use crate::credentials::CredentialCache;
 use crate::dispatcher::Dispatcher;
 use crate::flow::{Flow, Now, Rng, ShardId, Ticket};
+use crate::guard::Guard;
 use crate::keeper::Keeper;
 use crate::limits;
 use crate::location::{Location, RecordId, Swept};
 use crate::nonce::NonceUses;
 use crate::outbox::{Command, Mark, Outbox, Outcome, Reading, Secrets, SubscriberRow};
 use crate::path::is_path;
+use crate::pike::Pike;
 use crate::plan::Changes;
 use crate::pool::Pool;
 use crate::reach::Resolving;
@@ -50,6 +52,8 @@ pub struct Engine {
     pub(crate) location: Location<Waiting>,
     pub(crate) secrets: CredentialCache,
     pub(crate) nonces: NonceUses,
+    pub(crate) guard: Guard,
+    pub(crate) pike: Option<Pike>,
     pub(crate) pending: Slots<Pending>,
     /// The users whose credentials are being loaded.
     loading: hashbrown::HashMap<Box<[u8]>, Ticket, KeyedState>,
@@ -178,6 +182,12 @@ impl Engine {
             location: Location::new(config.hash_seed),
             secrets: CredentialCache::new(limits::MAX_SECRETS / shards, config.hash_seed),
             nonces: NonceUses::new(config.hash_seed),
+            guard: Guard::new(config.hash_seed),
+            pike: Pike::new(
+                config.pike.reqs_density_per_unit,
+                config.pike.sampling_time_unit_s,
+                config.hash_seed,
+            ),
             pending: Slots::default(),
             loading: hashbrown::HashMap::with_hasher(KeyedState::new(config.hash_seed)),
             parked: 0,
@@ -303,6 +313,10 @@ impl Engine {
             }
             StartLine::Request { .. } => {
                 self.stats.count(Counter::RcvRequests);
+                if self.is_unwelcome(flow, bytes, head, now) {
+                    self.stats.count(Counter::DropRequests);
+                    return;
+                }
                 match Request::new(*flow, bytes, head) {
                     Some(request) => {
                         trace::request(&request);
@@ -399,8 +413,13 @@ impl Engine {
             Some(host) if !fixed => host,
             _ => config.auth.realm.as_bytes(),
         };
-        let claimed = Claimed { identity: to, is_checked: self.config.auth.check_to };
-        match self.authorize(request, HeaderName::Authorization, realm, claimed, retry, now) {
+        let claimed = Claimed {
+            identity: to,
+            is_checked: self.config.auth.check_to,
+            header: HeaderName::Authorization,
+            realm,
+        };
+        match self.authorize(request, claimed, retry, now, out) {
             Verdict::Granted => self.save(request, to, now, out),
             Verdict::Refused(answer) => self.refuse(request, answer, None, now, out),
             Verdict::Load(_) if retry => {
@@ -410,7 +429,7 @@ impl Engine {
             Verdict::Load(key) => {
                 if let Err(busy) = self.load_credentials(request, key, Mark::None, now, out) {
                     // The database has enough to do: what is known of the user counts, however old.
-                    match self.authorize(request, HeaderName::Authorization, realm, claimed, true, now) {
+                    match self.authorize(request, claimed, true, now, out) {
                         Verdict::Granted => self.save(request, to, now, out),
                         _ => self.refuse(request, busy, None, now, out),
                     }
@@ -450,6 +469,9 @@ impl Engine {
                 self.stats.count(Counter::WaitingFull);
                 return Err(Answer::busy("too many requests wait for this user's credentials"));
             }
+        } else if self.secrets.is_stranger(key.text()) && !self.guard.takes_stranger(now) {
+            self.stats.count(Counter::StrangersFull);
+            return Err(Answer::busy("too many names that nobody knows are looked up"));
         } else if self.loading.len() >= limits::MAX_LOADING {
             self.stats.count(Counter::LoadingFull);
             return Err(Answer::busy("too many users wait for their credentials"));
@@ -582,6 +604,7 @@ impl Engine {
             self.forgotten.pop_front();
         }
         self.forgotten.push_back((key.text().into(), now.mono_ms));
+        self.guard.unban(None, key.text());
         self.secrets.forget(key.text());
         let under_way = self.loading.get(key.text()).copied();
         if let Some(Pending::Credentials { is_stale, .. }) =

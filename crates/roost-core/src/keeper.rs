@@ -238,6 +238,7 @@ impl Engine {
             News::Unsent(flow, message) => self.unsent(&flow, &message, now, out),
             News::Hops(dispatcher) if self.shard != ShardId(0) => self.take_hops(dispatcher),
             News::Hops(_) => {}
+            News::Banned(ban) => self.guard.ban(&ban, now),
             News::Heard { hop, remote, is_failure } => self.heard_of_hop(hop, remote, is_failure, out),
         }
     }

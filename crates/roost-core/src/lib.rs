@@ -22,6 +22,7 @@ mod engine;
 mod flow;
 mod fork;
 mod forward;
+mod guard;
 mod hash;
 mod keeper;
 pub mod limits;
@@ -32,6 +33,7 @@ mod machines;
 mod nonce;
 mod outbox;
 mod path;
+mod pike;
 mod places;
 mod plan;
 mod pool;
@@ -45,6 +47,7 @@ mod row;
 mod server;
 mod slots;
 mod stats;
+mod strangers;
 mod text;
 mod timers;
 mod trace;
@@ -54,13 +57,14 @@ mod unread;
 pub use admin::{Admin, AdminReply, AorRecord, ContactRecord, ShownExpires};
 pub use claim::Claim;
 pub use config::{
-    Algorithm, Auth, AuthDb, Authorize, Config, Dispatching, PathMode, Proxy, Registrar, Rr, Tm, Usrloc,
+    Algorithm, Auth, AuthDb, Authorize, Config, Dispatching, PathMode, Pike, Proxy, Registrar, Rr, Tm, Usrloc,
 };
 pub use dispatcher::{
     Dispatcher, Hop, HopError, HopId, HopPlace, HopState, HopUri, Name, Numbers, Place, Rule,
 };
 pub use engine::{Engine, RowError, shard_of};
 pub use flow::{Flow, Now, Rng, ShardId, Ticket, Transport};
+pub use guard::Ban;
 pub use listening::Listening;
 pub use outbox::{Command, HandOver, Mark, News, Outbox, Outcome, Reading, Secrets, SubscriberRow, Transmit};
 pub use row::{PackedRow, Row, Write};

@@ -34,6 +34,12 @@ pub const MAX_UNKNOWN_USERS: usize = 1 << 14;
 pub const MAX_FORGOTTEN: usize = 64;
 /// How often the database is asked again about one user whose answer was wrong, in milliseconds.
 pub const RECHECK_MS: u64 = 1_000;
+/// Addresses of one shard, extensions, and pairs of both, whose failures are counted; the oldest that are not banned go first.
+pub const MAX_SUSPECTS: usize = 1 << 14;
+/// Buckets of one shard that count what addresses send, when `pike.reqs_density_per_unit` is set.
+pub const MAX_BUCKETS: usize = 1 << 16;
+/// Names that are in no complete reading of `subscriber` and are looked up in a second, of one shard; more are answered 503.
+pub const MAX_STRANGERS_PER_S: u32 = 100;
 /// Nonces of one shard whose use is remembered.
 pub const MAX_NONCES: usize = 1 << 20;
 /// Transactions of all shards together; a request beyond them is answered 503.

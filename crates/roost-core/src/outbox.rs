@@ -7,6 +7,7 @@ use crate::admin::AdminReply;
 use crate::claim::Claim;
 use crate::dispatcher::{Dispatcher, HopId, Name, Place};
 use crate::flow::{Flow, ShardId, Ticket};
+use crate::guard::Ban;
 use crate::row::Write;
 
 /// Bytes to send and work to do. Clear it after each round; its memory stays.
@@ -100,6 +101,8 @@ pub enum News {
     Closed(u64),
     /// A message could not be sent: its connection is gone, or none could be made.
     Unsent(Flow, Box<[u8]>),
+    /// An address is banned.
+    Banned(Ban),
     /// How a call to a next hop went.
     Heard { hop: HopId, remote: SocketAddr, is_failure: bool },
 }

@@ -177,8 +177,13 @@ impl Engine {
             self.refuse(request, answer, None, now, out);
             return None;
         }
-        let claimed = Claimed { identity: from, is_checked: self.config.proxy.check_from && !is_anonymous };
-        match self.authorize(request, HeaderName::ProxyAuthorization, &realm, claimed, retry, now) {
+        let claimed = Claimed {
+            identity: from,
+            is_checked: self.config.proxy.check_from && !is_anonymous,
+            header: HeaderName::ProxyAuthorization,
+            realm: &realm,
+        };
+        match self.authorize(request, claimed, retry, now, out) {
             Verdict::Granted => {
                 self.recent.note(repeated, now.mono_ms);
                 Some(Mark::Authorized)
@@ -229,7 +234,7 @@ impl Engine {
     }
 
     /// The AOR's record; without `use_domain` any host will do.
-    fn record_of(&mut self, to: To<'_>) -> Option<RecordId> {
+    pub(crate) fn record_of(&mut self, to: To<'_>) -> Option<RecordId> {
         let mut aor = std::mem::take(&mut self.scratch);
         let found = self.build_aor(Some(to), &mut aor).ok().and_then(|()| self.location.find(&aor));
         self.scratch = aor;

@@ -101,6 +101,8 @@ pub struct Checks {
     /// By how many seconds the wall clock was moved, all steps together.
     stepped_s: u64,
     crashed_ms: u64,
+    /// AORs and addresses from which a wrong password was tried.
+    guessed: BTreeSet<(Vec<u8>, IpAddr)>,
 }
 
 impl Checks {
@@ -116,6 +118,7 @@ impl Checks {
             doubts: BTreeMap::new(),
             stepped_s: 0,
             crashed_ms: 0,
+            guessed: BTreeSet::new(),
         }
     }
 
@@ -217,6 +220,12 @@ impl Checks {
             (200..300, true) => Err(format!("a wrong password of {} was accepted", text(scene.aor))),
             (200..300, false) => self.accepted(scene, &asked, reply),
             (403, _) if reason == "Occupied" => self.occupied(scene, &asked),
+            (403, true) => {
+                self.guessed.insert((scene.aor.to_vec(), asked.source.ip()));
+                Ok(())
+            }
+            // Somebody guessed at its address: it may be banned until it is registered.
+            (403, false) if self.guessed.contains(&(scene.aor.to_vec(), asked.source.ip())) => Ok(()),
             (403 | 404, false) => Err(format!("the right password of {} got {status}", text(scene.aor))),
             _ => Ok(()),
         }
@@ -351,6 +360,9 @@ impl Checks {
         let ip = phone.source.ip();
         let is_elsewhere = |contact: &Vec<u8>| self.sources.get(contact) != Some(&ip);
         if self.exclusive_ip && scene.shown.iter().any(is_elsewhere) {
+            return Ok(());
+        }
+        if self.guessed.contains(&(scene.aor.to_vec(), ip)) {
             return Ok(());
         }
         let is_rival =

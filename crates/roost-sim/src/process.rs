@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use roost_core::{
-    Command, Engine, Flow, HandOver, Mark, Now, Outbox, Outcome, Row, ShardId, Write, shard_of,
+    Command, Engine, Flow, HandOver, Mark, News, Now, Outbox, Outcome, Row, ShardId, Write, shard_of,
 };
 use roost_sip::Head;
 
@@ -128,6 +128,12 @@ impl World {
             Command::Resolve { ticket, .. } => {
                 let outcome = Outcome::Resolved(Vec::new());
                 self.agenda.push(self.now_ms + 1, Event::Receipt { process, shard, ticket, outcome });
+            }
+            Command::Tell { shard: None, news: News::Banned(ban) } => {
+                for shard in (0..self.config.shards).map(ShardId) {
+                    let at_ms = self.now_ms + self.dice.below(4);
+                    self.agenda.push(at_ms, Event::Banned { process, shard, ban: ban.clone() });
+                }
             }
             Command::Tell { .. } | Command::KeepConnection { .. } => {
                 return Err("news of hops or connections that there are not".to_string());

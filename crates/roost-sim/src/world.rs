@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use roost_core::{Config, Flow, Mark, Outbox, Outcome, ShardId, Ticket};
+use roost_core::{Ban, Config, Flow, Mark, News, Outbox, Outcome, ShardId, Ticket};
 use roost_sip::Head;
 
 use crate::agenda::Agenda;
@@ -110,6 +110,12 @@ pub(crate) enum Event {
         shard: ShardId,
         ticket: Ticket,
         outcome: Outcome,
+    },
+    /// A shard hears that an address is banned.
+    Banned {
+        process: u32,
+        shard: ShardId,
+        ban: Ban,
     },
     /// More rows are read.
     Page {
@@ -269,10 +275,15 @@ impl World {
             }
             Event::Tick { process, shard } if process == self.process => self.tick(shard),
             Event::Page { process } if process == self.process => self.read_page(),
+            Event::Banned { process, shard, ban } if process == self.process => {
+                self.note(|| format!("shard {} hears: {ban:?}", shard.0));
+                self.with_engine(shard, |engine, _, now, out| engine.handle_news(News::Banned(ban), now, out))
+            }
             Event::HandOver { .. }
             | Event::StoreDue { .. }
             | Event::Receipt { .. }
             | Event::Page { .. }
+            | Event::Banned { .. }
             | Event::Tick { .. } => Ok(()),
             Event::Restart => self.restart(),
             Event::End => self.end(),

@@ -39,6 +39,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DsCommand,
     },
+    /// Show, add and remove bans: addresses and extensions that guessed too often
+    Ban {
+        #[command(subcommand)]
+        command: BanCommand,
+    },
     /// Make or check the tables of the database
     Db {
         #[command(subcommand)]
@@ -162,6 +167,33 @@ pub(crate) enum DsCommand {
     },
     /// Read the route tables of the configuration file anew; if the file is wrong, nothing changes
     Reload,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BanCommand {
+    /// Show the bans that last, and for how long
+    List,
+    /// Ban an address or an extension
+    ///
+    /// An address: nothing that it sends is answered. An extension: nobody may log in as it but from where it is registered.
+    Add {
+        /// An IP address, or an extension
+        whom: String,
+        /// The extension at this address only
+        #[arg(long, value_name = "IP")]
+        at: Option<std::net::IpAddr>,
+        /// For how long
+        #[arg(long, value_name = "S", default_value_t = 86_400)]
+        seconds: u32,
+    },
+    /// Forget bans and failures of an address or an extension
+    Rm {
+        /// An IP address, or an extension
+        whom: String,
+        /// The extension at this address only
+        #[arg(long, value_name = "IP")]
+        at: Option<std::net::IpAddr>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]

@@ -1,6 +1,7 @@
 //! roost: a SIP registrar for the extensions of a call centre, in one binary.
 #![forbid(unsafe_code)]
 
+mod ban;
 mod cli;
 mod config_show;
 mod db;
@@ -41,6 +42,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Serve => serve::run(&Settings::load(file)?),
         Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
         Command::Db { command } => db::run(&Settings::load(file)?, &command, cli.json),
+        Command::Ban { command } => ban::run(&Settings::load(file)?, &command, cli.json),
         Command::Ds { command } => ds::run(&Settings::load(file)?, &command, cli.json),
         Command::Ul { command } => ul::run(&Settings::load(file)?, &command, cli.json),
         Command::Config { command: ConfigCommand::Check } => user::say(&settings::check(file)?),

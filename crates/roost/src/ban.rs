@@ -1,0 +1,61 @@
+//! `roost ban`: who has guessed too often, at the running server.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::cli::BanCommand;
+use crate::mi_client::{MiError, call};
+use crate::settings::Settings;
+use crate::user::say;
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// What the server answered, or that none runs.
+pub(crate) fn run(settings: &Settings, command: &BanCommand, is_json: bool) -> Result<()> {
+    match command {
+        BanCommand::List => list(settings, is_json),
+        BanCommand::Add { whom, at, seconds } => {
+            let mut params = params(whom, *at);
+            params["seconds"] = json!(seconds);
+            call(settings, "ban_add", &params).map_err(MiError::into_error)?;
+            say(&if is_json { "\"OK\"".into() } else { format!("{whom} is banned for {seconds} s") })
+        }
+        BanCommand::Rm { whom, at } => {
+            call(settings, "ban_rm", &params(whom, *at)).map_err(|error| match error {
+                MiError::Refused { code: 404, .. } => {
+                    error.into_error().context(format!("{whom} is not banned; `roost ban list` shows who is"))
+                }
+                _ => error.into_error(),
+            })?;
+            say(&if is_json { "\"OK\"".into() } else { format!("nothing is held against {whom} any more") })
+        }
+    }
+}
+
+/// What is an address bans an address, everything else is an extension.
+fn params(whom: &str, at: Option<IpAddr>) -> Value {
+    match (whom.trim_end_matches("/64").parse::<IpAddr>(), at) {
+        (Ok(source), _) => json!({ "source": source }),
+        (Err(_), Some(source)) => json!({ "user": whom, "source": source }),
+        (Err(_), None) => json!({ "user": whom }),
+    }
+}
+
+fn list(settings: &Settings, is_json: bool) -> Result<()> {
+    let result = call(settings, "ban_list", &json!({})).map_err(MiError::into_error)?;
+    if is_json {
+        return say(&serde_json::to_string_pretty(&result)?);
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["SOURCE", "EXTENSION", "SECONDS", "BY"]);
+    for ban in result["Bans"].as_array().into_iter().flatten() {
+        let text = |name: &str| ban[name].as_str().unwrap_or("any").to_string();
+        let by = if ban["manual"] == true { "operator" } else { "failures" };
+        table.add_row([text("source"), text("user"), ban["seconds"].to_string(), by.into()]);
+    }
+    say(&table.trim_fmt())
+}
