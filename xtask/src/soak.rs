@@ -1,5 +1,6 @@
 //! `cargo xtask soak`: what takes longer than a test may, run by hand and reported.
 
+mod fuzz;
 mod rows;
 mod server;
 
@@ -25,6 +26,15 @@ pub(crate) enum Soak {
         #[arg(long, value_name = "N", default_value_t = 20_000)]
         count: usize,
     },
+    /// Run the fuzzers of `fuzz/`, for so long each.
+    Fuzz {
+        /// This one only.
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+        /// How long each runs.
+        #[arg(long, value_name = "S", default_value_t = 600)]
+        seconds: u32,
+    },
     /// Start with a table of many bindings: how long it takes to read, what a binding takes in memory, when the first call
     /// is delivered, and that nobody gets a wrong 404 meanwhile.
     Rows {
@@ -41,6 +51,7 @@ pub(crate) enum Soak {
 pub(crate) fn run(soak: &Soak) -> ExitCode {
     let done = match soak {
         Soak::Connections { count } => connections(*count),
+        Soak::Fuzz { target, seconds } => fuzz::run(target.as_deref(), *seconds),
         Soak::Rows { count, database } => rows::run(*count, database),
     };
     match done {

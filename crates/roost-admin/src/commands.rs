@@ -56,6 +56,12 @@ const COMMANDS: &[Command] = &[
     Command { name: "auth_db_forget", alias: "auth_db:forget", params: &["user", "domain"] },
 ];
 
+/// Whether there is such a command and it takes these parameters.
+pub(crate) fn takes(call: &Call) -> bool {
+    let command = COMMANDS.iter().find(|command| command.name == call.method || command.alias == call.method);
+    command.is_some_and(|command| Params::new(&call.params, command.params).is_ok())
+}
+
 /// Runs a call.
 pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
     let command = COMMANDS

@@ -19,6 +19,11 @@ use tokio::sync::oneshot;
 pub use http::serve;
 pub use shapes::TABLE;
 
+/// Reads a request as the interface does, for fuzzing; whether it is a call.
+pub fn check_call(body: &[u8]) -> bool {
+    rpc::Call::parse(body).is_ok_and(|call| commands::takes(&call))
+}
+
 /// Sends a request to a shard; the answer comes through the receiver.
 pub type Ask = Arc<dyn Fn(ShardId, Admin) -> oneshot::Receiver<AdminReply> + Send + Sync>;
 

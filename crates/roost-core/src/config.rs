@@ -205,6 +205,10 @@ pub enum Authorize {
     Off,
 }
 
+/// What scanners call themselves.
+const SCANNERS: [&str; 7] =
+    ["friendly-scanner", "sipvicious", "sipcli", "sip-scan", "sundayddr", "iwar", "pplsip"];
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -224,7 +228,11 @@ impl Default for Config {
                 ban_time_s: 60,
                 ban_max_time_s: 3_600,
             },
-            pike: Pike { sampling_time_unit_s: 2, reqs_density_per_unit: 0, drop_user_agents: Vec::new() },
+            pike: Pike {
+                sampling_time_unit_s: 2,
+                reqs_density_per_unit: 0,
+                drop_user_agents: SCANNERS.map(str::to_string).to_vec(),
+            },
             auth_db: AuthDb { calculate_ha1: true, cache_ttl_s: 60 },
             usrloc: Usrloc { write_through: true, timer_interval_s: 60, cseq_delay_s: 20 },
             registrar: Registrar {

@@ -1,59 +1,6 @@
 //! roost: a SIP registrar for the extensions of a call centre, in one binary.
 #![forbid(unsafe_code)]
 
-mod ban;
-mod cli;
-mod config_show;
-mod db;
-mod ds;
-mod import;
-mod keys;
-mod loading;
-mod logging;
-mod mi_client;
-mod reference;
-mod routes;
-mod serve;
-mod settings;
-mod ul;
-mod user;
-
-use std::process::ExitCode;
-
-use anyhow::Result;
-use clap::{CommandFactory as _, Parser as _};
-
-use cli::{Cli, Command, ConfigCommand};
-use settings::Settings;
-
-fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("roost: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(cli: Cli) -> Result<()> {
-    let file = cli.config.as_deref();
-    match cli.command {
-        Command::Serve => serve::run(&Settings::load(file)?),
-        Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
-        Command::Db { command } => db::run(&Settings::load(file)?, &command, cli.json),
-        Command::Ban { command } => ban::run(&Settings::load(file)?, &command, cli.json),
-        Command::Ds { command } => ds::run(&Settings::load(file)?, &command, cli.json),
-        Command::Ul { command } => ul::run(&Settings::load(file)?, &command, cli.json),
-        Command::Config { command: ConfigCommand::Check } => user::say(&settings::check(file)?),
-        Command::Config { command: ConfigCommand::Show { changed } } => {
-            config_show::run(&Settings::load(file)?, changed, cli.json)
-        }
-        Command::Config { command: ConfigCommand::Reference } => user::say(reference::page().trim_end()),
-        Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "roost", &mut script);
-            user::say(String::from_utf8_lossy(&script).trim_end())
-        }
-    }
+fn main() -> std::process::ExitCode {
+    roost::main()
 }

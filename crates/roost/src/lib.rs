@@ -1,0 +1,68 @@
+//! roost: a SIP registrar and proxy for the extensions of a call centre, in one binary. The library is the program's.
+#![forbid(unsafe_code)]
+
+mod ban;
+mod cli;
+mod config_show;
+mod db;
+mod ds;
+mod import;
+mod keys;
+mod loading;
+mod logging;
+mod mi_client;
+mod reference;
+mod routes;
+mod serve;
+mod settings;
+mod ul;
+mod user;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory as _, Parser as _};
+
+use cli::{Cli, Command, ConfigCommand};
+use settings::Settings;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("roost: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads the text of a configuration file, for fuzzing; the error names the line.
+///
+/// # Errors
+/// What `roost config check` would say of a file `fuzz.toml`.
+pub fn check_text(text: &str) -> Result<(), String> {
+    settings::Settings::parse(text, "fuzz.toml").map(drop).map_err(|error| format!("{error:#}"))
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let file = cli.config.as_deref();
+    match cli.command {
+        Command::Serve => serve::run(&Settings::load(file)?),
+        Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
+        Command::Db { command } => db::run(&Settings::load(file)?, &command, cli.json),
+        Command::Ban { command } => ban::run(&Settings::load(file)?, &command, cli.json),
+        Command::Ds { command } => ds::run(&Settings::load(file)?, &command, cli.json),
+        Command::Ul { command } => ul::run(&Settings::load(file)?, &command, cli.json),
+        Command::Config { command: ConfigCommand::Check } => user::say(&settings::check(file)?),
+        Command::Config { command: ConfigCommand::Show { changed } } => {
+            config_show::run(&Settings::load(file)?, changed, cli.json)
+        }
+        Command::Config { command: ConfigCommand::Reference } => user::say(reference::page().trim_end()),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "roost", &mut script);
+            user::say(String::from_utf8_lossy(&script).trim_end())
+        }
+    }
+}
