@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
+static TARGET: LazyLock<roost_fuzz::Target> = LazyLock::new(|| {
     let name = std::env::var("ROOST_FUZZ_TARGET").expect("ROOST_FUZZ_TARGET");
     let known = roost_fuzz::TARGETS.iter().find(|(known, _)| *known == name);
     known.unwrap_or_else(|| panic!("no target {name}")).1

@@ -162,25 +162,26 @@ impl CredentialCache {
         self.all_read_ms != 0 && self.find(key).is_none()
     }
 
-    /// Notes what the database said.
-    pub(crate) fn put(&mut self, key: &[u8], secrets: Option<Secrets>, now_ms: u64) {
+    /// Notes what the database said; whether that is another secret than before.
+    pub(crate) fn put(&mut self, key: &[u8], secrets: Option<Secrets>, now_ms: u64) -> bool {
         match secrets {
             Some(secrets) => {
                 self.forget_unknown(key);
-                self.put_known(Known::new(key, &secrets, now_ms, false));
+                self.put_known(Known::new(key, &secrets, now_ms, false))
             }
             None => {
                 self.forget_known(key);
                 self.put_unknown(key, now_ms);
+                false
             }
         }
     }
 
-    /// Notes a row that a whole reading of the table found new or changed.
-    pub(crate) fn put_read(&mut self, key: &[u8], secrets: &Secrets, since_ms: u64) {
+    /// Notes a row that a whole reading of the table found new or changed; whether the secret is another than before.
+    pub(crate) fn put_read(&mut self, key: &[u8], secrets: &Secrets, since_ms: u64) -> bool {
         self.forget_unknown(key);
         let loaded_ms = if since_ms > self.cleared_ms { since_ms } else { 0 };
-        self.put_known(Known::new(key, secrets, loaded_ms, true));
+        self.put_known(Known::new(key, secrets, loaded_ms, true))
     }
 
     /// A whole reading that began at this time found all other rows as they were.
@@ -214,15 +215,17 @@ impl CredentialCache {
         self.unknown_order.clear();
     }
 
-    fn put_known(&mut self, entry: Known) {
+    fn put_known(&mut self, entry: Known) -> bool {
         if let Some(index) = self.find(entry.key()) {
+            let mut is_changed = false;
             if let Some(old) = self.entries.get_mut(index) {
-                let memo = old.memo.filter(|_| old.text == entry.text && old.ends == entry.ends);
+                is_changed = old.text != entry.text || old.ends != entry.ends;
+                let memo = old.memo.filter(|_| !is_changed);
                 // A row that stands in the whole reading goes on standing there.
                 let is_read = entry.is_read || old.is_read;
                 *old = Known { memo, is_read, ..entry };
             }
-            return;
+            return is_changed;
         }
         if self.known.len() >= self.limit {
             self.evict();
@@ -230,6 +233,7 @@ impl CredentialCache {
         let hash = self.hasher.hash_one(entry.key());
         let place = self.entries.put(entry);
         self.known.insert(hash, place);
+        false
     }
 
     fn evict(&mut self) {

@@ -588,8 +588,8 @@ impl Engine {
                     // A row that was changed while the table was read may be the old one.
                     let was_forgotten =
                         self.forgotten.iter().any(|(user, ms)| *ms >= since_ms && **user == *key.text());
-                    if !was_forgotten {
-                        self.secrets.put_read(key.text(), &secrets, since_ms);
+                    if !was_forgotten && self.secrets.put_read(key.text(), &secrets, since_ms) {
+                        self.guard.unban(None, key.text());
                     }
                 }
             }
@@ -625,7 +625,10 @@ impl Engine {
     }
 
     fn put_secrets(&mut self, key: &UserKey, secrets: Option<Secrets>, now: Now) {
-        self.secrets.put(key.text(), secrets, now.mono_ms);
+        if self.secrets.put(key.text(), secrets, now.mono_ms) {
+            // What was wrong may be right now.
+            self.guard.unban(None, key.text());
+        }
     }
 
     fn resume(&mut self, parked: &Parked, retry: bool, now: Now, out: &mut Outbox) {

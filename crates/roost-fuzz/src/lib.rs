@@ -10,8 +10,11 @@ use roost_sip::{
     delta_seconds, http_date, parse_allow, q_value, same_uri, unescape_into, unquote,
 };
 
+/// What is done with a fuzzer's bytes.
+pub type Target = fn(&[u8]);
+
 /// The targets by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("head", head),
     ("framing", framing),
     ("uri", uri),

@@ -65,12 +65,19 @@ fn a_guesser_is_banned_and_the_registered_phone_beside_it_is_not() {
 }
 
 #[test]
-fn a_new_password_lifts_the_ban() {
-    let server = started("");
+fn a_new_password_lifts_the_ban_whoever_sets_it() {
+    let server = started("[auth_db]\ncache_ttl = 2\n");
     let mut phone = server.phone("9001");
     guess(&mut phone, &server);
     server.succeed(&["user", "passwd", "9001", "guessed"]);
     assert_eq!(phone.register(300).line(), "200 OK");
+    assert_eq!(phone.unregister().line(), "200 OK");
+    phone.password = "later".to_string();
+    for _ in 0..5 {
+        assert_eq!(phone.register(300).line(), "403 Forbidden");
+    }
+    server.sql("UPDATE subscriber SET password = 'later' WHERE username = '9001'");
+    wait_for("the next reading of the table", PATIENCE, || (phone.register(300).status == 200).then_some(()));
 }
 
 #[test]
