@@ -1,5 +1,6 @@
 //! `cargo xtask soak`: what takes longer than a test may, run by hand and reported.
 
+mod flood;
 mod fuzz;
 mod rows;
 mod server;
@@ -26,6 +27,15 @@ pub(crate) enum Soak {
         #[arg(long, value_name = "N", default_value_t = 20_000)]
         count: usize,
     },
+    /// Flood a server on one core from many addresses, at twice what it can answer, while a thousand phones refresh.
+    Flood {
+        /// How many addresses, all of 127/8.
+        #[arg(long, value_name = "N", default_value_t = 50_000)]
+        sources: u32,
+        /// For how long.
+        #[arg(long, value_name = "S", default_value_t = 60)]
+        seconds: u32,
+    },
     /// Run the fuzzers of `fuzz/`, for so long each.
     Fuzz {
         /// This one only.
@@ -51,6 +61,7 @@ pub(crate) enum Soak {
 pub(crate) fn run(soak: &Soak) -> ExitCode {
     let done = match soak {
         Soak::Connections { count } => connections(*count),
+        Soak::Flood { sources, seconds } => flood::run(*sources, *seconds),
         Soak::Fuzz { target, seconds } => fuzz::run(target.as_deref(), *seconds),
         Soak::Rows { count, database } => rows::run(*count, database),
     };

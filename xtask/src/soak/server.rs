@@ -116,6 +116,17 @@ impl Server {
         Ok(kib * 1024)
     }
 
+    /// CPU time so far, user and kernel, in microseconds.
+    pub(crate) fn cpu_us(&self) -> Result<u64> {
+        let mut sum = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let ns = text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok());
+            sum += ns.context("schedstat")?;
+        }
+        Ok(sum / 1_000)
+    }
+
     pub(crate) fn descriptors(&self) -> Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
