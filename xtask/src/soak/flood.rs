@@ -39,7 +39,12 @@ pub(super) fn run(sources: u32, seconds: u32) -> Result<()> {
         let flood = Flood::new(sources, place.sip)?;
         let before = server.cpu_us()?;
         let five = Duration::from_secs(5);
-        let rate = flood.during(None, five, || Ok(thread::sleep(five)))?.0;
+        let rate = flood
+            .during(None, five, || {
+                thread::sleep(five);
+                Ok(())
+            })?
+            .0;
         let us = (server.cpu_us()? - before) as f64 / 5e6;
         eprintln!(
             "    as fast as one core sends: {rate:.0} a second; the server takes {:.0} % of its core",
