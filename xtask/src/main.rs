@@ -99,7 +99,7 @@ fn test_steps(args: &[OsString]) -> Vec<Step> {
         Step::run("tests of the binary and black box (release)", binary),
         Step::run("the same behaviour on MariaDB", on_database("mariadb", args)),
         Step::run("the same behaviour on PostgreSQL", on_database("postgres", args)),
-        sim_step(Seeds { seed: None, seeds: Some(200) }),
+        sim_step(Seeds { seed: None, seeds: Some(500) }),
         gates_step(false),
     ]
 }

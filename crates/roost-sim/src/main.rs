@@ -1,11 +1,14 @@
 //! `roost-sim`: plays seeds of the simulated world until a promise is broken.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use clap::Parser;
 use roost_sim::call_world::{self, CallOptions, CallReport};
-use roost_sim::world::{self, Options, Report};
+use roost_sim::world::{self, Failure, Options, Report};
 
 /// Play seeds of the simulated worlds: phones that register and call, a bad network, a failing database, crashes.
 #[derive(Debug, Parser)]
@@ -50,24 +53,54 @@ fn main() -> anyhow::Result<ExitCode> {
         None => (cli.from, cli.seeds, false),
     };
     let last = first.checked_add(count).ok_or_else(|| anyhow::anyhow!("there are no seeds beyond 2^64"))?;
-    let mut sum = Sum::default();
-    for seed in first..last {
-        let registrations = world::run(seed, Options { trace, ..Options::default() });
-        let calls = || call_world::run(seed, CallOptions { trace, ..CallOptions::default() });
-        match registrations.and_then(|report| Ok((report, calls()?))) {
-            Ok((report, calls)) => sum.add(&report, &calls),
-            Err(failure) => {
-                eprintln!("seed {seed}: {failure}");
-                eprintln!("replay it: cargo run --release -p roost-sim -- --seed {seed}");
-                return Ok(ExitCode::FAILURE);
-            }
+    let played = Mutex::new(Played::default());
+    let next = AtomicU64::new(first);
+    let threads = if trace { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= last || !play(seed, trace, &played) {
+                        return;
+                    }
+                }
+            });
         }
-        if sum.seeds.is_multiple_of(50) {
-            eprintln!("{} seeds, {} messages", sum.seeds, sum.messages);
-        }
+    });
+    let Played { sum, failures } = played.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some((seed, failure)) = failures.first_key_value() {
+        eprintln!("seed {seed}: {failure}");
+        eprintln!("replay it: cargo xtask sim --seed {seed}");
+        return Ok(ExitCode::FAILURE);
     }
     sum.print();
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the threads have done together.
+#[derive(Debug, Default)]
+struct Played {
+    sum: Sum,
+    failures: BTreeMap<u64, Failure>,
+}
+
+/// Plays one seed, by whichever thread; whether all are well so far.
+fn play(seed: u64, trace: bool, played: &Mutex<Played>) -> bool {
+    let registrations = world::run(seed, Options { trace, ..Options::default() });
+    let calls = || call_world::run(seed, CallOptions { trace, ..CallOptions::default() });
+    let outcome = registrations.and_then(|report| Ok((report, calls()?)));
+    let mut played = played.lock().unwrap_or_else(PoisonError::into_inner);
+    match outcome {
+        Ok((report, calls)) => {
+            played.sum.add(&report, &calls);
+            if played.sum.seeds.is_multiple_of(100) {
+                eprintln!("{} seeds, {} messages", played.sum.seeds, played.sum.messages);
+            }
+        }
+        Err(failure) => drop(played.failures.insert(seed, failure)),
+    }
+    played.failures.is_empty()
 }
 
 impl Sum {
