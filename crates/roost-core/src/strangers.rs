@@ -114,6 +114,9 @@ impl Engine {
     }
 }
 
+/// Whether a text begins with a word in lower case, whatever the text's case. Most do not by their first letter.
 fn begins_so(text: &[u8], word: &[u8]) -> bool {
-    text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+    let has_letter =
+        matches!((text.first(), word.first()), (Some(one), Some(other)) if one | 0x20 == other | 0x20);
+    has_letter && text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
 }
