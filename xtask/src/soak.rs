@@ -2,6 +2,7 @@
 
 mod flood;
 mod fuzz;
+mod mutants;
 mod rows;
 mod server;
 
@@ -45,6 +46,15 @@ pub(crate) enum Soak {
         #[arg(long, value_name = "S", default_value_t = 600)]
         seconds: u32,
     },
+    /// Break the core on purpose, a change at a time, and see whether its tests and the simulation notice.
+    Mutants {
+        /// Which part of all mutants, from 0.
+        #[arg(long, value_name = "K", default_value_t = 0)]
+        part: u32,
+        /// Into how many parts they are divided: all of them take hours.
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        parts: u32,
+    },
     /// Start with a table of many bindings: how long it takes to read, what a binding takes in memory, when the first call
     /// is delivered, and that nobody gets a wrong 404 meanwhile.
     Rows {
@@ -63,6 +73,7 @@ pub(crate) fn run(soak: &Soak) -> ExitCode {
         Soak::Connections { count } => connections(*count),
         Soak::Flood { sources, seconds } => flood::run(*sources, *seconds),
         Soak::Fuzz { target, seconds } => fuzz::run(target.as_deref(), *seconds),
+        Soak::Mutants { part, parts } => mutants::run(*part, *parts),
         Soak::Rows { count, database } => rows::run(*count, database),
     };
     match done {

@@ -67,7 +67,7 @@ impl Suspects {
         self.index.find(hash, |place| self.entries.get(place).is_some_and(|entry| entry.whom() == whom))
     }
 
-    fn banned_until(&self, whom: Whom<'_>, hasher: KeyedState) -> Option<&Suspect> {
+    fn get(&self, whom: Whom<'_>, hasher: KeyedState) -> Option<&Suspect> {
         if self.entries.len() == 0 {
             return None;
         }
@@ -169,7 +169,7 @@ impl Guard {
     pub(crate) fn banned(&self, source: IpAddr, key: &UserKey, now: Now) -> Option<Banned> {
         let (source, user) = (Some(source), key.text());
         let is_banned = |suspects: &Suspects, whom| {
-            let suspect = suspects.banned_until(whom, self.hasher);
+            let suspect = suspects.get(whom, self.hasher);
             suspect.is_some_and(|suspect| suspect.banned_until_ms > now.mono_ms)
         };
         match () {
@@ -183,7 +183,7 @@ impl Guard {
     /// Whether an operator has banned this address.
     pub(crate) fn is_shut_out(&self, source: IpAddr, now: Now) -> bool {
         let whom = Whom { source: Some(source), user: &[] };
-        let suspect = self.sources.banned_until(whom, self.hasher);
+        let suspect = self.sources.get(whom, self.hasher);
         suspect.is_some_and(|suspect| suspect.is_manual && suspect.banned_until_ms > now.mono_ms)
     }
 
