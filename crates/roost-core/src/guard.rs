@@ -417,6 +417,37 @@ mod tests {
     }
 
     #[test]
+    fn an_address_answers_for_extensions_not_for_tries_and_each_shard_counts_its_share() {
+        let mut stage = Stage::new();
+        stage.auth.ban_failures = 0;
+        for _ in 0..90 {
+            stage.fail(1, "9001", true, 0);
+        }
+        assert_eq!(stage.banned(1, "9002", 1), None, "one extension, however often");
+        let tried = (0..).find(|number| {
+            let key = key(&format!("guess{number}"));
+            !stage.guard.failed(address(2), &key, false, (&stage.auth, 4), at(0)).is_empty()
+        });
+        assert_eq!(tried, Some(12), "the thirteenth of a quarter of fifty");
+        for source in 1_000..1_200 {
+            stage.fail(source, "nobody", false, 0);
+        }
+        assert_eq!(stage.banned(5_000, "nobody", 1), None, "a name that nobody has is nobody's to guess");
+    }
+
+    #[test]
+    fn after_a_long_quiet_a_ban_is_short_again() {
+        let mut stage = Stage::new();
+        let mut ban = |second: u64| {
+            let bans = (0..5).map(|_| stage.fail(1, "9001", true, second));
+            bans.flatten().map(|ban| ban.left_s).next()
+        };
+        assert_eq!((ban(0), ban(100)), (Some(60), Some(120)));
+        assert_eq!(ban(100 + 120 + 3_000), Some(240));
+        assert_eq!(ban(100_000), Some(60));
+    }
+
+    #[test]
     fn operators_ban_and_unban() {
         let mut stage = Stage::new();
         let ban = Ban { source: Some(address(1)), user: Box::default(), left_s: 100, is_manual: true };
