@@ -578,6 +578,7 @@ impl Engine {
     pub fn handle_reading(&mut self, reading: Reading, since_ms: u64) {
         match reading {
             Reading::Rows(rows) => {
+                let mut changed = Vec::new();
                 for SubscriberRow { user, domain, secrets } in rows {
                     let use_domain = self.config.use_domain;
                     // A name with an `@` of its own is looked up when somebody uses it.
@@ -589,9 +590,10 @@ impl Engine {
                     let was_forgotten =
                         self.forgotten.iter().any(|(user, ms)| *ms >= since_ms && **user == *key.text());
                     if !was_forgotten && self.secrets.put_read(key.text(), &secrets, since_ms) {
-                        self.guard.unban(None, key.text());
+                        changed.push(key);
                     }
                 }
+                self.guard.unban_users(&changed);
             }
             Reading::SomeGone => self.secrets.some_gone(),
             Reading::Done => self.secrets.all_read(since_ms),
@@ -604,7 +606,7 @@ impl Engine {
             self.forgotten.pop_front();
         }
         self.forgotten.push_back((key.text().into(), now.mono_ms));
-        self.guard.unban(None, key.text());
+        self.guard.unban_users(std::slice::from_ref(key));
         self.secrets.forget(key.text());
         let under_way = self.loading.get(key.text()).copied();
         if let Some(Pending::Credentials { is_stale, .. }) =
@@ -626,8 +628,7 @@ impl Engine {
 
     fn put_secrets(&mut self, key: &UserKey, secrets: Option<Secrets>, now: Now) {
         if self.secrets.put(key.text(), secrets, now.mono_ms) {
-            // What was wrong may be right now.
-            self.guard.unban(None, key.text());
+            self.guard.unban_users(std::slice::from_ref(key));
         }
     }
 

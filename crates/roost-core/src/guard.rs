@@ -131,7 +131,7 @@ pub(crate) struct Guard {
     pairs: Suspects,
     sources: Suspects,
     users: Suspects,
-    /// How many bans are an operator's: these are looked for before all else.
+    /// How many addresses an operator has banned: these are looked for before all else.
     pub(crate) manual: usize,
     hasher: KeyedState,
     /// Names that were looked up in this second, of which nothing was known.
@@ -172,11 +172,12 @@ impl Guard {
             let suspect = suspects.get(whom, self.hasher);
             suspect.is_some_and(|suspect| suspect.banned_until_ms > now.mono_ms)
         };
-        match () {
-            () if is_banned(&self.pairs, Whom { source, user }) => Some(Banned::Pair),
-            () if is_banned(&self.sources, Whom { source, user: &[] }) => Some(Banned::Source),
-            () if is_banned(&self.users, Whom { source: None, user }) => Some(Banned::User),
-            () => None,
+        if is_banned(&self.pairs, Whom { source, user }) {
+            Some(Banned::Pair)
+        } else if is_banned(&self.sources, Whom { source, user: &[] }) {
+            Some(Banned::Source)
+        } else {
+            is_banned(&self.users, Whom { source: None, user }).then_some(Banned::User)
         }
     }
 
@@ -231,20 +232,38 @@ impl Guard {
         if let Some(suspect) = suspects.entry(whom, hasher, now.mono_ms) {
             let until_ms = now.mono_ms.saturating_add(ban.left_s.saturating_mul(1_000));
             suspect.banned_until_ms = suspect.banned_until_ms.max(until_ms);
-            self.manual += usize::from(ban.is_manual && !suspect.is_manual);
             suspect.is_manual |= ban.is_manual;
         }
+        if ban.is_manual {
+            self.count_manual();
+        }
+    }
+
+    fn count_manual(&mut self) {
+        self.manual = self.sources.entries.iter_from(0).filter(|(_, suspect)| suspect.is_manual).count();
     }
 
     /// Forgets all about an address, an extension, or an extension from an address; how many bans that were.
     pub(crate) fn unban(&mut self, source: Option<IpAddr>, user: &[u8]) -> usize {
-        let is_meant = |suspect: &Suspect| {
+        self.forget(|suspect| {
             (source.is_none() || suspect.source == source) && (user.is_empty() || *suspect.user == *user)
-        };
+        })
+    }
+
+    /// The same of extensions whose passwords have changed: what was wrong may be right now. One look for all of them.
+    pub(crate) fn unban_users(&mut self, users: &[UserKey]) {
+        if !users.is_empty() && self.len() > 0 {
+            let mut names: Vec<&[u8]> = users.iter().map(UserKey::text).collect();
+            names.sort_unstable();
+            self.forget(|suspect| names.binary_search(&&*suspect.user).is_ok());
+        }
+    }
+
+    fn forget(&mut self, is_meant: impl Fn(&Suspect) -> bool) -> usize {
         let hasher = self.hasher;
         let all = [&mut self.pairs, &mut self.sources, &mut self.users];
-        let forgotten = all.into_iter().map(|suspects| suspects.forget(hasher, is_meant)).sum();
-        self.manual = self.sources.entries.iter_from(0).filter(|(_, suspect)| suspect.is_manual).count();
+        let forgotten = all.into_iter().map(|suspects| suspects.forget(hasher, &is_meant)).sum();
+        self.count_manual();
         forgotten
     }
 
