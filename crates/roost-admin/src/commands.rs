@@ -56,19 +56,28 @@ const COMMANDS: &[Command] = &[
     Command { name: "auth_db_forget", alias: "auth_db:forget", params: &["user", "domain"] },
 ];
 
+impl Command {
+    /// The command of this name.
+    fn named(name: &str) -> Option<&'static Command> {
+        COMMANDS.iter().find(|command| command.name == name || command.alias == name)
+    }
+
+    /// What a call asks for: the command, and its parameters matched with their names.
+    fn of(call: &Call) -> Result<(&'static Command, Params<'_>), RpcError> {
+        let command = Command::named(&call.method);
+        let command = command.ok_or_else(|| RpcError::new(-32601, "Method not found"))?;
+        Ok((command, Params::new(&call.params, command.params)?))
+    }
+}
+
 /// Whether there is such a command and it takes these parameters.
 pub(crate) fn takes(call: &Call) -> bool {
-    let command = COMMANDS.iter().find(|command| command.name == call.method || command.alias == call.method);
-    command.is_some_and(|command| Params::new(&call.params, command.params).is_ok())
+    Command::of(call).is_ok()
 }
 
 /// Runs a call.
 pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
-    let command = COMMANDS
-        .iter()
-        .find(|command| command.name == call.method || command.alias == call.method)
-        .ok_or_else(|| RpcError::new(-32601, "Method not found"))?;
-    let params = Params::new(&call.params, command.params)?;
+    let (command, params) = Command::of(call)?;
     let value = match command.name {
         "ul_dump" => return dump(mi, params.number("brief")?.is_some_and(|brief| brief != 0)),
         "ul_show_contact" => show_contact(mi, &params).await?,
@@ -321,7 +330,6 @@ fn which(params: &Params<'_>) -> Result<Value, RpcError> {
         return Ok(COMMANDS.iter().map(|command| json!(command.name)).collect());
     }
     let name = params.text("command")?;
-    let command = COMMANDS.iter().find(|command| command.name == name || command.alias == name);
-    let command = command.ok_or_else(|| RpcError::new(404, "unknown MI command"))?;
+    let command = Command::named(&name).ok_or_else(|| RpcError::new(404, "unknown MI command"))?;
     Ok(json!([command.params]))
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::BanCommand;
 use crate::mi_client::{MiError, call};
 use crate::settings::Settings;
-use crate::user::say;
+use crate::user::{say, say_done};
 
 /// Runs one of the commands.
 ///
@@ -21,7 +21,7 @@ pub(crate) fn run(settings: &Settings, command: &BanCommand, is_json: bool) -> R
             let mut params = params(whom, *at);
             params["seconds"] = json!(seconds);
             call(settings, "ban_add", &params).map_err(MiError::into_error)?;
-            say(&if is_json { "\"OK\"".into() } else { format!("{whom} is banned for {seconds} s") })
+            say_done(&format!("{whom} is banned for {seconds} s"), is_json)
         }
         BanCommand::Rm { whom, at } => {
             call(settings, "ban_rm", &params(whom, *at)).map_err(|error| match error {
@@ -30,7 +30,7 @@ pub(crate) fn run(settings: &Settings, command: &BanCommand, is_json: bool) -> R
                 }
                 _ => error.into_error(),
             })?;
-            say(&if is_json { "\"OK\"".into() } else { format!("nothing is held against {whom} any more") })
+            say_done(&format!("nothing is held against {whom} any more"), is_json)
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::{DsCommand, HopState};
 use crate::mi_client::{MiError, call};
 use crate::settings::Settings;
-use crate::user::say;
+use crate::user::{say, say_done};
 
 /// Runs one of the commands.
 ///
@@ -28,21 +28,16 @@ pub(crate) fn run(settings: &Settings, command: &DsCommand, is_json: bool) -> Re
                     .context(format!("no next hop {uri} in set {set}; `roost ds list` shows them all")),
                 _ => error.into_error(),
             })?;
-            done(&format!("next hop {uri} of set {set} is {name}"), is_json)
+            say_done(&format!("next hop {uri} of set {set} is {name}"), is_json)
         }
         DsCommand::Reload => {
             call(settings, "ds_reload", &json!({})).map_err(|error| match error {
                 MiError::Refused { message, .. } => anyhow::anyhow!("nothing was changed: {message}"),
                 _ => error.into_error(),
             })?;
-            done("routes read anew", is_json)
+            say_done("routes read anew", is_json)
         }
     }
-}
-
-/// The server's "OK", in words for people.
-fn done(text: &str, is_json: bool) -> Result<()> {
-    say(if is_json { "\"OK\"" } else { text })
 }
 
 /// A line for each hop.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::UlCommand;
 use crate::mi_client::{MiError, call};
 use crate::settings::Settings;
-use crate::user::say;
+use crate::user::{say, say_done};
 
 /// Runs one of the commands.
 ///
@@ -29,24 +29,19 @@ pub(crate) fn run(settings: &Settings, command: &UlCommand, is_json: bool) -> Re
                     .context(format!("'{contact}': is it a SIP URI such as sip:9001@192.168.1.201:5060?")),
                 _ => error.into_error(),
             })?;
-            changed(&format!("contact '{contact}' added to '{aor}'"), is_json)
+            say_done(&format!("contact '{contact}' added to '{aor}'"), is_json)
         }
         UlCommand::Rm { aor, contact: None } => {
             call(settings, "ul_rm", &json!({ "table_name": TABLE, "aor": aor }))
                 .map_err(MiError::into_error)?;
-            changed(&format!("bindings of '{aor}' removed"), is_json)
+            say_done(&format!("bindings of '{aor}' removed"), is_json)
         }
         UlCommand::Rm { aor, contact: Some(contact) } => {
             let params = json!({ "table_name": TABLE, "aor": aor, "contact": contact });
             call(settings, "ul_rm_contact", &params).map_err(MiError::into_error)?;
-            changed(&format!("contact '{contact}' removed from '{aor}'"), is_json)
+            say_done(&format!("contact '{contact}' removed from '{aor}'"), is_json)
         }
     }
-}
-
-/// The server's "OK", in words for people.
-fn changed(text: &str, is_json: bool) -> Result<()> {
-    say(if is_json { "\"OK\"" } else { text })
 }
 
 /// A line for each binding.

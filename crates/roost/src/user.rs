@@ -158,3 +158,8 @@ pub(crate) fn say(text: &str) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+/// What the running server has done: its "OK" for scripts, words for people.
+pub(crate) fn say_done(text: &str, is_json: bool) -> Result<()> {
+    say(if is_json { "\"OK\"" } else { text })
+}
