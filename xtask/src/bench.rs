@@ -5,7 +5,7 @@
 use std::env;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use roost_rig::{Database, Kind};
+use roost_rig::{Database, Kind, free_port};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tempfile::TempDir;
@@ -89,6 +89,17 @@ pub(crate) enum Store {
     Sqlite,
     Mariadb,
     Postgres,
+}
+
+impl Store {
+    /// A server of one's own; none for SQLite.
+    pub(crate) fn start(self) -> Option<Database> {
+        match self {
+            Store::Sqlite => None,
+            Store::Mariadb => Some(Database::start(Kind::MariaDb)),
+            Store::Postgres => Some(Database::start(Kind::Postgres)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -191,11 +202,7 @@ impl<'a> Runs<'a> {
         let users = FIRST..FIRST + self.bench.users.unwrap_or(USERS);
         let lines: String = users.map(|user| format!("{user},{user},{DOMAIN}\n")).collect();
         fs::write(&csv, format!("username,password,domain\n{lines}"))?;
-        let database = match store {
-            Store::Sqlite => None,
-            Store::Mariadb => Some(Database::start(Kind::MariaDb)),
-            Store::Postgres => Some(Database::start(Kind::Postgres)),
-        };
+        let database = store.start();
         let config = self.write_config(&dir, 0, 0, database.as_ref())?;
         let mut import = Command::new(&binary);
         import.arg("--config").arg(config).args(["user", "import"]).arg(csv).stdout(Stdio::null());
@@ -272,7 +279,7 @@ impl<'a> Runs<'a> {
                         load.args(["--db-pid", &server.pid().to_string()]);
                     }
                 }
-                let (port, mi) = (free_port()?, free_port()?);
+                let (port, mi) = (free_port(), free_port());
                 let config = self.write_config(dir.path(), port, mi, database.as_ref())?;
                 let serve =
                     format!("{} --config {} serve 2>{}", quoted(binary), quoted(&config), quoted(&log));
@@ -397,16 +404,6 @@ fn name(scenario: Scenario) -> &'static str {
 pub(crate) fn target_dir() -> Result<PathBuf> {
     let own = env::current_exe()?;
     Ok(own.ancestors().nth(2).context("xtask is not in a target folder")?.to_owned())
-}
-
-/// A port that is free for UDP and TCP.
-pub(crate) fn free_port() -> Result<u16> {
-    loop {
-        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
 }
 
 /// For the shell that roost-bench runs.

@@ -6,14 +6,14 @@ mod mutants;
 mod rows;
 mod server;
 
+use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Subcommand;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
-use serde_json::Value;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use tempfile::TempDir;
 
@@ -105,13 +105,10 @@ fn connections(count: usize) -> Result<()> {
     place.import_users(&binaries, USERS)?;
     let server = Server::start(&binaries, &place)?;
     let load = |scenario: &str, number: &str| -> Result<String> {
-        let mut load = Command::new(&binaries.bench);
-        load.arg(scenario).args(["--json", "--no-echo", "--server", &place.sip.to_string()]);
-        load.args(["--domain", "127.0.0.1", "--users", number, "--count", "1000", "--rate", "200"]);
-        let output = load.stderr(Stdio::null()).output().context("cannot run roost-bench")?;
-        let said: Value = serde_json::from_slice(&output.stdout).context("roost-bench printed no JSON")?;
+        let args: [(&str, &dyn Display); 3] = [("--users", &number), ("--count", &1_000), ("--rate", &200)];
+        let said = binaries.load(&place, scenario, &args)?;
         let failed = &said["failed"];
-        ensure!(failed == 0, "{scenario}: {failed} of {} failed", said["operations"]);
+        ensure!(failed == 0, "{scenario}: {failed} of {} failed", said["count"]);
         Ok(format!("p50 {} us, p99 {} us", said["latency_us"]["p50"], said["latency_us"]["p99"]))
     };
     let before = (load("register", "1000")?, load("call", "1000")?);

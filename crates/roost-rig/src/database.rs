@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::{Log, PATIENCE, free_port, need, wait_for};
+use crate::{Log, PATIENCE, family, free_port, kill_all, need, signal_all, wait_for};
 
 /// Where the bindings are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,61 +142,20 @@ impl Database {
 
     /// SIGKILL, to its children too.
     pub fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            self.signal_to(process.id(), "KILL");
-            let _ = process.wait();
-            // PostgreSQL's children end when they notice; before that nobody can start it again.
-            let gone = || (self.family(process.id()).is_empty()).then_some(());
-            wait_for("the end of its processes", PATIENCE, gone);
+        if let Some(process) = self.process.take() {
+            kill_all(process);
         }
     }
 
     /// SIGSTOP or SIGCONT, to its children too.
     pub fn signal(&self, signal: &str) {
-        self.signal_to(self.pid(), signal);
-    }
-
-    fn signal_to(&self, pid: u32, signal: &str) {
-        let mut family = self.family(pid);
-        family.push(pid);
-        let pids = family.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
-        let _ =
-            Command::new("sh").args(["-c", &format!("kill -{signal} {pids}")]).stderr(Stdio::null()).status();
-    }
-
-    /// The children of a process.
-    fn family(&self, pid: u32) -> Vec<u32> {
-        let processes = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
-        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let is_child = |child: &u32| {
-            let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-            let after_name =
-                stat.rsplit(')').next().unwrap_or("").split_whitespace().nth(1).map(str::to_string);
-            after_name.is_some_and(|parent| parent == pid.to_string())
-        };
-        pids.filter(is_child).collect()
+        let family = family(self.pid());
+        signal_all(&family, signal);
     }
 
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("it runs").id()
-    }
-
-    /// CPU time of the server and its children so far, in clock ticks of 10 ms.
-    pub fn cpu_ticks(&self) -> u64 {
-        let pid = self.pid();
-        let ticks = |pid: &u32| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let fields: Vec<u64> = stat
-                .rsplit(')')
-                .next()
-                .unwrap_or("")
-                .split_whitespace()
-                .filter_map(|field| field.parse().ok())
-                .collect();
-            fields.get(10).unwrap_or(&0) + fields.get(11).unwrap_or(&0)
-        };
-        self.family(pid).iter().chain([&pid]).map(ticks).sum()
     }
 
     pub fn url(&self) -> String {

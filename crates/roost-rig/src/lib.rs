@@ -4,9 +4,11 @@
 mod database;
 
 use std::env;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -50,7 +52,7 @@ pub fn find(command: &str) -> Option<PathBuf> {
 
 /// Debian's PostgreSQL has a folder for each version, which no PATH names.
 fn postgres_folders() -> Vec<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
     versions.map(|version| version.path().join("bin")).collect()
 }
 
@@ -71,6 +73,36 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// Kills a process and its children by SIGKILL, and waits until the last of them has ended.
+///
+/// # Panics
+/// When one does not end.
+pub fn kill_all(mut process: Child) {
+    let pids = family(process.id());
+    signal_all(&pids, "KILL");
+    let _ = process.wait();
+    // Whoever had it as its parent has another one now, and ends on its own.
+    let is_there = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z ")
+    };
+    wait_for("the end of its processes", PATIENCE, || (!pids.iter().any(is_there)).then_some(()));
+}
+
+/// A process and its children.
+fn family(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|child| child.parse().ok()).chain([pid]).collect()
+}
+
+/// Sends all of them a signal by its name, such as `STOP`.
+fn signal_all(pids: &[u32], signal: &str) {
+    let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+    // The shell's own kill: there may be no other in a small container.
+    let line = format!("for p in {pids}; do kill -{signal} $p; done");
+    let _ = Command::new("sh").args(["-c", &line]).stderr(Stdio::null()).status();
 }
 
 /// The lines of one or more streams, collected by threads while they come.

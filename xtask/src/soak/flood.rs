@@ -1,9 +1,9 @@
 //! A flood from many addresses while honest phones refresh their bindings.
 
+use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::server::{Binaries, FIRST, Place, Server};
+use super::server::{Binaries, Place, Server};
 
 const PHONES: u32 = 1_000;
 /// Refreshes of all phones in a second.
@@ -56,14 +56,11 @@ pub(super) fn run(sources: u32, seconds: u32) -> Result<()> {
     eprintln!("    the server answers {capacity:.0} strangers a second");
     let (pss_before, cpu_before) = (server.pss()?, server.cpu_us()?);
     let flood = Flood::new(sources, place.sip)?;
-    let pss_during = Mutex::new(0);
-    let (sent, phones) = flood.during(Some(2.0 * capacity), Duration::from_secs(300), || {
-        let said = refresh(&binaries, &place, seconds)?;
-        *pss_during.lock().map_err(|_| anyhow::anyhow!("a lock"))? = server.pss()?;
-        Ok(said)
-    })?;
+    let (sent, (phones, pss_during)) =
+        flood.during(Some(2.0 * capacity), Duration::from_secs(300), || {
+            Ok((refresh(&binaries, &place, seconds)?, server.pss()?))
+        })?;
     let cpu = (server.cpu_us()? - cpu_before) as f64 / 1e6;
-    let pss_during = pss_during.into_inner().map_err(|_| anyhow::anyhow!("a lock"))?;
     thread::sleep(Duration::from_secs(2));
     let after = server.cpu_us()?;
     thread::sleep(Duration::from_secs(5));
@@ -86,21 +83,14 @@ pub(super) fn run(sources: u32, seconds: u32) -> Result<()> {
 
 /// Phones that have registered refresh for so long; each request is given 32 s (RFC 3261's timer F).
 fn refresh(binaries: &Binaries, place: &Place, seconds: u32) -> Result<Value> {
-    let mut phones = Command::new(&binaries.bench);
-    phones.args([
-        "refresh",
-        "--json",
-        "--no-echo",
-        "--server",
-        &place.sip.to_string(),
-        "--domain",
-        "127.0.0.1",
-    ]);
-    phones.args(["--users", &PHONES.to_string(), "--first", &FIRST.to_string(), "--give-up", "32"]);
-    phones.args(["--expires", "3600", "--rate", &REFRESHES.to_string()]);
-    phones.args(["--count", &(REFRESHES * seconds).to_string()]);
-    let output = phones.stderr(Stdio::null()).output().context("cannot run roost-bench")?;
-    serde_json::from_slice(&output.stdout).context("roost-bench printed no JSON")
+    let args: [(&str, &dyn Display); 5] = [
+        ("--users", &PHONES),
+        ("--give-up", &32),
+        ("--expires", &3_600),
+        ("--rate", &REFRESHES),
+        ("--count", &(REFRESHES * seconds)),
+    ];
+    binaries.load(place, "refresh", &args)
 }
 
 /// A process that takes whatever time it gets, until it is dropped.

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::bench::target_dir;
 use crate::steps::{cargo, exit_code};
@@ -44,7 +44,10 @@ pub(super) fn run(only: Option<&str>, seconds: u32) -> Result<()> {
     for pair in targets.chunks(2) {
         let results: Vec<Result<String>> = std::thread::scope(|scope| {
             let running: Vec<_> = pair.iter().map(|target| scope.spawn(|| one(target))).collect();
-            running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Ok(String::new()))).collect()
+            running
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("its thread failed"))))
+                .collect()
         });
         for (target, result) in pair.iter().zip(results) {
             eprintln!("    {target}: {}", result?);

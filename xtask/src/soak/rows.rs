@@ -1,16 +1,15 @@
 //! Starts with a large table.
 
+use std::fmt::Display;
 use std::net::UdpSocket;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use roost_rig::{Database, Kind};
-use serde_json::Value;
+use anyhow::{Result, bail, ensure};
+use roost_rig::{Database, free_port};
 use tempfile::TempDir;
 
 use super::server::{Binaries, FIRST, Place, Server};
-use crate::bench::{Store, free_port};
+use crate::bench::Store;
 use crate::tools;
 
 /// How long a start may take at worst.
@@ -29,33 +28,24 @@ pub(super) fn run(count: u32, stores: &[Store]) -> Result<()> {
 
 fn measure(binaries: &Binaries, count: u32, store: Store) -> Result<()> {
     let dir = TempDir::with_prefix("roost-soak-")?;
-    let database = match store {
-        Store::Sqlite => None,
-        Store::Mariadb => Some(Database::start(Kind::MariaDb)),
-        Store::Postgres => Some(Database::start(Kind::Postgres)),
-    };
+    let database = store.start();
     let url = database.as_ref().map(Database::url);
     let place = Place::make(dir.path(), url.as_deref(), "", "[auth_db]\npreload = 2000000\n")?;
     place.import_users(binaries, count)?;
 
     // The rows are those of phones that have registered.
-    let phones = free_port()?;
+    let phones = free_port();
     let server = Server::start(binaries, &place)?;
     let pss_empty = server.pss()?;
-    let mut load = Command::new(&binaries.bench);
-    load.args([
-        "register",
-        "--json",
-        "--no-echo",
-        "--server",
-        &place.sip.to_string(),
-        "--domain",
-        "127.0.0.1",
-    ]);
-    load.args(["--users", &count.to_string(), "--expires", "36000", "--window", "256", "--max-time", "600"]);
-    load.args(["--contact-ports", "1", "--base-port", &phones.to_string(), "--first", &FIRST.to_string()]);
-    let output = load.stderr(Stdio::null()).output().context("cannot run roost-bench")?;
-    let said: Value = serde_json::from_slice(&output.stdout).context("roost-bench printed no JSON")?;
+    let args: [(&str, &dyn Display); 6] = [
+        ("--users", &count),
+        ("--expires", &36_000),
+        ("--window", &256),
+        ("--max-time", &600),
+        ("--contact-ports", &1),
+        ("--base-port", &phones),
+    ];
+    let said = binaries.load(&place, "register", &args)?;
     ensure!(said["ok"] == count, "{} of {count} phones registered", said["ok"]);
     let pss_registered = server.pss()?;
     server.stop()?;

@@ -1,5 +1,6 @@
 //! A roost under test: its binaries, its folder, its process.
 
+use std::fmt::Display;
 use std::fs;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
@@ -8,19 +9,20 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use roost_rig::Log;
+use roost_rig::{Log, free_port};
+use serde_json::Value;
 
-use crate::bench::{free_port, target_dir};
+use crate::bench::target_dir;
 use crate::steps::{cargo, exit_code};
 
 /// The first extension; the others follow it, each with its number as its password.
-pub(crate) const FIRST: u32 = 100_000;
+pub(super) const FIRST: u32 = 100_000;
 
 /// What is run, in release builds.
 #[derive(Debug)]
 pub(crate) struct Binaries {
-    pub(crate) roost: PathBuf,
-    pub(crate) bench: PathBuf,
+    roost: PathBuf,
+    bench: PathBuf,
 }
 
 impl Binaries {
@@ -29,6 +31,18 @@ impl Binaries {
         ensure!(exit_code(&mut build)? == 0, "the build failed");
         let release = target_dir()?.join("release");
         Ok(Binaries { roost: release.join("roost"), bench: release.join("roost-bench") })
+    }
+
+    /// Plays a scenario of roost-bench to a server and gives what it printed.
+    pub(crate) fn load(&self, place: &Place, scenario: &str, args: &[(&str, &dyn Display)]) -> Result<Value> {
+        let mut load = Command::new(&self.bench);
+        load.arg(scenario).args(["--json", "--no-echo", "--domain", "127.0.0.1"]);
+        load.args(["--server", &place.sip.to_string(), "--first", &FIRST.to_string()]);
+        for (name, value) in args {
+            load.arg(name).arg(value.to_string());
+        }
+        let output = load.stderr(Stdio::null()).output().context("cannot run roost-bench")?;
+        serde_json::from_slice(&output.stdout).context("roost-bench printed no JSON")
     }
 }
 
@@ -42,8 +56,8 @@ pub(crate) struct Place {
 impl Place {
     /// Writes the configuration; `top` are more top-level keys, `sections` more TOML tables.
     pub(crate) fn make(dir: &Path, database: Option<&str>, top: &str, sections: &str) -> Result<Place> {
-        let address = || anyhow::Ok(SocketAddrV4::new([127, 0, 0, 1].into(), free_port()?));
-        let (sip, mi) = (address()?, address()?);
+        let address = || SocketAddrV4::new([127, 0, 0, 1].into(), free_port());
+        let (sip, mi) = (address(), address());
         let database = database.unwrap_or("sqlite:roost.db");
         fs::write(
             dir.join("roost.toml"),

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 
-use super::{Log, PATIENCE, Server, free_port, need, wait_for};
+use super::{Log, PATIENCE, Server, free_port, kill_all, need, wait_for};
 
 const CONFIG: &str = include_str!("../kamailio/media.cfg");
 
@@ -60,22 +60,10 @@ impl Kamailio {
 
     /// Its main process is killed, and the others end with it.
     pub fn kill(&mut self) {
-        let Some(mut process) = self.process.take() else { return };
-        let pid = process.id().to_string();
-        // The others are its children, and would go on without it.
-        let children =
-            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let line = format!("for p in {children} {pid}; do kill -9 $p; done");
-        let _ = Command::new("sh").args(["-c", &line]).stderr(Stdio::null()).status();
-        let _ = process.wait();
-        // While one of them lives its connections are open, and what is sent over them waits for nobody.
-        let is_there = |child: &str| {
-            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-            !stat.is_empty() && !stat.contains(") Z ")
-        };
-        wait_for("the end of its processes", PATIENCE, || {
-            (!children.split_whitespace().any(is_there)).then_some(())
-        });
+        if let Some(process) = self.process.take() {
+            // While one of its children lives its connections are open, and what is sent over them waits for nobody.
+            kill_all(process);
+        }
     }
 }
 

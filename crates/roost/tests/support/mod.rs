@@ -33,7 +33,7 @@ pub use mi::{HttpReply, http, post};
 pub use phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest, header, token};
 pub use random::Random;
 pub use relay::Relay;
-pub use roost_rig::{ALL_KINDS, Database, Kind, Log, PATIENCE, SERVERS, free_port, need, wait_for};
+pub use roost_rig::{ALL_KINDS, Database, Kind, Log, PATIENCE, SERVERS, free_port, kill_all, need, wait_for};
 pub use server::{Ran, Server, roost, run, wait_for_end};
 pub use stream::TcpPhone;
 pub use tcp_relay::TcpRelay;
