@@ -1,14 +1,16 @@
 //! What must hold of calls, whatever the network loses. Each finding is a sentence that says which promise was broken.
 //!
 //! The checks see what the phones send, what reaches an engine and a phone, and what the engines send; they know
-//! nothing of the engines' insides but the two timeouts of the configuration.
+//! nothing of the engines' insides but a timeout of the configuration. Who is registered where says the model of the
+//! registrar.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use roost_core::Config;
 
 use crate::call_message::Message;
+use crate::model::Model;
 
 /// How long a branch waits for more after its end, or for its end after a CANCEL: 64 T1.
 const LINGER_MS: u64 = 32_000;
@@ -18,11 +20,15 @@ const OFTEN: u32 = 10;
 /// A caller's INVITE.
 #[derive(Debug)]
 struct Asked {
-    caller: SocketAddr,
+    /// The caller's AOR, and where the INVITE came from.
+    caller: Vec<u8>,
+    sources: BTreeSet<SocketAddr>,
     call_id: String,
-    /// Where its callee's contacts are.
-    contacts: Vec<SocketAddr>,
-    has_arrived: bool,
+    callee: Vec<u8>,
+    /// When it first reached the process that is running.
+    arrived_ms: Option<u64>,
+    /// Its answers may not have found the caller any more.
+    is_excused: bool,
     /// Phones that it was forwarded to.
     hops: u32,
     has_success: bool,
@@ -30,6 +36,24 @@ struct Asked {
     failure: Option<(u16, Vec<u8>)>,
     finals: u32,
     last_final_ms: u64,
+}
+
+impl Asked {
+    fn new(call_id: String) -> Asked {
+        Asked {
+            caller: Vec::new(),
+            sources: BTreeSet::new(),
+            call_id,
+            callee: Vec::new(),
+            arrived_ms: None,
+            is_excused: false,
+            hops: 0,
+            has_success: false,
+            failure: None,
+            finals: 0,
+            last_final_ms: 0,
+        }
+    }
 }
 
 /// An INVITE on its way from the server to one phone.
@@ -68,54 +92,51 @@ pub struct Ends {
 #[derive(Debug)]
 pub struct CallChecks {
     fr_ms: u64,
-    /// The contacts of each callee, by the URI that it is called by.
-    contacts: BTreeMap<String, Vec<SocketAddr>>,
     asked: BTreeMap<String, Asked>,
     /// Requests that are to be forwarded, as they were sent.
     originals: BTreeMap<String, Message>,
     hops: BTreeMap<String, Hop>,
+    /// Branches of processes that have died.
+    dead: BTreeSet<String>,
+    /// Calls by their end.
+    pub ends: Ends,
 }
 
 impl CallChecks {
-    pub fn new(config: &Config, contacts: BTreeMap<String, Vec<SocketAddr>>) -> CallChecks {
+    pub fn new(config: &Config) -> CallChecks {
         CallChecks {
             fr_ms: u64::from(config.tm.fr_timeout_s) * 1_000,
-            contacts,
             asked: BTreeMap::new(),
             originals: BTreeMap::new(),
             hops: BTreeMap::new(),
+            dead: BTreeSet::new(),
+            ends: Ends::default(),
         }
     }
 
+    /// A phone calls somebody.
+    pub fn calls(&mut self, caller: &[u8], callee: &[u8], invite: &Message) {
+        let (caller, callee) = (caller.to_vec(), callee.to_vec());
+        let asked = Asked { caller, callee, ..Asked::new(invite.call_id.clone()) };
+        self.asked.insert(invite.branch.clone(), asked);
+    }
+
     /// A phone sends something.
-    pub fn sent(&mut self, from: SocketAddr, message: &Message) {
+    pub fn sent(&mut self, message: &Message) {
         if !message.is_request() || message.method == "CANCEL" {
             return;
-        }
-        if message.method == "INVITE" && !self.asked.contains_key(&message.branch) {
-            let asked = Asked {
-                caller: from,
-                call_id: message.call_id.clone(),
-                contacts: self.contacts.get(&message.uri).cloned().unwrap_or_default(),
-                has_arrived: false,
-                hops: 0,
-                has_success: false,
-                failure: None,
-                finals: 0,
-                last_final_ms: 0,
-            };
-            self.asked.insert(message.branch.clone(), asked);
         }
         self.originals.entry(message.branch.clone()).or_insert_with(|| message.clone());
     }
 
     /// A request reaches a shard for the first time.
-    pub fn arrived(&mut self, message: &Message) {
+    pub fn arrived(&mut self, from: SocketAddr, message: &Message, now_ms: u64) {
         if message.is_request()
             && message.method == "INVITE"
             && let Some(asked) = self.asked.get_mut(&message.branch)
         {
-            asked.has_arrived = true;
+            asked.sources.insert(from);
+            asked.arrived_ms.get_or_insert(now_ms);
         }
     }
 
@@ -136,11 +157,12 @@ impl CallChecks {
         to: SocketAddr,
         message: &Message,
         bytes: &[u8],
+        model: &Model,
     ) -> Result<(), String> {
         match (message.is_request(), message.method.as_str()) {
-            (false, "INVITE") => self.response(now_ms, to, message, bytes),
+            (false, "INVITE") => self.response(now_ms, to, message, bytes, model),
             (false, _) => Ok(()),
-            (true, _) => self.request(now_ms, to, message),
+            (true, _) => self.request(now_ms, to, message, model),
         }
     }
 
@@ -151,19 +173,26 @@ impl CallChecks {
         to: SocketAddr,
         message: &Message,
         bytes: &[u8],
+        model: &Model,
     ) -> Result<(), String> {
         let Some(asked) = self.asked.get_mut(&message.branch) else {
             return Err(format!("a response to an INVITE that nobody sent: {message}"));
         };
-        if to != asked.caller || message.vias.len() != 1 {
-            return Err(format!("a response for {} to {to}, Vias {:?}", asked.caller, message.vias));
+        if !asked.sources.contains(&to) || message.vias.len() != 1 {
+            return Err(format!("a response for {:?} to {to}, Vias {:?}", asked.sources, message.vias));
         }
         let is_over = asked.has_success || asked.failure.is_some();
         match message.status {
             ..200 if is_over => return Err(format!("a provisional response after the final one: {message}")),
             ..200 => return Ok(()),
             200..300 => asked.has_success = true,
-            401 | 407 => return Err(format!("a caller at its own binding is challenged: {message}")),
+            401 | 407 if model.is_bound_from(&asked.caller, to, now_ms) => {
+                return Err(format!("a caller at its own binding is challenged: {message}"));
+            }
+            // Each copy is challenged anew, and none of them leaves anything behind that would say so again. The same with a
+            // refusal because rows are still being read, or because there is no room: the next copy may pass.
+            401 | 407 => asked.is_excused = true,
+            500 | 503 if asked.hops == 0 => asked.is_excused = true,
             status => match &asked.failure {
                 Some((_, first)) if first == bytes => {}
                 Some((first, _)) => {
@@ -180,14 +209,20 @@ impl CallChecks {
         Ok(())
     }
 
-    fn request(&mut self, now_ms: u64, to: SocketAddr, message: &Message) -> Result<(), String> {
+    fn request(
+        &mut self,
+        now_ms: u64,
+        to: SocketAddr,
+        message: &Message,
+        model: &Model,
+    ) -> Result<(), String> {
         let digits = message.branch.strip_prefix("z9hG4bK").unwrap_or("");
         if digits.len() != 48 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(format!("a request without roost's own Via on top: {message}"));
         }
         let is_own = message.vias.len() == 1 && matches!(message.method.as_str(), "ACK" | "CANCEL");
         if !is_own {
-            return self.forwarded(now_ms, to, message);
+            return self.forwarded(now_ms, to, message, model);
         }
         let Some(hop) = self.hops.get_mut(&message.branch).filter(|hop| hop.has_arrived) else {
             return Err(format!("{to} gets a request of an INVITE that it never got: {message}"));
@@ -203,7 +238,13 @@ impl CallChecks {
     }
 
     /// What the proxy does not understand passes untouched.
-    fn forwarded(&mut self, now_ms: u64, to: SocketAddr, message: &Message) -> Result<(), String> {
+    fn forwarded(
+        &mut self,
+        now_ms: u64,
+        to: SocketAddr,
+        message: &Message,
+        model: &Model,
+    ) -> Result<(), String> {
         let below = message.branches.get(1).map_or("", String::as_str);
         let Some(original) = self.originals.get(below) else {
             return Err(format!("a request that nobody sent: {message}"));
@@ -223,8 +264,9 @@ impl CallChecks {
         let Some(asked) = self.asked.get_mut(below) else {
             return Err(format!("an INVITE that nobody sent: {message}"));
         };
-        if !asked.contacts.contains(&to) {
-            return Err(format!("{to} is no contact of {}", original.uri));
+        let since_ms = asked.arrived_ms.unwrap_or(now_ms);
+        if !model.was_bound(&asked.callee, &message.uri, to, since_ms) {
+            return Err(format!("{to} is no contact of {}: {message}", original.uri));
         }
         if asked.has_success || asked.failure.is_some() {
             return Err(format!("a new branch after the final response: {message}"));
@@ -256,6 +298,9 @@ impl CallChecks {
         if message.is_request() || message.method != "INVITE" {
             return Ok(());
         }
+        if self.dead.contains(&message.branch) {
+            return Ok(());
+        }
         let Some(hop) = self.hops.get_mut(&message.branch) else {
             return Err(format!("a phone answers a branch that nobody sent: {message}"));
         };
@@ -275,9 +320,9 @@ impl CallChecks {
             return Ok(());
         }
         hop.answered_ms.get_or_insert(now_ms);
-        let caller = self.asked.get(&hop.asked).map(|asked| asked.caller);
+        let callers = self.asked.get(&hop.asked).map(|asked| &asked.sources);
         let is_it = |(to, response): &(SocketAddr, Message)| {
-            Some(*to) == caller
+            callers.is_some_and(|callers| callers.contains(to))
                 && response.is_answer()
                 && (&response.branch, &response.to_tag) == (&hop.asked, &message.to_tag)
         };
@@ -288,9 +333,10 @@ impl CallChecks {
     }
 
     /// One datagram causes no more than its forks.
-    pub fn caused(&self, message: &Message, transmits: usize) -> Result<(), String> {
+    pub fn caused(&self, message: &Message, transmits: usize, model: &Model) -> Result<(), String> {
         let asked = self.asked.values().find(|asked| asked.call_id == message.call_id);
-        let most = asked.map_or(0, |asked| asked.contacts.len()) + 2;
+        let forks = |asked: &Asked| model.forks(&asked.callee, asked.arrived_ms.unwrap_or(0));
+        let most = asked.map_or(0, forks) + 2;
         match transmits > most {
             true => Err(format!("{transmits} datagrams, at most {most} were due, for {message}")),
             false => Ok(()),
@@ -299,6 +345,9 @@ impl CallChecks {
 
     /// Long after the last fault a phone rings: nobody calls it any more.
     pub fn rings(&self, phone: SocketAddr, branch: &str) -> Result<(), String> {
+        if self.dead.contains(branch) {
+            return Ok(());
+        }
         let Some(hop) = self.hops.get(branch) else {
             return Err(format!("{phone} rings for an INVITE that nobody sent"));
         };
@@ -312,7 +361,7 @@ impl CallChecks {
 
     /// Every INVITE that reached the server was answered.
     pub fn each_is_final(&self) -> Result<(), String> {
-        let open = |(_, asked): &(&String, &Asked)| asked.has_arrived && asked.finals == 0;
+        let open = |(_, asked): &(&String, &Asked)| asked.arrived_ms.is_some() && asked.finals == 0;
         match self.asked.iter().find(open) {
             Some((branch, asked)) => Err(format!("{} has no final response ({branch})", asked.call_id)),
             None => Ok(()),
@@ -321,17 +370,36 @@ impl CallChecks {
 
     /// A caller still waits for its final response.
     pub fn waits(&self, branch: &str, healed_ms: u64) -> Result<(), String> {
-        let Some(asked) = self.asked.get(branch).filter(|asked| asked.has_arrived) else { return Ok(()) };
+        let is_open = |asked: &&Asked| asked.arrived_ms.is_some() && !asked.is_excused;
+        let Some(asked) = self.asked.get(branch).filter(is_open) else { return Ok(()) };
         let is_owed = asked.last_final_ms >= healed_ms || (!asked.has_success && asked.finals < OFTEN);
         match is_owed {
-            true => Err(format!("{} still waits; {} final responses were sent", asked.caller, asked.finals)),
+            true => Err(format!("{} still waits; {} final responses were sent", asked.call_id, asked.finals)),
             false => Ok(()),
         }
     }
 
-    pub fn ends(&self) -> Ends {
-        let mut ends = Ends::default();
-        for asked in self.asked.values().filter(|asked| asked.has_arrived) {
+    /// A router forgets this address: what is sent there is lost.
+    pub fn forgotten(&mut self, source: SocketAddr) {
+        let of_it = |asked: &&mut Asked| asked.sources.contains(&source);
+        self.asked.values_mut().filter(of_it).for_each(|asked| asked.is_excused = true);
+    }
+
+    /// The process dies, and with it its transactions.
+    pub fn crashed(&mut self) {
+        self.count_ends();
+        self.dead.extend(std::mem::take(&mut self.hops).into_keys());
+        for asked in self.asked.values_mut() {
+            let (caller, callee) = (std::mem::take(&mut asked.caller), std::mem::take(&mut asked.callee));
+            let call_id = std::mem::take(&mut asked.call_id);
+            *asked = Asked { caller, callee, ..Asked::new(call_id) };
+        }
+    }
+
+    /// Adds up what became of the calls of the process that is running.
+    pub fn count_ends(&mut self) {
+        for asked in self.asked.values().filter(|asked| asked.arrived_ms.is_some()) {
+            let ends = &mut self.ends;
             ends.set_up += 1;
             ends.forked += u64::from(asked.hops > 1);
             ends.answered += u64::from(asked.has_success);
@@ -342,6 +410,5 @@ impl CallChecks {
                 _ => {}
             }
         }
-        ends
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::call_message::Message;
+use crate::client::Client;
 use crate::dice::Dice;
 
 const T1_MS: u64 = 500;
@@ -20,13 +21,13 @@ const UNWANTED_MS: u64 = 50;
 pub struct CallPlan {
     /// In its Call-ID, tags and branches.
     pub number: u64,
-    pub callee: String,
+    /// The Request-URI, and the server's name for who is meant.
+    pub uri: String,
+    pub callee: Vec<u8>,
     /// After the first provisional response.
     pub cancel_after_ms: Option<u64>,
     /// How long it talks before it hangs up; for ever without.
     pub talk_ms: Option<u64>,
-    /// The caller's phone loses power so long after the INVITE.
-    pub vanish_after_ms: Option<u64>,
 }
 
 /// What a phone does about an INVITE.
@@ -69,7 +70,6 @@ pub enum Alarm {
     /// A caller's call, and for hanging up its dialog.
     Cancel(usize),
     HangUp(usize, usize),
-    Vanish,
 }
 
 /// What is sent again until somebody says otherwise.
@@ -97,7 +97,6 @@ enum CallState {
 #[derive(Debug)]
 struct Call {
     plan: CallPlan,
-    uri: String,
     branch: String,
     state: CallState,
     is_cancelled: bool,
@@ -148,15 +147,20 @@ struct Words<'a> {
 /// One phone.
 #[derive(Debug)]
 pub struct CallPhone {
-    pub user: String,
-    pub source: SocketAddr,
-    /// It is registered, but not there.
-    pub is_dead: bool,
-    /// It has lost power.
-    pub is_gone: bool,
+    user: String,
+    domain: String,
+    /// The address that it knows itself by.
+    via: SocketAddr,
+    /// The URI of its Contact.
+    contact: String,
+    /// It registers, but takes no part in calls.
+    pub is_deaf: bool,
+    /// Whether it has power.
+    is_on: bool,
+    /// Each time that it loses power another one begins; alarms of an older one are void.
+    pub life: u64,
     /// For tests of the checks.
     ignores_cancel: bool,
-    server: SocketAddr,
     dice: Dice,
     calls: Vec<Call>,
     rings: BTreeMap<String, Ring>,
@@ -164,20 +168,16 @@ pub struct CallPhone {
 }
 
 impl CallPhone {
-    pub fn new(
-        user: &str,
-        source: SocketAddr,
-        server: SocketAddr,
-        ignores_cancel: bool,
-        mut dice: Dice,
-    ) -> Self {
+    pub fn new(client: &Client, ignores_cancel: bool, mut dice: Dice) -> Self {
         CallPhone {
-            user: user.to_string(),
-            source,
-            is_dead: dice.chance(150),
-            is_gone: false,
+            user: client.user.clone(),
+            domain: client.domain.clone(),
+            via: client.via,
+            contact: client.contact.clone(),
+            is_deaf: dice.chance(150),
+            is_on: true,
+            life: 0,
             ignores_cancel,
-            server,
             dice,
             calls: Vec::new(),
             rings: BTreeMap::new(),
@@ -185,36 +185,44 @@ impl CallPhone {
         }
     }
 
-    /// The URI of its Contact.
-    pub fn contact(&self) -> String {
-        format!("sip:{}@{}", self.user, self.source)
+    /// It loses power: its calls are over, and nobody is told.
+    pub fn power_down(&mut self) {
+        self.is_on = false;
+        self.life += 1;
+        self.calls.clear();
+        self.rings.clear();
+        self.sendings.clear();
+    }
+
+    /// It has power again, and names itself like that.
+    pub fn power_up(&mut self, client: &Client) {
+        self.is_on = true;
+        self.via = client.via;
+        self.contact.clone_from(&client.contact);
     }
 
     /// The branches of the INVITEs that it rings for.
     pub fn ringing(&self) -> impl Iterator<Item = &str> {
-        let rings = self.rings.iter().filter(move |_| !self.is_gone);
-        rings.filter(|(_, ring)| ring.state == RingState::Ringing).map(|(branch, _)| branch.as_str())
+        self.rings
+            .iter()
+            .filter(|(_, ring)| ring.state == RingState::Ringing)
+            .map(|(branch, _)| branch.as_str())
     }
 
     /// The branches of its own INVITEs that it has heard no final response of.
     pub fn waiting(&self) -> impl Iterator<Item = &str> {
-        let calls = self.calls.iter().filter(move |_| !self.is_gone);
         let is_open = |call: &&Call| matches!(call.state, CallState::Calling | CallState::Proceeding);
-        calls.filter(is_open).map(|call| call.branch.as_str())
+        self.calls.iter().filter(is_open).map(|call| call.branch.as_str())
     }
 
     /// Calls somebody.
     pub fn call(&mut self, plan: CallPlan, now_ms: u64, acts: &mut Acts) {
-        if let Some(after_ms) = plan.vanish_after_ms {
-            acts.alarms.push((now_ms + after_ms, Alarm::Vanish));
-        }
-        let uri = format!("sip:{}@{}", plan.callee, self.server.ip());
         let branch = format!("z9hG4bKcall{}", plan.number);
-        let body = format!("v=0\r\no=- {} 1 IN IP4 {}\r\ns=-\r\n", plan.number, self.source.ip());
-        let (to, number) = (format!("<{uri}>"), plan.number);
+        let body = format!("v=0\r\no=- {} 1 IN IP4 {}\r\ns=-\r\n", plan.number, self.via.ip());
+        let (to, number) = (format!("<{}>", plan.uri), plan.number);
         let words = Words {
             method: "INVITE",
-            uri: &uri,
+            uri: &plan.uri,
             branch: &branch,
             to: &to,
             routes: &[],
@@ -224,24 +232,24 @@ impl CallPhone {
         let bytes = self.request(number, &words);
         self.send("INVITE", &branch, bytes, u64::MAX, now_ms, acts);
         let state = CallState::Calling;
-        self.calls.push(Call { plan, uri, branch, state, is_cancelled: false, dialogs: Vec::new() });
+        self.calls.push(Call { plan, branch, state, is_cancelled: false, dialogs: Vec::new() });
     }
 
     fn request(&self, number: u64, words: &Words<'_>) -> Vec<u8> {
         let Words { method, uri, branch, to, routes, cseq, body } = words;
         let routes: String = routes.iter().map(|route| format!("Route: {route}\r\n")).collect();
-        let (user, source, server) = (&self.user, self.source, self.server.ip());
+        let CallPhone { user, domain, via, contact, .. } = self;
         let type_line = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         format!(
             "{method} {uri} SIP/2.0\r\n\
-             Via: SIP/2.0/UDP {source};branch={branch};rport\r\n\
+             Via: SIP/2.0/UDP {via};branch={branch};rport\r\n\
              Max-Forwards: 70\r\n\
              {routes}\
-             From: \"{user}\" <sip:{user}@{server}>;tag=f{number}\r\n\
+             From: \"{user}\" <sip:{user}@{domain}>;tag=f{number}\r\n\
              To: {to}\r\n\
              Call-ID: call-{number}\r\n\
              CSeq: {cseq} {method}\r\n\
-             Contact: <sip:{user}@{source}>\r\n\
+             Contact: <{contact}>\r\n\
              X-Odd:   kept  as it is {number}\r\n\
              {type_line}\
              Content-Length: {}\r\n\r\n{body}",
@@ -280,9 +288,6 @@ impl CallPhone {
 
     /// An alarm of its own rings.
     pub fn wake(&mut self, alarm: Alarm, now_ms: u64, acts: &mut Acts) {
-        if self.is_gone {
-            return;
-        }
         match alarm {
             Alarm::Resend(index) => {
                 let sending = &mut self.sendings[index];
@@ -297,13 +302,12 @@ impl CallPhone {
             Alarm::Decline(branch) => self.finish(&branch, 603, "Decline", now_ms, acts),
             Alarm::Cancel(index) => self.cancel(index, now_ms, acts),
             Alarm::HangUp(index, dialog) => self.hang_up(index, dialog, now_ms, acts),
-            Alarm::Vanish => self.is_gone = true,
         }
     }
 
     /// A datagram reaches it.
     pub fn receive(&mut self, message: &Message, now_ms: u64, acts: &mut Acts) {
-        if self.is_gone || self.is_dead {
+        if !self.is_on || self.is_deaf {
             return;
         }
         match (message.status, message.method.as_str()) {
@@ -312,7 +316,7 @@ impl CallPhone {
             (0, "ACK") => self.acknowledged(message),
             (0, "BYE") => {
                 self.acknowledged(message);
-                acts.messages.push(message.response(200, "OK", "", &self.contact()));
+                acts.messages.push(message.response(200, "OK", "", &self.contact));
             }
             (1.., "INVITE") => self.answered(message, now_ms, acts),
             (200.., "CANCEL") => self.stop("CANCEL", &message.branch),
@@ -344,7 +348,7 @@ impl CallPhone {
                 let call = &self.calls[index];
                 let words = Words {
                     method: "ACK",
-                    uri: &call.uri,
+                    uri: &call.plan.uri,
                     branch: &call.branch,
                     to: &message.to,
                     routes: &[],
@@ -401,8 +405,8 @@ impl CallPhone {
             return;
         }
         call.is_cancelled = true;
-        let (branch, to, number) = (call.branch.clone(), format!("<{}>", call.uri), call.plan.number);
-        let uri = call.uri.clone();
+        let (branch, to, number) = (call.branch.clone(), format!("<{}>", call.plan.uri), call.plan.number);
+        let uri = call.plan.uri.clone();
         let words =
             Words { method: "CANCEL", uri: &uri, branch: &branch, to: &to, routes: &[], cseq: 1, body: "" };
         let bytes = self.request(number, &words);
@@ -450,8 +454,8 @@ impl CallPhone {
             9 => Fate::Unavailable,
             _ => Fate::NeverAnswer,
         };
-        let tag = format!("{}.{}.{}", self.source.ip(), self.source.port(), self.rings.len());
-        let last = message.response(180, "Ringing", &tag, &self.contact());
+        let tag = format!("{:016x}", self.dice.next_u64());
+        let last = message.response(180, "Ringing", &tag, &self.contact);
         let ring = Ring { invite: message.clone(), tag, fate, state: RingState::Ringing, last: last.clone() };
         self.rings.insert(branch.clone(), ring);
         match fate {
@@ -467,7 +471,7 @@ impl CallPhone {
 
     /// The ringing ends with a final response, sent again until it is acknowledged.
     fn finish(&mut self, branch: &str, status: u16, reason: &str, now_ms: u64, acts: &mut Acts) {
-        let contact = self.contact();
+        let contact = self.contact.clone();
         let Some(ring) = self.rings.get_mut(branch) else { return };
         if ring.state != RingState::Ringing {
             return;
@@ -482,7 +486,7 @@ impl CallPhone {
         if self.ignores_cancel {
             return;
         }
-        let contact = self.contact();
+        let contact = self.contact.clone();
         let Some(ring) = self.rings.get(&message.branch) else {
             return acts.messages.push(message.response(481, "Call Does Not Exist", "none", &contact));
         };

@@ -53,11 +53,14 @@ impl Scene<'_> {
 pub struct Asked {
     /// The phone's place.
     pub phone: usize,
-    ask: Ask,
-    contact: String,
-    call_id: String,
-    cseq: u32,
+    pub ask: Ask,
+    pub contact: String,
+    pub call_id: String,
+    pub cseq: u32,
+    pub q: Option<u16>,
     source: SocketAddr,
+    /// Where copies of it came from.
+    sources: BTreeSet<SocketAddr>,
     size: usize,
     is_impostor: bool,
     delivered: u32,
@@ -73,7 +76,9 @@ impl Asked {
             contact: phone.client.contact.clone(),
             call_id: phone.client.call_id.clone(),
             cseq: phone.client.cseq,
+            q: phone.client.q,
             source: phone.source,
+            sources: BTreeSet::new(),
             size,
             is_impostor: phone.plan.is_impostor,
             delivered: 0,
@@ -129,15 +134,21 @@ impl Checks {
     }
 
     /// A copy of a request reaches the server.
-    pub fn delivered(&mut self, branch: u64, aor: &[u8], now_ms: u64) {
+    pub fn delivered(&mut self, branch: u64, from: SocketAddr, aor: &[u8], now_ms: u64) {
         let Some(asked) = self.asked.get_mut(&branch) else { return };
         asked.delivered += 1;
+        asked.sources.insert(from);
         let contact = match asked.ask {
             Ask::Bind { .. } | Ask::Unbind => asked.contact.clone(),
             Ask::UnbindAll => "*".to_string(),
             Ask::Query => return,
         };
         self.named.entry(aor.to_vec()).or_default().insert(contact.into_bytes(), now_ms);
+    }
+
+    /// A request by its number.
+    pub fn asked(&self, branch: u64) -> Option<&Asked> {
+        self.asked.get(&branch)
     }
 
     /// Who sent this request.
@@ -210,8 +221,8 @@ impl Checks {
         if size > asked.size + MAX_GROWTH {
             return Err(format!("an answer of {size} bytes to a request of {} bytes", asked.size));
         }
-        if flow.remote != asked.source {
-            return Err(format!("an answer to {} for a request from {}", flow.remote, asked.source));
+        if !asked.sources.contains(&flow.remote) {
+            return Err(format!("an answer to {} for a request from {:?}", flow.remote, asked.sources));
         }
         if (&reply.call_id, reply.cseq) != (&asked.call_id, asked.cseq) {
             return Err(format!("an answer with another Call-ID or CSeq than its request: {reply:?}"));

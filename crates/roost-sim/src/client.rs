@@ -26,6 +26,8 @@ pub struct Client {
     pub has_rport: bool,
     /// The URI of its Contact.
     pub contact: String,
+    /// Its Contact's priority, in thousandths.
+    pub q: Option<u16>,
     pub call_id: String,
     pub tag: String,
     /// The number of the request made last.
@@ -58,6 +60,7 @@ impl Client {
             via,
             has_rport,
             contact: format!("sip:{user}@{via}"),
+            q: None,
             call_id: String::new(),
             tag: String::new(),
             cseq: 0,
@@ -72,12 +75,13 @@ impl Client {
         let uri = format!("sip:{}", self.domain);
         let credentials = self.credentials(&uri);
         let Client { user, domain, via, contact, call_id, tag, cseq, .. } = self;
+        let q = self.q.map_or(String::new(), |q| format!(";q={}.{:03}", q / 1_000, q % 1_000));
         let rport = if self.has_rport { ";rport" } else { "" };
         let asked = match ask {
             Ask::Bind { expires_s, in_contact: true } => {
-                format!("Contact: <{contact}>;expires={expires_s}\r\n")
+                format!("Contact: <{contact}>{q};expires={expires_s}\r\n")
             }
-            Ask::Bind { expires_s, .. } => format!("Contact: <{contact}>\r\nExpires: {expires_s}\r\n"),
+            Ask::Bind { expires_s, .. } => format!("Contact: <{contact}>{q}\r\nExpires: {expires_s}\r\n"),
             Ask::Unbind => format!("Contact: <{contact}>\r\nExpires: 0\r\n"),
             Ask::UnbindAll => "Contact: *\r\nExpires: 0\r\n".to_string(),
             Ask::Query => String::new(),
@@ -193,6 +197,8 @@ pub struct Reply {
     pub contacts: Vec<Listed>,
     pub challenge: Option<Challenge>,
     pub retry_after_s: Option<u32>,
+    /// P-Registrar-Error
+    pub error: Option<String>,
 }
 
 /// One contact of a 200.
@@ -227,6 +233,7 @@ impl Reply {
             contacts: listed.collect(),
             challenge: Challenge::of(head, message),
             retry_after_s: value(HeaderName::RetryAfter).and_then(|value| number(value).ok()),
+            error: registrar_error(message),
         })
     }
 
@@ -241,6 +248,12 @@ impl Reply {
 fn reason(message: &[u8]) -> String {
     let line = message.split(|byte| *byte == b'\r').next().unwrap_or(&[]);
     String::from_utf8_lossy(line.get("SIP/2.0 200 ".len()..).unwrap_or(&[])).into_owned()
+}
+
+/// What the registrar's own header says.
+fn registrar_error(message: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(message);
+    text.split("\r\n").find_map(|line| Some(line.strip_prefix("P-Registrar-Error: ")?.to_string()))
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use clap::Parser;
-use roost_sim::call_world::{self, CallOptions, CallReport};
+use indicatif::{ProgressBar, ProgressStyle};
+use roost_sim::shortest::shortest;
 use roost_sim::world::{self, Failure, Options, Report};
 
-/// Play seeds of the simulated worlds: phones that register and call, a bad network, a failing database, crashes.
+/// Play seeds of the simulated world: phones that register and call, a bad network, a failing database, crashes.
 #[derive(Debug, Parser)]
 #[command(name = "roost-sim")]
 struct Cli {
@@ -38,6 +39,7 @@ struct Sum {
     failed_commits: u64,
     lost_answers: u64,
     crashes: u64,
+    compared: u64,
     calls: u64,
     answered: u64,
     cancelled: u64,
@@ -53,6 +55,9 @@ fn main() -> anyhow::Result<ExitCode> {
         None => (cli.from, cli.seeds, false),
     };
     let last = first.checked_add(count).ok_or_else(|| anyhow::anyhow!("there are no seeds beyond 2^64"))?;
+    let bar = if trace { ProgressBar::hidden() } else { ProgressBar::new(count) };
+    let style = ProgressStyle::with_template("{pos}/{len} seeds {wide_bar} {per_sec}, {eta} left");
+    bar.set_style(style?);
     let played = Mutex::new(Played::default());
     let next = AtomicU64::new(first);
     let threads = if trace { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
@@ -64,18 +69,30 @@ fn main() -> anyhow::Result<ExitCode> {
                     if seed >= last || !play(seed, trace, &played) {
                         return;
                     }
+                    bar.inc(1);
                 }
             });
         }
     });
     let Played { sum, failures } = played.into_inner().unwrap_or_else(PoisonError::into_inner);
+    bar.finish_and_clear();
     if let Some((seed, failure)) = failures.first_key_value() {
-        eprintln!("seed {seed}: {failure}");
-        eprintln!("replay it: cargo xtask sim --seed {seed}");
+        explain(*seed, failure);
         return Ok(ExitCode::FAILURE);
     }
     sum.print();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what broke, and plays the shortest world that breaks it with a trace.
+fn explain(seed: u64, failure: &Failure) {
+    eprintln!("seed {seed}: {failure}; looking for the shortest way to it");
+    let Some(shortest) = shortest(seed, Options::default()) else { return };
+    let traced = Options { trace: true, ..Options::default() };
+    drop(world::run_without(seed, traced, &shortest.without));
+    eprintln!("what it takes: {:?}", shortest.needed);
+    eprintln!("seed {seed}: {}", shortest.failure);
+    eprintln!("replay all of it: cargo xtask sim --seed {seed}");
 }
 
 /// What the threads have done together.
@@ -87,34 +104,29 @@ struct Played {
 
 /// Plays one seed, by whichever thread; whether all are well so far.
 fn play(seed: u64, trace: bool, played: &Mutex<Played>) -> bool {
-    let registrations = world::run(seed, Options { trace, ..Options::default() });
-    let calls = || call_world::run(seed, CallOptions { trace, ..CallOptions::default() });
-    let outcome = registrations.and_then(|report| Ok((report, calls()?)));
+    let outcome = world::run(seed, Options { trace, ..Options::default() });
     let mut played = played.lock().unwrap_or_else(PoisonError::into_inner);
     match outcome {
-        Ok((report, calls)) => {
-            played.sum.add(&report, &calls);
-            if played.sum.seeds.is_multiple_of(100) {
-                eprintln!("{} seeds, {} messages", played.sum.seeds, played.sum.messages);
-            }
-        }
+        Ok(report) => played.sum.add(&report),
         Err(failure) => drop(played.failures.insert(seed, failure)),
     }
     played.failures.is_empty()
 }
 
 impl Sum {
-    fn add(&mut self, report: &Report, calls: &CallReport) {
+    fn add(&mut self, report: &Report) {
         self.seeds += 1;
-        self.virtual_ms += report.virtual_ms + calls.virtual_ms;
-        self.messages += report.messages + calls.messages;
-        self.handed_over += report.handed_over + calls.handed_over;
+        self.virtual_ms += report.virtual_ms;
+        self.messages += report.messages;
+        self.handed_over += report.handed_over;
         self.commits += report.commits;
-        self.lost += report.lost + calls.lost;
-        self.duplicated += report.duplicated + calls.duplicated;
+        self.lost += report.lost;
+        self.duplicated += report.duplicated;
         self.failed_commits += report.failed_commits;
         self.lost_answers += report.lost_answers;
         self.crashes += report.crashes;
+        self.compared += report.compared;
+        let calls = report;
         self.calls += calls.ends.set_up;
         self.answered += calls.ends.answered;
         self.cancelled += calls.ends.cancelled;
@@ -128,7 +140,7 @@ impl Sum {
         let hours = self.virtual_ms as f64 / 3_600_000.0;
         println!(
             "{} seeds, {hours:.1} virtual hours: {} messages ({} handed over), {} commits; {} lost, {} duplicated, \
-             {} failed commits, {} lost acknowledgements, {} crashes; {} calls set up, {} answered, {} cancelled, \
+             {} failed commits, {} lost acknowledgements, {} crashes; {} answers given by the model too; {} calls set up, {} answered, {} cancelled, \
              {} busy, {} unanswered, {} forked; nothing broken",
             self.seeds,
             self.messages,
@@ -139,6 +151,7 @@ impl Sum {
             self.failed_commits,
             self.lost_answers,
             self.crashes,
+            self.compared,
             self.calls,
             self.answered,
             self.cancelled,

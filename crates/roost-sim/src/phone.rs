@@ -89,7 +89,8 @@ impl Phone {
     /// A phone that is switched off. `number` tells its requests from all others.
     pub fn new(number: u64, plan: PhonePlan, dice: Dice) -> Phone {
         let via = plan.private.unwrap_or(plan.source);
-        let client = Client::new(&plan.user, &plan.domain, &plan.password, via, plan.has_rport);
+        let mut client = Client::new(&plan.user, &plan.domain, &plan.password, via, plan.has_rport);
+        client.q = plan.q;
         let mut phone = Phone {
             client,
             source: plan.source,
@@ -123,6 +124,16 @@ impl Phone {
         self.held = None;
     }
 
+    /// Whether it has left for good.
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, State::Dead)
+    }
+
+    /// Whether it may call: it holds a binding, as far as it knows, and has power.
+    pub fn is_registered(&self, now_ms: u64) -> bool {
+        self.is_live() && self.held.is_some_and(|held| held.until_ms > now_ms)
+    }
+
     /// Whether it wants to be registered.
     pub fn is_live(&self) -> bool {
         let is_leaving = |ask: Ask| matches!(ask, Ask::Unbind | Ask::UnbindAll);
@@ -154,12 +165,20 @@ impl Phone {
         }
     }
 
-    /// Loses power and comes back at another port.
-    pub fn reboot(&mut self, port: u16, keeps_call_id: bool, now_ms: u64) -> Step {
-        if matches!(self.state, State::Dead) {
+    /// Loses power, or its network, and comes back at another address; `private` is the one that it knows itself by then.
+    pub fn move_to(
+        &mut self,
+        source: SocketAddr,
+        private: Option<SocketAddr>,
+        keeps_call_id: bool,
+        now_ms: u64,
+    ) -> Step {
+        if self.is_dead() {
             return Step::default();
         }
-        self.source.set_port(port);
+        self.source = source;
+        self.plan.private = private;
+        self.client.has_rport |= private.is_some();
         self.power_up(keeps_call_id);
         let after_ms = self.dice.between((200, 10_000));
         self.wait(self.binding(), after_ms, now_ms)
@@ -354,6 +373,7 @@ mod tests {
             contacts: vec![crate::client::Listed { contact, expires_s }],
             challenge: crate::client::Challenge::parse(b"Digest realm=\"r\", nonce=\"n\""),
             retry_after_s: None,
+            error: None,
         }
     }
 
@@ -400,6 +420,9 @@ mod tests {
         assert!(phone.query(40).message.is_none());
         assert!(phone.switch_on(50).message.is_some() && phone.is_live());
         phone.fall_silent(true);
-        assert!(phone.switch_on(60).message.is_none() && phone.reboot(9, true, 60).wake.is_none());
+        assert!(
+            phone.switch_on(60).message.is_none()
+                && phone.move_to(phone.source, None, true, 60).wake.is_none()
+        );
     }
 }

@@ -3,7 +3,7 @@
 //! It stands where the workers of `roost-net` and the threads of `roost-store` stand: it carries out what the engines
 //! want, in their order, and decides nothing.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use roost_core::{
@@ -13,20 +13,16 @@ use roost_sip::Head;
 
 use crate::checks::Scene;
 use crate::client::Reply;
-use crate::scenario::{Crash, Loading};
-use crate::store::Receipt;
-use crate::world::{Event, World};
-
-/// The server's address.
-const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 5060);
-
-/// What a process's monotonic clock says when it starts: far from zero, so that what is older than it has an age.
-const BASE_MS: u64 = 1 << 40;
+use crate::scenario::{Crash, Loading, SERVER};
+use crate::store::{Receipt, aor_of};
+use crate::world::{BASE_MS, Event, World, is_of_register};
 
 /// A running process.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) engines: Vec<Engine>,
+    /// When each engine is called next.
+    ticks: Vec<u64>,
     /// When its monotonic clock stood at [`BASE_MS`].
     pub(crate) started_ms: u64,
     /// While rows are read: all with smaller ids have been.
@@ -40,21 +36,26 @@ impl World {
         shard: ShardId,
         call: impl FnOnce(&mut Engine, &mut Head, Now, &mut Outbox),
     ) -> Result<(), String> {
-        let unix_s = self.unix_s();
+        let now = self.now();
         let Some(server) = &mut self.server else { return Ok(()) };
-        let now = Now { mono_ms: BASE_MS + self.now_ms - server.started_ms, unix_s };
         let Some(engine) = server.engines.get_mut(usize::from(shard.0)) else {
             return Err(format!("a message for shard {}, which is not there", shard.0));
         };
         call(engine, &mut self.head, now, &mut self.outbox);
         self.flush(shard)?;
+        self.schedule(shard);
         self.glance()
     }
 
     fn flush(&mut self, shard: ShardId) -> Result<(), String> {
         let mut outbox = std::mem::take(&mut self.outbox);
         for transmit in &outbox.transmits {
-            self.transmit(transmit.flow, outbox.message(transmit), outbox.transmits.len() == 1)?;
+            let (to, bytes) = (transmit.flow.remote, outbox.message(transmit));
+            if is_of_register(&mut self.head, bytes) {
+                self.transmit(transmit.flow, bytes, outbox.transmits.len() == 1)?;
+            } else {
+                self.transmit_call(to, bytes)?;
+            }
         }
         for command in outbox.commands.drain(..) {
             self.command(shard, command, &outbox.bytes)?;
@@ -82,6 +83,10 @@ impl World {
             is_alone,
         };
         self.checks.reply(scene, flow, bytes.len(), &reply)?;
+        if let Some(asked) = self.checks.asked(reply.branch) {
+            self.model.answered(&aor, asked, flow.remote, &reply, self.now_ms)?;
+        }
+        self.answered.push(place);
         for delay_ms in self.network.copies() {
             let event = Event::Deliver { to: flow.remote, bytes: bytes.to_vec() };
             self.agenda.push(self.now_ms + delay_ms, event);
@@ -90,7 +95,7 @@ impl World {
     }
 
     /// FNV-1a.
-    fn add_to_hash(&mut self, to: SocketAddr, bytes: &[u8]) {
+    pub(crate) fn add_to_hash(&mut self, to: SocketAddr, bytes: &[u8]) {
         let when = self.now_ms.to_le_bytes();
         let to = to.to_string();
         for byte in when.iter().chain(to.as_bytes()).chain(bytes) {
@@ -110,6 +115,9 @@ impl World {
                     return Err(format!("writes in memory mode: {writes:?}"));
                 }
                 self.note(|| format!("shard {} writes: {}", shard.0, brief(&writes)));
+                if let Some((shard, ticket)) = receipt {
+                    self.model.commit_asked(shard, ticket, self.now_ms);
+                }
                 let due_ms = self.store.submit(self.now_ms, receipt, writes);
                 self.agenda.push(due_ms, Event::StoreDue { process });
             }
@@ -122,7 +130,8 @@ impl World {
                 self.handed_over += 1;
                 let at_ms = self.now_ms + self.dice.below(4);
                 let bytes = bytes[start..end].into();
-                self.agenda.push(at_ms, Event::HandOver { process, shard, flow, bytes, mark });
+                let caused = self.caused + self.sent.len();
+                self.agenda.push(at_ms, Event::HandOver { process, shard, flow, bytes, mark, caused });
             }
             // No name leads anywhere in this world.
             Command::Resolve { ticket, .. } => {
@@ -156,11 +165,17 @@ impl World {
     }
 
     /// A datagram goes to the worker that the kernel chooses by its source, whoever owns its user.
-    pub(crate) fn arrive(&mut self, from: SocketAddr, branch: u64, bytes: &[u8]) -> Result<(), String> {
+    pub(crate) fn arrive(
+        &mut self,
+        from: SocketAddr,
+        branch: Option<u64>,
+        bytes: &[u8],
+    ) -> Result<(), String> {
         let Some(server) = &self.server else { return Ok(()) };
         let shard = ShardId(from.port() % server.engines.len() as u16);
+        let Some(branch) = branch else { return self.feed_call(shard, from, bytes, None, 0) };
         if let Some(place) = self.checks.asker(branch) {
-            self.checks.delivered(branch, &self.phones[place].plan.aor, self.now_ms);
+            self.checks.delivered(branch, from, &self.phones[place].plan.aor, self.now_ms);
         }
         self.note(|| format!("{from} -> shard {}: {}", shard.0, first_lines(bytes)));
         self.handle_message(shard, Flow::udp(SERVER, from), bytes)
@@ -172,7 +187,11 @@ impl World {
         flow: Flow,
         bytes: &[u8],
         mark: Mark,
+        caused: usize,
     ) -> Result<(), String> {
+        if !is_of_register(&mut self.head, bytes) {
+            return self.feed_call(shard, flow.remote, bytes, Some(mark), caused);
+        }
         let before = self.handed_over;
         self.with_engine(shard, |engine, head, now, out| {
             if head.parse(bytes).is_ok() {
@@ -193,13 +212,26 @@ impl World {
     }
 
     pub(crate) fn tick(&mut self, shard: ShardId) -> Result<(), String> {
-        self.with_engine(shard, |engine, _, now, out| engine.handle_timeout(now, out))?;
-        let Some(server) = &self.server else { return Ok(()) };
-        let due_ms =
-            server.engines[usize::from(shard.0)].poll_timeout().saturating_sub(BASE_MS) + server.started_ms;
+        let Some(server) = &mut self.server else { return Ok(()) };
+        let place = usize::from(shard.0);
+        if server.ticks[place] != self.now_ms {
+            return Ok(());
+        }
+        server.ticks[place] = u64::MAX;
+        self.with_engine(shard, |engine, _, now, out| engine.handle_timeout(now, out))
+    }
+
+    /// Sees to it that an engine is called when it wants to be.
+    fn schedule(&mut self, shard: ShardId) {
         let process = self.process;
-        self.agenda.push(due_ms.max(self.now_ms + 1), Event::Tick { process, shard });
-        Ok(())
+        let Some(server) = &mut self.server else { return };
+        let place = usize::from(shard.0);
+        let wanted_ms = server.engines[place].poll_timeout().saturating_sub(BASE_MS) + server.started_ms;
+        let due_ms = wanted_ms.max(self.now_ms);
+        if due_ms < server.ticks[place] {
+            server.ticks[place] = due_ms;
+            self.agenda.push(due_ms, Event::Tick { process, shard });
+        }
     }
 
     /// The process dies with all that it had in hand.
@@ -212,6 +244,8 @@ impl World {
         self.process += 1;
         self.store.crash();
         self.checks.crashed(self.now_ms);
+        self.call_checks.crashed();
+        self.model.crashed(self.now_ms);
         if crash.has_new_keys {
             let mut config = (*self.config).clone();
             config.mac_key = self.dice.key();
@@ -229,10 +263,9 @@ impl World {
             .collect();
         engines.iter_mut().for_each(Engine::begin_loading);
         self.store.tables.purge(self.unix_s());
-        self.server = Some(Server { engines, started_ms: self.now_ms, read_up_to: Some(0) });
-        for shard in 0..shards {
-            self.agenda.push(self.now_ms, Event::Tick { process: self.process, shard: ShardId(shard) });
-        }
+        let ticks = vec![u64::MAX; engines.len()];
+        self.server = Some(Server { engines, ticks, started_ms: self.now_ms, read_up_to: Some(0) });
+        (0..shards).for_each(|shard| self.schedule(ShardId(shard)));
         self.read_page()
     }
 
@@ -243,6 +276,9 @@ impl World {
         let rows = self.store.tables.page(from, page);
         let up_to = (rows.len() == page).then(|| rows.last().map_or(from, |row| row.contact_id + 1));
         self.note(|| format!("{} rows are read, up to {up_to:x?}", rows.len()));
+        for row in &rows {
+            self.model.load(aor_of(row), row, self.now_ms, self.unix_s());
+        }
         for shard in 0..self.config.shards {
             let own = |row: &&Row| shard_of(&self.config, &row.username) == ShardId(shard);
             let own: Vec<Row> = rows.iter().filter(own).cloned().collect();
@@ -260,6 +296,7 @@ impl World {
         let is_at_once = self.server.as_ref().is_some_and(|server| server.started_ms == self.now_ms);
         self.each_aor(|world, scene| {
             world.checks.shown(scene, &world.phones)?;
+            world.model.agrees(scene.aor, scene.shown, scene.now_ms)?;
             if is_at_once { world.checks.agree(scene) } else { Ok(()) }
         })
     }
@@ -269,8 +306,7 @@ impl World {
         let Some(server) = &self.server else { return Vec::new() };
         let plan = &self.phones[place].plan;
         let ShardId(shard) = shard_of(&self.config, plan.user.as_bytes());
-        let now = Now { mono_ms: BASE_MS + self.now_ms - server.started_ms, unix_s: self.unix_s() };
-        server.engines[usize::from(shard)].lookup(&plan.aor, now)
+        server.engines[usize::from(shard)].lookup(&plan.aor, self.now())
     }
 }
 

@@ -2,13 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use roost_core::{Config, Secrets};
+use roost_core::{Authorize, Config, Listening, Secrets};
 
+use crate::call_phone::CallPlan;
 use crate::client::ha1;
 use crate::dice::Dice;
 use crate::network::NetworkFaults;
 use crate::store::StoreFaults;
 
+/// The server's address.
+pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 5060);
+/// Nobody calls after this, in virtual milliseconds.
+const LAST_CALL_MS: u64 = 420_000;
 /// From here on nothing goes wrong any more, in virtual milliseconds.
 pub const HEAL_MS: u64 = 460_000;
 /// When every living phone must be registered; the phones fall silent then.
@@ -29,6 +34,10 @@ pub struct Scenario {
     pub crashes: Vec<Crash>,
     /// Steps of the wall clock: when, and by how many seconds.
     pub clock_steps: Vec<(u64, i64)>,
+    /// When the database goes away, and for how long: it comes back with what it had committed.
+    pub outages: Vec<(u64, u64)>,
+    /// Who calls whom, and when.
+    pub calls: Vec<(u64, usize, CallPlan)>,
 }
 
 /// A subscriber, as the database has it.
@@ -57,6 +66,8 @@ pub struct PhonePlan {
     pub expires_s: u32,
     /// It says its expires in Contact.
     pub in_contact: bool,
+    /// Its Contact's priority, in thousandths.
+    pub q: Option<u16>,
     /// It unregisters with `Contact: *`.
     pub uses_star: bool,
     /// It does not know the password.
@@ -78,6 +89,10 @@ pub enum Habit {
 pub enum Action {
     /// It loses power and comes back at another port of the same address.
     Reboot { keeps_call_id: bool },
+    /// It takes its laptop elsewhere: another address, and a router in between or none.
+    Roam { keeps_call_id: bool },
+    /// Its router forgets it, and sends what it says from another port. It does not notice.
+    Rebind,
     /// It unregisters, and registers again after so many milliseconds.
     Unregister { back_after_ms: u64 },
     /// It says nothing for so many milliseconds.
@@ -114,7 +129,54 @@ impl Loading {
     }
 }
 
+/// A part of a scenario that a failure may do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Phone(usize),
+    Action(usize),
+    Call(usize),
+    Crash(usize),
+    ClockStep(usize),
+    Outage(usize),
+    NetworkFaults,
+    StoreFaults,
+}
+
 impl Scenario {
+    /// Everything that [`Scenario::leave_out`] can leave out.
+    pub fn parts(&self) -> Vec<Part> {
+        let phones = (0..self.phones.len()).map(Part::Phone);
+        let actions = (0..self.actions.len()).map(Part::Action);
+        let calls = (0..self.calls.len()).map(Part::Call);
+        let crashes = (0..self.crashes.len()).map(Part::Crash);
+        let steps = (0..self.clock_steps.len()).map(Part::ClockStep);
+        let outages = (0..self.outages.len()).map(Part::Outage);
+        let faults = [Part::NetworkFaults, Part::StoreFaults];
+        phones.chain(actions).chain(calls).chain(crashes).chain(steps).chain(outages).chain(faults).collect()
+    }
+
+    /// Makes these parts not happen. Phones stay where they are, and are never switched on.
+    pub fn leave_out(&mut self, parts: &[Part]) {
+        let is_silent = |phone: usize| parts.contains(&Part::Phone(phone));
+        if parts.contains(&Part::NetworkFaults) {
+            self.network = NetworkFaults::NONE;
+        }
+        if parts.contains(&Part::StoreFaults) {
+            self.store = StoreFaults::NONE;
+        }
+        let phones = self.phones.iter_mut().enumerate().filter(|(place, _)| is_silent(*place));
+        phones.for_each(|(_, phone)| phone.starts_ms = u64::MAX);
+        keep(&mut self.actions, |place, (_, phone, _)| {
+            !parts.contains(&Part::Action(place)) && !is_silent(*phone)
+        });
+        keep(&mut self.calls, |place, (_, phone, _)| {
+            !parts.contains(&Part::Call(place)) && !is_silent(*phone)
+        });
+        keep(&mut self.crashes, |place, _| !parts.contains(&Part::Crash(place)));
+        keep(&mut self.clock_steps, |place, _| !parts.contains(&Part::ClockStep(place)));
+        keep(&mut self.outages, |place, _| !parts.contains(&Part::Outage(place)));
+    }
+
     /// Draws a world.
     pub fn draw(dice: &mut Dice) -> Scenario {
         let config = draw_config(dice);
@@ -135,6 +197,9 @@ impl Scenario {
         });
         let crashes = crashes.collect();
         let clock_steps = (0..dice.below(4)).map(|_| draw_step(dice)).collect();
+        let mut outage = || (dice.between((1_000, HEAL_MS - 40_000)), dice.pick(&[300, 4_000, 40_000]));
+        let outages = (0..2).filter_map(|_| Some(outage()).filter(|(at_ms, _)| at_ms % 2 == 0)).collect();
+        let calls = draw_calls(&phones, dice);
         Scenario {
             subscribers: users.iter().map(|user| user.subscriber(&config)).collect(),
             phones,
@@ -144,9 +209,20 @@ impl Scenario {
             loading: Loading::draw(dice),
             crashes,
             clock_steps,
+            outages,
+            calls,
             config,
         }
     }
+}
+
+/// Keeps of a list what `is_kept` says of its place and itself.
+fn keep<T>(list: &mut Vec<T>, is_kept: impl Fn(usize, &T) -> bool) {
+    let mut place = 0;
+    list.retain(|item| {
+        place += 1;
+        is_kept(place - 1, item)
+    });
 }
 
 /// Values that matter to what the world checks; everything else stays at its default.
@@ -173,9 +249,42 @@ fn draw_config(dice: &mut Dice) -> Config {
     registrar.exclusive_ip = dice.chance(750);
     registrar.retry_after_s = dice.pick(&[0, 0, 2]);
     registrar.add_date = dice.chance(500);
+    config.listeners = vec![Listening::udp(SERVER)];
+    config.proxy.authorize = if dice.chance(300) { Authorize::Off } else { Authorize::Registered };
+    config.proxy.serial_fork = dice.chance(400);
+    // One group after another: three of them must be through before all is quiet.
+    let timeouts_s: [u32; 3] = if config.proxy.serial_fork { [6, 10, 15] } else { [10, 20, 30] };
+    config.tm.fr_inv_timeout_s = dice.pick(&timeouts_s);
     config.mac_key = dice.key();
     config.hash_seed = dice.next_u64();
     config
+}
+
+fn draw_calls(phones: &[PhonePlan], dice: &mut Dice) -> Vec<(u64, usize, CallPlan)> {
+    let count = dice.pick(&[10, 60, 150]);
+    let mut draw = |number| {
+        let caller = dice.below(phones.len() as u64) as usize;
+        let others: Vec<&PhonePlan> = phones.iter().filter(|phone| phone.aor != phones[caller].aor).collect();
+        let (uri, callee) = match others.is_empty() || dice.chance(30) {
+            true => (format!("sip:nobody@{}", phones[caller].domain), b"nobody".to_vec()),
+            false => {
+                let callee = dice.pick(&others);
+                (format!("sip:{}@{}", callee.user, callee.domain), callee.aor.clone())
+            }
+        };
+        let at_ms = dice.below(LAST_CALL_MS);
+        let mut sometimes =
+            |permille, longest_ms| dice.chance(permille).then(|| dice.between((10, longest_ms)));
+        let plan = CallPlan {
+            number,
+            uri,
+            callee,
+            cancel_after_ms: sometimes(300, 15_000),
+            talk_ms: sometimes(700, 15_000),
+        };
+        (at_ms, caller, plan)
+    };
+    (0..count).map(&mut draw).collect()
 }
 
 fn draw_step(dice: &mut Dice) -> (u64, i64) {
@@ -184,8 +293,10 @@ fn draw_step(dice: &mut Dice) -> (u64, i64) {
 
 fn draw_action(dice: &mut Dice) -> Action {
     match dice.below(100) {
-        0..30 => Action::Reboot { keeps_call_id: dice.chance(500) },
-        30..55 => Action::Unregister { back_after_ms: dice.between((1_000, 60_000)) },
+        0..20 => Action::Reboot { keeps_call_id: dice.chance(500) },
+        20..30 => Action::Roam { keeps_call_id: dice.chance(500) },
+        30..40 => Action::Rebind,
+        40..55 => Action::Unregister { back_after_ms: dice.between((1_000, 60_000)) },
         55..75 => Action::Silence { back_after_ms: dice.between((5_000, 150_000)) },
         75..80 => Action::Die,
         _ => Action::Query,
@@ -265,6 +376,7 @@ fn draw_phones(config: &Config, dice: &mut Dice) -> (Vec<PhonePlan>, Vec<User>) 
             habit: dice.pick(&[Habit::HalfTime, Habit::FiveBefore]),
             expires_s: dice.pick(&[5, 20, 60, 120, 3_600]),
             in_contact: dice.chance(500),
+            q: dice.pick(&[None, None, None, Some(500), Some(1_000)]),
             uses_star: dice.chance(200),
             is_impostor,
             starts_ms: dice.below(20_000),

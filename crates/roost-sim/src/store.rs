@@ -172,6 +172,8 @@ pub struct Store {
     faults: StoreFaults,
     dice: Dice,
     queue: VecDeque<Job>,
+    /// Until when it is away.
+    away_until_ms: u64,
     /// When the last job of the queue is done: none overtakes it.
     last_due_ms: u64,
     /// Commits that were written.
@@ -221,6 +223,7 @@ impl Store {
             faults,
             dice,
             queue: VecDeque::new(),
+            away_until_ms: 0,
             last_due_ms: 0,
             commits: 0,
             failed: 0,
@@ -239,12 +242,19 @@ impl Store {
         self.last_due_ms = 0;
     }
 
+    /// The database is away until then: what is under way fails, and what comes. It returns with what it had committed.
+    pub fn go_away(&mut self, until_ms: u64) {
+        self.away_until_ms = self.away_until_ms.max(until_ms);
+        self.queue.iter_mut().for_each(|job| job.fate = Fate::Fail);
+    }
+
     /// Queues a commit (with a receipt) or a purge (without); when it will be done.
     pub fn submit(&mut self, now_ms: u64, receipt: Option<(ShardId, Ticket)>, writes: Vec<Write>) -> u64 {
         let fate = match receipt {
             Some(_) => self.fate(),
             None => Fate::Write,
         };
+        let fate = if now_ms < self.away_until_ms && fate != Fate::Lie { Fate::Fail } else { fate };
         let due_ms = (now_ms + self.delay_ms()).max(self.last_due_ms);
         self.last_due_ms = due_ms;
         self.queue.push_back(Job { due_ms, receipt, writes, fate });
@@ -311,7 +321,7 @@ impl Store {
         user: &[u8],
         domain: Option<&[u8]>,
     ) -> Receipt {
-        let outcome = match self.dice.chance(self.faults.lookup_fail) {
+        let outcome = match self.dice.chance(self.faults.lookup_fail) || now_ms < self.away_until_ms {
             true => Outcome::Failed("no connection".to_string()),
             false => Outcome::Credentials(self.tables.secrets(user, domain)),
         };

@@ -1,0 +1,55 @@
+//! The shortest way to a failure: what its world can do without is left out, as long as it still fails like that.
+
+use crate::dice::Dice;
+use crate::scenario::{Part, Scenario};
+use crate::world::{Failure, Options, run_without};
+
+/// Worlds that are played at most.
+const MAX_TRIES: usize = 500;
+
+/// A failure that needs little.
+#[derive(Debug)]
+pub struct Shortest {
+    pub failure: Failure,
+    /// What is left out of the seed's scenario.
+    pub without: Vec<Part>,
+    /// What must stay.
+    pub needed: Vec<Part>,
+}
+
+/// Leaves out as much as it can of the world of a seed that fails; `None` when it does not fail.
+pub fn shortest(seed: u64, options: Options) -> Option<Shortest> {
+    let options = Options { trace: false, ..options };
+    let mut failure = run_without(seed, options, &[]).err()?;
+    let mut needed = Scenario::draw(&mut Dice::new(seed)).parts();
+    let mut without: Vec<Part> = Vec::new();
+    let (mut tries, mut size) = (0, needed.len().div_ceil(2));
+    while size > 0 {
+        let (mut at, before) = (0, needed.len());
+        while at < needed.len() && tries < MAX_TRIES {
+            let end = (at + size).min(needed.len());
+            let fewer = [&without[..], &needed[at..end]].concat();
+            tries += 1;
+            match run_without(seed, options, &fewer).err().filter(|other| is_same(&failure, other)) {
+                Some(other) => {
+                    failure = other;
+                    without = fewer;
+                    needed.drain(at..end);
+                }
+                None => at = end,
+            }
+        }
+        // With single parts until none can go.
+        let is_done = size == 1 && needed.len() == before;
+        size = if size == 1 && !is_done && tries < MAX_TRIES { 1 } else { size / 2 };
+    }
+    Some(Shortest { failure, without, needed })
+}
+
+/// Whether the same promise is broken: the sentences begin alike, up to the first number or name.
+fn is_same(one: &Failure, other: &Failure) -> bool {
+    let start = |failure: &Failure| {
+        failure.what.chars().take(12).take_while(|char| !char.is_ascii_digit()).collect::<String>()
+    };
+    start(one) == start(other)
+}
