@@ -209,6 +209,10 @@ impl Engine {
         all.push(("roost:resolving", self.resolving.len() as u64));
         all.push(("roost:suspects", self.guard.len() as u64));
         all.push(("roost:secrets_evicted", self.secrets.evicted));
+        all.push(("roost:unknown_evicted", self.secrets.unknown_evicted));
+        all.push(("roost:suspects_evicted", self.guard.evicted()));
+        all.push(("roost:recent_evicted", self.recent.evicted));
+        all.push(("roost:buckets_evicted", self.pike.as_ref().map_or(0, |pike| pike.evicted)));
         AdminReply::Statistics(all)
     }
 

@@ -106,7 +106,9 @@ pub(crate) struct CredentialCache {
     unknown: HashTable<(Box<[u8]>, u64)>,
     unknown_order: VecDeque<(Box<[u8]>, u64)>,
     hasher: KeyedState,
+    /// Secrets that made room for others, and unknown users that did.
     pub(crate) evicted: u64,
+    pub(crate) unknown_evicted: u64,
     /// When the last whole reading of the table began.
     all_read_ms: u64,
     /// When everybody was forgotten last.
@@ -130,6 +132,7 @@ impl CredentialCache {
             unknown_order: VecDeque::new(),
             hasher: KeyedState::new(hash_seed),
             evicted: 0,
+            unknown_evicted: 0,
             all_read_ms: 0,
             cleared_ms: 0,
         }
@@ -268,6 +271,7 @@ impl CredentialCache {
             let hash = self.hasher.hash_one(&*user);
             if let Ok(place) = self.unknown.find_entry(hash, |(other, at)| *other == user && *at == stamp) {
                 place.remove();
+                self.unknown_evicted += 1;
             }
         }
         let hasher = &self.hasher;

@@ -603,6 +603,7 @@ impl Engine {
     /// Forgets what the database said of a user, and what it is about to say.
     pub(crate) fn forget_credentials(&mut self, key: &UserKey, now: Now) {
         if self.forgotten.len() == limits::MAX_FORGOTTEN {
+            self.stats.count(Counter::ForgottenFull);
             self.forgotten.pop_front();
         }
         self.forgotten.push_back((key.text().into(), now.mono_ms));
@@ -685,6 +686,7 @@ impl Engine {
         }
         let is_late = |pending: &Pending| matches!(pending, Pending::Credentials { since_ms, .. } if since_ms + limits::PARKED_MS <= now.mono_ms);
         for ticket in self.pending.tickets(is_late) {
+            self.stats.count(Counter::CredentialsLate);
             self.handle_receipt(ticket, Outcome::Failed("no answer".to_string()), now, out);
         }
     }

@@ -60,6 +60,8 @@ struct Suspects {
     entries: Places<Suspect>,
     /// Where the next one that must go is looked for.
     hand: usize,
+    /// Those that made room for others.
+    evicted: u64,
 }
 
 impl Suspects {
@@ -107,6 +109,7 @@ impl Suspects {
         let any = (0..places).map(turn).find(|at| self.entries.get(*at as u32).is_some());
         let Some(at) = (0..32).map(turn).find(is_free).or(any) else { return };
         self.hand = at + 1;
+        self.evicted += 1;
         self.remove(at as u32, hasher);
     }
 
@@ -153,6 +156,11 @@ impl Guard {
     /// How many suspects there are, for the statistics.
     pub(crate) fn len(&self) -> usize {
         self.pairs.entries.len() + self.sources.entries.len() + self.users.entries.len()
+    }
+
+    /// How many made room for others.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.pairs.evicted + self.sources.evicted + self.users.evicted
     }
 
     /// Whether one more name that nobody knows may be looked up in this second.

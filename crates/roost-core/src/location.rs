@@ -93,12 +93,17 @@ impl<W> Record<W> {
         self.doubt.as_ref().map_or(&[], |doubt| &doubt.contact_ids)
     }
 
-    /// Notes an id that a failed commit was about.
-    pub(crate) fn doubt(&mut self, contact_id: u64) {
+    /// Notes an id that a failed commit was about; whether there was room for it.
+    pub(crate) fn doubt(&mut self, contact_id: u64) -> bool {
         let ids = &mut self.doubt.get_or_insert_default().contact_ids;
-        if ids.len() < limits::MAX_DOUBTS_PER_AOR && !ids.contains(&contact_id) {
+        if ids.contains(&contact_id) {
+            return true;
+        }
+        let has_room = ids.len() < limits::MAX_DOUBTS_PER_AOR;
+        if has_room {
             ids.push(contact_id);
         }
+        has_room
     }
 
     /// A commit has settled all of them; the queue, where the AOR stands in it, will find nothing to do.

@@ -27,6 +27,8 @@ pub(crate) struct Pike {
     full: u64,
     per_ms: u64,
     hasher: KeyedState,
+    /// Addresses that made room for others.
+    pub(crate) evicted: u64,
 }
 
 impl Pike {
@@ -42,6 +44,7 @@ impl Pike {
             full,
             per_ms: (full / unit_ms).max(1),
             hasher: KeyedState::new(hash_seed),
+            evicted: 0,
         })
     }
 
@@ -67,6 +70,7 @@ impl Pike {
         });
         let Some(bucket) = place.and_then(|place| set.get_mut(place)) else { return true };
         let held = if own.is_some() { tokens(bucket) } else { full };
+        self.evicted += u64::from(own.is_none() && bucket.tag != 0);
         *bucket = Bucket { tag, tokens: held.saturating_sub(ONE), filled_ms: now_ms };
         held >= ONE
     }
@@ -100,6 +104,7 @@ mod tests {
             pike.takes(address(number), 0);
         }
         assert_eq!(pike.buckets.len(), limits::MAX_BUCKETS);
+        assert!(pike.evicted > 900_000, "{}", pike.evicted);
         assert!(!pike.takes(address(0), 0), "those that send once push nobody out who sends much");
     }
 }

@@ -261,7 +261,11 @@ impl Engine {
         let mut pool = std::mem::take(&mut self.pool);
         let mut failure = Answer::new(404, "Not Found").why("no contact of the callee takes this method");
         let bindings = self.location.get(id).into_iter().flat_map(|record| record.live(now));
-        for binding in bindings.filter(|binding| binding.takes(request.method)).take(limits::MAX_BRANCHES) {
+        for binding in bindings.filter(|binding| binding.takes(request.method)) {
+            if targets.len() == limits::MAX_BRANCHES {
+                self.stats.count(Counter::BranchesCut);
+                break;
+            }
             match self.reach_of(request, binding) {
                 Ok(reach) => targets.push(Target::of(binding, reach, &mut pool)),
                 Err(answer) => failure = answer,

@@ -161,8 +161,11 @@ impl Engine {
     }
 
     /// The flows to the places of a target's name, those that are known to be down last.
-    fn flows_of(&self, target: &Target, places: &[Place]) -> Vec<Flow> {
+    fn flows_of(&mut self, target: &Target, places: &[Place]) -> Vec<Flow> {
         let Reach::Name(local, name) = &target.reach else { return Vec::new() };
+        if places.len() > limits::MAX_PLACES {
+            self.stats.count(Counter::PlacesCut);
+        }
         let flow = |place: &Place| {
             let local = self.local_for(name.transport, place, *local);
             self.config.flow_to(name.transport, local, place.remote).ok()
@@ -338,6 +341,7 @@ impl Engine {
         }
         let is_late = |(since_ms, _): &(u64, Resolving)| since_ms + limits::RESOLVING_MS <= now.mono_ms;
         for ticket in self.resolving.tickets(is_late) {
+            self.stats.count(Counter::ResolvingLate);
             self.resolved(ticket, &[], now, out);
         }
     }

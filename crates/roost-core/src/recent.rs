@@ -14,6 +14,8 @@ use crate::timers::LINGER_MS;
 pub(crate) struct Recent {
     table: HashTable<u64>,
     order: VecDeque<(u64, u64)>,
+    /// Those that made room for others before their time was over.
+    pub(crate) evicted: u64,
 }
 
 impl Recent {
@@ -22,6 +24,7 @@ impl Recent {
             return;
         }
         if self.order.len() >= limits::MAX_RECENT_CALLS {
+            self.evicted += 1;
             self.drop_oldest();
         }
         self.table.insert_unique(request, request, |hash| *hash);

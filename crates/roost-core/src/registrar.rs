@@ -220,7 +220,9 @@ impl Engine {
         if let Some(record) = self.location.get_mut(id) {
             for change in changes {
                 let (Change::Put(Binding { contact_id, .. }) | Change::Remove(contact_id)) = change;
-                record.doubt(*contact_id);
+                if !record.doubt(*contact_id) {
+                    self.stats.count(Counter::DoubtsFull);
+                }
             }
             if record.queue_repair() {
                 self.doubtful.push_back(record.aor.clone());

@@ -158,9 +158,11 @@ impl Engine {
         );
         match &mut self.unread {
             Some(unread) if is_about_bindings => {
-                match unread.admin.len() < limits::MAX_WAITING_ADMIN {
-                    true => unread.admin.push_back((ticket, request)),
-                    false => out.commands.push(Command::AdminReply { ticket, reply: AdminReply::Failed }),
+                if unread.admin.len() < limits::MAX_WAITING_ADMIN {
+                    unread.admin.push_back((ticket, request));
+                } else {
+                    self.stats.count(Counter::AdminFull);
+                    out.commands.push(Command::AdminReply { ticket, reply: AdminReply::Failed });
                 }
                 None
             }
@@ -175,6 +177,7 @@ impl Engine {
         let late = unread.waiting.iter().take_while(|late| is_late(late)).count();
         let late: Vec<Late> = unread.waiting.drain(..late).collect();
         for Late { parked, .. } in late {
+            self.stats.count(Counter::UnreadLate);
             self.unpark(&parked, |engine, request| {
                 let answer =
                     Answer::busy("the table is being read, and this AOR's turn did not come in time");

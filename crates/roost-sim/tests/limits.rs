@@ -1,0 +1,762 @@
+//! Every limit of the core is reached: what it refuses is refused, and counted.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use roost_core::limits as at;
+use roost_core::{
+    Admin, AdminReply, Authorize, Command, Config, Engine, Flow, Listening, Now, Outbox, Outcome, Place,
+    Reading, Rng, Row, Secrets, ShardId, SubscriberRow, Ticket, shard_of,
+};
+use roost_sim::client::Challenge;
+use roost_sip::{Head, StartLine};
+
+const SERVER: &str = "10.0.0.1:5060";
+const REALM: &str = "roost.test";
+const PASSWORD: &str = "secret";
+
+/// Every limit by its name, with the test that reaches it.
+const REACHED: [(&str, fn()); 39] = [
+    ("MAX_PARKED", parked),
+    ("MAX_PARKED_BYTES", parked_bytes),
+    ("PARKED_MS", parked_ms),
+    ("UNREAD_MS", unread_ms),
+    ("MAX_WAITING_ADMIN", waiting_admin),
+    ("MAX_WAITING_PER_AOR", waiting_per_aor),
+    ("MAX_COMMITS", commits),
+    ("MAX_REPAIRS", repairs),
+    ("MAX_DOUBTS_PER_AOR", doubts_per_aor),
+    ("MAX_LOADING", loading),
+    ("MAX_BINDINGS_PER_AOR", bindings_per_aor),
+    ("MAX_HELD_PER_AOR", held_per_aor),
+    ("MAX_CONTACTS_PER_REGISTER", contacts_per_register),
+    ("MAX_SECRETS", secrets),
+    ("MAX_UNKNOWN_USERS", unknown_users_and_suspects),
+    ("MAX_FORGOTTEN", forgotten),
+    ("RECHECK_MS", recheck_ms),
+    ("MAX_SUSPECTS", unknown_users_and_suspects),
+    ("MAX_BUCKETS", buckets),
+    ("MAX_STRANGERS_PER_S", strangers_per_s),
+    ("MAX_NONCES", nonces),
+    ("MAX_TRANSACTIONS", transactions),
+    ("MAX_TRANSACTION_BYTES", transaction_bytes),
+    ("MAX_RECENT_CALLS", recent_calls),
+    ("MAX_RESOLVING", resolving),
+    ("RESOLVING_MS", resolving),
+    ("MAX_PLACES", places),
+    ("MAX_REQUEST", large_request),
+    ("MAX_BRANCHES", branches),
+    ("BUSY_RETRY_AFTER_S", waiting_per_aor),
+    ("MAX_USER", long_words),
+    ("MAX_DOMAIN", long_words),
+    ("MAX_REALM", long_realm),
+    ("MAX_CONTACT", long_words),
+    ("MAX_PATH", long_words),
+    ("MAX_CALL_ID", long_words),
+    ("MAX_USER_AGENT", what_is_too_long_to_keep),
+    ("MAX_INSTANCE", what_is_too_long_to_keep),
+    ("MAX_DUMP_SLICE", dump_slice),
+];
+
+#[test]
+fn every_limit_has_a_test() {
+    let source = include_str!("../../roost-core/src/limits.rs");
+    let names = source.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next());
+    let missing: Vec<&str> =
+        names.filter(|name| !REACHED.iter().any(|(reached, _)| reached == name)).collect();
+    assert!(missing.is_empty(), "nothing reaches {missing:?}");
+}
+
+/// What an engine sent and wants.
+#[derive(Debug, Default)]
+struct Said {
+    /// The status codes of its responses.
+    codes: Vec<u16>,
+    texts: Vec<String>,
+    /// Where its requests went.
+    requests: Vec<SocketAddr>,
+    commits: Vec<Ticket>,
+    loads: Vec<Ticket>,
+    names: Vec<Ticket>,
+    replies: Vec<AdminReply>,
+}
+
+/// One engine, and who talks to it.
+struct Desk {
+    engine: Engine,
+    head: Box<Head>,
+    out: Outbox,
+    now: Now,
+    challenge: Option<Challenge>,
+    next: u32,
+}
+
+impl Desk {
+    fn new(change: impl FnOnce(&mut Config)) -> Desk {
+        let mut config =
+            Config { listeners: vec![Listening::udp(address(SERVER))], hash_seed: 7, ..Config::default() };
+        config.auth.realm = REALM.to_string();
+        change(&mut config);
+        let now = Now { mono_ms: 1 << 40, unix_s: 1_800_000_000 };
+        let mut engine = Engine::new(Arc::new(config), ShardId(0), Rng::new(7));
+        let mut out = Outbox::default();
+        engine.handle_timeout(now, &mut out);
+        out.clear();
+        Desk { engine, head: Head::new(), out, now, challenge: None, next: 0 }
+    }
+
+    /// The same, with extensions from 0 on whose secrets are known.
+    fn with_users(users: u32, change: impl FnOnce(&mut Config)) -> Desk {
+        let mut desk = Desk::new(change);
+        desk.read((0..users).map(subscriber).collect());
+        desk
+    }
+
+    fn read(&mut self, rows: Vec<SubscriberRow>) {
+        self.engine.handle_reading(Reading::Rows(rows), self.now.mono_ms);
+        self.engine.handle_reading(Reading::Done, self.now.mono_ms);
+    }
+
+    fn count(&mut self, name: &str) -> u64 {
+        match self.admin(Admin::Statistics) {
+            AdminReply::Statistics(all) => {
+                all.iter().find(|(other, _)| *other == name).expect("a counter of that name").1
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn admin(&mut self, request: Admin) -> AdminReply {
+        self.ask(request).replies.pop().expect("an answer at once")
+    }
+
+    fn ask(&mut self, request: Admin) -> Said {
+        self.engine.handle_admin(Ticket(1), request, self.now, &mut self.out);
+        self.said()
+    }
+
+    fn receipt(&mut self, ticket: Ticket, outcome: Outcome) -> Said {
+        self.engine.handle_receipt(ticket, outcome, self.now, &mut self.out);
+        self.said()
+    }
+
+    fn wait(&mut self, ms: u64) -> Said {
+        self.now.mono_ms += ms;
+        self.now.unix_s += ms / 1_000;
+        self.engine.handle_timeout(self.now, &mut self.out);
+        self.said()
+    }
+
+    fn send(&mut self, from: SocketAddr, text: &str) -> Said {
+        self.head.parse(text.as_bytes()).expect("a message");
+        let flow = Flow::udp(address(SERVER), from);
+        self.engine.handle_message(&flow, text.as_bytes(), &self.head, self.now, &mut self.out);
+        self.said()
+    }
+
+    fn said(&mut self) -> Said {
+        let mut said = Said::default();
+        for transmit in &self.out.transmits {
+            let bytes = self.out.message(transmit);
+            self.head.parse(bytes).expect("a message");
+            match self.head.start_line() {
+                StartLine::Response { code } => said.codes.push(code),
+                StartLine::Request { .. } => said.requests.push(transmit.flow.remote),
+            }
+            said.texts.push(String::from_utf8_lossy(bytes).into_owned());
+        }
+        for command in self.out.commands.drain(..) {
+            match command {
+                Command::Commit { ticket, .. } => said.commits.push(ticket),
+                Command::LoadCredentials { ticket, .. } => said.loads.push(ticket),
+                Command::Resolve { ticket, .. } => said.names.push(ticket),
+                Command::AdminReply { reply, .. } => said.replies.push(reply),
+                _ => {}
+            }
+        }
+        self.out.clear();
+        said
+    }
+
+    /// A REGISTER of a user with the right password; `headers` are more lines.
+    fn register(&mut self, user: &str, headers: &str) -> Said {
+        let words = Words { user, headers, ..Words::default() };
+        self.register_as(phone(1), &words)
+    }
+
+    fn register_as(&mut self, from: SocketAddr, words: &Words<'_>) -> Said {
+        let Words { user, domain, call_id, password, headers, body } = *words;
+        if self.challenge.is_none() {
+            let text = request("REGISTER", "sip:roost.test", "nobody", "first", 1, "", 0);
+            let said = self.send(phone(9), &text);
+            self.head.parse(said.texts[0].as_bytes()).expect("a 401");
+            self.challenge = Challenge::of(&self.head, said.texts[0].as_bytes());
+        }
+        self.next += 1;
+        let challenge = self.challenge.as_ref().expect("a challenge");
+        let line = challenge.answer(user, password, "REGISTER", "sip:roost.test", 1);
+        let headers = format!("{headers}{line}\r\n");
+        let text = request("REGISTER", "sip:roost.test", user, call_id, self.next, &headers, body);
+        self.send(
+            from,
+            &text.replace(&format!("To: <sip:{user}@{REALM}>"), &format!("To: <sip:{user}@{domain}>")),
+        )
+    }
+
+    fn invite(&mut self, from: u32, to: &str, body: usize) -> Said {
+        self.next += 1;
+        let uri = format!("sip:{to}@{REALM}");
+        let text = request("INVITE", &uri, "caller", &format!("call{}", self.next), 1, "", body);
+        self.send(phone(from), &text)
+    }
+
+    /// Binds contacts as an operator does, without time limits.
+    fn bind(&mut self, aor: &str, contact: &str) -> AdminReply {
+        let (aor, contact) = (aor.as_bytes().to_vec(), contact.as_bytes().to_vec());
+        self.admin(Admin::Add { aor, contact, expires_s: 0, q: None, methods: None })
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Words<'a> {
+    user: &'a str,
+    domain: &'a str,
+    call_id: &'a str,
+    password: &'a str,
+    headers: &'a str,
+    body: usize,
+}
+
+impl Default for Words<'_> {
+    fn default() -> Self {
+        Words { user: "0", domain: REALM, call_id: "c", password: PASSWORD, headers: "", body: 0 }
+    }
+}
+
+fn request(
+    method: &str,
+    uri: &str,
+    user: &str,
+    call_id: &str,
+    cseq: u32,
+    headers: &str,
+    body: usize,
+) -> String {
+    let to = if method == "REGISTER" { format!("sip:{user}@{REALM}") } else { uri.to_string() };
+    format!(
+        "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 10.9.9.9;branch=z9hG4bK{call_id}.{cseq};rport\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:{user}@{REALM}>;tag=f\r\nTo: <{to}>\r\nCall-ID: {call_id}\r\n\
+         CSeq: {cseq} {method}\r\n{headers}Content-Length: {body}\r\n\r\n{}",
+        "x".repeat(body)
+    )
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+/// Phones at addresses of their own.
+fn phone(number: u32) -> SocketAddr {
+    SocketAddr::new(IpAddr::from((0x0b00_0000 + number).to_be_bytes()), 5_060)
+}
+
+fn subscriber(number: u32) -> SubscriberRow {
+    let user = number.to_string().into_bytes().into();
+    let secrets = Secrets { password: PASSWORD.as_bytes().into(), ..Secrets::default() };
+    SubscriberRow { user, domain: (*b"").into(), secrets }
+}
+
+fn known() -> Outcome {
+    Outcome::Credentials(Some(subscriber(0).secrets))
+}
+
+fn contact(number: u32) -> String {
+    format!("Contact: <sip:x@10.2.0.1:{number}>\r\n")
+}
+
+fn contacts(from: u32, count: u32) -> String {
+    (from..from + count).map(contact).collect()
+}
+
+fn memory(config: &mut Config) {
+    config.usrloc.write_through = false;
+}
+
+fn open(config: &mut Config) {
+    memory(config);
+    config.proxy.authorize = Authorize::Off;
+}
+
+#[test]
+fn parked() {
+    let mut desk = Desk::new(|_| {});
+    for user in 0..at::MAX_PARKED as u32 / 2 {
+        for _ in 0..2 {
+            assert_eq!(desk.register(&user.to_string(), &contact(1)).codes, []);
+        }
+    }
+    assert_eq!(desk.register("0", &contact(1)).codes, [503]);
+    assert_eq!((desk.count("roost:parked_full"), desk.count("roost:parked")), (1, at::MAX_PARKED as u64));
+}
+
+#[test]
+fn parked_bytes() {
+    let mut desk = Desk::new(|_| {});
+    let mut fit = 0;
+    let words = Words { body: 60_000, ..Words::default() };
+    while desk.register_as(phone(1), &Words { user: &fit.to_string(), ..words }).codes.is_empty() {
+        fit += 1;
+    }
+    assert_eq!(fit, at::MAX_PARKED_BYTES / 60_500);
+    assert_eq!(desk.count("roost:parked_full"), 1);
+}
+
+#[test]
+fn parked_ms() {
+    let mut desk = Desk::new(|_| {});
+    desk.register("0", &contact(1));
+    assert_eq!(desk.wait(at::PARKED_MS - 1).codes, []);
+    assert_eq!(desk.wait(2_000).codes, [500]);
+    assert_eq!(desk.count("roost:credentials_late"), 1);
+}
+
+#[test]
+fn unread_ms() {
+    let mut desk = Desk::with_users(1, |_| {});
+    desk.engine.begin_loading();
+    assert_eq!(desk.register("0", &contact(1)).codes, []);
+    assert_eq!(desk.wait(at::UNREAD_MS - 1).codes, []);
+    assert_eq!(desk.wait(2_000).codes, [503]);
+    assert_eq!(desk.count("roost:unread_late"), 1);
+}
+
+#[test]
+fn waiting_admin() {
+    let mut desk = Desk::new(|_| {});
+    desk.engine.begin_loading();
+    let show = || Admin::Show { aor: b"0".to_vec() };
+    for _ in 0..at::MAX_WAITING_ADMIN {
+        assert!(desk.ask(show()).replies.is_empty());
+    }
+    assert!(matches!(desk.admin(show()), AdminReply::Failed));
+    assert_eq!(desk.count("roost:admin_full"), 1);
+}
+
+#[test]
+fn waiting_per_aor() {
+    let mut desk = Desk::with_users(1, |_| {});
+    for _ in 0..=at::MAX_WAITING_PER_AOR {
+        assert_eq!(desk.register("0", &contact(1)).codes, []);
+    }
+    let said = desk.register("0", &contact(1));
+    assert_eq!(said.codes, [503]);
+    assert!(said.texts[0].contains(&format!("\r\nRetry-After: {}\r\n", at::BUSY_RETRY_AFTER_S)));
+    assert_eq!(desk.count("roost:waiting_full"), 1);
+}
+
+#[test]
+fn commits() {
+    let users = at::MAX_COMMITS as u32;
+    let mut desk = Desk::with_users(users + 1, |_| {});
+    for user in 0..users {
+        assert_eq!(desk.register(&user.to_string(), &contact(1)).commits.len(), 1);
+    }
+    assert_eq!(desk.register(&users.to_string(), &contact(1)).codes, [503]);
+    assert_eq!(desk.count("roost:commits_full"), 1);
+    assert_eq!(desk.count("roost:commits_in_flight"), at::MAX_COMMITS as u64);
+}
+
+#[test]
+fn repairs() {
+    let users = 2 * at::MAX_REPAIRS as u32;
+    let mut desk = Desk::with_users(users, |_| {});
+    for user in 0..users {
+        let ticket = desk.register(&user.to_string(), &contact(1)).commits[0];
+        assert_eq!(desk.receipt(ticket, Outcome::Failed("full".to_string())).codes, [500]);
+    }
+    assert_eq!(desk.wait(1_000).commits.len(), at::MAX_REPAIRS);
+    assert_eq!(desk.wait(1_000).commits.len(), at::MAX_REPAIRS);
+}
+
+#[test]
+fn doubts_per_aor() {
+    let mut desk = Desk::with_users(1, |config| config.registrar.max_contacts = 0);
+    let (many, rounds) = (at::MAX_CONTACTS_PER_REGISTER as u32, 4);
+    for round in 0..rounds {
+        let ticket = desk.register("0", &contacts(1 + round * many, many)).commits[0];
+        desk.receipt(ticket, Outcome::Failed("full".to_string()));
+    }
+    let doubts = u64::from(rounds * many);
+    assert_eq!(desk.count("roost:doubts_full"), doubts - at::MAX_DOUBTS_PER_AOR as u64);
+}
+
+#[test]
+fn loading() {
+    let mut desk = Desk::new(|_| {});
+    for user in 0..at::MAX_LOADING {
+        assert_eq!(desk.register(&user.to_string(), &contact(1)).loads.len(), 1);
+    }
+    assert_eq!(desk.register("new", &contact(1)).codes, [503]);
+    assert_eq!(desk.count("roost:loading_full"), 1);
+}
+
+#[test]
+fn bindings_per_aor() {
+    let mut desk = Desk::with_users(1, |config| {
+        memory(config);
+        config.registrar.max_contacts = 0;
+    });
+    let many = at::MAX_CONTACTS_PER_REGISTER as u32;
+    for round in 0..at::MAX_BINDINGS_PER_AOR as u32 / many + 1 {
+        assert_eq!(desk.register("0", &contacts(1 + round * many, many)).codes, [200]);
+    }
+    assert_eq!(desk.engine.lookup(b"0", desk.now).len(), at::MAX_BINDINGS_PER_AOR);
+}
+
+#[test]
+fn held_per_aor() {
+    let mut desk = Desk::with_users(1, |config| {
+        memory(config);
+        config.registrar.exclusive_ip = false;
+    });
+    for number in 0..at::MAX_HELD_PER_AOR {
+        assert!(matches!(desk.bind("0", &format!("sip:x@10.2.0.1:{}", 1 + number)), AdminReply::Done));
+    }
+    assert!(matches!(desk.bind("0", "sip:x@10.2.0.2"), AdminReply::Failed));
+    assert_eq!(desk.register("0", "Contact: <sip:x@10.2.0.2>\r\n").codes, [503]);
+    assert_eq!(desk.count("roost:commits_full"), 2);
+}
+
+#[test]
+fn contacts_per_register() {
+    let mut desk = Desk::with_users(1, |config| {
+        memory(config);
+        config.registrar.max_contacts = 0;
+    });
+    let most = at::MAX_CONTACTS_PER_REGISTER as u32;
+    assert_eq!(desk.register("0", &contacts(1, most + 1)).codes, [400]);
+    assert_eq!(desk.register("0", &contacts(1, most)).codes, [200]);
+    assert_eq!(desk.count("roost:too_many_contacts"), 1);
+}
+
+#[test]
+fn secrets() {
+    // All shards together hold so many: of a thousand shards each has a thousandth.
+    let shards = 1_024;
+    let each = at::MAX_SECRETS / usize::from(shards);
+    let mut desk = Desk::new(|config| config.shards = shards);
+    let config = Config { shards, hash_seed: 7, ..Config::default() };
+    let own = |number: &u32| shard_of(&config, number.to_string().as_bytes()) == ShardId(0);
+    let users: Vec<SubscriberRow> = (0..).filter(own).take(each + 3).map(subscriber).collect();
+    desk.read(users);
+    assert_eq!(desk.count("roost:secrets_evicted"), 3);
+}
+
+#[test]
+fn unknown_users_and_suspects() {
+    let mut desk = Desk::new(|_| {});
+    for number in 0..at::MAX_UNKNOWN_USERS.max(at::MAX_SUSPECTS) as u32 + 7 {
+        let user = number.to_string();
+        let ticket = desk.register_as(phone(number), &Words { user: &user, ..Words::default() }).loads[0];
+        assert_eq!(desk.receipt(ticket, Outcome::Credentials(None)).codes, [404]);
+    }
+    assert_eq!(desk.count("roost:unknown_evicted"), 7);
+    assert!(desk.count("roost:suspects_evicted") >= 7);
+    assert!(desk.count("roost:suspects") <= 3 * at::MAX_SUSPECTS as u64);
+}
+
+#[test]
+fn forgotten() {
+    let mut desk = Desk::new(|_| {});
+    let began_ms = desk.now.mono_ms;
+    desk.wait(1_000);
+    for number in 0..=at::MAX_FORGOTTEN {
+        let user = number.to_string().into_bytes();
+        desk.admin(Admin::ForgetCredentials { user, domain: vec![] });
+    }
+    assert_eq!(desk.count("roost:forgotten_full"), 1);
+    // A reading that began before knows the old password of both; only of the newer one that is remembered.
+    desk.engine.handle_reading(Reading::Rows(vec![subscriber(0), subscriber(1)]), began_ms);
+    assert_eq!(desk.register("1", &contact(1)).loads.len(), 1);
+    assert_eq!(desk.register("0", &contact(1)).loads.len(), 0);
+}
+
+#[test]
+fn recheck_ms() {
+    let mut desk = Desk::with_users(1, memory);
+    let wrong = Words { password: "wrong", ..Words::default() };
+    desk.wait(at::RECHECK_MS);
+    let ticket = desk.register_as(phone(1), &wrong).loads[0];
+    assert_eq!(desk.receipt(ticket, known()).codes, [403]);
+    assert_eq!(desk.register_as(phone(1), &wrong).codes, [403]);
+    desk.wait(at::RECHECK_MS);
+    assert_eq!(desk.register_as(phone(1), &wrong).loads.len(), 1);
+    assert_eq!(desk.count("roost:credential_loads"), 2);
+}
+
+#[test]
+fn buckets() {
+    let mut desk = Desk::new(|config| config.pike.reqs_density_per_unit = 10);
+    let text = request("OPTIONS", "sip:roost.test", "x", "o", 1, "", 0);
+    for number in 0..2 * at::MAX_BUCKETS as u32 {
+        assert_eq!(desk.send(phone(number), &text).codes, [200]);
+    }
+    assert!(desk.count("roost:buckets_evicted") >= at::MAX_BUCKETS as u64);
+    assert_eq!(desk.count("roost:pike_dropped"), 0);
+}
+
+#[test]
+fn strangers_per_s() {
+    let mut desk = Desk::with_users(1, |_| {});
+    for number in 0..at::MAX_STRANGERS_PER_S {
+        let words = Words { user: &format!("x{number}"), ..Words::default() };
+        assert_eq!(desk.register_as(phone(number), &words).loads.len(), 1);
+    }
+    let one_more = Words { user: "one-more", ..Words::default() };
+    assert_eq!(desk.register_as(phone(7), &one_more).codes, [503]);
+    assert_eq!(desk.count("roost:strangers_full"), 1);
+    desk.wait(1_000);
+    assert_eq!(desk.register_as(phone(7), &one_more).loads.len(), 1);
+}
+
+#[test]
+fn nonces() {
+    let users = at::MAX_NONCES as u32 / 2;
+    let mut desk = Desk::with_users(users + 1, |config| {
+        memory(config);
+        config.auth.disable_nonce_check = false;
+    });
+    for _ in 0..2 {
+        desk.wait(1_000);
+        desk.challenge = None;
+        for user in 0..users {
+            assert_eq!(desk.register(&user.to_string(), "").codes, [200]);
+        }
+    }
+    assert_eq!(desk.count("roost:nonces_full"), 0);
+    assert_eq!(desk.register(&users.to_string(), "").codes, [503]);
+    assert_eq!(desk.count("roost:nonces_full"), 1);
+}
+
+/// A callee of shard 0, whatever the number of shards.
+fn callee(shards: u16) -> String {
+    let config = Config { shards, hash_seed: 7, ..Config::default() };
+    let own = |user: &String| shard_of(&config, user.as_bytes()) == ShardId(0);
+    (0..).map(|number: u32| format!("callee{number}")).find(own).expect("a callee of shard 0")
+}
+
+/// An engine that shares what all shards may hold with 63 others, and whom to call there.
+fn one_of_many() -> (Desk, String, usize) {
+    let (shards, callee) = (64, callee(64));
+    let mut desk = Desk::new(|config| {
+        open(config);
+        config.shards = shards;
+    });
+    desk.bind(&callee, "sip:x@10.2.0.1");
+    (desk, callee, usize::from(shards))
+}
+
+#[test]
+fn transactions() {
+    let (mut desk, callee, shards) = one_of_many();
+    let each = at::MAX_TRANSACTIONS / shards;
+    for _ in 0..each {
+        assert_eq!(desk.invite(1, &callee, 0).codes, [100]);
+    }
+    assert_eq!(desk.invite(1, &callee, 0).codes, [503]);
+    assert_eq!(desk.count("roost:transactions_full"), 1);
+    assert_eq!(desk.count("tm:inuse_transactions"), each as u64);
+}
+
+#[test]
+fn transaction_bytes() {
+    let (mut desk, callee, shards) = one_of_many();
+    let mut fit = 0;
+    while desk.invite(1, &callee, 60_000).codes == [100] {
+        fit += 1;
+    }
+    // Each holds the request as it came, and as it went.
+    let each = at::MAX_TRANSACTION_BYTES / shards / 2 / 60_000;
+    assert!((each - 10..=each).contains(&fit), "{fit}");
+    assert_eq!(desk.count("roost:transactions_full"), 1);
+    assert!(desk.count("roost:transaction_bytes") <= (at::MAX_TRANSACTION_BYTES / shards) as u64);
+}
+
+#[test]
+fn recent_calls() {
+    let mut desk = Desk::new(|config| {
+        memory(config);
+        config.registrar.exclusive_ip = false;
+    });
+    desk.bind("caller", &format!("sip:caller@{}", phone(1)));
+    for _ in 0..at::MAX_RECENT_CALLS {
+        desk.invite(1, "nobody", 0);
+    }
+    assert_eq!(desk.count("roost:recent_evicted"), 0);
+    assert_eq!(desk.invite(1, "nobody", 0).codes, [100, 404]);
+    assert_eq!(desk.count("roost:recent_evicted"), 1);
+}
+
+#[test]
+fn resolving() {
+    let mut desk = Desk::new(open);
+    desk.bind("9", "sip:x@phone.example");
+    for _ in 0..at::MAX_RESOLVING {
+        assert_eq!(desk.invite(1, "9", 0).names.len(), 1);
+    }
+    let said = desk.invite(1, "9", 0);
+    assert!(said.names.is_empty() && said.codes.last().is_some_and(|code| *code >= 400), "{:?}", said.codes);
+    assert_eq!(desk.count("roost:resolving_full"), 1);
+    let said = desk.wait(at::RESOLVING_MS);
+    let refused = said.codes.iter().filter(|code| **code >= 400).count();
+    // The one that was refused at once is refused again: its caller has not acknowledged it.
+    assert_eq!(refused, at::MAX_RESOLVING + 1);
+    assert_eq!(desk.count("roost:resolving_late"), at::MAX_RESOLVING as u64);
+}
+
+#[test]
+fn places() {
+    let mut desk = Desk::new(open);
+    desk.bind("9", "sip:x@phone.example");
+    let ticket = desk.invite(1, "9", 0).names[0];
+    let place = |number: u32| Place { remote: phone(100 + number), local: None };
+    let places = (0..at::MAX_PLACES as u32 + 4).map(place).collect();
+    let mut tried = desk.receipt(ticket, Outcome::Resolved(places)).requests;
+    assert_eq!(desk.count("roost:places_cut"), 1);
+    while desk.count("tm:inuse_transactions") > 0 && tried.len() < 10_000 {
+        tried.extend(desk.wait(500).requests);
+    }
+    tried.sort_unstable();
+    tried.dedup();
+    assert_eq!(tried.len(), at::MAX_PLACES);
+}
+
+#[test]
+fn large_request() {
+    let mut desk = Desk::new(open);
+    desk.bind("9", "sip:x@10.2.0.1");
+    let head = desk.invite(1, "9", 0).texts[1].len();
+    assert_eq!(desk.invite(1, "9", at::MAX_REQUEST - head - 400).codes, [100]);
+    assert_eq!(desk.invite(1, "9", at::MAX_REQUEST).codes, [513]);
+    assert_eq!(desk.count("core:err_requests"), 1);
+}
+
+#[test]
+fn branches() {
+    let mut desk = Desk::new(open);
+    for number in 0..=at::MAX_BRANCHES {
+        desk.bind("9", &format!("sip:x@10.2.0.1:{}", 1 + number));
+    }
+    assert_eq!(desk.invite(1, "9", 0).requests.len(), at::MAX_BRANCHES);
+    assert_eq!(desk.count("roost:branches_cut"), 1);
+}
+
+#[test]
+fn long_words() {
+    let long = |length: usize| "a".repeat(length);
+    let answer = |words: &Words<'_>| {
+        let mut desk = Desk::new(|config| {
+            memory(config);
+            config.use_domain = true;
+            config.auth.check_to = false;
+            config.registrar.path = roost_core::PathMode::Off;
+        });
+        let said = desk.register_as(phone(1), words);
+        let said = match said.loads.first() {
+            Some(ticket) => desk.receipt(*ticket, known()),
+            None => said,
+        };
+        (said.codes[0], desk.count("registrar:rejected_regs"))
+    };
+    let user = |length| answer(&Words { user: &long(length), headers: &contact(1), ..Words::default() });
+    assert_eq!(user(at::MAX_USER).0, 200);
+    assert!(user(at::MAX_USER + 1).0 >= 400);
+    let domain = |length| answer(&Words { domain: &long(length), headers: &contact(1), ..Words::default() });
+    assert_eq!((domain(at::MAX_DOMAIN), domain(at::MAX_DOMAIN + 1)), ((200, 0), (500, 1)));
+    let call_id =
+        |length| answer(&Words { call_id: &long(length), headers: &contact(1), ..Words::default() });
+    assert_eq!((call_id(at::MAX_CALL_ID), call_id(at::MAX_CALL_ID + 1)), ((200, 0), (400, 1)));
+    let headers = |headers: String| answer(&Words { headers: &headers, ..Words::default() });
+    let named = |length: usize| headers(format!("Contact: <sip:{}@10.2.0.1>\r\n", long(length - 13)));
+    assert_eq!((named(at::MAX_CONTACT), named(at::MAX_CONTACT + 1)), ((200, 0), (400, 1)));
+    let path = |length: usize| {
+        let name = long(length - "<sip:@10.2.0.9;lr>".len());
+        headers(format!("{}Supported: path\r\nPath: <sip:{name}@10.2.0.9;lr>\r\n", contact(1)))
+    };
+    let (fits, does_not) = (path(at::MAX_PATH), path(at::MAX_PATH + 1));
+    assert_eq!(fits, (200, 0));
+    assert!(does_not.0 >= 400 && does_not.1 == 1, "{does_not:?}");
+}
+
+#[test]
+fn long_realm() {
+    let mut desk = Desk::new(|config| config.auth.realm = String::new());
+    let mut answered = |length: usize| {
+        let domain = "a".repeat(length);
+        let text = |line: &str| request("REGISTER", "sip:x", "1", "c", 1, line, 0).replace(REALM, &domain);
+        let said = desk.send(phone(1), &text(""));
+        desk.head.parse(said.texts[0].as_bytes()).expect("a 401");
+        let challenge = Challenge::of(&desk.head, said.texts[0].as_bytes()).expect("a challenge");
+        let line = challenge.answer("1", PASSWORD, "REGISTER", "sip:x", 1);
+        let said = desk.send(phone(1), &text(&format!("{line}\r\n")));
+        (said.loads.len(), said.codes)
+    };
+    assert_eq!(answered(at::MAX_REALM), (1, vec![]));
+    assert_eq!(answered(at::MAX_REALM + 1), (0, vec![404]));
+    assert_eq!(desk.count("roost:auth_failures"), 1);
+}
+
+#[test]
+fn what_is_too_long_to_keep() {
+    let mut desk = Desk::with_users(1, memory);
+    let mut kept = |agent: usize, instance: usize| {
+        let headers = format!(
+            "Contact: <sip:x@10.2.0.1>;+sip.instance=\"<{}>\"\r\nUser-Agent: {}\r\n",
+            "i".repeat(instance - 2),
+            "u".repeat(agent)
+        );
+        assert_eq!(desk.register("0", &headers).codes, [200]);
+        match desk.admin(Admin::Show { aor: b"0".to_vec() }) {
+            AdminReply::Record(mut record) => {
+                let contact = record.contacts.pop().expect("a contact");
+                (contact.user_agent, contact.sip_instance.len())
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let agent = vec![b'u'; at::MAX_USER_AGENT];
+    assert_eq!(kept(at::MAX_USER_AGENT, at::MAX_INSTANCE), (agent, at::MAX_INSTANCE));
+    assert_eq!(kept(at::MAX_USER_AGENT + 1, at::MAX_INSTANCE + 1), (b"n/a".to_vec(), 0));
+}
+
+#[test]
+fn dump_slice() {
+    let mut desk = Desk::new(memory);
+    for number in 0..=at::MAX_DUMP_SLICE {
+        desk.bind(&number.to_string(), "sip:x@10.2.0.1");
+    }
+    match desk.admin(Admin::Dump { from: 0 }) {
+        AdminReply::Slice { records, next: Some(next) } => {
+            assert_eq!((records.len(), next), (at::MAX_DUMP_SLICE, at::MAX_DUMP_SLICE));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A row at a start is taken for what it is: the limits above are those of what strangers send.
+#[test]
+fn rows_of_the_database_are_no_strangers() {
+    let mut desk = Desk::new(|_| {});
+    let row = |number: u64| Row {
+        contact_id: roost_core::contact_id::compose(b"0", 1, number as u16),
+        username: (*b"0").into(),
+        contact: format!("sip:0@10.2.0.1:{number}").into_bytes().into(),
+        expires: desk.now.unix_s + 60,
+        ..Row::default()
+    };
+    let rows: Vec<Row> = (1..=3).map(row).collect();
+    for row in &rows {
+        assert_eq!(desk.engine.load(row, desk.now), Ok(None));
+    }
+    assert_eq!(desk.engine.lookup(b"0", desk.now).len(), 3);
+}
