@@ -139,6 +139,7 @@ impl TcpPhone {
 fn whole(bytes: &[u8]) -> Option<usize> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = String::from_utf8_lossy(&bytes[..end]);
-    let length: usize = header(&head, "Content-Length").map_or(0, |value| value.parse().expect("a length"));
+    let length = header(&head, "Content-Length").or(header(&head, "l"));
+    let length: usize = length.map_or(0, |value| value.parse().expect("a length"));
     (bytes.len() >= end + length).then_some(end + length)
 }
