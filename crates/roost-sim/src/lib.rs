@@ -14,6 +14,7 @@ mod calls;
 pub mod checks;
 pub mod client;
 pub mod costs;
+pub mod desk;
 pub mod dice;
 pub mod golden;
 pub mod model;

@@ -233,3 +233,105 @@ fn a_flood_over_tcp_starves_nobody() {
     report(&format!("flood over TCP: the slowest REGISTER and OPTIONS meanwhile took {slowest:?}"));
     assert!(slowest < Duration::from_secs(3), "{slowest:?}");
 }
+
+/// A port where connecting takes for ever: its backlog is full, and nobody accepts.
+struct HangingPort {
+    listener: socket2::Socket,
+    _waiting: Vec<socket2::Socket>,
+}
+
+impl HangingPort {
+    fn new() -> HangingPort {
+        let new = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let listener = new();
+        listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let waiting = (0..4).map(|_| {
+            let socket = new();
+            socket.set_nonblocking(true).unwrap();
+            // In progress: the backlog takes one, no more.
+            let _ = socket.connect(&address);
+            socket
+        });
+        HangingPort { _waiting: waiting.collect(), listener }
+    }
+
+    fn contact(&self, user: &str) -> String {
+        let address = self.listener.local_addr().unwrap().as_socket().unwrap();
+        format!("<sip:{user}@{address};transport=tcp>")
+    }
+}
+
+#[test]
+fn peers_that_do_not_answer_hold_little() {
+    let mut server = Server::prepared("", "[registrar]\nmax_contacts = 40\n");
+    server.add_users(9001, 3);
+    server.start();
+    let ports: Vec<HangingPort> = (0..40).map(|_| HangingPort::new()).collect();
+    let mut many = server.phone("9002");
+    for part in ports.chunks(20) {
+        let contacts: Vec<String> = part.iter().map(|port| port.contact("9002")).collect();
+        let taken = many.send_register(&[&format!("Contact: {}", contacts.join(", ")), "Expires: 300"]);
+        assert_eq!(taken.line(), "200 OK");
+    }
+    let mut caller = server.registered("9001");
+    caller.invite("9002");
+    // 32 of one address are connected to at once.
+    wait_for("refusals", PATIENCE, || (server.statistic("net:tcp_refused") == 8).then_some(()));
+    wait_for("the rest", PATIENCE, || (server.statistic("net:tcp_connect_failed") == 32).then_some(()));
+    assert_eq!(server.statistic("net:tcp_unsent"), 40);
+    let end = caller.await_final("INVITE");
+    assert!(end.status().is_some_and(|code| code >= 400), "{}", end.line());
+
+    // 64 messages wait for one of them.
+    let mut one = server.phone("9003");
+    assert_eq!(
+        one.send_register(&[&format!("Contact: {}", ports[0].contact("9003")), "Expires: 300"]).status,
+        200
+    );
+    for _ in 0..70 {
+        let message = caller.initial("MESSAGE", "9003", &[]);
+        caller.send(message);
+    }
+    wait_for("refusals", PATIENCE, || (server.statistic("net:tcp_refused") == 8 + 6).then_some(()));
+    wait_for("the end", PATIENCE, || (server.statistic("net:tcp_unsent") == 40 + 70).then_some(()));
+    assert_eq!(server.phone("9001").register(60).line(), "200 OK");
+}
+
+#[test]
+fn keep_alives_are_answered_in_moderation() {
+    let server = server("");
+    let mut phone = TcpPhone::connect(&server, "9001");
+    phone.send("\r\n\r\n".repeat(1_000));
+    let message = phone.message("OPTIONS", &format!("sip:{}", server.sip), &[], "");
+    phone.send(&message);
+    let text = phone.receive(PATIENCE).expect("an answer");
+    let pongs = text.len() - text.trim_start_matches("\r\n").len();
+    assert!((2..=8 * 2 * 4).contains(&pongs), "{pongs} bytes for 1,000 pings");
+}
+
+#[test]
+fn unfinished_messages_have_a_limit_over_all_connections() {
+    let mut server = Server::prepared("tcp_max_msg_time = 30", "");
+    server.add_users(9001, 1);
+    server.start();
+    let begin = format!("OPTIONS sip:x SIP/2.0\r\nX: {}", "x".repeat(63_000));
+    let mut open = Vec::new();
+    for number in 0..2_300_u32 {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 1, (number / 500) as u8 + 1], 0)).into()).unwrap();
+        socket.connect(&server.sip.into()).unwrap();
+        let mut stream = std::net::TcpStream::from(socket);
+        stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+        let _ = stream.write_all(begin.as_bytes());
+        open.push(stream);
+    }
+    wait_for("the limit", PATIENCE, || (server.statistic("net:tcp_memory_full") >= 100).then_some(()));
+    let memory_kb = server.resident_kb();
+    report(&format!("2,300 connections with 63 kB of a message each: {} MB resident", memory_kb >> 10));
+    assert!(memory_kb < 260 << 10, "{memory_kb} kB");
+    assert_eq!(server.phone("9001").register(60).line(), "200 OK");
+    drop(open);
+    assert_eq!(server.phone("9001").register(60).line(), "200 OK");
+}
