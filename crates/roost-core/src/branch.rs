@@ -203,7 +203,8 @@ impl Engine {
         }
         let length = head.value(bytes, HeaderName::ContentLength).map(roost_sip::number);
         let is_cut = match length {
-            Some(length) => length.is_ok_and(|length| length as usize > head.body(bytes).len()),
+            // What is no length to us may be one to the next hop.
+            Some(length) => length.map_or(true, |length| length as usize > head.body(bytes).len()),
             // Where its body ends in a stream nobody can tell.
             None => flow.transport.is_reliable(),
         };

@@ -130,6 +130,7 @@ fn a_length_that_is_no_length_is_refused() {
     let lie = honest.replace("180 Ringing", "183 Session Progress");
     callee.send(lie.replace("Content-Length: 0", "Content-Length: 500"));
     callee.send(lie.replace("Content-Length: 0", "Content-Length: 0\r\nl: 500"));
+    callee.send(lie.replace("Content-Length: 0", "Content-Length: 500x"));
     callee.answer(&rings, "486 Busy Here");
     let (mut heard, mut text) = (Vec::new(), String::new());
     while !text.starts_with("SIP/2.0 486") {

@@ -312,6 +312,18 @@ fn json_rpc_is_kept_to() {
 }
 
 #[test]
+fn a_request_that_is_too_large_is_refused() {
+    let server = Server::started("", "");
+    let ask = |length: usize| {
+        let body =
+            json!({"jsonrpc": "2.0", "id": 1, "method": "uptime", "params": {"x": "x".repeat(length)}});
+        post(server.mi, &body.to_string()).status
+    };
+    assert_eq!((ask(60_000), ask(70_000)), (200, 413));
+    assert!(server.mi("uptime", Value::Null).is_ok());
+}
+
+#[test]
 fn web_pages_cannot_reach_it() {
     let server = Server::started("", "");
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "version"}).to_string();

@@ -28,6 +28,8 @@ pub(super) fn run(part: u32, parts: u32) -> Result<()> {
     let mut mutants = cargo(["mutants", "--no-shuffle"]);
     // What leaks on each call eats the machine before a test sees it.
     mutants.args(tests).args(["--exclude-re", "::leak", "--jobs", "2", "--sharding", "round-robin"]);
+    // Each job builds a copy of its own: they must not share what they build.
+    mutants.env_remove("CARGO_TARGET_DIR");
     for file in FILES {
         mutants.arg("--file").arg(Path::new("crates/roost-core/src").join(format!("{file}.rs")));
     }
