@@ -160,9 +160,9 @@ impl CredentialCache {
         }
     }
 
-    /// Whether nothing is known of a user though the whole table was read: probably there is none.
+    /// Whether nothing is known of a user though the whole table was read and had room: probably there is none.
     pub(crate) fn is_stranger(&self, key: &[u8]) -> bool {
-        self.all_read_ms != 0 && self.find(key).is_none()
+        self.all_read_ms != 0 && self.evicted == 0 && self.find(key).is_none()
     }
 
     /// Notes what the database said; whether that is another secret than before.

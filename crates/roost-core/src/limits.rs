@@ -39,6 +39,7 @@ pub const MAX_SUSPECTS: usize = 1 << 14;
 /// Buckets of one shard that count what addresses send, when `pike.reqs_density_per_unit` is set.
 pub const MAX_BUCKETS: usize = 1 << 16;
 /// Names that are in no complete reading of `subscriber` and are looked up in a second, of one shard; more are answered 503.
+/// Where the table has more than [`MAX_SECRETS`] rows nobody can tell, and [`MAX_LOADING`] alone is the limit.
 pub const MAX_STRANGERS_PER_S: u32 = 100;
 /// Nonces of one shard whose use is remembered.
 pub const MAX_NONCES: usize = 1 << 20;

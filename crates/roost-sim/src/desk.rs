@@ -153,7 +153,7 @@ impl Desk {
     pub fn register_as(&mut self, from: SocketAddr, words: &Words<'_>) -> Said {
         let Words { user, domain, call_id, password, headers, body } = *words;
         if self.challenge.is_none() {
-            let text = request("REGISTER", "sip:roost.test", "nobody", "first", 1, "", 0);
+            let text = request("REGISTER", "sip:roost.test", user, "first", 1, "", 0);
             let said = self.send(phone(9), &text);
             self.head.parse(said.texts[0].as_bytes()).expect("a 401");
             self.challenge = Challenge::of(&self.head, said.texts[0].as_bytes());

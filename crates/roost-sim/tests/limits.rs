@@ -243,6 +243,13 @@ fn secrets() {
     let users: Vec<SubscriberRow> = (0..).filter(own).take(each + 3).map(subscriber).collect();
     desk.read(users);
     assert_eq!(desk.count("roost:secrets_evicted"), 3);
+    // Whoever is not there may have made room: nobody is a stranger.
+    let absent = (0..).map(|number| format!("x{number}"));
+    let absent = absent.filter(|user| shard_of(&config, user.as_bytes()) == ShardId(0));
+    for user in absent.take(2 * at::MAX_STRANGERS_PER_S as usize) {
+        let words = Words { user: &user, ..Words::default() };
+        assert_eq!(desk.register_as(phone(2), &words).loads.len(), 1);
+    }
 }
 
 #[test]
