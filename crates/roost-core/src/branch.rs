@@ -194,8 +194,12 @@ impl Engine {
         });
         let (Some((method, branch)), Some(cseq)) = (found, cseq) else { return self.drop_response(flow) };
         if cseq.method == b"CANCEL" {
-            match branch.cancel {
-                Cancel::Sent { .. } if code >= 200 => branch.cancel = Cancel::Done,
+            match &mut branch.cancel {
+                Cancel::Sent { bytes, .. } if code >= 200 => {
+                    let bytes = std::mem::take(bytes);
+                    branch.cancel = Cancel::Done;
+                    self.pool.give(bytes);
+                }
                 Cancel::No | Cancel::Wanted(_) => self.drop_response(flow),
                 Cancel::Sent { .. } | Cancel::Done => {}
             }

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use roost_core::{Admin, AdminReply, Command, Flow, Mark, Outbox, ShardId, Ticket};
+use roost_core::{Flow, Mark, ShardId};
 
 use crate::call_message::Message;
 use crate::call_phone::{Acts, Alarm, CallPhone, CallPlan};
+use crate::desk::statistic;
 use crate::scenario::{HEAL_MS, SERVER};
 use crate::world::{Event, World};
 
@@ -136,23 +137,16 @@ impl World {
         Ok(())
     }
 
-    /// The tables of transactions are empty.
-    pub(crate) fn transactions_are_over(&mut self) -> Result<(), String> {
+    /// A statistic that counts what there is has come to 0 in all shards.
+    pub(crate) fn is_gone(&mut self, name: &str) -> Result<(), String> {
         let now = self.now();
         let Some(server) = &mut self.server else { return Ok(()) };
-        for (shard, engine) in server.engines.iter_mut().enumerate() {
-            let mut out = Outbox::default();
-            engine.handle_admin(Ticket(1), Admin::Statistics, now, &mut out);
-            let left = out.commands.iter().find_map(|command| match command {
-                Command::AdminReply { reply: AdminReply::Statistics(all), .. } => {
-                    all.iter().find(|(name, _)| *name == "tm:inuse_transactions").map(|(_, value)| *value)
-                }
-                _ => None,
-            });
-            if left != Some(0) {
-                return Err(format!("shard {shard} holds {left:?} transactions at the end"));
-            }
+        let mut engines = server.engines.iter_mut().enumerate();
+        match engines.find_map(|(shard, engine)| {
+            Some((shard, statistic(engine, name, now))).filter(|(_, left)| *left != 0)
+        }) {
+            Some((shard, left)) => Err(format!("{name} of shard {shard} is {left} at the end")),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

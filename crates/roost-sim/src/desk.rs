@@ -79,12 +79,7 @@ impl Desk {
 
     /// A statistic by its name.
     pub fn count(&mut self, name: &str) -> u64 {
-        match self.admin(Admin::Statistics) {
-            AdminReply::Statistics(all) => {
-                all.iter().find(|(other, _)| *other == name).expect("a counter of that name").1
-            }
-            other => panic!("{other:?}"),
-        }
+        statistic(&mut self.engine, name, self.now)
     }
 
     /// What an operator is answered at once.
@@ -182,6 +177,18 @@ impl Desk {
         let (aor, contact) = (aor.as_bytes().to_vec(), contact.as_bytes().to_vec());
         self.admin(Admin::Add { aor, contact, expires_s: 0, q: None, methods: None })
     }
+}
+
+/// A statistic of an engine by its name.
+pub fn statistic(engine: &mut Engine, name: &str, now: Now) -> u64 {
+    let mut out = Outbox::default();
+    engine.handle_admin(Ticket(0), Admin::Statistics, now, &mut out);
+    let all = out.commands.into_iter().find_map(|command| match command {
+        Command::AdminReply { reply: AdminReply::Statistics(all), .. } => Some(all),
+        _ => None,
+    });
+    let found = all.and_then(|all| all.into_iter().find(|(other, _)| *other == name));
+    found.unwrap_or_else(|| panic!("no statistic is called {name}")).1
 }
 
 /// The words of a REGISTER.

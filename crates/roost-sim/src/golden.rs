@@ -17,6 +17,7 @@ use roost_core::{
 use roost_sip::{Head, HeaderName, StartLine};
 
 use crate::client::{Challenge, ha1};
+use crate::desk::statistic;
 use crate::script::{Database, Peer, Step, What, fits, parse};
 use crate::store::Tables;
 
@@ -46,7 +47,8 @@ pub fn run(text: &str) -> Result<(), String> {
     for Step { line, what } in parse(text)? {
         stage.perform(what).map_err(|error| format!("line {line}: {error}"))?;
     }
-    stage.nothing_is_left().map_err(|error| format!("at the end: {error}"))
+    stage.nothing_is_left().map_err(|error| format!("at the end: {error}"))?;
+    stage.drains()
 }
 
 struct Stage {
@@ -500,6 +502,26 @@ impl Stage {
                 engine.handle_timeout(now, &mut self.outbox);
             }
             self.pump();
+        }
+    }
+
+    /// Long after the last line the engine holds nothing for anybody.
+    fn drains(&mut self) -> Result<(), String> {
+        self.is_held = false;
+        self.go_on(|_, _| true);
+        self.pass(400_000);
+        let now = self.now();
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        let held = [
+            "tm:inuse_transactions",
+            "roost:transaction_bytes",
+            "roost:commits_in_flight",
+            "roost:parked",
+            "roost:resolving",
+        ];
+        match held.into_iter().find(|name| statistic(engine, name, now) != 0) {
+            Some(name) => Err(format!("{name} is {} long after the end", statistic(engine, name, now))),
+            None => Ok(()),
         }
     }
 

@@ -20,6 +20,8 @@ pub const HEAL_MS: u64 = 460_000;
 pub const END_MS: u64 = 600_000;
 /// When everything under way must have come to its end.
 pub const DRAINED_MS: u64 = 615_000;
+/// When every binding has expired and been swept: nothing is left.
+pub const EMPTY_MS: u64 = 860_000;
 
 /// One seed's world.
 #[derive(Debug)]
