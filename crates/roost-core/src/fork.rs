@@ -71,7 +71,7 @@ impl Engine {
         let is_better = old.as_ref().is_none_or(|old| rank(code) < rank(old.code));
         let best = match (is_better, old) {
             (false, Some(old)) => Best { challenges: [old.challenges, challenges].concat(), ..old },
-            (_, old) => {
+            _ => {
                 let transport = self.transport_upstream(ticket);
                 let bytes = response.map(|(bytes, head)| {
                     let mut text = Vec::with_capacity(bytes.len());
@@ -80,23 +80,13 @@ impl Engine {
                     write_response(head, bytes, status, transport, &mut text);
                     text.into_boxed_slice()
                 });
-                // The response itself has this branch's own challenges.
-                let others = old.map_or(Vec::new(), |old| {
-                    let own = old.bytes.as_deref().map_or(Vec::new(), |bytes| self.challenges_of(bytes));
-                    [old.challenges, own].concat()
-                });
-                Best { code, bytes, challenges: others }
+                // The response itself has this branch's own challenges; what is better than another's has none.
+                Best { code, bytes, challenges: Vec::new() }
             }
         };
         if let Some(transaction) = self.transactions.get_mut(ticket) {
             transaction.best = Some(best);
         }
-    }
-
-    fn challenges_of(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut challenges = Vec::new();
-        self.with_head(bytes, |_, head| copy_challenges(head, bytes, &mut challenges));
-        challenges
     }
 
     fn answer_best(&mut self, ticket: Ticket, now: Now, out: &mut Outbox) {

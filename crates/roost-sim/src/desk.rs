@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use roost_core::{
-    Admin, AdminReply, Command, Config, Engine, Flow, Listening, Now, Outbox, Outcome, Reading, Rng, Secrets,
-    ShardId, SubscriberRow, Ticket,
+    Admin, AdminReply, Command, Config, Engine, Flow, Listening, News, Now, Outbox, Outcome, Reading, Rng,
+    Secrets, ShardId, SubscriberRow, Ticket,
 };
 use roost_sip::{Head, StartLine};
 
@@ -146,6 +146,12 @@ impl Desk {
 
     /// A REGISTER with credentials for the nonce that was asked for first.
     pub fn register_as(&mut self, from: SocketAddr, words: &Words<'_>) -> Said {
+        let text = self.register_text(words);
+        self.send(from, &text)
+    }
+
+    /// The same, not sent.
+    pub fn register_text(&mut self, words: &Words<'_>) -> String {
         let Words { user, domain, call_id, password, headers, body } = *words;
         if self.challenge.is_none() {
             let text = request("REGISTER", "sip:roost.test", user, "first", 1, "", 0);
@@ -158,10 +164,13 @@ impl Desk {
         let line = challenge.answer(user, password, "REGISTER", "sip:roost.test", 1);
         let headers = format!("{headers}{line}\r\n");
         let text = request("REGISTER", "sip:roost.test", user, call_id, self.next, &headers, body);
-        self.send(
-            from,
-            &text.replace(&format!("To: <sip:{user}@{REALM}>"), &format!("To: <sip:{user}@{domain}>")),
-        )
+        text.replace(&format!("To: <sip:{user}@{REALM}>"), &format!("To: <sip:{user}@{domain}>"))
+    }
+
+    /// The other shards, and whoever keeps the connections, have something to say.
+    pub fn hear(&mut self, news: News) -> Said {
+        self.engine.handle_news(news, self.now, &mut self.out);
+        self.said()
     }
 
     /// An INVITE of `caller`, the phone of this number, to somebody.
