@@ -205,7 +205,7 @@ fn of_invite_at(invite: &str) -> String {
 fn a_connection_that_breaks_after_the_answer_changes_nothing() {
     let mut desk = Desk::new(|config| {
         open(config);
-        let tcp = Listening { transport: Transport::Tcp, ..config.listeners[0].clone() };
+        let tcp = Listening { transport: Transport::Tcp, ..config.listeners[0] };
         config.listeners.push(tcp);
     });
     desk.bind("9", &format!("sip:x@{};transport=tcp", phone(2)));
