@@ -508,6 +508,18 @@ mod tests {
     }
 
     #[test]
+    fn after_a_ban_half_as_many_tries_are_left() {
+        let mut stage = Stage::new();
+        let tries =
+            |stage: &mut Stage, second| (1..=9).find(|_| !stage.fail(1, "9001", true, second).is_empty());
+        assert_eq!(tries(&mut stage, 0), Some(5));
+        assert_eq!(tries(&mut stage, 61), Some(3));
+        assert_eq!(tries(&mut stage, 182), Some(3));
+        // An hour later all is forgotten.
+        assert_eq!(tries(&mut stage, 5_000), Some(5));
+    }
+
+    #[test]
     fn of_ipv6_the_network_is_held_responsible() {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         assert_eq!(responsible(address("2001:db8::1:2")), address("2001:db8::"));
