@@ -600,7 +600,7 @@ impl Engine {
         };
         self.refuse(request, Answer::new(200, "canceling"), None, now, out);
         let Some(transaction) = self.transactions.get_mut(ticket) else { return };
-        if !transaction.server.is_open() || transaction.server.method != Method::Invite {
+        if !transaction.server.is_open() {
             return;
         }
         transaction.is_cancelled = true;

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use roost_core::{
-    Admin, AdminReply, Command, Config, Engine, Flow, Listening, News, Now, Outbox, Outcome, Reading, Rng,
-    Secrets, ShardId, SubscriberRow, Ticket,
+    Admin, AdminReply, Authorize, Command, Config, Engine, Flow, Listening, News, Now, Outbox, Outcome,
+    Reading, Rng, Secrets, ShardId, SubscriberRow, Ticket,
 };
 use roost_sip::{Head, StartLine};
 
@@ -28,6 +28,8 @@ pub struct Said {
     /// Where its requests went.
     pub requests: Vec<SocketAddr>,
     pub commits: Vec<Ticket>,
+    /// Of these, how many the database is asked to decide.
+    pub claims: usize,
     pub loads: Vec<Ticket>,
     pub names: Vec<Ticket>,
     pub replies: Vec<AdminReply>,
@@ -127,7 +129,10 @@ impl Desk {
         }
         for command in self.out.commands.drain(..) {
             match command {
-                Command::Commit { ticket, .. } => said.commits.push(ticket),
+                Command::Commit { ticket, claim, .. } => {
+                    said.commits.push(ticket);
+                    said.claims += usize::from(claim.is_some());
+                }
                 Command::LoadCredentials { ticket, .. } => said.loads.push(ticket),
                 Command::Resolve { ticket, .. } => said.names.push(ticket),
                 Command::AdminReply { reply, .. } => said.replies.push(reply),
@@ -250,4 +255,60 @@ pub fn subscriber(number: u32) -> SubscriberRow {
     let user = number.to_string().into_bytes().into();
     let secrets = Secrets { password: PASSWORD.as_bytes().into(), ..Secrets::default() };
     SubscriberRow { user, domain: (*b"").into(), secrets }
+}
+
+/// What the database says of somebody who is there.
+pub fn known() -> Outcome {
+    Outcome::Credentials(Some(subscriber(0).secrets))
+}
+
+/// Bindings in memory only: an answer needs no commit.
+pub fn memory(config: &mut Config) {
+    config.usrloc.write_through = false;
+}
+
+/// The same, and everybody may call.
+pub fn open(config: &mut Config) {
+    memory(config);
+    config.proxy.authorize = Authorize::Off;
+}
+
+/// A response of the callee to a forwarded request.
+pub fn response(request: &str, line: &str) -> String {
+    let is_copied = |text: &&str| {
+        ["Via:", "Record-Route:", "From:", "To:", "Call-ID:", "CSeq:"]
+            .iter()
+            .any(|name| text.starts_with(name))
+    };
+    let lines: Vec<String> = request
+        .split("\r\n")
+        .filter(is_copied)
+        .map(|text| if text.starts_with("To:") { format!("{text};tag=callee") } else { text.to_string() })
+        .collect();
+    format!("SIP/2.0 {line}\r\n{}\r\nContent-Length: 0\r\n\r\n", lines.join("\r\n"))
+}
+
+/// A call to the phones 2 and so on, all of which ring; gives their INVITEs.
+pub fn ringing(desk: &mut Desk, phones: u32) -> Vec<String> {
+    for number in 2..2 + phones {
+        desk.bind("9", &format!("sip:x@{}", phone(number)));
+    }
+    let mut invites = desk.invite(1, "9", 0).texts;
+    assert_eq!(invites.len() as u32, 1 + phones);
+    invites.remove(0);
+    for (invite, number) in invites.iter().zip(2..) {
+        assert_eq!(desk.send(phone(number), &response(invite, "180 Ringing")).codes, [180]);
+    }
+    invites
+}
+
+/// What the caller of an INVITE sends to end it: CANCEL, or the ACK of a failure.
+pub fn of_invite(invite: &str, method: &str) -> String {
+    let lines = invite
+        .split("\r\n")
+        .filter(|line| !line.starts_with("Record-Route:") && !line.contains("10.0.0.1:5060"));
+    let text =
+        lines.collect::<Vec<_>>().join("\r\n").replace("INVITE", method).replace("9@roost.test;x", "9");
+    let uri = text.split(' ').nth(1).unwrap_or_default().to_string();
+    text.replacen(&uri, "sip:9@roost.test", 1)
 }

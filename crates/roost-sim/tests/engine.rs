@@ -1,37 +1,9 @@
 //! What only an engine by itself shows: rules that a mutant of the core has broken unseen once.
 
-use roost_core::{Authorize, Config, Flow, Listening, News, Outcome, Transport};
-use roost_sim::desk::{Desk, Words, phone, subscriber};
-
-fn memory(config: &mut Config) {
-    config.usrloc.write_through = false;
-}
-
-fn open(config: &mut Config) {
-    memory(config);
-    config.proxy.authorize = Authorize::Off;
-}
-
-fn known() -> Outcome {
-    Outcome::Credentials(Some(subscriber(0).secrets))
-}
+use roost_core::{Admin, Flow, Listening, News, Outcome, Transport};
+use roost_sim::desk::{Desk, Words, known, memory, of_invite, open, phone, response, ringing, subscriber};
 
 const CONTACT: &str = "Contact: <sip:x@10.2.0.1>\r\n";
-
-/// A response of the callee to a forwarded request.
-fn response(request: &str, line: &str) -> String {
-    let is_copied = |text: &&str| {
-        ["Via:", "Record-Route:", "From:", "To:", "Call-ID:", "CSeq:"]
-            .iter()
-            .any(|name| text.starts_with(name))
-    };
-    let lines: Vec<String> = request
-        .split("\r\n")
-        .filter(is_copied)
-        .map(|text| if text.starts_with("To:") { format!("{text};tag=callee") } else { text.to_string() })
-        .collect();
-    format!("SIP/2.0 {line}\r\n{}\r\nContent-Length: 0\r\n\r\n", lines.join("\r\n"))
-}
 
 #[test]
 fn a_secret_is_asked_for_again_after_its_time() {
@@ -84,31 +56,6 @@ fn a_password_opens_its_own_extension_only() {
     let other = Words { user: "1", password: "wrong", headers: CONTACT, ..Words::default() };
     assert_eq!(desk.register_as(phone(1), &other).codes, [403]);
     assert_eq!(desk.register("1", CONTACT).codes, [200]);
-}
-
-/// A call to the phones 2 and so on, all of which ring; gives their INVITEs.
-fn ringing(desk: &mut Desk, phones: u32) -> Vec<String> {
-    for number in 2..2 + phones {
-        desk.bind("9", &format!("sip:x@{}", phone(number)));
-    }
-    let mut invites = desk.invite(1, "9", 0).texts;
-    assert_eq!(invites.len() as u32, 1 + phones);
-    invites.remove(0);
-    for (invite, number) in invites.iter().zip(2..) {
-        assert_eq!(desk.send(phone(number), &response(invite, "180 Ringing")).codes, [180]);
-    }
-    invites
-}
-
-/// What the caller of an INVITE sends to end it: CANCEL, or the ACK of a failure.
-fn of_invite(invite: &str, method: &str) -> String {
-    let lines = invite
-        .split("\r\n")
-        .filter(|line| !line.starts_with("Record-Route:") && !line.contains("10.0.0.1:5060"));
-    let text =
-        lines.collect::<Vec<_>>().join("\r\n").replace("INVITE", method).replace("9@roost.test;x", "9");
-    let uri = text.split(' ').nth(1).unwrap_or_default().to_string();
-    text.replacen(&uri, "sip:9@roost.test", 1)
 }
 
 #[test]
@@ -187,18 +134,13 @@ fn a_branch_is_cancelled_once_and_gives_back_what_it_held() {
     let said = desk.send(phone(2), &response(&invites[0], "603 Decline"));
     assert_eq!(said.requests, [phone(2)], "the ACK");
     for (invite, number) in invites.iter().zip(2..) {
-        desk.send(phone(number), &response(&of_invite_at(invite), "200 OK"));
+        desk.send(phone(number), &response(&invite.replace("CSeq: 1 INVITE", "CSeq: 1 CANCEL"), "200 OK"));
     }
     desk.send(phone(3), &response(&invites[1], "487 Request Terminated"));
     for _ in 0..300 {
         desk.wait(500);
     }
     assert_eq!((desk.count("tm:inuse_transactions"), desk.count("roost:transaction_bytes")), (0, 0));
-}
-
-/// The CANCEL that a phone got for its INVITE.
-fn of_invite_at(invite: &str) -> String {
-    invite.replace("CSeq: 1 INVITE", "CSeq: 1 CANCEL")
 }
 
 #[test]
@@ -273,4 +215,48 @@ fn a_changed_password_lifts_the_ban_and_the_same_one_does_not() {
     desk.read(vec![changed, subscriber(1)]);
     assert_eq!(desk.register_as(phone(1), &new).codes, [200]);
     assert_eq!(desk.count("roost:banned_requests"), 2);
+}
+
+#[test]
+fn the_database_decides_where_it_is_told_to() {
+    for (exclusive_ip, in_database, claims) in [(true, false, 0), (true, true, 1), (false, true, 0)] {
+        let mut desk = Desk::with_users(1, |config| {
+            config.registrar.exclusive_ip = exclusive_ip;
+            config.registrar.exclusive_in_database = in_database;
+        });
+        let said = desk.register("0", CONTACT);
+        assert_eq!((said.commits.len(), said.claims), (1, claims), "{exclusive_ip}, {in_database}");
+    }
+}
+
+#[test]
+fn a_failed_commit_says_what_failed() {
+    let mut desk = Desk::with_users(1, |_| {});
+    let failed = |desk: &mut Desk, headers: &str| {
+        let ticket = desk.register("0", headers).commits[0];
+        let said = desk.receipt(ticket, Outcome::Failed("full".to_string()));
+        assert_eq!(said.codes, [500]);
+        let line = said.texts[0].split("\r\n").find_map(|line| line.strip_prefix("P-Registrar-Error: "));
+        line.expect("an error").to_string()
+    };
+    assert_eq!(failed(&mut desk, CONTACT), "usrloc_contact_insert failed");
+    let ticket = desk.register("0", CONTACT).commits[0];
+    assert_eq!(desk.receipt(ticket, Outcome::Committed).codes, [200]);
+    assert_eq!(failed(&mut desk, CONTACT), "usrloc_contact_update failed");
+    let unbind = format!("{CONTACT}Expires: 0\r\n");
+    assert_eq!(failed(&mut desk, &unbind), "usrloc_contact_delete failed");
+}
+
+#[test]
+fn what_an_operator_binds_lasts_as_long_as_said() {
+    let mut desk = Desk::new(memory);
+    for (aor, expires_s) in [(b"1", 60), (b"2", 0)] {
+        let contact = b"sip:x@10.2.0.1".to_vec();
+        desk.admin(Admin::Add { aor: aor.to_vec(), contact, expires_s, q: None, methods: None });
+    }
+    let mut shown = |ms: u64| {
+        desk.wait(ms);
+        [b"1", b"2"].map(|aor| desk.engine.lookup(aor, desk.now).len())
+    };
+    assert_eq!((shown(59_000), shown(1_000), shown(1_000_000_000)), ([1, 1], [0, 1], [0, 1]));
 }

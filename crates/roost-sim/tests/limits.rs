@@ -1,11 +1,9 @@
 //! Every limit of the core is reached: what it refuses is refused, and counted.
 
 use roost_core::limits as at;
-use roost_core::{
-    Admin, AdminReply, Authorize, Config, Outcome, Place, Reading, Row, ShardId, SubscriberRow, shard_of,
-};
+use roost_core::{Admin, AdminReply, Config, Outcome, Place, Reading, Row, ShardId, SubscriberRow, shard_of};
 use roost_sim::client::Challenge;
-use roost_sim::desk::{Desk, PASSWORD, REALM, Words, phone, request, subscriber};
+use roost_sim::desk::{Desk, PASSWORD, REALM, Words, known, memory, open, phone, request, subscriber};
 
 /// Every limit by its name, with the test that reaches it.
 const REACHED: [(&str, fn()); 39] = [
@@ -59,25 +57,12 @@ fn every_limit_has_a_test() {
     assert!(missing.is_empty(), "nothing reaches {missing:?}");
 }
 
-fn known() -> Outcome {
-    Outcome::Credentials(Some(subscriber(0).secrets))
-}
-
 fn contact(number: u32) -> String {
     format!("Contact: <sip:x@10.2.0.1:{number}>\r\n")
 }
 
 fn contacts(from: u32, count: u32) -> String {
     (from..from + count).map(contact).collect()
-}
-
-fn memory(config: &mut Config) {
-    config.usrloc.write_through = false;
-}
-
-fn open(config: &mut Config) {
-    memory(config);
-    config.proxy.authorize = Authorize::Off;
 }
 
 #[test]
