@@ -291,9 +291,9 @@ impl Engine {
             .collect()
     }
 
-    /// Counts messages that another shard's inbox had no room for.
-    pub fn count_refused(&mut self, messages: u64) {
-        self.stats.add(Counter::InboxFull, messages);
+    /// Counts what has become of messages before they reached an engine.
+    pub fn count(&mut self, counter: Counter, messages: u64) {
+        self.stats.add(counter, messages);
     }
 
     /// Counts bytes that are no SIP message.

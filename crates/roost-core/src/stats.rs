@@ -64,6 +64,7 @@ counters! {
     WaitingFull "roost:waiting_full",
     TooManyContacts "roost:too_many_contacts",
     InboxFull "roost:inbox_full",
+    Shed "roost:shed",
     TransactionsFull "roost:transactions_full",
     ResolvingFull "roost:resolving_full",
     CredentialsLate "roost:credentials_late",

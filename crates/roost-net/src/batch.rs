@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(crate) const BATCH: usize = 32;
 /// Room for one datagram; UDP carries no more.
 const DATAGRAM: usize = 65_536;
-/// Room for one packet-info control message, of either address family.
+/// Room for one packet-info control message, of either address family, and for a count of losses.
 const CONTROL: usize = 64;
 
 /// The control messages of one datagram, aligned as `cmsghdr` wants it.
@@ -29,6 +29,8 @@ pub(crate) struct Receiver {
     names: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
     received: Vec<Datagram>,
+    /// Datagrams that the kernel had no room for, as the last batch tells.
+    lost: Option<u32>,
 }
 
 /// One received datagram.
@@ -55,12 +57,14 @@ impl Receiver {
             names: vec![name; BATCH],
             controls: vec![Control([0; CONTROL]); BATCH],
             received: Vec::with_capacity(BATCH),
+            lost: None,
         }
     }
 
     /// Receives what is there, without waiting; how many.
     pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.received.clear();
+        self.lost = None;
         // SAFETY: iovec and mmsghdr are plain data for which all zeroes is a value.
         let (mut vectors, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) = unsafe { zeroed() };
         for (index, buffer) in self.data.chunks_exact_mut(DATAGRAM).enumerate() {
@@ -89,10 +93,17 @@ impl Receiver {
         for (header, name) in headers.iter().zip(&self.names).take(count as usize) {
             // A datagram without a usable sender is given an address that nobody answers.
             let remote = from_sockaddr(name).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-            let local_ip = packet_info(&header.msg_hdr);
+            let Told { local_ip, lost } = told(&header.msg_hdr);
+            self.lost = lost.or(self.lost);
             self.received.push(Datagram { len: header.msg_len as usize, remote, local_ip });
         }
         Ok(self.received.len())
+    }
+
+    /// How many datagrams this socket has lost for want of room since it was made, as the last batch tells: nothing until
+    /// there was one.
+    pub(crate) fn lost(&self) -> Option<u32> {
+        self.lost
     }
 
     /// One datagram of the last batch.
@@ -230,8 +241,17 @@ fn from_sockaddr(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
     }
 }
 
-/// The address that a datagram was sent to, from its control messages.
-fn packet_info(header: &libc::msghdr) -> Option<IpAddr> {
+/// What control messages say of a datagram.
+#[derive(Default)]
+struct Told {
+    /// The address it was sent to.
+    local_ip: Option<IpAddr>,
+    /// How many its socket has lost.
+    lost: Option<u32>,
+}
+
+fn told(header: &libc::msghdr) -> Told {
+    let mut told = Told::default();
     // SAFETY: the kernel filled `msg_control` and set `msg_controllen`; the CMSG macros stay within them, and the
     // payload is read unaligned as the type that level and type name.
     unsafe {
@@ -241,17 +261,21 @@ fn packet_info(header: &libc::msghdr) -> Option<IpAddr> {
             match (message.cmsg_level, message.cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                    return Some(IpAddr::V4(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes())));
+                    told.local_ip = Some(IpAddr::V4(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes())));
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                    return Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
+                    told.local_ip = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
                 }
-                _ => control = libc::CMSG_NXTHDR(header, control),
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                    told.lost = Some(data.cast::<u32>().read_unaligned());
+                }
+                _ => {}
             }
+            control = libc::CMSG_NXTHDR(header, control);
         }
     }
-    None
+    told
 }
 
 /// Writes the source address into a header whose control buffer has `CONTROL` bytes.
@@ -291,6 +315,11 @@ pub(crate) fn want_packet_info(socket: BorrowedFd<'_>, is_v6: bool) -> io::Resul
         (libc::IPPROTO_IP, libc::IP_PKTINFO)
     };
     set_option(socket, level, option, 1)
+}
+
+/// Has the kernel tell with each datagram how many it has lost, once it has lost one.
+pub(crate) fn want_losses(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)
 }
 
 /// Makes the receive buffer this large even beyond the system's limit, where the process may.

@@ -5,6 +5,7 @@
 mod batch;
 mod inbox;
 mod listen;
+mod pressure;
 mod resolve;
 mod stream;
 mod team;

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use roost_core::Transport;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::batch::{force_receive_buffer, want_packet_info};
+use crate::batch::{force_receive_buffer, want_losses, want_packet_info};
 
 /// Kernel buffer of each socket, in bytes: what arrives while a worker handles a batch waits there.
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -138,6 +138,7 @@ impl Listener {
                 socket.set_recv_buffer_size(SOCKET_BUFFER)?;
             }
             socket.set_send_buffer_size(SOCKET_BUFFER)?;
+            want_losses(socket.as_fd())?;
             socket.bind(&address.into())?;
             if address.ip().is_unspecified() {
                 want_packet_info(socket.as_fd(), address.is_ipv6())?;

@@ -12,11 +12,12 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use roost_core::{Command, Engine, Flow, HandOver, Now, Outbox, Transmit, Transport};
+use roost_core::{Command, Counter, Engine, Flow, HandOver, Now, Outbox, Transmit, Transport};
 use roost_sip::Head;
 
 use crate::batch::{BATCH, Outgoing, Poller, Receiver, send_all};
 use crate::inbox::{Batch, Inbox, Mail};
+use crate::pressure::Pressure;
 use crate::team::{Desk, Load, Seat, Team, Verdict};
 
 /// How long a stopping worker waits for its last receipts.
@@ -85,6 +86,8 @@ struct Run<'a, F> {
     desk: MutexGuard<'a, Desk<F>>,
     /// Which of its sockets may have something, a bit each.
     readable: u64,
+    /// How each is doing.
+    pressures: Vec<Pressure>,
 }
 
 /// What a round found.
@@ -181,7 +184,8 @@ impl Hands {
         for (index, bound) in seat.sockets.iter().enumerate() {
             self.poller.add(bound.socket.as_fd(), token(place, index + 1))?;
         }
-        runs.push(Run { place, seat, desk: seat.desk(), readable: ALL });
+        let pressures = seat.sockets.iter().map(|_| Pressure::default()).collect();
+        runs.push(Run { place, seat, desk: seat.desk(), readable: ALL, pressures });
         Ok(())
     }
 
@@ -270,15 +274,21 @@ impl Hands {
     fn read_sockets<F>(&mut self, run: &mut Run<'_, F>, now: Now) -> bool {
         let mut more_to_come = false;
         let readable = std::mem::take(&mut run.readable);
-        for (index, bound) in run.seat.sockets.iter().enumerate() {
+        let mut shed = 0;
+        for ((index, bound), pressure) in run.seat.sockets.iter().enumerate().zip(&mut run.pressures) {
             if readable & bit(index) == 0 {
                 continue;
             }
             // WouldBlock is the ordinary end; an ICMP error of an earlier answer is nobody's fault here.
             let count = self.receiver.receive(bound.socket.as_fd()).unwrap_or(0);
             more_to_come |= count >= MORE_TO_COME;
+            pressure.heard(self.receiver.lost(), now.mono_ms);
             for index in 0..count {
                 let (datagram, bytes) = self.receiver.datagram(index);
+                if pressure.passes_over(bytes, now.mono_ms) {
+                    shed += 1;
+                    continue;
+                }
                 let mut local = bound.address;
                 if let Some(ip) = datagram.local_ip {
                     local.set_ip(ip);
@@ -290,6 +300,9 @@ impl Hands {
                     Err(error) => engine.handle_unreadable(error),
                 }
             }
+        }
+        if shed > 0 {
+            run.desk.engine.count(Counter::Shed, shed);
         }
         more_to_come
     }
@@ -333,7 +346,7 @@ impl Hands {
                 let batch = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
                 let refused = inbox.post([Mail::Messages(batch)]);
                 if let Some(run) = runs.first_mut().filter(|_| refused > 0) {
-                    run.desk.engine.count_refused(refused as u64);
+                    run.desk.engine.count(Counter::InboxFull, refused as u64);
                     tracing::debug!(refused, "another worker's inbox is full");
                 }
             }

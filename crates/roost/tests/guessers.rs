@@ -190,3 +190,32 @@ fn names_that_nobody_has_do_not_become_a_flood_of_queries() {
     assert!(loads < 2_000, "{loads} queries, {refused} refused");
     assert_eq!(phone.register(300).line(), "200 OK");
 }
+
+#[test]
+fn what_begins_is_passed_over_while_datagrams_are_lost() {
+    let server = started("");
+    let mut phone = server.phone("9001");
+    assert_eq!(phone.register(300).line(), "200 OK");
+    let mut crowd = Phone::at("127.0.0.9", server.sip, "9002", "?");
+    let first = crowd.register_message(&["Contact: <sip:9002@127.0.0.9>"]);
+    server.signal("-STOP");
+    // Far more than its sockets have room for.
+    for _ in 0..60_000 {
+        crowd.send(&first);
+    }
+    server.signal("-CONT");
+    // What comes next tells of the loss, and half of it is passed over; who has credentials is not.
+    wait_for("shedding", PATIENCE, || {
+        (0..20).for_each(|_| crowd.send(&first));
+        (statistics(&server, "roost:shed") > 0).then_some(())
+    });
+    let shed = statistics(&server, "roost:shed");
+    assert_eq!(phone.register(300).line(), "200 OK");
+    std::thread::sleep(Duration::from_millis(500));
+    let late = Phone::at("127.0.0.10", server.sip, "9002", "?");
+    for _ in 0..10 {
+        late.send(&first);
+        assert!(late.hear(PATIENCE).is_some(), "when none is lost any more, all are answered");
+    }
+    support::report(&format!("{shed} passed over after a loss"));
+}
