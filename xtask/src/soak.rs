@@ -12,7 +12,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Subcommand;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use tempfile::TempDir;
@@ -90,7 +89,7 @@ const PER_ADDRESS: usize = 5_000;
 const USERS: u32 = 2_000;
 
 fn connections(count: usize) -> Result<()> {
-    raise_descriptors(count as u64 + 1_000)?;
+    roost_rig::raise_descriptors(count as u64 + 1_000).map_err(anyhow::Error::msg)?;
     let binaries = Binaries::build()?;
     let dir = TempDir::with_prefix("roost-soak-")?;
     let most = count + 100;
@@ -144,13 +143,4 @@ fn connected(source: Ipv4Addr, server: SocketAddrV4) -> Result<OwnedFd> {
     bind(socket.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 0))?;
     connect(socket.as_raw_fd(), &SockaddrIn::from(server))?;
     Ok(socket)
-}
-
-fn raise_descriptors(wanted: u64) -> Result<()> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft >= wanted {
-        return Ok(());
-    }
-    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted))
-        .with_context(|| format!("this needs {wanted} open files: run it as root, or raise ulimit -n"))
 }

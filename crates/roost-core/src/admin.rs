@@ -243,8 +243,12 @@ impl Engine {
             None => request,
         };
         let held = found.and_then(|id| self.location.get(id)).map_or(0, |record| record.bindings.len());
-        if self.pending.len() >= limits::MAX_COMMITS || held >= limits::MAX_HELD_PER_AOR {
+        if self.pending.len() >= limits::MAX_COMMITS {
             self.stats.count(Counter::CommitsFull);
+            return Some(AdminReply::Failed);
+        }
+        if held >= limits::MAX_HELD_PER_AOR {
+            self.stats.count(Counter::HeldFull);
             return Some(AdminReply::Failed);
         }
         let id = match (found, &request) {

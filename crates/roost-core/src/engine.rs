@@ -603,7 +603,7 @@ impl Engine {
     /// Forgets what the database said of a user, and what it is about to say.
     pub(crate) fn forget_credentials(&mut self, key: &UserKey, now: Now) {
         if self.forgotten.len() == limits::MAX_FORGOTTEN {
-            self.stats.count(Counter::ForgottenFull);
+            self.stats.count(Counter::ForgottenEvicted);
             self.forgotten.pop_front();
         }
         self.forgotten.push_back((key.text().into(), now.mono_ms));

@@ -1,4 +1,5 @@
-//! Every limit of the core, in one place. What a limit refuses is counted (see [`crate::Counter`]).
+//! Every limit of the core, in one place. What a limit refuses is counted (see [`crate::Counter`]); `roost-sim` has a test
+//! that reaches each.
 
 /// Requests of one shard that wait for credentials or behind a commit; more are answered 503.
 pub const MAX_PARKED: usize = 8_192;
@@ -39,7 +40,7 @@ pub const MAX_SUSPECTS: usize = 1 << 14;
 /// Buckets of one shard that count what addresses send, when `pike.reqs_density_per_unit` is set.
 pub const MAX_BUCKETS: usize = 1 << 16;
 /// Names that are in no complete reading of `subscriber` and are looked up in a second, of one shard; more are answered 503.
-/// Where the table has more than [`MAX_SECRETS`] rows nobody can tell, and [`MAX_LOADING`] alone is the limit.
+/// Once a row had to make room (more than [`MAX_SECRETS`]) nobody can tell, and [`MAX_LOADING`] alone is the limit.
 pub const MAX_STRANGERS_PER_S: u32 = 100;
 /// Nonces of one shard whose use is remembered.
 pub const MAX_NONCES: usize = 1 << 20;

@@ -77,9 +77,13 @@ impl Engine {
             return Ok(());
         }
         let held = record.map_or(0, |record| record.bindings.len());
-        if self.pending.len() >= limits::MAX_COMMITS || held >= limits::MAX_HELD_PER_AOR {
+        if self.pending.len() >= limits::MAX_COMMITS {
             self.stats.count(Counter::CommitsFull);
             return Err((Answer::busy("too many commits in flight"), None));
+        }
+        if held >= limits::MAX_HELD_PER_AOR {
+            self.stats.count(Counter::HeldFull);
+            return Err((Answer::busy("too many bindings of one AOR in memory"), None));
         }
         let id = match found {
             Some(id) => id,

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 pub use database::{ALL_KINDS, Database, Kind, SERVERS};
 
 /// How long anything may take that does not fail.
@@ -31,6 +33,20 @@ pub fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Opti
         }
         assert!(Instant::now() < end, "{what}: not within {patience:?}");
         thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Sees to it that this process may have so many files and sockets open.
+///
+/// # Errors
+/// When it may not; the text names the remedy.
+pub fn raise_descriptors(wanted: u64) -> Result<(), String> {
+    let told =
+        |error| format!("{wanted} open files are needed: run it as root, or raise ulimit -n ({error})");
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(told)?;
+    match soft >= wanted {
+        true => Ok(()),
+        false => setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).map_err(told),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use roost_core::Config;
+use roost_core::{Authorize, Config};
 
 use crate::call_message::Message;
 use crate::model::Model;
@@ -27,8 +27,10 @@ struct Asked {
     callee: Vec<u8>,
     /// When it first reached the process that is running.
     arrived_ms: Option<u64>,
-    /// Its answers may not have found the caller any more.
+    /// Nothing is left that would say its answer again.
     is_excused: bool,
+    /// Its answers may not have found the caller any more.
+    is_forgotten: bool,
     /// Phones that it was forwarded to.
     hops: u32,
     has_success: bool,
@@ -47,6 +49,7 @@ impl Asked {
             callee: Vec::new(),
             arrived_ms: None,
             is_excused: false,
+            is_forgotten: false,
             hops: 0,
             has_success: false,
             failure: None,
@@ -92,6 +95,10 @@ pub struct Ends {
 #[derive(Debug)]
 pub struct CallChecks {
     fr_ms: u64,
+    authorize: Authorize,
+    serial_fork: bool,
+    /// Where anybody has ever been.
+    places: BTreeSet<SocketAddr>,
     asked: BTreeMap<String, Asked>,
     /// Requests that are to be forwarded, as they were sent.
     originals: BTreeMap<String, Message>,
@@ -106,6 +113,9 @@ impl CallChecks {
     pub fn new(config: &Config) -> CallChecks {
         CallChecks {
             fr_ms: u64::from(config.tm.fr_timeout_s) * 1_000,
+            authorize: config.proxy.authorize,
+            serial_fork: config.proxy.serial_fork,
+            places: BTreeSet::new(),
             asked: BTreeMap::new(),
             originals: BTreeMap::new(),
             hops: BTreeMap::new(),
@@ -159,6 +169,9 @@ impl CallChecks {
         bytes: &[u8],
         model: &Model,
     ) -> Result<(), String> {
+        if !self.places.contains(&to) {
+            return Err(format!("a datagram to {to}, where nobody has ever been: {message}"));
+        }
         match (message.is_request(), message.method.as_str()) {
             (false, "INVITE") => self.response(now_ms, to, message, bytes, model),
             (false, _) => Ok(()),
@@ -186,13 +199,15 @@ impl CallChecks {
             ..200 if is_over => return Err(format!("a provisional response after the final one: {message}")),
             ..200 => return Ok(()),
             200..300 => asked.has_success = true,
-            401 | 407 if model.is_bound_from(&asked.caller, to, now_ms) => {
-                return Err(format!("a caller at its own binding is challenged: {message}"));
+            401 | 407
+                if self.authorize == Authorize::Off || model.is_bound_from(&asked.caller, to, now_ms) =>
+            {
+                return Err(format!("a caller who may call is challenged: {message}"));
             }
             // Each copy is challenged anew, and none of them leaves anything behind that would say so again. The same with a
             // refusal because rows are still being read, or because there is no room: the next copy may pass.
             401 | 407 => asked.is_excused = true,
-            500 | 503 if asked.hops == 0 => asked.is_excused = true,
+            503 if asked.hops == 0 => asked.is_excused = true,
             status => match &asked.failure {
                 Some((_, first)) if first == bytes => {}
                 Some((first, _)) => {
@@ -258,13 +273,27 @@ impl CallChecks {
         if message.kept != original.kept || message.body != original.body {
             return Err(format!("headers or body were changed: {message}"));
         }
-        if message.method != "INVITE" || self.hops.contains_key(&message.branch) {
+        if message.method != "INVITE" {
             return Ok(());
+        }
+        if let Some(hop) = self.hops.get(&message.branch) {
+            return match (to, message.uri.as_str()) == (hop.to, hop.uri.as_str()) {
+                true => Ok(()),
+                false => Err(format!("an INVITE to {} at {} goes again to {to}: {message}", hop.uri, hop.to)),
+            };
         }
         let Some(asked) = self.asked.get_mut(below) else {
             return Err(format!("an INVITE that nobody sent: {message}"));
         };
-        let since_ms = asked.arrived_ms.unwrap_or(now_ms);
+        let arrived_ms = asked.arrived_ms.unwrap_or(now_ms);
+        let mut sources = asked.sources.iter();
+        if self.authorize == Authorize::Registered
+            && !sources.any(|source| model.was_bound_from(&asked.caller, *source, arrived_ms))
+        {
+            return Err(format!("a call of somebody who is not registered where he calls from: {message}"));
+        }
+        // One after another: the contacts were looked up when it came.
+        let since_ms = if self.serial_fork { arrived_ms } else { now_ms };
         if !model.was_bound(&asked.callee, &message.uri, to, since_ms) {
             return Err(format!("{to} is no contact of {}: {message}", original.uri));
         }
@@ -272,6 +301,7 @@ impl CallChecks {
             return Err(format!("a new branch after the final response: {message}"));
         }
         asked.hops += 1;
+        asked.is_excused = false;
         let hop = Hop {
             asked: below.to_string(),
             to,
@@ -333,9 +363,15 @@ impl CallChecks {
     }
 
     /// One datagram causes no more than its forks.
-    pub fn caused(&self, message: &Message, transmits: usize, model: &Model) -> Result<(), String> {
+    pub fn caused(
+        &self,
+        now_ms: u64,
+        message: &Message,
+        transmits: usize,
+        model: &Model,
+    ) -> Result<(), String> {
         let asked = self.asked.values().find(|asked| asked.call_id == message.call_id);
-        let forks = |asked: &Asked| model.forks(&asked.callee, asked.arrived_ms.unwrap_or(0));
+        let forks = |asked: &Asked| model.bindings(&asked.callee, now_ms).max(asked.hops as usize);
         let most = asked.map_or(0, forks) + 2;
         match transmits > most {
             true => Err(format!("{transmits} datagrams, at most {most} were due, for {message}")),
@@ -370,7 +406,7 @@ impl CallChecks {
 
     /// A caller still waits for its final response.
     pub fn waits(&self, branch: &str, healed_ms: u64) -> Result<(), String> {
-        let is_open = |asked: &&Asked| asked.arrived_ms.is_some() && !asked.is_excused;
+        let is_open = |asked: &&Asked| asked.arrived_ms.is_some() && !asked.is_excused && !asked.is_forgotten;
         let Some(asked) = self.asked.get(branch).filter(is_open) else { return Ok(()) };
         let is_owed = asked.last_final_ms >= healed_ms || (!asked.has_success && asked.finals < OFTEN);
         match is_owed {
@@ -379,10 +415,15 @@ impl CallChecks {
         }
     }
 
+    /// Somebody is there, or thinks so: a contact that is bound no more is reached where it says.
+    pub fn stands(&mut self, place: SocketAddr, via: SocketAddr) {
+        self.places.extend([place, via]);
+    }
+
     /// A router forgets this address: what is sent there is lost.
     pub fn forgotten(&mut self, source: SocketAddr) {
         let of_it = |asked: &&mut Asked| asked.sources.contains(&source);
-        self.asked.values_mut().filter(of_it).for_each(|asked| asked.is_excused = true);
+        self.asked.values_mut().filter(of_it).for_each(|asked| asked.is_forgotten = true);
     }
 
     /// The process dies, and with it its transactions.

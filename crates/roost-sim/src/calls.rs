@@ -104,7 +104,7 @@ impl World {
         if self.handed_over > handed_over {
             return Ok(());
         }
-        self.call_checks.caused(&message, caused + self.sent.len(), &self.model)?;
+        self.call_checks.caused(self.now_ms, &message, caused + self.sent.len(), &self.model)?;
         self.call_checks.handled(self.now_ms, &message, &self.sent)
     }
 

@@ -307,8 +307,7 @@ pub fn of_invite(invite: &str, method: &str) -> String {
     let lines = invite
         .split("\r\n")
         .filter(|line| !line.starts_with("Record-Route:") && !line.contains("10.0.0.1:5060"));
-    let text =
-        lines.collect::<Vec<_>>().join("\r\n").replace("INVITE", method).replace("9@roost.test;x", "9");
+    let text = lines.collect::<Vec<_>>().join("\r\n").replace("INVITE", method);
     let uri = text.split(' ').nth(1).unwrap_or_default().to_string();
     text.replacen(&uri, "sip:9@roost.test", 1)
 }

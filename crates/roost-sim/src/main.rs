@@ -126,13 +126,12 @@ impl Sum {
         self.lost_answers += report.lost_answers;
         self.crashes += report.crashes;
         self.compared += report.compared;
-        let calls = report;
-        self.calls += calls.ends.set_up;
-        self.answered += calls.ends.answered;
-        self.cancelled += calls.ends.cancelled;
-        self.busy += calls.ends.busy;
-        self.unanswered += calls.ends.unanswered;
-        self.forked += calls.ends.forked;
+        self.calls += report.ends.set_up;
+        self.answered += report.ends.answered;
+        self.cancelled += report.ends.cancelled;
+        self.busy += report.ends.busy;
+        self.unanswered += report.ends.unanswered;
+        self.forked += report.ends.forked;
     }
 
     #[expect(clippy::print_stdout, reason = "the summary is what the command is for")]

@@ -1,8 +1,9 @@
 //! The registrar once more, as simply as it can be said: a list of bindings for each AOR, one request after another.
 //!
 //! It is written from RFC 3261 section 10 and the rules of the house (one address holds a user, CSeq, `max_contacts`)
-//! and knows nothing of shards, commits, labels or waiting. The world tells it which answers leave the server; it says
-//! what each should have been, and after each what a lookup must show.
+//! and knows nothing of shards, labels or waiting; of commits only that what they decide was decided when they were asked
+//! for. The world tells it which answers leave the server; it says what each should have been, and after each what a lookup
+//! must show.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -253,18 +254,24 @@ impl Model {
     /// Whether this contact of the AOR has been reached there at any time since then.
     pub fn was_bound(&self, aor: &[u8], contact: &str, source: SocketAddr, since_ms: u64) -> bool {
         let is_it = |bound: &Bound| bound.contact == contact.as_bytes() && bound.source == source;
-        let live = self.aors.get(aor).into_iter().flatten();
-        let gone = self.gone.get(aor).into_iter().flatten();
-        live.map(|bound| (bound, bound.until_ms))
-            .chain(gone.map(|(bound, gone_ms)| (bound, *gone_ms)))
-            .any(|(bound, gone_ms)| is_it(bound) && gone_ms >= since_ms)
+        self.since(aor, since_ms).any(is_it)
     }
 
-    /// How many bindings of the AOR there have been since then.
-    pub fn forks(&self, aor: &[u8], since_ms: u64) -> usize {
-        let live = self.aors.get(aor).map_or(0, Vec::len);
-        let gone = self.gone.get(aor).into_iter().flatten();
-        live + gone.filter(|(_, gone_ms)| *gone_ms >= since_ms).count()
+    /// Whether this AOR was bound from this address at any time since then.
+    pub fn was_bound_from(&self, aor: &[u8], source: SocketAddr, since_ms: u64) -> bool {
+        self.since(aor, since_ms).any(|bound| bound.source == source)
+    }
+
+    /// How many bindings an AOR has.
+    pub fn bindings(&self, aor: &[u8], now_ms: u64) -> usize {
+        self.live(aor, now_ms).len()
+    }
+
+    /// The bindings of an AOR that there have been since then.
+    fn since(&self, aor: &[u8], since_ms: u64) -> impl Iterator<Item = &Bound> {
+        let live = self.aors.get(aor).into_iter().flatten().map(|bound| (bound, bound.until_ms));
+        let gone = self.gone.get(aor).into_iter().flatten().map(|(bound, gone_ms)| (bound, *gone_ms));
+        live.chain(gone).filter(move |(_, gone_ms)| *gone_ms >= since_ms).map(|(bound, _)| bound)
     }
 
     /// A commit was asked for.

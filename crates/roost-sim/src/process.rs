@@ -36,6 +36,7 @@ impl World {
         shard: ShardId,
         call: impl FnOnce(&mut Engine, &mut Head, Now, &mut Outbox),
     ) -> Result<(), String> {
+        self.sent.clear();
         let now = self.now();
         let Some(server) = &mut self.server else { return Ok(()) };
         let Some(engine) = server.engines.get_mut(usize::from(shard.0)) else {
@@ -218,7 +219,15 @@ impl World {
             return Ok(());
         }
         server.ticks[place] = u64::MAX;
-        self.with_engine(shard, |engine, _, now, out| engine.handle_timeout(now, out))
+        self.caused = 0;
+        self.with_engine(shard, |engine, _, now, out| engine.handle_timeout(now, out))?;
+        let now = self.now();
+        match self.server.as_ref().map(|server| server.engines[place].poll_timeout()) {
+            Some(due_ms) if due_ms <= now.mono_ms => {
+                Err(format!("shard {place} wants to be called at once for ever"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sees to it that an engine is called when it wants to be.

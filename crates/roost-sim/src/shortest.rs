@@ -46,10 +46,35 @@ pub fn shortest(seed: u64, options: Options) -> Option<Shortest> {
     Some(Shortest { failure, without, needed })
 }
 
-/// Whether the same promise is broken: the sentences begin alike, up to the first number or name.
+/// Whether the same promise is broken: the sentences are alike but for numbers and names.
 fn is_same(one: &Failure, other: &Failure) -> bool {
-    let start = |failure: &Failure| {
-        failure.what.chars().take(12).take_while(|char| !char.is_ascii_digit()).collect::<String>()
+    let words = |failure: &Failure| -> Vec<String> {
+        let is_plain =
+            |word: &&str| !word.contains(|letter: char| letter.is_ascii_digit() || "@\"".contains(letter));
+        failure.what.split_whitespace().filter(is_plain).take(6).map(str::to_string).collect()
     };
-    start(one) == start(other)
+    words(one) == words(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promises_are_told_apart() {
+        let same = |one: &str, other: &str| {
+            let failure = |what: &str| Failure { at_ms: 0, what: what.to_string() };
+            is_same(&failure(one), &failure(other))
+        };
+        assert!(same(
+            "10.1.0.5:5060 still rings, after 3 CANCELs",
+            "10.1.0.9:5061 still rings, after 11 CANCELs"
+        ));
+        assert!(!same(
+            "10.1.0.5:5060 still rings, after 3 CANCELs",
+            "3 datagrams, at most 2 were due, for x"
+        ));
+        assert!(!same("a 200 lists sip:a@b of 1001", "a 200 for CSeq 7, but the durable row is older"));
+        assert!(!same("call-7 still waits; 1 was sent", "call-9 has no final response (x)"));
+    }
 }

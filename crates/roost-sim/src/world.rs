@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use roost_core::{Ban, Config, Flow, Mark, News, Now, Outbox, Outcome, ShardId, Ticket};
+use roost_core::{Authorize, Ban, Config, Flow, Mark, News, Now, Outbox, Outcome, ShardId, Ticket};
 use roost_sip::{Head, HeaderName, cseq};
 
 use crate::agenda::Agenda;
@@ -38,6 +38,8 @@ pub struct Options {
     pub ignores_cancel: bool,
     /// For tests of the checks: what the engines say of answered calls is lost on its way out.
     pub swallows_answers: bool,
+    /// For tests of the checks: the engines let anybody call.
+    pub lets_anybody_call: bool,
     /// For tests of the checks: the model of the registrar has room for one contact more.
     pub model_has_more_room: bool,
 }
@@ -235,9 +237,15 @@ impl World {
         let mut model_config = scenario.config.clone();
         model_config.registrar.max_contacts += u32::from(options.model_has_more_room);
         let deaf = options.ignores_cancel;
+        let mut engines = scenario.config.clone();
+        if options.lets_anybody_call {
+            engines.proxy.authorize = Authorize::Off;
+        }
+        let mut call_checks = CallChecks::new(&scenario.config);
+        phones.iter().for_each(|phone| call_checks.stands(phone.source, phone.client.via));
         World {
             options,
-            config: Arc::new(scenario.config.clone()),
+            config: Arc::new(engines),
             now_ms: 0,
             stepped_ms: 0,
             agenda: Agenda::default(),
@@ -250,7 +258,7 @@ impl World {
             phones,
             next_port: 20_000,
             checks: Checks::new(&scenario.config),
-            call_checks: CallChecks::new(&scenario.config),
+            call_checks,
             model: Model::new(&model_config),
             answered: Vec::new(),
             sent: Vec::new(),
@@ -342,6 +350,7 @@ impl World {
                 self.note(|| format!("shard {} hears of ticket {:x}: {outcome:?}", shard.0, ticket.0));
                 self.checks.heard(shard, ticket);
                 self.model.hears(shard, ticket);
+                self.caused = 0;
                 self.with_engine(shard, |engine, _, now, out| {
                     engine.handle_receipt(ticket, outcome, now, out)
                 })?;
@@ -492,6 +501,7 @@ impl World {
         self.callers[place].power_down();
         self.move_phone(place, |phone| phone.move_to(source, private, keeps_call_id, now_ms));
         let phone = &self.phones[place];
+        self.call_checks.stands(phone.source, phone.client.via);
         self.addresses.insert(phone.source, place);
         if !phone.is_dead() {
             self.callers[place].power_up(&phone.client);
@@ -520,6 +530,7 @@ impl World {
         self.addresses.remove(&phone.source);
         self.call_checks.forgotten(phone.source);
         phone.source.set_port(port);
+        self.call_checks.stands(phone.source, phone.client.via);
         self.addresses.insert(phone.source, place);
     }
 
@@ -607,7 +618,9 @@ impl World {
         ];
         gone.iter().try_for_each(|name| self.is_gone(name))?;
         // What a purge missed, because the database was away or the clock stepped, the store's own sweeper finds.
-        self.store.tables.purge(self.unix_s());
+        if self.scenario.may_miss_purges() {
+            self.store.tables.purge(self.unix_s());
+        }
         match self.store.tables.page(0, 1).first() {
             Some(row) => Err(format!(
                 "the row {:x} of {} until {} is left at the end, at {}",

@@ -83,6 +83,7 @@ fn parked_bytes() {
     let mut fit = 0;
     let words = Words { body: 60_000, ..Words::default() };
     while desk.register_as(phone(1), &Words { user: &fit.to_string(), ..words }).codes.is_empty() {
+        assert!(fit < at::MAX_PARKED_BYTES / 30_000, "no limit");
         fit += 1;
     }
     assert_eq!(fit, at::MAX_PARKED_BYTES / 60_500);
@@ -202,7 +203,7 @@ fn held_per_aor() {
     }
     assert!(matches!(desk.bind("0", "sip:x@10.2.0.2"), AdminReply::Failed));
     assert_eq!(desk.register("0", "Contact: <sip:x@10.2.0.2>\r\n").codes, [503]);
-    assert_eq!(desk.count("roost:commits_full"), 2);
+    assert_eq!(desk.count("roost:held_full"), 2);
 }
 
 #[test]
@@ -271,7 +272,7 @@ fn forgotten() {
         let user = number.to_string().into_bytes();
         desk.admin(Admin::ForgetCredentials { user, domain: vec![] });
     }
-    assert_eq!(desk.count("roost:forgotten_full"), 1);
+    assert_eq!(desk.count("roost:forgotten_evicted"), 1);
     // A reading that began before knows the old password of both; only of the newer one that is remembered.
     desk.engine.handle_reading(Reading::Rows(vec![subscriber(0), subscriber(1)]), began_ms);
     assert_eq!(desk.register("1", &contact(1)).loads.len(), 1);
@@ -370,6 +371,7 @@ fn transaction_bytes() {
     let (mut desk, callee, shards) = one_of_many();
     let mut fit = 0;
     while desk.invite(1, &callee, 60_000).codes == [100] {
+        assert!(fit < at::MAX_TRANSACTION_BYTES / shards / 60_000, "no limit");
         fit += 1;
     }
     // Each holds the request as it came, and as it went.
@@ -551,9 +553,10 @@ fn rows_of_the_database_are_no_strangers() {
         expires: desk.now.unix_s + 60,
         ..Row::default()
     };
-    let rows: Vec<Row> = (1..=3).map(row).collect();
+    let many = at::MAX_HELD_PER_AOR as u64 + 1;
+    let rows: Vec<Row> = (1..=many).map(row).collect();
     for row in &rows {
         assert_eq!(desk.engine.load(row, desk.now), Ok(None));
     }
-    assert_eq!(desk.engine.lookup(b"0", desk.now).len(), 3);
+    assert_eq!(desk.engine.lookup(b"0", desk.now).len() as u64, many);
 }

@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use support::{A_WHILE, Message, PATIENCE, Phone, Server, TcpPhone, report};
+use support::{A_WHILE, Message, PATIENCE, Phone, Server, TcpPhone, report, wait_for};
 
 /// A BYE that only its sender wants to be one.
 const SMUGGLED: &str = "BYE sip:9002@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKsmuggled\r\n\
@@ -214,14 +214,21 @@ fn folding_bare_line_ends_and_nuls_are_read_as_the_next_hop_reads_them() {
         for place in ["\r\nVia:", "\r\nContent-Length"] {
             let invite = caller.initial("INVITE", "9002", &[]);
             caller.send(invite.replacen(place, &format!("\r\n{lines}{place}"), 1));
-            let Some((answer, source)) = caller.receive(A_WHILE) else {
+            // What is asked behind it is answered in any case.
+            let call_id = caller.call_id.clone();
+            let behind = caller.message("OPTIONS", "sip:127.0.0.1", &[]);
+            caller.send(&behind);
+            let is_either =
+                |message: &Message| message.header("Call-ID") == Some(&call_id) && message.status().is_some();
+            let answer = caller.await_message("an answer", is_either);
+            if answer.header("CSeq").is_some_and(|cseq| cseq.ends_with("OPTIONS")) {
                 // A head that ends before its Via cannot be answered.
                 assert_eq!(place, "\r\nVia:", "{lines:?}");
                 callee.hears_nothing(lines);
                 dropped += 1;
                 continue;
-            };
-            let answer = Message { text: String::from_utf8_lossy(&answer).into_owned(), source };
+            }
+            caller.await_status(200, "OPTIONS");
             if answer.status() != Some(100) {
                 assert_eq!(answer.status(), Some(400), "{lines:?}: {}", answer.text);
                 refused += 1;
@@ -230,15 +237,14 @@ fn folding_bare_line_ends_and_nuls_are_read_as_the_next_hop_reads_them() {
             let forwarded = callee.await_request("INVITE");
             assert_read_alike(&answer, &forwarded);
             passed += 1;
-            let busy = callee.answer(&forwarded, "486 Busy Here");
-            assert!(!busy.is_empty());
+            callee.answer(&forwarded, "486 Busy Here");
             let busy = caller.await_final("INVITE");
             caller.send(support::ack_of_failure(&invite, &busy));
             callee.await_request("ACK");
         }
     }
     report(&format!("hidden lines: {passed} read alike, {refused} refused, {dropped} dropped"));
-    assert!(passed >= 4 && refused >= 20, "{passed} passed, {refused} refused, {dropped} dropped");
+    assert_eq!((passed, refused, dropped), (17, 27, 2));
     assert_eq!(callee.register(300).line(), "200 OK");
 }
 
@@ -249,9 +255,7 @@ fn replayed(from: &Phone, message: &str) -> String {
 
 #[test]
 fn a_replayed_register_wins_nothing() {
-    let mut server = Server::prepared("", "[auth]\nnonce_expire = 4\n");
-    server.add_users(9001, 1);
-    server.start();
+    let server = Server::for_calls("");
     let mut phone = server.registered("9001");
     let captured = phone.register_message(&[&format!("Contact: <{}>", phone.contact), "Expires: 300"]);
     assert_eq!(phone.exchange(&captured).line(), "200 OK");
@@ -269,8 +273,16 @@ fn a_replayed_register_wins_nothing() {
     assert_eq!(replayed(&phone, &captured), "200 OK");
     let shown = server.succeed(&["ul", "show", "9001"]);
     assert!(shown.contains(&phone.contact) && !shown.contains(&thief.contact), "{shown}");
-    std::thread::sleep(Duration::from_secs(6));
-    assert_eq!(replayed(&neighbour, &captured), "401 Unauthorized", "its nonce has run out");
+}
+
+#[test]
+fn a_nonce_runs_out() {
+    let server = Server::for_calls("[auth]\nnonce_expire = 1\n");
+    let mut phone = server.registered("9001");
+    let captured = phone.register_message(&[&format!("Contact: <{}>", phone.contact), "Expires: 300"]);
+    wait_for("the end of a nonce", PATIENCE, || {
+        (replayed(&phone, &captured) == "401 Unauthorized").then_some(())
+    });
 }
 
 #[test]
@@ -358,6 +370,7 @@ fn huge_requests_are_answered_or_end_their_connection() {
     assert_eq!(answer.status, 400, "{}", answer.text);
     assert!(over_tcp.is_ended(PATIENCE), "nobody waits for two gigabytes");
     let mut endless = TcpPhone::connect(&server, "9001");
+    endless.stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
     let line = format!("X: {}\r\n", "y".repeat(1_000));
     endless.send(&head[..head.len() - 2]);
     let sent =

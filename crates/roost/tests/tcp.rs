@@ -280,7 +280,7 @@ fn peers_that_do_not_answer_hold_little() {
     // 32 of one address are connected to at once.
     wait_for("refusals", PATIENCE, || (server.statistic("net:tcp_refused") == 8).then_some(()));
     wait_for("the rest", PATIENCE, || (server.statistic("net:tcp_connect_failed") == 32).then_some(()));
-    assert_eq!(server.statistic("net:tcp_unsent"), 40);
+    wait_for("what was for them", PATIENCE, || (server.statistic("net:tcp_unsent") == 40).then_some(()));
     let end = caller.await_final("INVITE");
     assert!(end.status().is_some_and(|code| code >= 400), "{}", end.line());
 
@@ -306,9 +306,14 @@ fn keep_alives_are_answered_in_moderation() {
     phone.send("\r\n\r\n".repeat(1_000));
     let message = phone.message("OPTIONS", &format!("sip:{}", server.sip), &[], "");
     phone.send(&message);
-    let text = phone.receive(PATIENCE).expect("an answer");
-    let pongs = text.len() - text.trim_start_matches("\r\n").len();
-    assert!((2..=8 * 2 * 4).contains(&pongs), "{pongs} bytes for 1,000 pings");
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"Content-Length: 0\r\n\r\n") {
+        bytes.extend(phone.bytes(1));
+    }
+    let answer = bytes.iter().position(|byte| *byte == b'S').expect("the answer");
+    assert!(bytes[answer..].starts_with(b"SIP/2.0 200 OK"));
+    // 8 for what is read at once, and a few reads.
+    assert!((2..=2 * 8 * 6).contains(&answer), "{answer} bytes for 1,000 pings");
 }
 
 #[test]
@@ -316,6 +321,7 @@ fn unfinished_messages_have_a_limit_over_all_connections() {
     let mut server = Server::prepared("tcp_max_msg_time = 30", "");
     server.add_users(9001, 1);
     server.start();
+    roost_rig::raise_descriptors(4_000).expect("room for 2,300 connections");
     let begin = format!("OPTIONS sip:x SIP/2.0\r\nX: {}", "x".repeat(63_000));
     let mut open = Vec::new();
     for number in 0..2_300_u32 {
