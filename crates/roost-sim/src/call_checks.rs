@@ -91,6 +91,18 @@ pub struct Ends {
     pub forked: u64,
 }
 
+impl Ends {
+    /// Adds the calls of another world.
+    pub fn add(&mut self, other: &Ends) {
+        self.set_up += other.set_up;
+        self.answered += other.answered;
+        self.cancelled += other.cancelled;
+        self.busy += other.busy;
+        self.unanswered += other.unanswered;
+        self.forked += other.forked;
+    }
+}
+
 /// Everything the checks remember.
 #[derive(Debug)]
 pub struct CallChecks {

@@ -30,8 +30,6 @@ pub struct Scene<'a> {
     pub aor: &'a [u8],
     /// What a lookup shows.
     pub shown: &'a [Vec<u8>],
-    /// Whether the engine said one thing only: of several the first were said of an earlier state.
-    pub is_alone: bool,
 }
 
 impl Scene<'_> {
@@ -230,7 +228,8 @@ impl Checks {
         match (status, asked.is_impostor) {
             (200..300, true) => Err(format!("a wrong password of {} was accepted", text(scene.aor))),
             (200..300, false) => self.accepted(scene, &asked, reply),
-            (403, _) if reason == "Occupied" => self.occupied(scene, &asked),
+            // Whether that is so says the model.
+            (403, _) if reason == "Occupied" => Ok(()),
             (403, true) => {
                 self.guessed.insert((scene.aor.to_vec(), asked.source.ip()));
                 Ok(())
@@ -279,24 +278,6 @@ impl Checks {
             }
         }
         Ok(())
-    }
-
-    /// Only another address may lock a phone out.
-    fn occupied(&self, scene: Scene<'_>, asked: &Asked) -> Result<(), String> {
-        if !self.exclusive_ip {
-            return Err("403 Occupied, though the rule is off".to_string());
-        }
-        if !scene.is_alone {
-            return Ok(());
-        }
-        if scene.shown.is_empty() {
-            return Err(format!("403 Occupied for {}, which nobody holds", text(scene.aor)));
-        }
-        let ip = asked.source.ip();
-        match scene.shown.iter().find(|contact| self.sources.get(*contact) == Some(&ip)) {
-            Some(contact) => Err(format!("403 Occupied for {ip}, which holds {}", scene.name(contact))),
-            None => Ok(()),
-        }
     }
 
     /// What a lookup shows is durable, has not expired, and comes from one address; what was promised is shown.
@@ -430,7 +411,7 @@ mod tests {
     }
 
     fn shown(checks: &Checks, tables: &Tables, shown: &[Vec<u8>]) -> Result<(), String> {
-        checks.shown(Scene { now_ms: 0, unix_s: 1_000, tables, aor: AOR, shown, is_alone: true }, &[])
+        checks.shown(Scene { now_ms: 0, unix_s: 1_000, tables, aor: AOR, shown }, &[])
     }
 
     #[test]
@@ -477,7 +458,7 @@ mod tests {
     #[test]
     fn a_row_that_is_no_binding_is_found() {
         let tables = tables(CONTACT, 1_060);
-        let scene = Scene { now_ms: 0, unix_s: 1_000, tables: &tables, aor: AOR, shown: &[], is_alone: true };
+        let scene = Scene { now_ms: 0, unix_s: 1_000, tables: &tables, aor: AOR, shown: &[] };
         assert!(checks().agree(scene).unwrap_err().contains("no binding"));
         assert_eq!(checks().agree(Scene { unix_s: 1_060, ..scene }), Ok(()));
     }

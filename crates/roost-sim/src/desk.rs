@@ -10,10 +10,10 @@ use roost_core::{
 };
 use roost_sip::{Head, StartLine};
 
+use crate::call_message::Message;
 use crate::client::Challenge;
+use crate::scenario::SERVER;
 
-/// The server's address.
-const SERVER: &str = "10.0.0.1:5060";
 /// Everybody's domain.
 pub const REALM: &str = "roost.test";
 /// Everybody's password.
@@ -55,7 +55,7 @@ impl Desk {
     /// An engine of shard 0 with one realm, in a process of some age.
     pub fn new(change: impl FnOnce(&mut Config)) -> Desk {
         let mut config =
-            Config { listeners: vec![Listening::udp(address(SERVER))], hash_seed: 7, ..Config::default() };
+            Config { listeners: vec![Listening::udp(SERVER)], hash_seed: 7, ..Config::default() };
         config.auth.realm = REALM.to_string();
         change(&mut config);
         let now = Now { mono_ms: 1 << 40, unix_s: 1_800_000_000 };
@@ -111,7 +111,7 @@ impl Desk {
     /// A datagram arrives.
     pub fn send(&mut self, from: SocketAddr, text: &str) -> Said {
         self.head.parse(text.as_bytes()).expect("a message");
-        let flow = Flow::udp(address(SERVER), from);
+        let flow = Flow::udp(SERVER, from);
         self.engine.handle_message(&flow, text.as_bytes(), &self.head, self.now, &mut self.out);
         self.said()
     }
@@ -241,10 +241,6 @@ pub fn request(
     )
 }
 
-pub fn address(text: &str) -> SocketAddr {
-    text.parse().expect("an address")
-}
-
 /// Phones at addresses of their own.
 pub fn phone(number: u32) -> SocketAddr {
     SocketAddr::new(IpAddr::from((0x0b00_0000 + number).to_be_bytes()), 5_060)
@@ -275,17 +271,10 @@ pub fn open(config: &mut Config) {
 
 /// A response of the callee to a forwarded request.
 pub fn response(request: &str, line: &str) -> String {
-    let is_copied = |text: &&str| {
-        ["Via:", "Record-Route:", "From:", "To:", "Call-ID:", "CSeq:"]
-            .iter()
-            .any(|name| text.starts_with(name))
-    };
-    let lines: Vec<String> = request
-        .split("\r\n")
-        .filter(is_copied)
-        .map(|text| if text.starts_with("To:") { format!("{text};tag=callee") } else { text.to_string() })
-        .collect();
-    format!("SIP/2.0 {line}\r\n{}\r\nContent-Length: 0\r\n\r\n", lines.join("\r\n"))
+    let request = Message::parse(&mut Head::new(), request.as_bytes()).expect("a request");
+    let (code, reason) = line.split_once(' ').expect("a code and a reason");
+    let bytes = request.response(code.parse().expect("a code"), reason, "callee", "sip:x@10.2.0.1");
+    String::from_utf8(bytes).expect("text")
 }
 
 /// A call to the phones 2 and so on, all of which ring; gives their INVITEs.

@@ -26,28 +26,6 @@ struct Cli {
     from: u64,
 }
 
-/// What all seeds together did.
-#[derive(Debug, Default)]
-struct Sum {
-    seeds: u64,
-    virtual_ms: u64,
-    messages: u64,
-    handed_over: u64,
-    commits: u64,
-    lost: u64,
-    duplicated: u64,
-    failed_commits: u64,
-    lost_answers: u64,
-    crashes: u64,
-    compared: u64,
-    calls: u64,
-    answered: u64,
-    cancelled: u64,
-    busy: u64,
-    unanswered: u64,
-    forked: u64,
-}
-
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     let (first, count, trace) = match cli.seed {
@@ -74,13 +52,13 @@ fn main() -> anyhow::Result<ExitCode> {
             });
         }
     });
-    let Played { sum, failures } = played.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Played { seeds, sum, failures } = played.into_inner().unwrap_or_else(PoisonError::into_inner);
     bar.finish_and_clear();
     if let Some((seed, failure)) = failures.first_key_value() {
         explain(*seed, failure);
         return Ok(ExitCode::FAILURE);
     }
-    sum.print();
+    print(seeds, &sum);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -98,7 +76,8 @@ fn explain(seed: u64, failure: &Failure) {
 /// What the threads have done together.
 #[derive(Debug, Default)]
 struct Played {
-    sum: Sum,
+    seeds: u64,
+    sum: Report,
     failures: BTreeMap<u64, Failure>,
 }
 
@@ -107,56 +86,37 @@ fn play(seed: u64, trace: bool, played: &Mutex<Played>) -> bool {
     let outcome = world::run(seed, Options { trace, ..Options::default() });
     let mut played = played.lock().unwrap_or_else(PoisonError::into_inner);
     match outcome {
-        Ok(report) => played.sum.add(&report),
+        Ok(report) => {
+            played.seeds += 1;
+            played.sum.add(&report);
+        }
         Err(failure) => drop(played.failures.insert(seed, failure)),
     }
     played.failures.is_empty()
 }
 
-impl Sum {
-    fn add(&mut self, report: &Report) {
-        self.seeds += 1;
-        self.virtual_ms += report.virtual_ms;
-        self.messages += report.messages;
-        self.handed_over += report.handed_over;
-        self.commits += report.commits;
-        self.lost += report.lost;
-        self.duplicated += report.duplicated;
-        self.failed_commits += report.failed_commits;
-        self.lost_answers += report.lost_answers;
-        self.crashes += report.crashes;
-        self.compared += report.compared;
-        self.calls += report.ends.set_up;
-        self.answered += report.ends.answered;
-        self.cancelled += report.ends.cancelled;
-        self.busy += report.ends.busy;
-        self.unanswered += report.ends.unanswered;
-        self.forked += report.ends.forked;
-    }
-
-    #[expect(clippy::print_stdout, reason = "the summary is what the command is for")]
-    fn print(&self) {
-        let hours = self.virtual_ms as f64 / 3_600_000.0;
-        println!(
-            "{} seeds, {hours:.1} virtual hours: {} messages ({} handed over), {} commits; {} lost, {} duplicated, \
-             {} failed commits, {} lost acknowledgements, {} crashes; {} answers given by the model too; {} calls set up, {} answered, {} cancelled, \
-             {} busy, {} unanswered, {} forked; nothing broken",
-            self.seeds,
-            self.messages,
-            self.handed_over,
-            self.commits,
-            self.lost,
-            self.duplicated,
-            self.failed_commits,
-            self.lost_answers,
-            self.crashes,
-            self.compared,
-            self.calls,
-            self.answered,
-            self.cancelled,
-            self.busy,
-            self.unanswered,
-            self.forked
-        );
-    }
+#[expect(clippy::print_stdout, reason = "the summary is what the command is for")]
+fn print(seeds: u64, sum: &Report) {
+    let hours = sum.virtual_ms as f64 / 3_600_000.0;
+    let ends = &sum.ends;
+    println!(
+        "{seeds} seeds, {hours:.1} virtual hours: {} messages ({} handed over), {} commits; {} lost, {} duplicated, \
+         {} failed commits, {} lost acknowledgements, {} crashes; {} answers given by the model too; {} calls set up, \
+         {} answered, {} cancelled, {} busy, {} unanswered, {} forked; nothing broken",
+        sum.messages,
+        sum.handed_over,
+        sum.commits,
+        sum.lost,
+        sum.duplicated,
+        sum.failed_commits,
+        sum.lost_answers,
+        sum.crashes,
+        sum.compared,
+        ends.set_up,
+        ends.answered,
+        ends.cancelled,
+        ends.busy,
+        ends.unanswered,
+        ends.forked
+    );
 }

@@ -53,7 +53,7 @@ impl World {
         for transmit in &outbox.transmits {
             let (to, bytes) = (transmit.flow.remote, outbox.message(transmit));
             if is_of_register(&mut self.head, bytes) {
-                self.transmit(transmit.flow, bytes, outbox.transmits.len() == 1)?;
+                self.transmit(transmit.flow, bytes)?;
             } else {
                 self.transmit_call(to, bytes)?;
             }
@@ -66,7 +66,7 @@ impl World {
         Ok(())
     }
 
-    fn transmit(&mut self, flow: Flow, bytes: &[u8], is_alone: bool) -> Result<(), String> {
+    fn transmit(&mut self, flow: Flow, bytes: &[u8]) -> Result<(), String> {
         self.add_to_hash(flow.remote, bytes);
         let Some(reply) = Reply::parse(&mut self.head, bytes) else {
             return Err(format!("an answer that is none: {}", String::from_utf8_lossy(bytes)));
@@ -81,7 +81,6 @@ impl World {
             tables: &self.store.tables,
             aor: &aor,
             shown: &shown,
-            is_alone,
         };
         self.checks.reply(scene, flow, bytes.len(), &reply)?;
         if let Some(asked) = self.checks.asked(reply.branch) {

@@ -64,6 +64,24 @@ pub struct Report {
     pub trace_hash: u64,
 }
 
+impl Report {
+    /// Adds what another seed did.
+    pub fn add(&mut self, other: &Report) {
+        self.virtual_ms += other.virtual_ms;
+        self.messages += other.messages;
+        self.commits += other.commits;
+        self.handed_over += other.handed_over;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.failed_commits += other.failed_commits;
+        self.lost_answers += other.lost_answers;
+        self.crashes += other.crashes;
+        self.ends.add(&other.ends);
+        self.compared += other.compared;
+        self.trace_hash ^= other.trace_hash;
+    }
+}
+
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -568,7 +586,6 @@ impl World {
             tables: &self.store.tables,
             aor: &self.phones[place].plan.aor,
             shown: &shown,
-            is_alone: true,
         };
         check(self, scene)
     }

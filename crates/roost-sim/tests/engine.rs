@@ -2,6 +2,7 @@
 
 use roost_core::{Admin, Flow, Listening, News, Outcome, Transport};
 use roost_sim::desk::{Desk, Words, known, memory, of_invite, open, phone, response, ringing, subscriber};
+use roost_sim::scenario::SERVER;
 
 const CONTACT: &str = "Contact: <sip:x@10.2.0.1>\r\n";
 
@@ -152,8 +153,7 @@ fn a_connection_that_breaks_after_the_answer_changes_nothing() {
     });
     desk.bind("9", &format!("sip:x@{};transport=tcp", phone(2)));
     let invite = desk.invite(1, "9", 0).texts.pop().expect("the INVITE");
-    let local = Listening::udp("10.0.0.1:5060".parse().expect("an address")).address;
-    let flow = Flow { transport: Transport::Tcp, ..Flow::udp(local, phone(2)) };
+    let flow = Flow { transport: Transport::Tcp, ..Flow::udp(SERVER, phone(2)) };
     let unsent = || News::Unsent(flow, invite.clone().into_bytes().into());
     desk.send(phone(2), &response(&invite, "200 OK"));
     let said = desk.hear(unsent());
