@@ -104,6 +104,8 @@ pub struct Checks {
     /// By how many seconds the wall clock was moved, all steps together.
     stepped_s: u64,
     crashed_ms: u64,
+    /// Some process has lost track of rows that failed commits may have left (`limits::MAX_DOUBTS_PER_AOR`).
+    has_lost_track: bool,
     /// AORs and addresses from which a wrong password was tried.
     guessed: BTreeSet<(Vec<u8>, IpAddr)>,
 }
@@ -121,6 +123,7 @@ impl Checks {
             doubts: BTreeMap::new(),
             stepped_s: 0,
             crashed_ms: 0,
+            has_lost_track: false,
             guessed: BTreeSet::new(),
         }
     }
@@ -176,8 +179,9 @@ impl Checks {
         }
     }
 
-    /// Memory is gone; what is loaded is what is durable.
-    pub fn crashed(&mut self, now_ms: u64) {
+    /// Memory is gone; what is loaded is what is durable, of which the process may have lost track.
+    pub fn crashed(&mut self, now_ms: u64, has_lost_track: bool) {
+        self.has_lost_track |= has_lost_track;
         self.unanswered.clear();
         self.doubts.clear();
         self.crashed_ms = now_ms;
@@ -318,7 +322,7 @@ impl Checks {
                 holders.insert(*ip);
             }
         }
-        match self.exclusive_ip && holders.len() > 1 {
+        match self.exclusive_ip && holders.len() > 1 && !self.has_lost_track {
             true => Err(format!("{} is held from several addresses: {holders:?}", text(scene.aor))),
             false => Ok(()),
         }

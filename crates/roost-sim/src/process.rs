@@ -13,6 +13,7 @@ use roost_sip::Head;
 
 use crate::checks::Scene;
 use crate::client::Reply;
+use crate::desk::statistic;
 use crate::scenario::{Crash, Loading, SERVER};
 use crate::store::{Receipt, aor_of};
 use crate::world::{BASE_MS, Event, World, is_of_register};
@@ -244,14 +245,15 @@ impl World {
 
     /// The process dies with all that it had in hand.
     pub(crate) fn crash(&mut self, crash: Crash) {
-        if self.server.take().is_none() {
-            return;
-        }
+        let now = self.now();
+        let Some(mut server) = self.server.take() else { return };
+        let has_lost_track =
+            server.engines.iter_mut().any(|engine| statistic(engine, "roost:doubts_full", now) > 0);
         self.note(|| "the server dies".to_string());
         self.crashes += 1;
         self.process += 1;
         self.store.crash();
-        self.checks.crashed(self.now_ms);
+        self.checks.crashed(self.now_ms, has_lost_track);
         self.call_checks.crashed();
         self.model.crashed(self.now_ms);
         if crash.has_new_keys {
