@@ -242,13 +242,7 @@ impl Engine {
             Some(id) => self.admin_wait(id, ticket, request)?,
             None => request,
         };
-        let held = found.and_then(|id| self.location.get(id)).map_or(0, |record| record.bindings.len());
-        if self.pending.len() >= limits::MAX_COMMITS {
-            self.stats.count(Counter::CommitsFull);
-            return Some(AdminReply::Failed);
-        }
-        if held >= limits::MAX_HELD_PER_AOR {
-            self.stats.count(Counter::HeldFull);
+        if self.check_room(found).is_err() {
             return Some(AdminReply::Failed);
         }
         let id = match (found, &request) {

@@ -63,14 +63,15 @@ impl Engine {
     /// Keeps a failure if it is the best so far; one without a response is our own.
     pub(crate) fn note_failure(&mut self, ticket: Ticket, code: u16, response: Option<(&[u8], &Head)>) {
         let Some(transaction) = self.transactions.get_mut(ticket) else { return };
-        let mut challenges = Vec::new();
-        if let (401 | 407, Some((bytes, head))) = (code, response) {
-            copy_challenges(head, bytes, &mut challenges);
-        }
         let old = transaction.best.take();
         let is_better = old.as_ref().is_none_or(|old| rank(code) < rank(old.code));
         let best = match (is_better, old) {
-            (false, Some(old)) => Best { challenges: [old.challenges, challenges].concat(), ..old },
+            (false, Some(mut old)) => {
+                if let (401 | 407, Some((bytes, head))) = (code, response) {
+                    copy_challenges(head, bytes, &mut old.challenges);
+                }
+                old
+            }
             _ => {
                 let transport = self.transport_upstream(ticket);
                 let bytes = response.map(|(bytes, head)| {

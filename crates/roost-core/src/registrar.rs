@@ -76,20 +76,26 @@ impl Engine {
             self.stats.count(Counter::AcceptedRegs);
             return Ok(());
         }
-        let held = record.map_or(0, |record| record.bindings.len());
-        if self.pending.len() >= limits::MAX_COMMITS {
-            self.stats.count(Counter::CommitsFull);
-            return Err((Answer::busy("too many commits in flight"), None));
-        }
-        if held >= limits::MAX_HELD_PER_AOR {
-            self.stats.count(Counter::HeldFull);
-            return Err((Answer::busy("too many bindings of one AOR in memory"), None));
-        }
+        self.check_room(found).map_err(|answer| (answer, None))?;
         let id = match found {
             Some(id) => id,
             None => self.record_for(aor),
         };
         self.apply_plan(request, id, identity, plan, now, out);
+        Ok(())
+    }
+
+    /// Whether there is room for one more commit, and for one more binding of this AOR.
+    pub(crate) fn check_room(&mut self, record: Option<RecordId>) -> Result<(), Answer> {
+        let held = record.and_then(|id| self.location.get(id)).map_or(0, |record| record.bindings.len());
+        if self.pending.len() >= limits::MAX_COMMITS {
+            self.stats.count(Counter::CommitsFull);
+            return Err(Answer::busy("too many commits in flight"));
+        }
+        if held >= limits::MAX_HELD_PER_AOR {
+            self.stats.count(Counter::HeldFull);
+            return Err(Answer::busy("too many bindings of one AOR in memory"));
+        }
         Ok(())
     }
 

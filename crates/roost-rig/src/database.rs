@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::{Log, PATIENCE, family, free_port, kill_all, need, signal_all, wait_for};
+use crate::{Log, PATIENCE, free_port, kill_all, need, wait_for};
 
 /// Where the bindings are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,8 +149,7 @@ impl Database {
 
     /// SIGSTOP or SIGCONT, to its children too.
     pub fn signal(&self, signal: &str) {
-        let family = family(self.pid());
-        signal_all(&family, signal);
+        crate::signal(self.pid(), signal);
     }
 
     /// Its process.

@@ -113,6 +113,11 @@ fn family(pid: u32) -> Vec<u32> {
     children.split_whitespace().filter_map(|child| child.parse().ok()).chain([pid]).collect()
 }
 
+/// Sends a process and its children a signal by its name, such as `STOP`.
+pub fn signal(pid: u32, signal: &str) {
+    signal_all(&family(pid), signal);
+}
+
 /// Sends all of them a signal by its name, such as `STOP`.
 fn signal_all(pids: &[u32], signal: &str) {
     let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");

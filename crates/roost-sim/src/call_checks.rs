@@ -78,6 +78,13 @@ struct Hop {
     has_cancel_arrived: bool,
 }
 
+impl Hop {
+    /// Whether a request goes where its INVITE went.
+    fn is_for(&self, to: SocketAddr, message: &Message) -> bool {
+        (to, message.uri.as_str()) == (self.to, self.uri.as_str())
+    }
+}
+
 /// Calls by their end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ends {
@@ -254,7 +261,7 @@ impl CallChecks {
         let Some(hop) = self.hops.get_mut(&message.branch).filter(|hop| hop.has_arrived) else {
             return Err(format!("{to} gets a request of an INVITE that it never got: {message}"));
         };
-        if (to, message.uri.as_str()) != (hop.to, hop.uri.as_str()) {
+        if !hop.is_for(to, message) {
             return Err(format!("for an INVITE to {} at {}, to {to}: {message}", hop.uri, hop.to));
         }
         if message.method == "CANCEL" {
@@ -289,7 +296,7 @@ impl CallChecks {
             return Ok(());
         }
         if let Some(hop) = self.hops.get(&message.branch) {
-            return match (to, message.uri.as_str()) == (hop.to, hop.uri.as_str()) {
+            return match hop.is_for(to, message) {
                 true => Ok(()),
                 false => Err(format!("an INVITE to {} at {} goes again to {to}: {message}", hop.uri, hop.to)),
             };

@@ -89,7 +89,6 @@ impl World {
             self.call_checks.arrived(from, &message, self.now_ms);
         }
         self.caused = caused;
-        self.sent.clear();
         let handed_over = self.handed_over;
         let flow = Flow::udp(SERVER, from);
         self.with_engine(shard, |engine, head, now, out| {
@@ -101,6 +100,7 @@ impl World {
                 Some(mark) => engine.handle_handed_over(&flow, bytes, head, mark, now, out),
             }
         })?;
+        self.caused = 0;
         if self.handed_over > handed_over {
             return Ok(());
         }

@@ -193,6 +193,15 @@ impl Desk {
     }
 }
 
+/// Statistics of what an engine holds for requests under way: 0 when nobody has asked anything for long.
+pub const HELD: [&str; 5] = [
+    "tm:inuse_transactions",
+    "roost:transaction_bytes",
+    "roost:commits_in_flight",
+    "roost:parked",
+    "roost:resolving",
+];
+
 /// A statistic of an engine by its name.
 pub fn statistic(engine: &mut Engine, name: &str, now: Now) -> u64 {
     let mut out = Outbox::default();

@@ -17,7 +17,7 @@ use roost_core::{
 use roost_sip::{Head, HeaderName, StartLine};
 
 use crate::client::{Challenge, ha1};
-use crate::desk::statistic;
+use crate::desk::{HELD, statistic};
 use crate::script::{Database, Peer, Step, What, fits, parse};
 use crate::store::Tables;
 
@@ -512,14 +512,7 @@ impl Stage {
         self.pass(400_000);
         let now = self.now();
         let Some(engine) = &mut self.engine else { return Ok(()) };
-        let held = [
-            "tm:inuse_transactions",
-            "roost:transaction_bytes",
-            "roost:commits_in_flight",
-            "roost:parked",
-            "roost:resolving",
-        ];
-        match held.into_iter().find(|name| statistic(engine, name, now) != 0) {
+        match HELD.into_iter().find(|name| statistic(engine, name, now) != 0) {
             Some(name) => Err(format!("{name} is {} long after the end", statistic(engine, name, now))),
             None => Ok(()),
         }

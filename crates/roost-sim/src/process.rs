@@ -219,7 +219,6 @@ impl World {
             return Ok(());
         }
         server.ticks[place] = u64::MAX;
-        self.caused = 0;
         self.with_engine(shard, |engine, _, now, out| engine.handle_timeout(now, out))?;
         let now = self.now();
         match self.server.as_ref().map(|server| server.engines[place].poll_timeout()) {

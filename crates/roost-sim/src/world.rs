@@ -13,6 +13,7 @@ use crate::call_message::Message;
 use crate::call_phone::{Alarm, CallPhone, CallPlan};
 use crate::checks::{Asked, Checks, Scene};
 use crate::client::Reply;
+use crate::desk::HELD;
 use crate::dice::Dice;
 use crate::model::Model;
 use crate::network::Network;
@@ -368,7 +369,6 @@ impl World {
                 self.note(|| format!("shard {} hears of ticket {:x}: {outcome:?}", shard.0, ticket.0));
                 self.checks.heard(shard, ticket);
                 self.model.hears(shard, ticket);
-                self.caused = 0;
                 self.with_engine(shard, |engine, _, now, out| {
                     engine.handle_receipt(ticket, outcome, now, out)
                 })?;
@@ -623,17 +623,8 @@ impl World {
 
     /// Nobody has said anything for so long that nothing is left.
     fn is_empty(&mut self) -> Result<(), String> {
-        let gone = [
-            "tm:inuse_transactions",
-            "roost:transaction_bytes",
-            "usrloc:location-users",
-            "usrloc:location-contacts",
-            "roost:commits_in_flight",
-            "roost:parked",
-            "roost:loading",
-            "roost:resolving",
-        ];
-        gone.iter().try_for_each(|name| self.is_gone(name))?;
+        let bound = ["usrloc:location-users", "usrloc:location-contacts", "roost:loading"];
+        HELD.iter().chain(&bound).try_for_each(|name| self.is_gone(name))?;
         // What a purge missed, because the database was away or the clock stepped, the store's own sweeper finds.
         if self.scenario.may_miss_purges() {
             self.store.tables.purge(self.unix_s());

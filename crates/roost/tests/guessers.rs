@@ -198,12 +198,12 @@ fn what_begins_is_passed_over_while_datagrams_are_lost() {
     assert_eq!(phone.register(300).line(), "200 OK");
     let mut crowd = Phone::at("127.0.0.9", server.sip, "9002", "?");
     let first = crowd.register_message(&["Contact: <sip:9002@127.0.0.9>"]);
-    server.signal("-STOP");
+    roost_rig::signal(server.pid(), "STOP");
     // Far more than its sockets have room for.
     for _ in 0..60_000 {
         crowd.send(&first);
     }
-    server.signal("-CONT");
+    roost_rig::signal(server.pid(), "CONT");
     // What comes next tells of the loss, and half of it is passed over; who has credentials is not.
     wait_for("shedding", PATIENCE, || {
         (0..20).for_each(|_| crowd.send(&first));

@@ -161,12 +161,6 @@ impl Server {
         self.child.as_mut().expect("it runs")
     }
 
-    /// SIGSTOP or SIGCONT.
-    pub fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, &self.pid().to_string()]).status();
-        assert!(done.is_ok_and(|status| status.success()), "kill {signal}");
-    }
-
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
