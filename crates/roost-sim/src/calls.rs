@@ -116,7 +116,7 @@ impl World {
         if self.options.swallows_answers && !message.is_request() && message.is_answer() {
             return Ok(());
         }
-        self.add_to_hash(to, bytes);
+        self.trace.add(self.now_ms, to, bytes);
         self.note(|| format!("{to} <- {message}"));
         self.call_checks.transmitted(self.now_ms, to, &message, bytes, &self.model)?;
         for delay_ms in self.network.copies() {

@@ -25,4 +25,5 @@ pub mod scenario;
 pub mod script;
 pub mod shortest;
 pub mod store;
+mod trace;
 pub mod world;

@@ -68,7 +68,7 @@ impl World {
     }
 
     fn transmit(&mut self, flow: Flow, bytes: &[u8]) -> Result<(), String> {
-        self.add_to_hash(flow.remote, bytes);
+        self.trace.add(self.now_ms, flow.remote, bytes);
         let Some(reply) = Reply::parse(&mut self.head, bytes) else {
             return Err(format!("an answer that is none: {}", String::from_utf8_lossy(bytes)));
         };
@@ -93,15 +93,6 @@ impl World {
             self.agenda.push(self.now_ms + delay_ms, event);
         }
         Ok(())
-    }
-
-    /// FNV-1a.
-    pub(crate) fn add_to_hash(&mut self, to: SocketAddr, bytes: &[u8]) {
-        let when = self.now_ms.to_le_bytes();
-        let to = to.to_string();
-        for byte in when.iter().chain(to.as_bytes()).chain(bytes) {
-            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
     }
 
     fn command(&mut self, shard: ShardId, command: Command, bytes: &[u8]) -> Result<(), String> {

@@ -21,6 +21,7 @@ use crate::phone::{Phone, Step};
 use crate::process::Server;
 use crate::scenario::{Action, Crash, DRAINED_MS, EMPTY_MS, END_MS, HEAL_MS, Part, Scenario};
 use crate::store::Store;
+use crate::trace::Trace;
 
 /// What a process's monotonic clock says when it starts: far from zero, so that what is older than it has an age.
 pub(crate) const BASE_MS: u64 = 1 << 40;
@@ -63,6 +64,8 @@ pub struct Report {
     pub compared: u64,
     /// A hash over the time, the destination and the bytes of everything that the engines sent.
     pub trace_hash: u64,
+    /// The same with every identifier masked: a run of eight hex digits or more counts as one.
+    pub masked_hash: u64,
 }
 
 impl Report {
@@ -80,6 +83,7 @@ impl Report {
         self.ends.add(&other.ends);
         self.compared += other.compared;
         self.trace_hash ^= other.trace_hash;
+        self.masked_hash ^= other.masked_hash;
     }
 }
 
@@ -238,7 +242,7 @@ pub(crate) struct World {
     pub(crate) is_over: bool,
     pub(crate) handed_over: u64,
     pub(crate) crashes: u64,
-    pub(crate) hash: u64,
+    pub(crate) trace: Trace,
 }
 
 impl World {
@@ -289,7 +293,7 @@ impl World {
             is_over: false,
             handed_over: 0,
             crashes: 0,
-            hash: 0xcbf2_9ce4_8422_2325,
+            trace: Trace::default(),
             scenario,
         }
     }
@@ -335,7 +339,8 @@ impl World {
             crashes: self.crashes,
             ends: self.call_checks.ends,
             compared: self.model.compared,
-            trace_hash: self.hash,
+            trace_hash: self.trace.exact,
+            masked_hash: self.trace.masked,
         }
     }
 

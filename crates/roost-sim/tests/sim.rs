@@ -1,5 +1,7 @@
 //! The simulated world: promises hold, one seed gives one trace, and the checks can fail.
 
+use std::path::Path;
+
 use roost_sim::shortest::shortest;
 use roost_sim::world::{Options, run};
 
@@ -67,4 +69,29 @@ fn a_failure_is_made_short() {
     let short = shortest(3, lying).expect("a lie is found");
     assert!(short.failure.what.contains("no durable row"), "{}", short.failure);
     assert!(short.needed.len() <= 2 && short.without.len() > 20, "{:?}", short.needed);
+}
+
+/// What the engines send in these worlds, and when, does not change unless a commit says why. With `ROOST_WRITE_TRACES` set
+/// the file is written anew.
+#[test]
+fn traces_are_as_they_were() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces.txt");
+    let noted = std::fs::read_to_string(&file).expect("tests/traces.txt");
+    let mut lines = Vec::new();
+    for line in noted.lines() {
+        let seed = line.split(' ').next().and_then(|seed| seed.parse().ok());
+        lines.push(match seed {
+            Some(seed) => {
+                let report = run(seed, Options::default()).expect("a world that breaks no promise");
+                format!("{seed} {:016x} {:016x}", report.trace_hash, report.masked_hash)
+            }
+            None => line.to_string(),
+        });
+    }
+    let found = lines.join("\n") + "\n";
+    if std::env::var_os("ROOST_WRITE_TRACES").is_some() {
+        std::fs::write(&file, found).expect("tests/traces.txt can be written");
+    } else {
+        assert_eq!(found, noted, "what is sent has changed (left: as it is, right: tests/traces.txt)");
+    }
 }
