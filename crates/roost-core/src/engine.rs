@@ -7,39 +7,40 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher as _};
 use std::sync::Arc;
 
-use crate::hash::KeyedState;
+use crate::base::hash::KeyedState;
 use hashbrown::HashTable;
 use roost_sip::{Head, HeadError, HeaderName, Method, Scheme, StartLine};
 
 use crate::Config;
-use crate::admin::Admin;
-use crate::answer::{Answer, Stationery, write_contacts};
-use crate::auth::{Claimed, UserKey, Verdict};
-use crate::binding::Binding;
-use crate::credentials::CredentialCache;
-use crate::dispatcher::Dispatcher;
-use crate::flow::{Flow, Now, Rng, ShardId, Ticket};
-use crate::guard::Guard;
-use crate::keeper::Keeper;
-use crate::limits;
-use crate::location::{Location, RecordId, Swept};
-use crate::nonce::NonceUses;
-use crate::outbox::{Command, Mark, Outbox, Outcome, Reading, Secrets, SubscriberRow};
-use crate::path::is_path;
-use crate::pike::Pike;
-use crate::plan::Changes;
-use crate::pool::Pool;
-use crate::reach::Resolving;
-use crate::recent::Recent;
-use crate::registrar::names_contact;
-use crate::request::{Request, To};
-use crate::row::{Row, Write};
-use crate::slots::Slots;
-use crate::stats::{Counter, Stats};
-use crate::timers::Timers;
-use crate::transaction::Transaction;
-use crate::unread::Unread;
-use crate::{contact_id, trace};
+use crate::admission::bans::Guard;
+use crate::admission::pike::Pike;
+use crate::auth::authenticator::{Claimed, UserKey, Verdict};
+use crate::auth::credentials::CredentialCache;
+use crate::auth::nonce::NonceUses;
+use crate::base::flow::{Flow, Now, Rng, ShardId, Ticket};
+use crate::base::limits;
+use crate::base::stats::{Counter, Stats};
+use crate::base::tickets::Slots;
+use crate::contract::contact_id;
+use crate::contract::next_hops::Dispatcher;
+use crate::contract::outbox::{Command, Mark, Outbox, Outcome, Reading, Secrets, SubscriberRow};
+use crate::contract::row::{Row, Write};
+use crate::dispatch::monitor::Keeper;
+use crate::message::path::is_path;
+use crate::message::request::{Request, To};
+use crate::message::response::{Answer, Stationery, write_contacts};
+use crate::message::trace;
+use crate::operator::Admin;
+use crate::proxy::admitted::Recent;
+use crate::proxy::next_hop::Resolving;
+use crate::registrar::binding::Binding;
+use crate::registrar::loading::Unread;
+use crate::registrar::location::{Location, RecordId, Swept};
+use crate::registrar::plan::Changes;
+use crate::registrar::save::names_contact;
+use crate::transaction::pool::Pool;
+use crate::transaction::timers::Timers;
+use crate::transaction::transactions::Transaction;
 
 /// How often [`Engine::handle_timeout`] wants to be called, in milliseconds.
 const TICK_MS: u64 = 1_000;
@@ -75,7 +76,7 @@ pub struct Engine {
     pub(crate) next_label: u32,
     pub(crate) scratch: Vec<u8>,
     pub(crate) transactions: Slots<Transaction>,
-    /// Transactions by what a retransmission repeats, see [`crate::transaction::server_key`].
+    /// Transactions by what a retransmission repeats, see [`crate::transaction::transactions::server_key`].
     pub(crate) server_index: HashTable<(u64, Ticket)>,
     pub(crate) pool: Pool,
     pub(crate) recent: Recent,

@@ -50,7 +50,7 @@ const REACHED: [(&str, fn()); 39] = [
 
 #[test]
 fn every_limit_has_a_test() {
-    let source = include_str!("../../roost-core/src/limits.rs");
+    let source = include_str!("../../roost-core/src/base/limits.rs");
     let names = source.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next());
     let missing: Vec<&str> =
         names.filter(|name| !REACHED.iter().any(|(reached, _)| reached == name)).collect();

@@ -1,0 +1,3 @@
+pub(crate) mod bans;
+pub(crate) mod pike;
+pub(crate) mod strangers;

@@ -1,0 +1,110 @@
+//! How much one address may send (OpenSIPS's module `pike`): a token bucket for each, in a table of fixed size.
+
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+
+use crate::base::hash::KeyedState;
+use crate::base::limits;
+
+/// Buckets that an address may take.
+const WAYS: usize = 4;
+/// A request, in the thousandths that a bucket counts.
+const ONE: u64 = 1_000;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Bucket {
+    /// Of the address; 0 is nobody's.
+    tag: u64,
+    tokens: u64,
+    filled_ms: u64,
+}
+
+/// The buckets of one shard.
+#[derive(Debug)]
+pub(crate) struct Pike {
+    buckets: Box<[Bucket]>,
+    /// What a bucket holds, and gets back in a millisecond, in thousandths of a request.
+    full: u64,
+    per_ms: u64,
+    hasher: KeyedState,
+    /// Addresses that made room for others.
+    pub(crate) evicted: u64,
+}
+
+impl Pike {
+    /// `density` requests in `unit_s` seconds; `None` where there is no limit.
+    pub(crate) fn new(density: u32, unit_s: u32, hash_seed: u64) -> Option<Pike> {
+        if density == 0 {
+            return None;
+        }
+        let full = u64::from(density) * ONE;
+        let unit_ms = u64::from(unit_s.max(1)) * 1_000;
+        Some(Pike {
+            buckets: vec![Bucket::default(); limits::MAX_BUCKETS].into(),
+            full,
+            per_ms: (full / unit_ms).max(1),
+            hasher: KeyedState::new(hash_seed),
+            evicted: 0,
+        })
+    }
+
+    /// Whether an address may send one more request now. An address that is new takes the place of the one that could send
+    /// most: the table never grows.
+    pub(crate) fn takes(&mut self, source: IpAddr, now_ms: u64) -> bool {
+        let tag = self.hasher.hash_one(source) | 1;
+        let start = (tag >> 8) as usize % (self.buckets.len() / WAYS) * WAYS;
+        let (full, per_ms) = (self.full, self.per_ms);
+        let Some(set) = self.buckets.get_mut(start..start + WAYS) else { return true };
+        let tokens = |bucket: &Bucket| {
+            let since = now_ms.saturating_sub(bucket.filled_ms);
+            bucket.tokens.saturating_add(since.saturating_mul(per_ms)).min(full)
+        };
+        let own = set.iter().position(|bucket| bucket.tag == tag);
+        let place = own.or_else(|| {
+            (0..WAYS).max_by_key(|place| {
+                set.get(*place).map_or(0, |bucket| match bucket.tag {
+                    0 => u64::MAX,
+                    _ => tokens(bucket),
+                })
+            })
+        });
+        let Some(bucket) = place.and_then(|place| set.get_mut(place)) else { return true };
+        let held = if own.is_some() { tokens(bucket) } else { full };
+        self.evicted += u64::from(own.is_none() && bucket.tag != 0);
+        *bucket = Bucket { tag, tokens: held.saturating_sub(ONE), filled_ms: now_ms };
+        held >= ONE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(number: u32) -> IpAddr {
+        IpAddr::from(number.to_be_bytes())
+    }
+
+    #[test]
+    fn a_burst_then_a_rate() {
+        let mut pike = Pike::new(30, 2, 1).unwrap();
+        let mut passed = |ms: u64, tries: u32| (0..tries).filter(|_| pike.takes(address(1), ms)).count();
+        assert_eq!(passed(5_000, 100), 30, "the burst");
+        assert_eq!(passed(5_000, 100), 0);
+        assert_eq!(passed(6_000, 100), 15, "half a unit later");
+        assert_eq!(passed(60_000, 100), 30, "never more than the burst");
+        assert!(pike.takes(address(2), 60_000), "another address has a bucket of its own");
+        assert!(Pike::new(0, 2, 1).is_none());
+    }
+
+    #[test]
+    fn however_many_addresses_send_the_table_stays_and_the_busiest_are_kept() {
+        let mut pike = Pike::new(10, 1, 1).unwrap();
+        while pike.takes(address(0), 0) {}
+        for number in 1..=1_000_000 {
+            pike.takes(address(number), 0);
+        }
+        assert_eq!(pike.buckets.len(), limits::MAX_BUCKETS);
+        assert!(pike.evicted > 900_000, "{}", pike.evicted);
+        assert!(!pike.takes(address(0), 0), "those that send once push nobody out who sends much");
+    }
+}

@@ -1,0 +1,4 @@
+pub(crate) mod authenticator;
+pub(crate) mod credentials;
+pub(crate) mod digest;
+pub(crate) mod nonce;

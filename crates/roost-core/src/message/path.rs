@@ -1,0 +1,128 @@
+//! Path (RFC 3327): the proxies that a phone's REGISTER came through, and that requests to its contact go through.
+//!
+//! A path is one text, the values of all Path header fields joined by commas, in memory and in the column `path` as
+//! OpenSIPS writes it. As it stands it is the Route of what goes to the contact.
+
+use std::borrow::Cow;
+
+use roost_sip::{ContactValue, HeaderName, Scheme, Uri, contacts, list};
+
+use crate::base::limits;
+use crate::contract::config::PathMode;
+use crate::engine::Engine;
+use crate::message::request::Request;
+use crate::message::response::{Answer, Unsupported};
+use crate::proxy::proxy::route_uri;
+
+impl Engine {
+    /// The path to keep with the bindings of a REGISTER; empty when there is none.
+    ///
+    /// # Errors
+    /// 400 for one that is no path, and with `path = "strict"` 420 to a phone that does not know Path (RFC 3327 5.3).
+    pub(crate) fn path_of<'a>(&self, request: &Request<'a>) -> Result<Cow<'a, [u8]>, Answer> {
+        let mode = self.config.registrar.path;
+        if mode == PathMode::Ignore || request.head.line(HeaderName::Path).is_none() {
+            return Ok(Cow::Borrowed(&[]));
+        }
+        let path = joined(request);
+        if !is_path(&path) {
+            return Err(Answer::registrar(400, "Path parse error"));
+        }
+        if mode == PathMode::Strict && !knows_path(request) {
+            let answer = Answer::registrar(420, "No support for found Path indicated");
+            return Err(Answer { unsupported: Some(Unsupported::Path), ..answer });
+        }
+        Ok(path)
+    }
+
+    /// Whether a 200 repeats the REGISTER's Path: the phone knows it, and may see what it came through.
+    pub(crate) fn echoes_path(&self, request: &Request<'_>) -> bool {
+        matches!(self.config.registrar.path, PathMode::Lazy | PathMode::Strict)
+            && request.head.line(HeaderName::Path).is_some()
+            && knows_path(request)
+    }
+}
+
+/// `Path: …` as the request has it, in one header field.
+pub(crate) fn write_path(request: &Request<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Path: ");
+    out.extend_from_slice(&joined(request));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a text can be kept and sent as Route: SIP URIs in brackets, the first of a loose router (RFC 3327 section 4
+/// wants `;lr` of all, OpenSIPS of the first), on one line, as long as its column at most.
+pub(crate) fn is_path(text: &[u8]) -> bool {
+    let is_hop = |hop: &[u8]| hop.contains(&b'<') && hop.contains(&b'>');
+    let is_sip = |uri: &Uri<'_>| matches!(uri.scheme, Scheme::Sip | Scheme::Sips);
+    text.len() <= limits::MAX_PATH
+        && !text.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t')
+        && contacts(std::iter::once(text))
+            .all(|hop| matches!(hop, Ok(ContactValue::Contact(_, uri)) if is_sip(&uri)))
+        && list(text).all(is_hop)
+        && first_hop(text).is_some()
+}
+
+/// The next hop of what follows a path; `None` when it names no loose router.
+pub(crate) fn first_hop(path: &[u8]) -> Option<Uri<'_>> {
+    list(path).next().and_then(route_uri).filter(|(_, is_loose)| *is_loose).map(|(uri, _)| uri)
+}
+
+/// All Path values; without a second header field or a folded line a slice of the message.
+fn joined<'a>(request: &Request<'a>) -> Cow<'a, [u8]> {
+    let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let mut values = request.head.values(request.bytes, HeaderName::Path);
+    let first = values.next().unwrap_or(&[]);
+    let mut rest = values.peekable();
+    if rest.peek().is_none() && !first.iter().any(is_line_end) {
+        return Cow::Borrowed(first);
+    }
+    let mut path = Vec::with_capacity(limits::MAX_PATH);
+    for value in std::iter::once(first).chain(rest) {
+        if !path.is_empty() {
+            path.push(b',');
+        }
+        path.extend(value.iter().map(|byte| if is_line_end(byte) { b' ' } else { *byte }));
+    }
+    Cow::Owned(path)
+}
+
+/// `Supported: path`
+fn knows_path(request: &Request<'_>) -> bool {
+    let mut tags = request.head.values(request.bytes, HeaderName::Supported).flat_map(list);
+    tags.any(|tag| tag.eq_ignore_ascii_case(b"path"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_a_path() {
+        let long = |len: usize| format!("<sip:10.0.0.1;lr;x={}>", "x".repeat(len - 20));
+        for (text, is_one) in [
+            ("<sip:10.0.0.1;lr>", true),
+            ("<sip:10.0.0.1:5070;lr;ob>,<sip:10.0.0.2;lr>", true),
+            ("\"a, <b>\" <sip:edge@10.0.0.1;lr=on>;x=y , <sip:10.0.0.2>", true),
+            ("<sips:[2001:db8::1];lr>", true),
+            ("<sip:edge.example.com;lr>", true),
+            (long(255).as_str(), true),
+            (long(256).as_str(), false),
+            ("", false),
+            ("*", false),
+            ("<sip:10.0.0.1>", false),
+            ("<sip:10.0.0.1>;lr", false),
+            ("sip:10.0.0.1;lr", false),
+            ("<sip:10.0.0.1;lr>,sip:10.0.0.2", false),
+            ("<sip:10.0.0.1;lr>,", false),
+            (",<sip:10.0.0.1;lr>", false),
+            ("<sip:10.0.0.1;lr>,,<sip:10.0.0.2;lr>", false),
+            ("<tel:+123;lr>", false),
+            ("<sip:10.0.0.1;lr", false),
+            ("<sip:10.0.0.1;lr>,<junk>", false),
+            ("<sip:10.0.0.1;lr>\r\nVia: x", false),
+        ] {
+            assert_eq!(is_path(text.as_bytes()), is_one, "{text}");
+        }
+    }
+}

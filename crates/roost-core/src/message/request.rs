@@ -1,0 +1,238 @@
+//! One request under way through the engine: the received bytes, their index, and what every handler asks of them.
+
+use std::cell::OnceCell;
+
+use roost_sip::{
+    CSeq, Head, HeaderName, Line, Method, NameAddr, StartLine, Uri, UriError, Via, cseq, list, number,
+};
+
+use crate::base::flow::{Flow, Transport};
+use crate::base::limits;
+use crate::base::mac::{Purpose, mac};
+use crate::message::response::Answer;
+
+/// A request whose topmost Via is usable.
+#[derive(Debug, Clone)]
+pub(crate) struct Request<'a> {
+    pub(crate) flow: Flow,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) head: &'a Head,
+    pub(crate) method: Method,
+    pub(crate) method_name: &'a [u8],
+    /// The Request-URI's text.
+    pub(crate) uri: &'a [u8],
+    /// The Request-URI in parts.
+    pub(crate) target: Result<Uri<'a>, UriError>,
+    pub(crate) via: Via<'a>,
+    /// The topmost Via is malformed and good for an answer only.
+    pub(crate) has_bad_via: bool,
+    pub(crate) via_line: Line,
+    /// From and To, where they parse.
+    pub(crate) from_addr: Option<NameAddr<'a>>,
+    pub(crate) to_addr: Option<NameAddr<'a>>,
+    /// Their URIs, parsed at most once.
+    from_uri: OnceCell<Option<Uri<'a>>>,
+    to_uri: OnceCell<Option<Uri<'a>>>,
+    mac: OnceCell<[u8; 16]>,
+}
+
+/// The parts of To (or From) that a registrar needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct To<'a> {
+    pub(crate) user: &'a [u8],
+    pub(crate) host: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// `None` for a response, or a request that nobody could be answered on.
+    pub(crate) fn new(flow: Flow, bytes: &'a [u8], head: &'a Head) -> Option<Request<'a>> {
+        let StartLine::Request { method, name, uri } = head.start_line() else { return None };
+        let via_line = *head.line(HeaderName::Via)?;
+        let value = via_line.value.of(bytes);
+        let (via, has_bad_via) = match Via::parse(value) {
+            Ok(via) => (via, false),
+            Err(_) => (Via::parse_for_answer(value).ok()?, true),
+        };
+        let name_addr = |name| NameAddr::parse(head.value(bytes, name)?).ok();
+        Some(Request {
+            flow,
+            bytes,
+            head,
+            method,
+            method_name: name.of(bytes),
+            uri: uri.of(bytes),
+            target: Uri::parse(uri.of(bytes)),
+            via,
+            has_bad_via,
+            via_line,
+            from_addr: name_addr(HeaderName::From),
+            to_addr: name_addr(HeaderName::To),
+            from_uri: OnceCell::new(),
+            to_uri: OnceCell::new(),
+            mac: OnceCell::new(),
+        })
+    }
+
+    pub(crate) fn value(&self, name: HeaderName) -> Option<&'a [u8]> {
+        self.head.line(name).map(|line| line.value.of(self.bytes))
+    }
+
+    pub(crate) fn call_id(&self) -> Option<&'a [u8]> {
+        self.value(HeaderName::CallId).filter(|value| !value.is_empty())
+    }
+
+    pub(crate) fn cseq(&self) -> Option<CSeq<'a>> {
+        cseq(self.value(HeaderName::CSeq)?).ok()
+    }
+
+    /// From's URI, where it parses.
+    pub(crate) fn uri_of_from(&self) -> Option<&Uri<'a>> {
+        self.from_uri.get_or_init(|| self.from_addr?.uri().ok()).as_ref()
+    }
+
+    /// To's URI, where it parses.
+    pub(crate) fn uri_of_to(&self) -> Option<&Uri<'a>> {
+        self.to_uri.get_or_init(|| self.to_addr?.uri().ok()).as_ref()
+    }
+
+    /// The To URI's user and host, where it is a SIP URI.
+    pub(crate) fn to(&self) -> Option<To<'a>> {
+        let uri = self.uri_of_to().filter(|uri| !uri.host.is_empty())?;
+        Some(To { user: uri.user.unwrap_or(&[]), host: uri.host })
+    }
+
+    /// The From URI's user and host; a URI without a host has an empty one.
+    pub(crate) fn from(&self) -> Option<To<'a>> {
+        let uri = self.uri_of_from()?;
+        Some(To { user: uri.user.unwrap_or(&[]), host: uri.host })
+    }
+
+    pub(crate) fn to_tag(&self) -> Option<&'a [u8]> {
+        self.to_addr?.tag()
+    }
+
+    pub(crate) fn sender_tag(&self) -> Option<&'a [u8]> {
+        self.from_addr?.tag()
+    }
+
+    /// What the choice of a shard goes by: the user of To (REGISTER) or of the Request-URI, else the Call-ID.
+    pub(crate) fn shard_key(&self) -> &'a [u8] {
+        let user = match self.method {
+            Method::Register => self.to().map(|to| to.user),
+            _ => self.target.as_ref().ok().and_then(|uri| uri.user),
+        };
+        user.filter(|user| !user.is_empty()).or(self.call_id()).unwrap_or(&[])
+    }
+
+    /// Where an answer goes (RFC 3261 18.2.2, RFC 3581): to the packet's source, its port only when `rport` asks.
+    pub(crate) fn reply_flow(&self) -> Flow {
+        let mut flow = self.flow;
+        if flow.transport == Transport::Udp && !self.via.has_rport {
+            flow.remote.set_port(self.via.port.unwrap_or(5060));
+        }
+        flow
+    }
+
+    /// The option tags that are required of us and are not there: of Require in a REGISTER, else of Proxy-Require
+    /// (RFC 3261 8.2.2.3, 16.3 step 5). A registrar may know `path`. OPTIONS is answered here, so both are ours.
+    pub(crate) fn unsupported(&self, knows_path: bool) -> impl Iterator<Item = &'a [u8]> {
+        let (asked_by, knows_path) = match self.method {
+            Method::Register => (HeaderName::Require, knows_path),
+            Method::Options if self.head.line(HeaderName::ProxyRequire).is_none() => {
+                (HeaderName::Require, false)
+            }
+            _ => (HeaderName::ProxyRequire, false),
+        };
+        let tags = self.head.values(self.bytes, asked_by).flat_map(list);
+        tags.filter(move |tag| !(knows_path && tag.eq_ignore_ascii_case(b"path")))
+    }
+
+    /// What no handler should have to look at: a message that does not keep the grammar's rules (B20, B21).
+    pub(crate) fn check(&self) -> Result<(), Answer> {
+        if let Some(defect) = self.head.defect() {
+            let code = if defect == roost_sip::Defect::Version { 505 } else { 400 };
+            return Err(Answer::new(code, defect.reason()));
+        }
+        if self.has_bad_via {
+            return Err(Answer::new(400, "Malformed Via header"));
+        }
+        if self.method != Method::Register && self.bytes.len() > limits::MAX_REQUEST {
+            return Err(Answer::new(513, "Message Too Large"));
+        }
+        if self.target.is_err() {
+            return Err(Answer::new(400, "Bad Request-URI"));
+        }
+        for (name, reason) in SINGLES {
+            if self.head.is_repeated(name) {
+                return Err(Answer::new(400, reason));
+            }
+        }
+        self.check_cseq()?;
+        // A From that only its reader understands would be nobody's here, and so anonymous.
+        if self.uri_of_from().is_none() {
+            return Err(Answer::new(400, "Missing or malformed From header"));
+        }
+        let has_to = self.head.line(HeaderName::To).is_some();
+        if has_to && self.uri_of_to().is_none() {
+            return Err(Answer::new(400, "Malformed To header"));
+        }
+        // A REGISTER without them is answered with the registrar's own texts.
+        if self.method != Method::Register {
+            if !has_to {
+                return Err(Answer::new(400, "Missing To header"));
+            }
+            if self.call_id().is_none() {
+                return Err(Answer::new(400, "Missing Call-ID header"));
+            }
+        }
+        match self.value(HeaderName::ContentLength).map(number) {
+            Some(Err(_)) => Err(Answer::new(400, "Malformed Content-Length header")),
+            Some(Ok(length)) if length as usize > self.head.body(self.bytes).len() => {
+                Err(Answer::new(400, "Content-Length larger than message"))
+            }
+            // RFC 3261 18.3: nothing else tells where the next message begins.
+            None if self.flow.transport.is_reliable() => {
+                Err(Answer::new(400, "Missing Content-Length header"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_cseq(&self) -> Result<(), Answer> {
+        match self.value(HeaderName::CSeq) {
+            // A REGISTER without one is answered with the registrar's own text.
+            None if self.method == Method::Register => Ok(()),
+            None => Err(Answer::new(400, "Missing CSeq header")),
+            Some(value) => match cseq(value) {
+                Ok(cseq) if cseq.method == self.method_name => Ok(()),
+                Ok(_) => Err(Answer::new(400, "CSeq method does not match request method")),
+                Err(_) => Err(Answer::new(400, "Malformed CSeq header")),
+            },
+        }
+    }
+
+    /// Max-Forwards is used up, or is no number.
+    pub(crate) fn is_too_many_hops(&self) -> bool {
+        self.value(HeaderName::MaxForwards).is_some_and(|value| number(value).unwrap_or(0) == 0)
+    }
+
+    /// A keyed MAC of what a retransmission repeats and a new request does not: To tags and nonces come from it.
+    pub(crate) fn mac(&self, key: &[u8; 32]) -> [u8; 16] {
+        *self.mac.get_or_init(|| {
+            let parts = [self.call_id(), self.sender_tag(), self.via.branch, self.value(HeaderName::CSeq)];
+            mac(key, Purpose::Tag, &parts.map(|part| part.unwrap_or(&[])))
+        })
+    }
+}
+
+/// Headers that two readers could read differently when they stand twice.
+const SINGLES: [(HeaderName, &str); 8] = [
+    (HeaderName::From, "Multiple From headers"),
+    (HeaderName::To, "Multiple To headers"),
+    (HeaderName::CallId, "Multiple Call-ID headers"),
+    (HeaderName::CSeq, "Multiple CSeq headers"),
+    (HeaderName::MaxForwards, "Multiple Max-Forwards headers"),
+    (HeaderName::ContentLength, "Multiple Content-Length headers"),
+    (HeaderName::Expires, "Multiple Expires headers"),
+    (HeaderName::ContentType, "Multiple Content-Type headers"),
+];

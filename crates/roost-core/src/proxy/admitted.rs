@@ -1,0 +1,70 @@
+//! Which calls were let in a moment ago: a retransmission of one must not be refused because its caller's binding has
+//! expired or moved, or its nonce has run out, meanwhile.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+
+use crate::base::limits;
+use crate::transaction::timers::LINGER_MS;
+
+/// Hashes of requests that were authorized, for as long as a client repeats one (64 T1). Only who may call is
+/// remembered, the newest at most.
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    table: HashTable<u64>,
+    order: VecDeque<(u64, u64)>,
+    /// Those that made room for others before their time was over.
+    pub(crate) evicted: u64,
+}
+
+impl Recent {
+    pub(crate) fn note(&mut self, request: u64, now_ms: u64) {
+        if self.contains(request, now_ms) {
+            return;
+        }
+        if self.order.len() >= limits::MAX_RECENT_CALLS {
+            self.evicted += 1;
+            self.drop_oldest();
+        }
+        self.table.insert_unique(request, request, |hash| *hash);
+        self.order.push_back((now_ms + LINGER_MS, request));
+    }
+
+    pub(crate) fn contains(&mut self, request: u64, now_ms: u64) -> bool {
+        while self.order.front().is_some_and(|(deadline_ms, _)| *deadline_ms <= now_ms) {
+            self.drop_oldest();
+        }
+        self.table.find(request, |hash| *hash == request).is_some()
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, request)) = self.order.pop_front()
+            && let Ok(entry) = self.table.find_entry(request, |hash| *hash == request)
+        {
+            entry.remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_for_64_t1_and_bounded() {
+        let mut recent = Recent::default();
+        recent.note(7, 0);
+        recent.note(7, 1_000);
+        assert!(recent.contains(7, LINGER_MS - 1) && !recent.contains(8, 0));
+        assert!(!recent.contains(7, LINGER_MS));
+        for request in 0..2 * limits::MAX_RECENT_CALLS as u64 {
+            recent.note(request, LINGER_MS);
+        }
+        assert_eq!(
+            (recent.table.len(), recent.order.len()),
+            (limits::MAX_RECENT_CALLS, limits::MAX_RECENT_CALLS)
+        );
+        assert!(!recent.contains(0, LINGER_MS));
+    }
+}

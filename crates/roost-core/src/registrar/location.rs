@@ -1,0 +1,295 @@
+//! The location service of one shard: AORs and their bindings.
+//!
+//! Only what is committed stands here (in memory mode: only what was accepted). Expired bindings stay until the
+//! sweep passes; every reader compares with now.
+
+use std::collections::VecDeque;
+
+use crate::base::hash::KeyedState;
+use smallvec::SmallVec;
+use std::hash::BuildHasher;
+
+use crate::base::flow::{Now, Ticket};
+use crate::base::limits;
+use crate::base::slab::{Index, Places};
+use crate::registrar::binding::Binding;
+
+/// A record's place; valid until the record is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct RecordId(u32);
+
+/// One AOR.
+#[derive(Debug)]
+pub(crate) struct Record<W> {
+    /// `user` or `user@domain`, as the key of the table.
+    pub(crate) aor: Box<[u8]>,
+    /// The AOR's label in contact ids.
+    pub(crate) label: u32,
+    /// The next contact's label.
+    pub(crate) next_contact: u16,
+    /// By falling q, those without q last; equals by age. Most AORs have one.
+    pub(crate) bindings: SmallVec<[Binding; 1]>,
+    doubt: Option<Box<Doubt>>,
+    /// The commit in flight and what waits behind it.
+    pub(crate) busy: Option<Box<Busy<W>>>,
+}
+
+/// What failed commits left (B7).
+#[derive(Debug, Default)]
+struct Doubt {
+    /// Ids that they were about: whether the database has done it is not known. The next commit says of each what memory
+    /// says.
+    contact_ids: Vec<u64>,
+    /// Whether the AOR stands in the queue of those to be told to the database again.
+    is_queued: bool,
+}
+
+/// A commit in flight.
+#[derive(Debug)]
+pub(crate) struct Busy<W> {
+    pub(crate) ticket: Ticket,
+    pub(crate) waiting: VecDeque<W>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Location<W> {
+    index: Index,
+    records: Places<Record<W>>,
+    hasher: KeyedState,
+    sweep_at: usize,
+    contacts: usize,
+}
+
+/// What a sweep found: the record's domain and user are not needed to delete a row.
+#[derive(Debug, Default)]
+pub(crate) struct Swept {
+    pub(crate) contact_ids: Vec<u64>,
+}
+
+impl<W> Record<W> {
+    pub(crate) fn live(&self, now: Now) -> impl Iterator<Item = &Binding> {
+        self.bindings.iter().filter(move |binding| binding.is_live(now))
+    }
+
+    /// Inserts or replaces by contact id, keeping the order.
+    pub(crate) fn put(&mut self, binding: Binding) {
+        let rank = |binding: &Binding| binding.q.map_or(-1, i32::from);
+        match self.bindings.iter_mut().find(|old| old.contact_id == binding.contact_id) {
+            Some(old) if old.q == binding.q => *old = binding,
+            _ => {
+                self.bindings.retain(|old| old.contact_id != binding.contact_id);
+                let at = self.bindings.partition_point(|old| rank(old) >= rank(&binding));
+                self.bindings.insert(at, binding);
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, contact_id: u64) {
+        self.bindings.retain(|binding| binding.contact_id != contact_id);
+    }
+
+    /// The ids that the next commit must settle.
+    pub(crate) fn doubts(&self) -> &[u64] {
+        self.doubt.as_ref().map_or(&[], |doubt| &doubt.contact_ids)
+    }
+
+    /// Notes an id that a failed commit was about; whether there was room for it.
+    pub(crate) fn doubt(&mut self, contact_id: u64) -> bool {
+        let ids = &mut self.doubt.get_or_insert_default().contact_ids;
+        if ids.contains(&contact_id) {
+            return true;
+        }
+        let has_room = ids.len() < limits::MAX_DOUBTS_PER_AOR;
+        if has_room {
+            ids.push(contact_id);
+        }
+        has_room
+    }
+
+    /// A commit has settled all of them; the queue, where the AOR stands in it, will find nothing to do.
+    pub(crate) fn settle(&mut self) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.contact_ids = Vec::new();
+            if !doubt.is_queued {
+                self.doubt = None;
+            }
+        }
+    }
+
+    /// Whether the AOR must be put into the queue; it then counts as queued.
+    pub(crate) fn queue_repair(&mut self) -> bool {
+        !std::mem::replace(&mut self.doubt.get_or_insert_default().is_queued, true)
+    }
+
+    /// The queue has come to the AOR.
+    pub(crate) fn repair_taken(&mut self) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.is_queued = false;
+            if doubt.contact_ids.is_empty() {
+                self.doubt = None;
+            }
+        }
+    }
+}
+
+impl<W> Location<W> {
+    pub(crate) fn new(hash_seed: u64) -> Self {
+        Location {
+            index: Index::default(),
+            records: Places::default(),
+            hasher: KeyedState::new(hash_seed),
+            sweep_at: 0,
+            contacts: 0,
+        }
+    }
+
+    pub(crate) fn find(&self, aor: &[u8]) -> Option<RecordId> {
+        let is_it = |place| self.records.get(place).is_some_and(|record| *record.aor == *aor);
+        self.index.find(self.hasher.hash_one(aor), is_it).map(RecordId)
+    }
+
+    pub(crate) fn find_or_insert(&mut self, aor: &[u8], label: impl FnOnce() -> u32) -> RecordId {
+        if let Some(id) = self.find(aor) {
+            return id;
+        }
+        let record = Record {
+            aor: aor.into(),
+            label: label(),
+            next_contact: 0,
+            bindings: SmallVec::new(),
+            doubt: None,
+            busy: None,
+        };
+        let place = self.records.put(record);
+        self.index.insert(self.hasher.hash_one(aor), place);
+        RecordId(place)
+    }
+
+    pub(crate) fn get(&self, id: RecordId) -> Option<&Record<W>> {
+        self.records.get(id.0)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: RecordId) -> Option<&mut Record<W>> {
+        self.records.get_mut(id.0)
+    }
+
+    /// Changes a record's bindings and keeps the count of contacts right.
+    pub(crate) fn change(&mut self, id: RecordId, change: impl FnOnce(&mut Record<W>)) {
+        let Some(record) = self.records.get_mut(id.0) else { return };
+        let before = record.bindings.len();
+        change(record);
+        self.contacts = self.contacts + record.bindings.len() - before;
+    }
+
+    /// Drops a record that holds neither bindings nor a commit nor a doubt.
+    pub(crate) fn drop_if_empty(&mut self, id: RecordId) {
+        let is_empty = |record: &Record<W>| {
+            record.bindings.is_empty() && record.busy.is_none() && record.doubts().is_empty()
+        };
+        let Some(record) = self.get(id).filter(|record| is_empty(record)) else { return };
+        self.index.remove(self.hasher.hash_one(&*record.aor), id.0);
+        self.records.take(id.0);
+    }
+
+    /// How many AORs there are.
+    pub(crate) fn users(&self) -> usize {
+        self.index.len()
+    }
+
+    /// How many contacts there are, expired ones that were not swept yet included.
+    pub(crate) fn contacts(&self) -> usize {
+        self.contacts
+    }
+
+    /// How many places a sweep or a dump passes.
+    pub(crate) fn places(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The records from place `from` on, with their places.
+    pub(crate) fn records_from(&self, from: usize) -> impl Iterator<Item = (usize, &Record<W>)> {
+        self.records.iter_from(from)
+    }
+
+    /// Visits `places` places, going round, and drops the bindings that have expired. A record with a commit in
+    /// flight is left for the next round.
+    pub(crate) fn sweep(&mut self, places: usize, now: Now, swept: &mut Swept) {
+        for _ in 0..places.min(self.records.len()) {
+            if self.sweep_at >= self.records.len() {
+                self.sweep_at = 0;
+            }
+            let id = RecordId(self.sweep_at as u32);
+            self.sweep_at += 1;
+            let expired = |record: &Record<W>| record.bindings.iter().any(|binding| !binding.is_live(now));
+            if self.get(id).is_none_or(|record| record.busy.is_some() || !expired(record)) {
+                continue;
+            }
+            self.change(id, |record| {
+                let dead = record.bindings.iter().filter(|binding| !binding.is_live(now));
+                swept.contact_ids.extend(dead.map(|binding| binding.contact_id));
+                record.bindings.retain(|binding| binding.is_live(now));
+            });
+            self.drop_if_empty(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registrar::binding::{BindingText, Origin};
+
+    fn binding(contact_id: u64, q: Option<u16>, deadline_ms: u64) -> Binding {
+        let text =
+            BindingText { contact: b"sip:a@b", callid: b"c", user_agent: b"", instance: b"", path: b"" };
+        Binding {
+            contact_id,
+            text: text.into(),
+            cseq: 0,
+            q,
+            methods: 0,
+            deadline_ms,
+            updated_ms: 0,
+            origin: Origin::Loaded { local: None, source: None }.into(),
+            behind_nat: false,
+        }
+    }
+
+    #[test]
+    fn bindings_stand_by_falling_q_then_age() {
+        let mut location = Location::<()>::new(1);
+        let id = location.find_or_insert(b"9001", || 1);
+        for (contact_id, q) in [(1, None), (2, Some(500)), (3, Some(1000)), (4, Some(500)), (5, None)] {
+            location.change(id, |record| record.put(binding(contact_id, q, 10)));
+        }
+        let order = |location: &Location<()>| -> Vec<u64> {
+            location.get(id).unwrap().bindings.iter().map(|binding| binding.contact_id).collect()
+        };
+        assert_eq!(order(&location), [3, 2, 4, 1, 5]);
+        location.change(id, |record| record.put(binding(2, Some(500), 20)));
+        assert_eq!(order(&location), [3, 2, 4, 1, 5]);
+        location.change(id, |record| record.put(binding(1, Some(600), 20)));
+        assert_eq!(order(&location), [3, 1, 2, 4, 5]);
+        assert_eq!(location.contacts(), 5);
+    }
+
+    #[test]
+    fn the_sweep_frees_what_has_expired() {
+        let mut location = Location::<()>::new(1);
+        for n in 0..100u64 {
+            let id = location.find_or_insert(n.to_string().as_bytes(), || 1);
+            location.change(id, |record| record.put(binding(n, None, n)));
+        }
+        let mut swept = Swept::default();
+        location.sweep(60, Now { mono_ms: 49, unix_s: 0 }, &mut swept);
+        location.sweep(60, Now { mono_ms: 49, unix_s: 0 }, &mut swept);
+        assert_eq!(swept.contact_ids.len(), 50);
+        assert_eq!((location.users(), location.contacts()), (50, 50));
+        assert_eq!(location.find(b"3"), None);
+        assert!(location.find(b"77").is_some());
+        let id = location.find_or_insert(b"new", || 1);
+        assert_eq!(location.places(), 100);
+        location.drop_if_empty(id);
+        assert_eq!(location.find(b"new"), None);
+    }
+}
