@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tempfile::TempDir;
 
+use crate::command::{cargo, exit_code};
 use crate::figures;
-use crate::steps::{cargo, exit_code};
 
 /// The first extension; roost-bench counts from here too.
 const FIRST: u32 = 100_000;

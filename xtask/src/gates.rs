@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::steps::cargo;
+use crate::command::cargo;
 
 /// Operations of the shorter run; the longer one makes three times as many.
 const OPERATIONS: u64 = 2_000;

@@ -3,6 +3,7 @@
 //! Owns which steps there are and their order. How a step runs is in `steps`, what the machine must have is in `tools`.
 
 mod bench;
+mod command;
 mod figures;
 mod gates;
 mod soak;
@@ -14,7 +15,8 @@ use std::process::{Command, ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use steps::{Step, Work, cargo};
+use command::cargo;
+use steps::{Step, Work};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's own commands")]

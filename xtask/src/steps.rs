@@ -1,14 +1,9 @@
 //! Runs steps one after the other, stops at the first that fails, and says at the end what became of each.
 
-use std::env;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-
+use crate::command::exit_code;
 use crate::{gates, tools};
 
 #[derive(Debug)]
@@ -68,24 +63,6 @@ pub(crate) fn run(steps: Vec<Step>) -> ExitCode {
     failure.map_or(ExitCode::SUCCESS, ExitCode::from)
 }
 
-/// `cargo` with these arguments, at the workspace's root.
-pub(crate) fn cargo<const N: usize>(args: [&str; N]) -> Command {
-    let program = env::var_os("CARGO").unwrap_or_else(|| OsString::from(env!("CARGO")));
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    let mut command = Command::new(program);
-    command.args(args).current_dir(root);
-    command
-}
-
-/// Runs a command with the terminal's outputs and no input; returns its exit code, or as a shell does 128 + signal.
-pub(crate) fn exit_code(command: &mut Command) -> anyhow::Result<u8> {
-    let line = command_line(command);
-    eprintln!("    $ {line}");
-    let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot run `{line}`"))?;
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    Ok(u8::try_from(code).unwrap_or(1))
-}
-
 impl Work {
     fn carry_out(self) -> anyhow::Result<u8> {
         match self {
@@ -95,19 +72,6 @@ impl Work {
             Work::Gates { write } => gates::run(write).map(|()| 0),
         }
     }
-}
-
-/// As a person would type it: the program by its name, with the variables that were set for it.
-fn command_line(command: &Command) -> String {
-    let mut words = Vec::new();
-    for (name, value) in command.get_envs() {
-        let value = value.unwrap_or_default().to_string_lossy();
-        words.push(format!("{}=\"{value}\"", name.to_string_lossy()));
-    }
-    let program = Path::new(command.get_program());
-    words.push(program.file_name().unwrap_or(OsStr::new("?")).to_string_lossy().into_owned());
-    words.extend(command.get_args().map(|arg| arg.to_string_lossy().into_owned()));
-    words.join(" ")
 }
 
 fn seconds(took: Duration) -> String {

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 
-use crate::steps::{cargo, exit_code};
+use crate::command::{cargo, exit_code};
 
 /// A command that the tests call, and the Debian package it comes with.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use roost_core::{Admin, AdminReply, Ban};
 use serde_json::{Value, json};
 
 use crate::Mi;
-use crate::commands::{ask, shards};
+use crate::ask::{ask, shards};
 use crate::rpc::{Params, RpcError};
 
 /// How long an operator's ban lasts if nothing is said: a day.
@@ -40,7 +40,7 @@ pub(crate) async fn list(mi: &Mi) -> Result<Value, RpcError> {
 
 /// `ban_add`: an address, an extension, or an extension at an address.
 pub(crate) async fn add(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
-    let (source, user) = whom(params)?;
+    let (source, user) = subject(params)?;
     let seconds = params.number("seconds")?.map_or(Ok(A_DAY_S), u64::try_from);
     let left_s = seconds.map_err(|_| RpcError::invalid_params("'seconds' must be 0 or more"))?;
     for shard in shards(mi) {
@@ -52,7 +52,7 @@ pub(crate) async fn add(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError>
 
 /// `ban_rm`: everything that is held against an address, or an extension.
 pub(crate) async fn rm(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
-    let (source, user) = whom(params)?;
+    let (source, user) = subject(params)?;
     let mut forgotten = 0;
     for shard in shards(mi) {
         if let AdminReply::Unbanned(count) =
@@ -67,7 +67,7 @@ pub(crate) async fn rm(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> 
     }
 }
 
-fn whom(params: &Params<'_>) -> Result<(Option<IpAddr>, Vec<u8>), RpcError> {
+fn subject(params: &Params<'_>) -> Result<(Option<IpAddr>, Vec<u8>), RpcError> {
     let given = |name: &str| match params.get(name) {
         Some(Value::Null) | None => Ok(None),
         Some(_) => params.text(name).map(Some),

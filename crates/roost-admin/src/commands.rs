@@ -1,20 +1,18 @@
 //! The commands: names of OpenSIPS 2.4 and 3.x, and their 4.0 aliases (`usrloc:dump`).
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use chrono::{DateTime, Local};
-use roost_core::{Admin, AdminReply, ShardId, shard_of};
+use roost_core::{Admin, AdminReply};
 use serde_json::{Map, Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::Mi;
+use crate::ask::{answered, ask, shards};
 use crate::bans;
 use crate::hops;
 use crate::rpc::{Call, Params, RpcError};
 use crate::shapes::{HASH_SIZE, TABLE, aor, brief_aor};
-
-/// How long a shard may take to answer; a held database takes longest.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A command's result.
 #[derive(Debug)]
@@ -128,27 +126,12 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
     Ok(Answer::Value(value))
 }
 
-pub(crate) fn shards(mi: &Mi) -> impl Iterator<Item = ShardId> + use<> {
-    (0..mi.config.shards).map(ShardId)
-}
-
-pub(crate) async fn ask(mi: &Mi, shard: ShardId, request: Admin) -> Result<AdminReply, RpcError> {
-    answered((mi.ask)(shard, request)).await
-}
-
-async fn answered(answer: oneshot::Receiver<AdminReply>) -> Result<AdminReply, RpcError> {
-    match tokio::time::timeout(PATIENCE, answer).await {
-        Ok(Ok(reply)) => Ok(reply),
-        _ => Err(RpcError::new(-32000, "Server error")),
-    }
-}
-
 async fn ask_owner(mi: &Mi, aor: &[u8], request: Admin) -> Result<AdminReply, RpcError> {
-    let user_len = match mi.config.use_domain {
+    let user_len = match mi.config.identity.use_domain {
         true => aor.iter().rposition(|byte| *byte == b'@').unwrap_or(aor.len()),
         false => aor.len(),
     };
-    ask(mi, shard_of(&mi.config, &aor[..user_len]), request).await
+    ask(mi, mi.config.identity.shard_of(&aor[..user_len]), request).await
 }
 
 /// The AOR of a command; the table must be ours, and the domain there when AORs have one.
@@ -158,7 +141,7 @@ fn aor_param(mi: &Mi, params: &Params<'_>) -> Result<Vec<u8>, RpcError> {
         return Err(RpcError::new(404, "Table not found"));
     }
     let at = aor.rfind('@');
-    match (mi.config.use_domain, at) {
+    match (mi.config.identity.use_domain, at) {
         (true, None) => return Err(RpcError::new(400, "Domain missing in AOR")),
         (false, Some(at)) => aor.truncate(at),
         _ => {}
@@ -178,7 +161,7 @@ fn done(reply: AdminReply, failure: &str) -> Result<Value, RpcError> {
 /// Rewrites the rows of one AOR, or of all: a slice of them at a time, which share their commits.
 async fn sync(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
     const FAILURE: &str = "Failed to sync";
-    if !mi.config.usrloc.write_through {
+    if !mi.config.identity.write_through {
         return Err(RpcError::new(200, "Contacts already synced"));
     }
     if params.get("aor").is_some() {
@@ -298,7 +281,7 @@ async fn statistics(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
         }
     }
     all.extend((mi.counters)().into_iter().map(|(name, value)| (name.to_string(), json!(value))));
-    let registrar = &mi.config.registrar;
+    let registrar = &mi.config.policy.registrar;
     all.insert("registrar:max_expires".into(), json!(registrar.max_expires_s));
     all.insert("registrar:max_contacts".into(), json!(registrar.max_contacts));
     all.insert("registrar:default_expire".into(), json!(registrar.default_expires_s));

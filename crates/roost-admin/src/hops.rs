@@ -1,30 +1,30 @@
 //! The next hops, in the shapes of OpenSIPS's dispatcher: one partition, `default`.
 
-use roost_core::{Admin, AdminReply, Hop, HopState, ShardId};
+use roost_core::{Admin, AdminReply, Hop, HopAddress, HopState, ShardId};
 use serde_json::{Value, json};
 
 use crate::Mi;
-use crate::commands::{ask, shards};
+use crate::ask::{ask, shards};
 use crate::rpc::{Params, RpcError};
 
-/// The shard that keeps the hops.
-const KEEPER: ShardId = ShardId(0);
+/// The shard that watches the hops.
+const WATCHER: ShardId = ShardId(0);
 const PARTITION: &str = "default";
 
 /// `ds_list`: all sets and their destinations; with `full` the addresses of each too.
 pub(crate) async fn list(mi: &Mi, is_full: bool) -> Result<Value, RpcError> {
-    let AdminReply::Hops(dispatcher, mut hits) = ask(mi, KEEPER, Admin::Hops).await? else {
+    let AdminReply::Hops(next_hops, mut hits) = ask(mi, WATCHER, Admin::Hops).await? else {
         return Err(RpcError::new(500, "Failed to list"));
     };
-    for shard in shards(mi).filter(|shard| *shard != KEEPER) {
+    for shard in shards(mi).filter(|shard| *shard != WATCHER) {
         // A shard that has not heard of a reload yet counts for the old ones.
         if let AdminReply::Hops(other, others) = ask(mi, shard, Admin::Hops).await?
-            && other.is_of(&dispatcher)
+            && other.is_of(&next_hops)
         {
             hits.iter_mut().zip(others).for_each(|(sum, count)| *sum += count);
         }
     }
-    let hops = dispatcher.hops();
+    let hops = next_hops.hops();
     let mut sets: Vec<u32> = hops.iter().map(|hop| hop.set).collect();
     sets.sort_unstable();
     sets.dedup();
@@ -43,8 +43,8 @@ pub(crate) async fn list(mi: &Mi, is_full: bool) -> Result<Value, RpcError> {
 fn destination(hop: &Hop, hits: u64, is_full: bool) -> Value {
     let mut shown = json!({ "URI": &*hop.uri.text, "state": hop.state.as_str(), "first_hit_counter": hits });
     if is_full {
-        let address = |place: &roost_core::HopPlace| json!({ "address": place.place.remote.to_string(), "failures": place.failures });
-        shown["Addresses"] = hop.places.iter().map(address).collect();
+        let address = |known: &HopAddress| json!({ "address": known.address.remote.to_string(), "failures": known.failures });
+        shown["Addresses"] = hop.addresses.iter().map(address).collect();
     }
     shown
 }
@@ -65,7 +65,7 @@ pub(crate) async fn set_state(mi: &Mi, params: &Params<'_>) -> Result<Value, Rpc
     };
     let set = number.parse().map_err(|_| RpcError::new(400, "bad group value"))?;
     let request = Admin::SetHop { set, uri: params.text("address")?, state };
-    match ask(mi, KEEPER, request).await? {
+    match ask(mi, WATCHER, request).await? {
         AdminReply::Done => Ok(json!("OK")),
         _ => Err(RpcError::new(404, "destination not found")),
     }
@@ -77,7 +77,7 @@ pub(crate) async fn reload(mi: &Mi) -> Result<Value, RpcError> {
     let read = tokio::task::spawn_blocking(move || reload()).await;
     let rules = read.unwrap_or_else(|_| Err("the file was not read".to_string()));
     let rules = rules.map_err(|error| RpcError::new(500, &error))?;
-    match ask(mi, KEEPER, Admin::SetRules(rules)).await? {
+    match ask(mi, WATCHER, Admin::SetRules(rules)).await? {
         AdminReply::Done => Ok(json!("OK")),
         _ => Err(RpcError::new(500, "Failed to reload")),
     }

@@ -5,34 +5,44 @@
 //! second, and the same code serves the real sockets.
 #![forbid(unsafe_code)]
 
+mod access;
 mod admission;
 mod auth;
 mod base;
+mod continuation;
 mod contract;
 mod dispatch;
 mod engine;
 mod message;
 mod operator;
+mod parking;
 mod proxy;
+mod refusal;
 mod registrar;
 mod transaction;
 
-pub use admission::bans::Ban;
-pub use base::flow::{Flow, Now, Rng, ShardId, Ticket, Transport};
+pub use base::flow::{Flow, Now, Rng, ShardId, Ticket};
 pub use base::limits;
 pub use base::stats::{COUNTER_NAMES, Counter, Stats};
-pub use contract::config::{
-    Algorithm, Auth, AuthDb, Authorize, Config, Dispatching, PathMode, Pike, Proxy, Registrar, Rr, Tm, Usrloc,
-};
+pub use base::transport::Transport;
+pub use contract::admin::{Admin, AdminReply, AorRecord, ContactRecord, ShownExpires};
+pub use contract::ban::Ban;
+pub use contract::command::{Command, CommitOutcome, HandOver, Mark, Receipt, ShardEvent};
+pub use contract::config::Config;
 pub use contract::contact_id;
-pub use contract::listener::Listening;
+pub use contract::event::{Asked, CallStep, Event, Gone};
+pub use contract::exclusive::Exclusive;
+pub use contract::identity::Identity;
+pub use contract::listener::Listener;
 pub use contract::next_hops::{
-    Dispatcher, Hop, HopError, HopId, HopPlace, HopState, HopUri, Name, Numbers, Place, Rule,
+    Address, Hop, HopAddress, HopError, HopId, HopState, HopUri, Name, NextHops, Numbers, Rule,
 };
-pub use contract::outbox::{
-    Command, HandOver, Mark, News, Outbox, Outcome, Reading, Secrets, SubscriberRow, Transmit,
+pub use contract::outbox::{Outbox, Transmit};
+pub use contract::policy::{
+    Algorithm, AuthDbParams, AuthParams, Authorize, DispatcherParams, PathMode, PikeParams, Policy,
+    ProxyParams, RegistrarParams, RrParams, TmParams, UsrlocParams,
 };
-pub use contract::row::{PackedRow, Row, Write};
-pub use engine::{Engine, RowError, shard_of};
-pub use operator::{Admin, AdminReply, AorRecord, ContactRecord, ShownExpires};
-pub use registrar::exclusive::Claim;
+pub use contract::reason::Reason;
+pub use contract::row::{PackedRow, Row, RowError, Write};
+pub use contract::subscriber::{Reading, Secrets, SubscriberRow};
+pub use engine::Engine;

@@ -1,10 +1,9 @@
 //! What a call costs in memory: nothing new once the shard has seen its load, and little while it lingers.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use allocation_counter::{AllocationInfo, measure};
-use roost_core::{Authorize, Config, Engine, Flow, Listening, Now, Outbox, Rng, Row, ShardId};
+use roost_core::{Authorize, Config, Engine, Flow, Listener, Now, Outbox, Rng, Row, ShardId};
 use roost_sip::{Head, HeaderName};
 
 const CALLER: &str = "10.0.0.1:5062";
@@ -58,11 +57,11 @@ struct Stage {
 
 impl Stage {
     fn with_path(path: &str) -> Stage {
-        let mut config =
-            Config { listeners: vec![Listening::udp("10.0.0.9:5060".parse().unwrap())], ..Config::default() };
-        config.proxy.authorize = Authorize::Off;
-        config.usrloc.write_through = false;
-        let mut engine = Engine::new(Arc::new(config), ShardId(0), Rng::new(7));
+        let mut config = Config::default();
+        config.policy.listeners = vec![Listener::udp("10.0.0.9:5060".parse().unwrap())];
+        config.policy.proxy.authorize = Authorize::Off;
+        config.identity.write_through = false;
+        let mut engine = Engine::new(&config, ShardId(0), Rng::new(7));
         let now = Now { mono_ms: 1 << 40, unix_s: 1_800_000_000 };
         let row = Row {
             contact_id: 1,

@@ -1,11 +1,10 @@
 //! An engine that gets whatever operations the bytes stand for.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use roost_core::{
-    Admin, Authorize, Command, Config, Engine, Flow, Now, Outbox, Outcome, Reading, Rng, Row, Secrets,
-    ShardId, SubscriberRow, Ticket,
+    Admin, Authorize, Command, CommitOutcome, Config, Engine, Flow, Now, Outbox, Reading, Receipt, Rng, Row,
+    Secrets, ShardId, SubscriberRow, Ticket, Transport,
 };
 use roost_sip::{Head, HeaderName, StartLine};
 
@@ -36,7 +35,8 @@ struct Stage {
     out: Outbox,
     head: Box<Head>,
     now: Now,
-    waiting: Vec<Ticket>,
+    /// Commands that are not answered, and their answers when all is well.
+    waiting: Vec<Receipt>,
     /// What the engine sent last: requests are answered, responses acknowledged.
     sent: Vec<(SocketAddr, Vec<u8>)>,
     /// The nonce of the last challenge.
@@ -48,14 +48,14 @@ pub(crate) fn run(data: &[u8]) {
     let mut food = Food(data);
     let mut config = Config::default();
     let choice = food.byte();
-    config.usrloc.write_through = choice & 1 == 0;
-    config.use_domain = choice & 2 != 0;
-    config.proxy.serial_fork = choice & 4 != 0;
-    config.registrar.max_contacts = u32::from(choice >> 3 & 3);
-    config.proxy.authorize = if choice & 32 != 0 { Authorize::Registered } else { Authorize::Off };
-    config.pike.reqs_density_per_unit = if choice & 64 != 0 { 50 } else { 0 };
+    config.identity.write_through = choice & 1 == 0;
+    config.identity.use_domain = choice & 2 != 0;
+    config.policy.proxy.serial_fork = choice & 4 != 0;
+    config.policy.registrar.max_contacts = u32::from(choice >> 3 & 3);
+    config.policy.proxy.authorize = if choice & 32 != 0 { Authorize::Registered } else { Authorize::Off };
+    config.policy.pike.reqs_density_per_unit = if choice & 64 != 0 { 50 } else { 0 };
     let mut stage = Stage {
-        engine: Engine::new(Arc::new(config), ShardId(0), Rng::new(1)),
+        engine: Engine::new(&config, ShardId(0), Rng::new(1)),
         out: Outbox::default(),
         head: Head::new(),
         now: Now { mono_ms: 1 << 30, unix_s: 1_700_000_000 },
@@ -104,14 +104,19 @@ impl Stage {
             }
             7 => self.bind(food.byte(), food.text()),
             8 => {
-                let outcome = match food.byte() % 4 {
-                    0 => Outcome::Failed("fuzz".to_string()),
-                    1 => Outcome::Occupied,
-                    2 => Outcome::Credentials(None),
-                    _ => Outcome::Committed,
-                };
-                if let Some(ticket) = self.waiting.pop() {
-                    self.engine.handle_receipt(ticket, outcome, self.now, &mut self.out);
+                let fate = food.byte() % 4;
+                if let Some(good) = self.waiting.pop() {
+                    let receipt = match (good, fate) {
+                        (Receipt::Commit(ticket, _), 0) => {
+                            Receipt::Commit(ticket, CommitOutcome::Failed("fuzz".to_string()))
+                        }
+                        (Receipt::Commit(ticket, _), 1) => Receipt::Commit(ticket, CommitOutcome::Occupied),
+                        (Receipt::Credentials(ticket, _), 0) => {
+                            Receipt::Credentials(ticket, Err("fuzz".to_string()))
+                        }
+                        (good, _) => good,
+                    };
+                    self.engine.handle_receipt(receipt, self.now, &mut self.out);
                     self.flush();
                 }
             }
@@ -126,7 +131,7 @@ impl Stage {
         let remote = SocketAddr::from(([10, 0, 1, from % 4], 5060 + u16::from(from >> 6)));
         let flow = match from & 16 {
             0 => Flow::udp(SERVER, remote),
-            _ => Flow::tcp(SERVER, remote, u64::from(from % 4) + 1),
+            _ => Flow::stream(Transport::Tcp, SERVER, remote, u64::from(from % 4) + 1),
         };
         match self.head.parse(bytes) {
             Ok(()) => self.engine.handle_message(&flow, bytes, &self.head, self.now, &mut self.out),
@@ -205,8 +210,8 @@ impl Stage {
     }
 
     fn answer_all(&mut self) {
-        while let Some(ticket) = self.waiting.pop() {
-            self.engine.handle_receipt(ticket, Outcome::Committed, self.now, &mut self.out);
+        while let Some(receipt) = self.waiting.pop() {
+            self.engine.handle_receipt(receipt, self.now, &mut self.out);
             self.flush();
         }
     }
@@ -227,9 +232,13 @@ impl Stage {
         self.sent.drain(..spare);
         for command in out.commands.drain(..) {
             match command {
-                Command::Commit { ticket, .. }
-                | Command::LoadCredentials { ticket, .. }
-                | Command::Resolve { ticket, .. } => self.waiting.push(ticket),
+                Command::Commit { ticket, .. } => {
+                    self.waiting.push(Receipt::Commit(ticket, CommitOutcome::Committed));
+                }
+                Command::LoadCredentials { ticket, .. } => {
+                    self.waiting.push(Receipt::Credentials(ticket, Ok(None)));
+                }
+                Command::Resolve { ticket, .. } => self.waiting.push(Receipt::Resolved(ticket, Vec::new())),
                 _ => {}
             }
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use roost_core::{Admin, Flow, HandOver, News, Outcome, Reading, Row, Ticket};
+use roost_core::{Admin, Flow, HandOver, Reading, Receipt, Row, ShardEvent, Ticket};
 
 use crate::batch::Event;
 use crate::stream::Pass;
@@ -17,7 +17,7 @@ pub const MAX_INBOX_MESSAGES: usize = 65_536;
 #[derive(Debug)]
 pub enum Mail {
     /// The answer to a command.
-    Receipt(Ticket, Outcome),
+    Receipt(Receipt),
     /// Messages that arrived at the wrong worker.
     Messages(Batch),
     /// A message from a connection.
@@ -29,7 +29,7 @@ pub enum Mail {
     /// Rows of `location` that were read at start, see [`roost_core::Engine::load_page`]; `under_way` goes once they are taken.
     Rows { rows: Vec<Row>, up_to: Option<u64>, under_way: Arc<()> },
     /// What another shard tells.
-    News(News),
+    ShardEvent(ShardEvent),
     /// A worker has left this seat; for worker 0.
     Seat(usize),
     /// Finish what is under way and end.
@@ -170,7 +170,7 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use roost_core::Mark;
+    use roost_core::{CommitOutcome, Mark};
 
     use super::*;
 
@@ -187,7 +187,7 @@ mod tests {
             Mail::Messages(batch)
         };
         assert_eq!(inbox.post((0..MAX_INBOX_MESSAGES + 5).map(|_| message(0))), 5);
-        assert_eq!(inbox.post([Mail::Receipt(Ticket(1), Outcome::Committed)]), 0);
+        assert_eq!(inbox.post([Mail::Receipt(Receipt::Commit(Ticket(1), CommitOutcome::Committed))]), 0);
         let mut taken = Vec::new();
         inbox.take(&mut taken);
         assert_eq!(taken.len(), MAX_INBOX_MESSAGES + 1);
@@ -207,7 +207,7 @@ mod tests {
         let poster = std::sync::Arc::clone(&inbox);
         let thread = std::thread::spawn(move || {
             for _ in 0..posts {
-                poster.post([Mail::Receipt(Ticket(1), Outcome::Committed)]);
+                poster.post([Mail::Receipt(Receipt::Commit(Ticket(1), CommitOutcome::Committed))]);
             }
         });
         let mut got = 0;

@@ -12,7 +12,7 @@ mod team;
 mod worker;
 
 pub use inbox::{Batch, Inbox, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Mail};
-pub use listen::{ListenError, Listener, parse_listen};
+pub use listen::{ListenError, overlap, parse_listen, probe, sockets, stream_socket};
 pub use resolve::Resolver;
 pub use stream::{Pass, StreamSettings, Streams};
 pub use team::Team;

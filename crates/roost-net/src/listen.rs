@@ -1,10 +1,10 @@
 //! Listeners: what `listen = ["udp:0.0.0.0:5060"]` means, and the sockets behind it.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 
-use roost_core::Transport;
+use roost_core::{Listener, Transport};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::batch::{force_receive_buffer, want_losses, want_packet_info};
@@ -13,13 +13,6 @@ use crate::batch::{force_receive_buffer, want_losses, want_packet_info};
 const SOCKET_BUFFER: usize = 4 << 20;
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4_096;
-
-/// One listening address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listener {
-    pub transport: Transport,
-    pub address: SocketAddr,
-}
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -63,96 +56,91 @@ pub fn parse_listen(entry: &str) -> Result<Listener, ListenError> {
         "tls" | "ws" | "wss" => return Err(ListenError::Transport { entry: entry.to_string() }),
         _ => return Err(syntax()),
     };
-    let with_port =
-        if address.parse::<std::net::IpAddr>().is_ok() { format!("{address}:5060") } else { address.into() };
+    let with_port = if address.parse::<IpAddr>().is_ok() {
+        format!("{address}:{}", transport.default_port())
+    } else {
+        address.into()
+    };
     with_port.parse().map(|address| Listener { transport, address }).map_err(|_| syntax())
 }
 
-impl Listener {
-    /// Makes sure that nobody listens here: SO_REUSEPORT would let a second roost take half of the phones.
-    ///
-    /// # Errors
-    /// [`ListenError`] names the address and the remedy.
-    pub fn probe(&self) -> Result<(), ListenError> {
-        match self.transport {
-            Transport::Udp => self.bind(false).map(drop),
-            // Its own socket is bound to this address alone.
-            Transport::Tcp => Ok(()),
-        }
-    }
-
-    /// Whether a message could be meant for both.
-    pub fn overlaps(&self, other: &Listener) -> bool {
-        let (a, b) = (self.address, other.address);
-        let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-        self.transport == other.transport && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && same_ip
-    }
-
-    /// One socket for each worker, on one port.
-    ///
-    /// # Errors
-    /// [`ListenError`].
-    pub fn sockets(&self, workers: usize) -> Result<Vec<UdpSocket>, ListenError> {
-        (0..workers).map(|_| self.bind(true)).collect()
-    }
-
-    /// The socket that connections come to.
-    ///
-    /// # Errors
-    /// [`ListenError`].
-    pub fn stream_socket(&self) -> Result<TcpListener, ListenError> {
-        let address = self.address;
-        let make = || -> io::Result<TcpListener> {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-            if address.is_ipv6() {
-                socket.set_only_v6(true)?;
-            }
-            // Connections of a process before, in TIME_WAIT, are no obstacle; another listener is.
-            socket.set_reuse_address(true)?;
-            socket.bind(&address.into())?;
-            socket.listen(BACKLOG)?;
-            socket.set_nonblocking(true)?;
-            Ok(socket.into())
-        };
-        make().map_err(|source| self.failed(source))
-    }
-
-    fn failed(&self, source: io::Error) -> ListenError {
-        let listener = *self;
-        match source.kind() {
-            io::ErrorKind::AddrInUse => ListenError::InUse { listener },
-            io::ErrorKind::AddrNotAvailable => ListenError::NotOurs { listener },
-            _ => ListenError::Other { listener, source },
-        }
-    }
-
-    fn bind(&self, shared: bool) -> Result<UdpSocket, ListenError> {
-        let address = self.address;
-        let make = || -> io::Result<UdpSocket> {
-            let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-            if address.is_ipv6() {
-                socket.set_only_v6(true)?;
-            }
-            socket.set_reuse_port(shared)?;
-            if force_receive_buffer(socket.as_fd(), SOCKET_BUFFER).is_err() {
-                socket.set_recv_buffer_size(SOCKET_BUFFER)?;
-            }
-            socket.set_send_buffer_size(SOCKET_BUFFER)?;
-            want_losses(socket.as_fd())?;
-            socket.bind(&address.into())?;
-            if address.ip().is_unspecified() {
-                want_packet_info(socket.as_fd(), address.is_ipv6())?;
-            }
-            Ok(socket.into())
-        };
-        make().map_err(|source| self.failed(source))
+/// Makes sure that nobody listens here: SO_REUSEPORT would let a second roost take half of the phones.
+///
+/// # Errors
+/// [`ListenError`] names the address and the remedy.
+pub fn probe(listener: &Listener) -> Result<(), ListenError> {
+    match listener.transport.is_reliable() {
+        false => bind(listener, false).map(drop),
+        // Its own socket is bound to this address alone.
+        true => Ok(()),
     }
 }
 
-impl std::fmt::Display for Listener {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.transport.as_str(), self.address)
+/// Whether a message could be meant for both.
+pub fn overlap(one: &Listener, other: &Listener) -> bool {
+    let (a, b) = (one.address, other.address);
+    let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    one.transport == other.transport && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && same_ip
+}
+
+/// One socket for each worker, on one port.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn sockets(listener: &Listener, workers: usize) -> Result<Vec<UdpSocket>, ListenError> {
+    (0..workers).map(|_| bind(listener, true)).collect()
+}
+
+/// The socket that connections come to.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn stream_socket(listener: &Listener) -> Result<TcpListener, ListenError> {
+    let address = listener.address;
+    let make = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        // Connections of a process before, in TIME_WAIT, are no obstacle; another listener is.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    make().map_err(|source| failed(listener, source))
+}
+
+fn failed(listener: &Listener, source: io::Error) -> ListenError {
+    let listener = *listener;
+    match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::InUse { listener },
+        io::ErrorKind::AddrNotAvailable => ListenError::NotOurs { listener },
+        _ => ListenError::Other { listener, source },
     }
+}
+
+fn bind(listener: &Listener, shared: bool) -> Result<UdpSocket, ListenError> {
+    let address = listener.address;
+    let make = || -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_port(shared)?;
+        if force_receive_buffer(socket.as_fd(), SOCKET_BUFFER).is_err() {
+            socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+        }
+        socket.set_send_buffer_size(SOCKET_BUFFER)?;
+        want_losses(socket.as_fd())?;
+        socket.bind(&address.into())?;
+        if address.ip().is_unspecified() {
+            want_packet_info(socket.as_fd(), address.is_ipv6())?;
+        }
+        Ok(socket.into())
+    };
+    make().map_err(|source| failed(listener, source))
 }
 
 #[cfg(test)]
@@ -175,16 +163,16 @@ mod tests {
     #[test]
     fn a_port_is_ours_alone() {
         let at = |transport, address: &str| Listener { transport, address: address.parse().unwrap() };
-        let first = at(Transport::Udp, "127.0.0.1:0").bind(true).unwrap();
+        let first = bind(&at(Transport::Udp, "127.0.0.1:0"), true).unwrap();
         let listener = Listener { transport: Transport::Udp, address: first.local_addr().unwrap() };
-        assert!(matches!(listener.probe(), Err(ListenError::InUse { .. })));
-        assert_eq!(listener.sockets(2).unwrap().len(), 2);
+        assert!(matches!(probe(&listener), Err(ListenError::InUse { .. })));
+        assert_eq!(sockets(&listener, 2).unwrap().len(), 2);
         drop(first);
-        assert!(listener.probe().is_ok());
-        let first = at(Transport::Tcp, "127.0.0.1:0").stream_socket().unwrap();
+        assert!(probe(&listener).is_ok());
+        let first = stream_socket(&at(Transport::Tcp, "127.0.0.1:0")).unwrap();
         let listener = Listener { transport: Transport::Tcp, address: first.local_addr().unwrap() };
-        assert!(matches!(listener.stream_socket(), Err(ListenError::InUse { .. })));
+        assert!(matches!(stream_socket(&listener), Err(ListenError::InUse { .. })));
         let elsewhere = at(Transport::Udp, "192.0.2.1:5060");
-        assert!(matches!(elsewhere.probe(), Err(ListenError::NotOurs { .. })));
+        assert!(matches!(probe(&elsewhere), Err(ListenError::NotOurs { .. })));
     }
 }

@@ -14,7 +14,7 @@ use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfi
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::proto::rr::rdata::SRV;
-use roost_core::{Listening, Name, Outcome, Place, Rng, ShardId, Ticket, limits};
+use roost_core::{Address, Listener, Name, Receipt, Rng, ShardId, Ticket, limits};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::inbox::{Inbox, Mail};
@@ -47,10 +47,10 @@ impl Resolver {
     /// When the thread cannot be started.
     pub fn start(
         servers: &[SocketAddr],
-        listeners: &[Listening],
+        listeners: &[Listener],
         inboxes: Arc<Vec<Inbox>>,
     ) -> io::Result<Resolver> {
-        let has = |is_v4| listeners.iter().any(|listening| listening.address.is_ipv4() == is_v4);
+        let has = |is_v4| listeners.iter().any(|listener| listener.address.is_ipv4() == is_v4);
         let strategy = match (has(true), has(false)) {
             (true, true) => LookupIpStrategy::Ipv4AndIpv6,
             (false, true) => LookupIpStrategy::Ipv6Only,
@@ -87,7 +87,7 @@ async fn serve(
     while let Some(Question { shard, ticket, name }) = asked.recv().await {
         let (resolver, inboxes) = (resolver.clone(), Arc::clone(&inboxes));
         tokio::spawn(async move {
-            let places = match (name.address(), resolver) {
+            let found = match (name.address(), resolver) {
                 (Some(address), _) => vec![address],
                 (None, Some(resolver)) => {
                     let looked_up = tokio::time::timeout(PATIENCE, look_up(&resolver, &name)).await;
@@ -95,11 +95,11 @@ async fn serve(
                 }
                 (None, None) => Vec::new(),
             };
-            tracing::debug!(host = &*name.host, ?places, "name resolved");
-            let places =
-                places.into_iter().map(|remote| Place { remote, local: source_of(remote) }).collect();
+            tracing::debug!(host = &*name.host, ?found, "name resolved");
+            let address = |remote| Address { remote, local: source_of(remote) };
+            let addresses = found.into_iter().map(address).collect();
             if let Some(inbox) = inboxes.get(usize::from(shard.0)) {
-                inbox.post([Mail::Receipt(ticket, Outcome::Resolved(places))]);
+                inbox.post([Mail::Receipt(Receipt::Resolved(ticket, addresses))]);
             }
         });
     }
@@ -147,17 +147,17 @@ async fn look_up(resolver: &TokioResolver, name: &Name) -> Vec<SocketAddr> {
         Err(_) => Vec::new(),
     };
     if records.is_empty() {
-        return addresses(resolver, &name.host, 5060).await;
+        return addresses(resolver, &name.host, name.transport.default_port()).await;
     }
-    let mut places = Vec::new();
+    let mut found = Vec::new();
     let mut rng = Rng::new(RandomState::new().hash_one(&*name.host));
     for record in ordered(records, &mut rng) {
         // A target of "." says that there is no such service.
-        if !record.target.is_root() && places.len() < limits::MAX_PLACES {
-            places.extend(addresses(resolver, &record.target.to_string(), record.port).await);
+        if !record.target.is_root() && found.len() < limits::MAX_ADDRESSES {
+            found.extend(addresses(resolver, &record.target.to_string(), record.port).await);
         }
     }
-    places
+    found
 }
 
 async fn addresses(resolver: &TokioResolver, host: &str, port: u16) -> Vec<SocketAddr> {

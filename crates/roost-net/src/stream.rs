@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use roost_core::{Flow, News};
+use roost_core::{Flow, ShardEvent, Transport};
 use roost_sip::{Frame, Head, Progress};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
@@ -156,7 +156,7 @@ impl Streams {
     }
 
     /// Sends a message over a flow's connection; over 0, the one that leads to its peer, or a new one. What cannot be sent
-    /// comes back as [`News::Unsent`].
+    /// comes back as [`ShardEvent::Unsent`].
     pub fn send(&self, flow: Flow, message: &[u8]) {
         let ordered = self.counters.ordered.fetch_add(message.len(), Ordering::Relaxed);
         let letter = Letter { flow, message: message.into() };
@@ -369,7 +369,7 @@ impl Office {
             TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let connection = Rc::new(Connection {
-            flow: Flow::tcp(local, remote, id),
+            flow: Flow::stream(Transport::Tcp, local, remote, id),
             stream,
             gate: Arc::default(),
             must_end: Cell::new(None),
@@ -625,7 +625,7 @@ impl Office {
     fn unsent(&self, Letter { flow, message }: Letter) {
         count(&self.counters.unsent);
         if let Some(inbox) = self.inboxes.first() {
-            inbox.post([Mail::News(News::Unsent(flow, message))]);
+            inbox.post([Mail::ShardEvent(ShardEvent::Unsent(flow, message))]);
         }
     }
 
@@ -691,7 +691,7 @@ impl Office {
 
     fn tell_closed(&self, id: u64) {
         for inbox in self.inboxes.iter() {
-            inbox.post([Mail::News(News::Closed(id))]);
+            inbox.post([Mail::ShardEvent(ShardEvent::ConnectionClosed(id))]);
         }
     }
 

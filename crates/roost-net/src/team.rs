@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use roost_core::{Command, Engine, Listening, Now};
+use roost_core::{Command, Engine, Listener, Now};
 
 use crate::inbox::{Inbox, Mail};
 use crate::stream::Streams;
@@ -154,7 +154,7 @@ impl<F> Seat<F> {
 impl Bound {
     /// Whether a flow's local address is this socket's.
     pub(crate) fn is_from(&self, local: SocketAddr) -> bool {
-        Listening::udp(self.address).covers(local)
+        Listener::udp(self.address).covers(local)
     }
 }
 
@@ -244,7 +244,8 @@ mod tests {
     #[test]
     fn a_seat_moves_to_its_own_worker_under_load_and_back() {
         let inboxes: Arc<Vec<_>> = Arc::new((0..2).map(|_| Inbox::new().unwrap()).collect());
-        let config = Arc::new(Config { shards: 2, ..Config::default() });
+        let mut config = Config::default();
+        config.identity.shards = 2;
         let (tell, told) = mpsc::channel();
         let sockets: Vec<_> = (0..2).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         let addresses: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
@@ -257,7 +258,7 @@ mod tests {
                     }
                 }
             };
-            let engine = Engine::new(Arc::clone(&config), ShardId(shard as u16), Rng::new(1));
+            let engine = Engine::new(&config, ShardId(shard as u16), Rng::new(1));
             (engine, vec![socket], ask)
         };
         let shards = sockets.into_iter().enumerate().map(shard).collect();

@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use roost_core::{Command, Counter, Engine, Flow, HandOver, Now, Outbox, Transmit, Transport};
+use roost_core::{Command, Counter, Engine, Flow, HandOver, Now, Outbox, Transmit};
 use roost_sip::Head;
 
 use crate::batch::{BATCH, Outgoing, Poller, Receiver, send_all};
@@ -240,7 +240,7 @@ impl Hands {
     fn handle_mail(&mut self, engine: &mut Engine, item: Mail, now: Now) {
         let out = &mut self.outbox;
         match item {
-            Mail::Receipt(ticket, outcome) => engine.handle_receipt(ticket, outcome, now, out),
+            Mail::Receipt(receipt) => engine.handle_receipt(receipt, now, out),
             Mail::Messages(mut batch) => {
                 for (HandOver { flow, mark, .. }, message) in batch.iter() {
                     if self.head.parse(message).is_ok() {
@@ -265,7 +265,7 @@ impl Hands {
                 engine.load_page(&rows, up_to, now, out);
                 drop(under_way);
             }
-            Mail::News(news) => engine.handle_news(news, now, out),
+            Mail::ShardEvent(news) => engine.handle_shard_event(news, now, out),
             Mail::Seat(_) | Mail::Stop => {}
         }
     }
@@ -355,7 +355,7 @@ impl Hands {
 
     /// Sends everything that the engines left in the outbox; datagrams from the first seat's sockets: all seats' are alike.
     fn send<F>(&mut self, team: &Team<F>, runs: &[Run<'_, F>]) {
-        let is_datagram = |transmit: &&Transmit| transmit.flow.transport == Transport::Udp;
+        let is_datagram = |transmit: &&Transmit| !transmit.flow.transport.is_reliable();
         if let Some(streams) = &team.streams {
             for transmit in self.outbox.transmits.iter().filter(|transmit| !is_datagram(transmit)) {
                 streams.send(transmit.flow, self.outbox.message(transmit));

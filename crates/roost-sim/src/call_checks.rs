@@ -131,9 +131,9 @@ pub struct CallChecks {
 impl CallChecks {
     pub fn new(config: &Config) -> CallChecks {
         CallChecks {
-            fr_ms: u64::from(config.tm.fr_timeout_s) * 1_000,
-            authorize: config.proxy.authorize,
-            serial_fork: config.proxy.serial_fork,
+            fr_ms: u64::from(config.policy.tm.fr_timeout_s) * 1_000,
+            authorize: config.policy.proxy.authorize,
+            serial_fork: config.policy.proxy.serial_fork,
             places: BTreeSet::new(),
             asked: BTreeMap::new(),
             originals: BTreeMap::new(),

@@ -113,9 +113,9 @@ pub struct Checks {
 impl Checks {
     pub fn new(config: &Config) -> Checks {
         Checks {
-            write_through: config.usrloc.write_through,
-            exclusive_ip: config.registrar.exclusive_ip,
-            max_contacts: config.registrar.max_contacts as usize,
+            write_through: config.identity.write_through,
+            exclusive_ip: config.policy.registrar.exclusive_ip,
+            max_contacts: config.policy.registrar.max_contacts as usize,
             asked: BTreeMap::new(),
             sources: BTreeMap::new(),
             named: BTreeMap::new(),
@@ -309,7 +309,7 @@ impl Checks {
         Err(format!("a lookup shows {}, which {what}", scene.name(contact)))
     }
 
-    /// The Occupied rule (S40).
+    /// The Occupied rule.
     fn shown_from_one_address(&self, scene: Scene<'_>) -> Result<(), String> {
         let mut holders = BTreeSet::new();
         for contact in scene.shown {

@@ -2,12 +2,11 @@
 //! allocations can be counted. `cargo xtask gates` compares them with what they were.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use md5::{Digest, Md5};
 use roost_core::{
-    Authorize, Command, Config, Engine, Flow, Listening, Now, Outbox, Outcome, Rng, Row, Secrets, ShardId,
-    Ticket,
+    Authorize, Command, CommitOutcome, Config, Engine, Flow, Listener, Now, Outbox, Receipt, Rng, Row,
+    Secrets, ShardId, Ticket,
 };
 use roost_sip::{Head, HeaderName};
 
@@ -74,19 +73,17 @@ impl Stage {
     /// # Panics
     /// When the engine does not answer as this load needs it.
     pub fn new(kind: Kind, users: usize) -> Stage {
-        let mut config = Config {
-            listeners: vec![Listening::udp(address(SERVER))],
-            use_domain: true,
-            server_header: "roost/0".to_string(),
-            mac_key: [7; 32],
-            hash_seed: 7,
-            ..Config::default()
-        };
-        config.proxy.authorize = Authorize::Off;
-        config.usrloc.write_through = kind == Kind::Durable;
-        config.registrar.exclusive_ip = false;
+        let mut config = Config::default();
+        config.policy.listeners = vec![Listener::udp(address(SERVER))];
+        config.policy.server_header = "roost/0".to_string();
+        config.identity.use_domain = true;
+        config.identity.mac_key = [7; 32];
+        config.identity.hash_seed = 7;
+        config.policy.proxy.authorize = Authorize::Off;
+        config.identity.write_through = kind == Kind::Durable;
+        config.policy.registrar.exclusive_ip = false;
         let mut stage = Stage {
-            engine: Engine::new(Arc::new(config), ShardId(0), Rng::new(7)),
+            engine: Engine::new(&config, ShardId(0), Rng::new(7)),
             kind,
             head: Head::new(),
             out: Outbox::default(),
@@ -286,7 +283,7 @@ impl Stage {
         while let Some(command) = out.commands.pop() {
             match command {
                 Command::Commit { ticket, .. } => {
-                    engine.handle_receipt(ticket, Outcome::Committed, *now, out);
+                    engine.handle_receipt(Receipt::Commit(ticket, CommitOutcome::Committed), *now, out);
                 }
                 Command::LoadCredentials { ticket, user, .. } => give_secret(engine, ticket, user, *now, out),
                 _ => {}
@@ -297,7 +294,7 @@ impl Stage {
 
 fn give_secret(engine: &mut Engine, ticket: Ticket, user: Box<[u8]>, now: Now, out: &mut Outbox) {
     let secrets = Secrets { password: user, ..Secrets::default() };
-    engine.handle_receipt(ticket, Outcome::Credentials(Some(secrets)), now, out);
+    engine.handle_receipt(Receipt::Credentials(ticket, Ok(Some(secrets))), now, out);
 }
 
 /// A request as a desk phone sends it.

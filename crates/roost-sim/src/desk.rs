@@ -2,11 +2,10 @@
 //! shows, such as its limits. What a test did not expect panics.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use roost_core::{
-    Admin, AdminReply, Authorize, Command, Config, Engine, Flow, Listening, News, Now, Outbox, Outcome,
-    Reading, Rng, Secrets, ShardId, SubscriberRow, Ticket,
+    Admin, AdminReply, Authorize, Command, Config, Engine, Flow, Listener, Now, Outbox, Reading, Receipt,
+    Rng, Secrets, ShardEvent, ShardId, SubscriberRow, Ticket,
 };
 use roost_sip::{Head, StartLine};
 
@@ -29,7 +28,7 @@ pub struct Said {
     pub requests: Vec<SocketAddr>,
     pub commits: Vec<Ticket>,
     /// Of these, how many the database is asked to decide.
-    pub claims: usize,
+    pub exclusive: usize,
     pub loads: Vec<Ticket>,
     pub names: Vec<Ticket>,
     pub replies: Vec<AdminReply>,
@@ -54,12 +53,13 @@ impl std::fmt::Debug for Desk {
 impl Desk {
     /// An engine of shard 0 with one realm, in a process of some age.
     pub fn new(change: impl FnOnce(&mut Config)) -> Desk {
-        let mut config =
-            Config { listeners: vec![Listening::udp(SERVER)], hash_seed: 7, ..Config::default() };
-        config.auth.realm = REALM.to_string();
+        let mut config = Config::default();
+        config.policy.listeners = vec![Listener::udp(SERVER)];
+        config.identity.hash_seed = 7;
+        config.policy.auth.realm = REALM.to_string();
         change(&mut config);
         let now = Now { mono_ms: 1 << 40, unix_s: 1_800_000_000 };
-        let mut engine = Engine::new(Arc::new(config), ShardId(0), Rng::new(7));
+        let mut engine = Engine::new(&config, ShardId(0), Rng::new(7));
         let mut out = Outbox::default();
         engine.handle_timeout(now, &mut out);
         out.clear();
@@ -95,8 +95,8 @@ impl Desk {
     }
 
     /// What became of a command.
-    pub fn receipt(&mut self, ticket: Ticket, outcome: Outcome) -> Said {
-        self.engine.handle_receipt(ticket, outcome, self.now, &mut self.out);
+    pub fn receipt(&mut self, receipt: Receipt) -> Said {
+        self.engine.handle_receipt(receipt, self.now, &mut self.out);
         self.said()
     }
 
@@ -129,9 +129,9 @@ impl Desk {
         }
         for command in self.out.commands.drain(..) {
             match command {
-                Command::Commit { ticket, claim, .. } => {
+                Command::Commit { ticket, exclusive, .. } => {
                     said.commits.push(ticket);
-                    said.claims += usize::from(claim.is_some());
+                    said.exclusive += usize::from(exclusive.is_some());
                 }
                 Command::LoadCredentials { ticket, .. } => said.loads.push(ticket),
                 Command::Resolve { ticket, .. } => said.names.push(ticket),
@@ -173,8 +173,8 @@ impl Desk {
     }
 
     /// The other shards, and whoever keeps the connections, have something to say.
-    pub fn hear(&mut self, news: News) -> Said {
-        self.engine.handle_news(news, self.now, &mut self.out);
+    pub fn hear(&mut self, news: ShardEvent) -> Said {
+        self.engine.handle_shard_event(news, self.now, &mut self.out);
         self.said()
     }
 
@@ -263,19 +263,19 @@ pub fn subscriber(number: u32) -> SubscriberRow {
 }
 
 /// What the database says of somebody who is there.
-pub fn known() -> Outcome {
-    Outcome::Credentials(Some(subscriber(0).secrets))
+pub fn known(ticket: Ticket) -> Receipt {
+    Receipt::Credentials(ticket, Ok(Some(subscriber(0).secrets)))
 }
 
 /// Bindings in memory only: an answer needs no commit.
 pub fn memory(config: &mut Config) {
-    config.usrloc.write_through = false;
+    config.identity.write_through = false;
 }
 
 /// The same, and everybody may call.
 pub fn open(config: &mut Config) {
     memory(config);
-    config.proxy.authorize = Authorize::Off;
+    config.policy.proxy.authorize = Authorize::Off;
 }
 
 /// A response of the callee to a forwarded request.

@@ -99,14 +99,14 @@ pub struct Model {
 
 impl Model {
     pub fn new(config: &Config) -> Model {
-        let registrar = &config.registrar;
+        let registrar = &config.policy.registrar;
         Model {
             exclusive_ip: registrar.exclusive_ip,
             min_expires_s: registrar.min_expires_s,
             max_expires_s: registrar.max_expires_s,
             max_contacts: registrar.max_contacts as usize,
             makes_room: registrar.force_registration,
-            cseq_delay_ms: i64::from(config.usrloc.cseq_delay_s) * 1_000,
+            cseq_delay_ms: i64::from(config.policy.usrloc.cseq_delay_s) * 1_000,
             aors: BTreeMap::new(),
             gone: BTreeMap::new(),
             commits: BTreeMap::new(),

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use roost_core::{
-    Command, Engine, Flow, HandOver, Mark, News, Now, Outbox, Outcome, Row, ShardId, Write, shard_of,
+    Command, Engine, Flow, HandOver, Mark, Now, Outbox, Receipt, Row, ShardEvent, ShardId, Write,
 };
 use roost_sip::Head;
 
@@ -15,7 +15,7 @@ use crate::checks::Scene;
 use crate::client::Reply;
 use crate::desk::statistic;
 use crate::scenario::{Crash, Loading, SERVER};
-use crate::store::{Receipt, aor_of};
+use crate::store::{Answer, aor_of};
 use crate::world::{BASE_MS, Event, World, is_of_register};
 
 /// A running process.
@@ -103,7 +103,7 @@ impl World {
         };
         match command {
             Command::Commit { writes, .. } | Command::Purge { writes } => {
-                if !self.config.usrloc.write_through {
+                if !self.config.identity.write_through {
                     return Err(format!("writes in memory mode: {writes:?}"));
                 }
                 self.note(|| format!("shard {} writes: {}", shard.0, brief(&writes)));
@@ -115,7 +115,7 @@ impl World {
             }
             Command::LoadCredentials { ticket, user, domain } => {
                 let answer = self.store.lookup(self.now_ms, shard, ticket, &user, domain.as_deref());
-                let event = Event::Receipt { process, shard, ticket, outcome: answer.outcome };
+                let event = Event::Receipt { process, shard, receipt: answer.receipt };
                 self.agenda.push(answer.at_ms, event);
             }
             Command::ToShard(HandOver { shard, flow, start, end, mark }) => {
@@ -127,11 +127,11 @@ impl World {
             }
             // No name leads anywhere in this world.
             Command::Resolve { ticket, .. } => {
-                let outcome = Outcome::Resolved(Vec::new());
-                self.agenda.push(self.now_ms + 1, Event::Receipt { process, shard, ticket, outcome });
+                let receipt = Receipt::Resolved(ticket, Vec::new());
+                self.agenda.push(self.now_ms + 1, Event::Receipt { process, shard, receipt });
             }
-            Command::Tell { shard: None, news: News::Banned(ban) } => {
-                for shard in (0..self.config.shards).map(ShardId) {
+            Command::Tell { shard: None, event: ShardEvent::Banned(ban) } => {
+                for shard in (0..self.config.identity.shards).map(ShardId) {
                     let at_ms = self.now_ms + self.dice.below(4);
                     self.agenda.push(at_ms, Event::Banned { process, shard, ban: ban.clone() });
                 }
@@ -149,10 +149,11 @@ impl World {
     pub(crate) fn store_done(&mut self) {
         let process = self.process;
         for done in self.store.take_due(self.now_ms) {
-            let Some(receipt) = done.receipt else { continue };
-            self.checks.written(receipt.shard, receipt.ticket, done.applied, done.is_answer_lost);
-            let Receipt { at_ms, shard, ticket, outcome } = receipt;
-            self.agenda.push(at_ms, Event::Receipt { process, shard, ticket, outcome });
+            let Some(Answer { at_ms, shard, receipt }) = done.receipt else { continue };
+            if let Receipt::Commit(ticket, _) = &receipt {
+                self.checks.written(shard, *ticket, done.applied, done.is_answer_lost);
+            }
+            self.agenda.push(at_ms, Event::Receipt { process, shard, receipt });
         }
     }
 
@@ -248,8 +249,8 @@ impl World {
         self.model.crashed(self.now_ms);
         if crash.has_new_keys {
             let mut config = (*self.config).clone();
-            config.mac_key = self.dice.key();
-            config.hash_seed = self.dice.next_u64();
+            config.identity.mac_key = self.dice.key();
+            config.identity.hash_seed = self.dice.next_u64();
             self.config = Arc::new(config);
         }
         self.agenda.push(self.now_ms + crash.down_ms, Event::Restart);
@@ -257,10 +258,9 @@ impl World {
 
     /// A process starts: rows come in, page by page, beside what is served.
     pub(crate) fn restart(&mut self) -> Result<(), String> {
-        let shards = self.config.shards;
-        let mut engines: Vec<Engine> = (0..shards)
-            .map(|shard| Engine::new(Arc::clone(&self.config), ShardId(shard), self.dice.rng()))
-            .collect();
+        let shards = self.config.identity.shards;
+        let mut engines: Vec<Engine> =
+            (0..shards).map(|shard| Engine::new(&self.config, ShardId(shard), self.dice.rng())).collect();
         engines.iter_mut().for_each(Engine::begin_loading);
         self.store.tables.purge(self.unix_s());
         let ticks = vec![u64::MAX; engines.len()];
@@ -279,8 +279,8 @@ impl World {
         for row in &rows {
             self.model.load(aor_of(row), row, self.now_ms, self.unix_s());
         }
-        for shard in 0..self.config.shards {
-            let own = |row: &&Row| shard_of(&self.config, &row.username) == ShardId(shard);
+        for shard in 0..self.config.identity.shards {
+            let own = |row: &&Row| self.config.identity.shard_of(&row.username) == ShardId(shard);
             let own: Vec<Row> = rows.iter().filter(own).cloned().collect();
             self.with_engine(ShardId(shard), |engine, _, now, out| engine.load_page(&own, up_to, now, out))?;
         }
@@ -305,7 +305,7 @@ impl World {
     pub(crate) fn lookup(&self, place: usize) -> Vec<Vec<u8>> {
         let Some(server) = &self.server else { return Vec::new() };
         let plan = &self.phones[place].plan;
-        let ShardId(shard) = shard_of(&self.config, plan.user.as_bytes());
+        let ShardId(shard) = self.config.identity.shard_of(plan.user.as_bytes());
         server.engines[usize::from(shard)].lookup(&plan.aor, self.now())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use roost_core::{Authorize, Config, Listening, Secrets};
+use roost_core::{Authorize, Config, Listener, Secrets};
 
 use crate::call_phone::CallPlan;
 use crate::client::ha1;
@@ -77,7 +77,7 @@ pub struct PhonePlan {
     pub starts_ms: u64,
 }
 
-/// When a phone refreshes its binding (S15).
+/// When a phone refreshes its binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Habit {
     /// After half of its time, as Yealink.
@@ -237,19 +237,20 @@ fn keep<T>(list: &mut Vec<T>, is_kept: impl Fn(usize, &T) -> bool) {
 
 /// Values that matter to what the world checks; everything else stays at its default.
 fn draw_config(dice: &mut Dice) -> Config {
-    let mut config =
-        Config { shards: dice.between((1, 4)) as u16, use_domain: dice.chance(250), ..Config::default() };
-    if !config.use_domain && dice.chance(300) {
-        config.auth.realm = "realm.test".to_string();
+    let mut config = Config::default();
+    config.identity.shards = dice.between((1, 4)) as u16;
+    config.identity.use_domain = dice.chance(250);
+    if !config.identity.use_domain && dice.chance(300) {
+        config.policy.auth.realm = "realm.test".to_string();
     }
-    config.auth.nonce_expire_s = dice.pick(&[5, 30, 60]);
-    config.auth.qop_auth = dice.chance(500);
-    config.auth.disable_nonce_check = dice.chance(750);
-    config.auth_db.calculate_ha1 = dice.chance(600);
-    config.auth_db.cache_ttl_s = dice.pick(&[1, 10, 60]);
-    config.usrloc.write_through = !dice.chance(125);
-    config.usrloc.timer_interval_s = dice.pick(&[1, 10, 60]);
-    let registrar = &mut config.registrar;
+    config.policy.auth.nonce_expire_s = dice.pick(&[5, 30, 60]);
+    config.policy.auth.qop_auth = dice.chance(500);
+    config.policy.auth.disable_nonce_check = dice.chance(750);
+    config.policy.auth_db.calculate_ha1 = dice.chance(600);
+    config.policy.auth_db.cache_ttl_s = dice.pick(&[1, 10, 60]);
+    config.identity.write_through = !dice.chance(125);
+    config.policy.usrloc.timer_interval_s = dice.pick(&[1, 10, 60]);
+    let registrar = &mut config.policy.registrar;
     registrar.min_expires_s = dice.pick(&[10, 30]);
     // So short that every phone refreshes its binding after the faults have stopped.
     registrar.max_expires_s = dice.pick(&[40, 60, 110]);
@@ -259,14 +260,14 @@ fn draw_config(dice: &mut Dice) -> Config {
     registrar.exclusive_ip = dice.chance(750);
     registrar.retry_after_s = dice.pick(&[0, 0, 2]);
     registrar.add_date = dice.chance(500);
-    config.listeners = vec![Listening::udp(SERVER)];
-    config.proxy.authorize = if dice.chance(300) { Authorize::Off } else { Authorize::Registered };
-    config.proxy.serial_fork = dice.chance(400);
+    config.policy.listeners = vec![Listener::udp(SERVER)];
+    config.policy.proxy.authorize = if dice.chance(300) { Authorize::Off } else { Authorize::Registered };
+    config.policy.proxy.serial_fork = dice.chance(400);
     // One group after another: three of them must be through before all is quiet.
-    let timeouts_s: [u32; 3] = if config.proxy.serial_fork { [6, 10, 15] } else { [10, 20, 30] };
-    config.tm.fr_inv_timeout_s = dice.pick(&timeouts_s);
-    config.mac_key = dice.key();
-    config.hash_seed = dice.next_u64();
+    let timeouts_s: [u32; 3] = if config.policy.proxy.serial_fork { [6, 10, 15] } else { [10, 20, 30] };
+    config.policy.tm.fr_inv_timeout_s = dice.pick(&timeouts_s);
+    config.identity.mac_key = dice.key();
+    config.identity.hash_seed = dice.next_u64();
     config
 }
 
@@ -339,14 +340,15 @@ impl User {
     }
 
     fn subscriber(&self, config: &Config) -> Subscriber {
-        let realm = if config.auth.realm.is_empty() { &self.domain } else { &config.auth.realm };
-        let password = match config.auth_db.calculate_ha1 {
+        let realm =
+            if config.policy.auth.realm.is_empty() { &self.domain } else { &config.policy.auth.realm };
+        let password = match config.policy.auth_db.calculate_ha1 {
             true => self.password.clone(),
             false => ha1(&self.name, realm, &self.password),
         };
         Subscriber {
             user: self.name.clone(),
-            domain: if config.use_domain { self.domain.clone() } else { String::new() },
+            domain: if config.identity.use_domain { self.domain.clone() } else { String::new() },
             secrets: Secrets { password: password.into_bytes().into(), ..Secrets::default() },
         }
     }
@@ -366,17 +368,17 @@ fn draw_phones(config: &Config, dice: &mut Dice) -> (Vec<PhonePlan>, Vec<User>) 
         let user = match &other {
             Some(other) => {
                 let user = users.iter().find(|user| user.name == other.user && user.domain == other.domain);
-                user.cloned().unwrap_or_else(|| User::new(0, config.use_domain))
+                user.cloned().unwrap_or_else(|| User::new(0, config.identity.use_domain))
             }
             None => {
-                users.push(User::new(users.len(), config.use_domain));
-                User::new(users.len() - 1, config.use_domain)
+                users.push(User::new(users.len(), config.identity.use_domain));
+                User::new(users.len() - 1, config.identity.use_domain)
             }
         };
         let near = other.filter(|_| dice.chance(500));
         let (source, private) = draw_place(index, near.as_ref(), dice);
         phones.push(PhonePlan {
-            aor: user.aor(config.use_domain),
+            aor: user.aor(config.identity.use_domain),
             user: user.name,
             domain: user.domain,
             password: if is_impostor { "guessed".to_string() } else { user.password },
@@ -420,11 +422,11 @@ mod tests {
     fn worlds_differ_and_hold_what_they_should() {
         let worlds: Vec<Scenario> = (0..200).map(|seed| Scenario::draw(&mut Dice::new(seed))).collect();
         let some = |has: fn(&Scenario) -> bool| worlds.iter().any(has) && !worlds.iter().all(has);
-        assert!(some(|world| world.config.use_domain));
-        assert!(some(|world| world.config.usrloc.write_through));
-        assert!(some(|world| world.config.registrar.exclusive_ip));
+        assert!(some(|world| world.config.identity.use_domain));
+        assert!(some(|world| world.config.identity.write_through));
+        assert!(some(|world| world.config.policy.registrar.exclusive_ip));
         assert!(some(|world| world.crashes.is_empty()));
-        assert!(some(|world| world.config.shards == 1));
+        assert!(some(|world| world.config.identity.shards == 1));
         assert!(some(|world| world.store.lose_answer == 0));
         let sharing = |world: &Scenario| {
             world.phones.iter().enumerate().any(|(index, phone)| {

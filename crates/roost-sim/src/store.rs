@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use roost_core::{Outcome, Row, Secrets, ShardId, Ticket, Write};
+use roost_core::{CommitOutcome, Receipt, Row, Secrets, ShardId, Ticket, Write};
 
 use crate::dice::Dice;
 
@@ -204,16 +204,15 @@ pub struct Done {
     pub applied: Applied,
     /// It was written, but its receipt says that it failed.
     pub is_answer_lost: bool,
-    pub receipt: Option<Receipt>,
+    pub receipt: Option<Answer>,
 }
 
 /// An answer under way to an engine.
 #[derive(Debug)]
-pub struct Receipt {
+pub struct Answer {
     pub at_ms: u64,
     pub shard: ShardId,
-    pub ticket: Ticket,
-    pub outcome: Outcome,
+    pub receipt: Receipt,
 }
 
 impl Store {
@@ -295,20 +294,21 @@ impl Store {
         };
         let is_answer_lost = job.fate == Fate::LoseAnswer && result.is_ok();
         let (applied, outcome) = match result {
-            Ok(applied) if is_answer_lost => (applied, Outcome::Failed("no answer".to_string())),
-            Ok(applied) => (applied, Outcome::Committed),
-            Err(error) => (Applied::default(), Outcome::Failed(error)),
+            Ok(applied) if is_answer_lost => (applied, CommitOutcome::Failed("no answer".to_string())),
+            Ok(applied) => (applied, CommitOutcome::Committed),
+            Err(error) => (Applied::default(), CommitOutcome::Failed(error)),
         };
         if job.receipt.is_some() {
             match outcome {
-                Outcome::Committed => self.commits += 1,
+                CommitOutcome::Committed => self.commits += 1,
                 _ if is_answer_lost => self.answers_lost += 1,
                 _ => self.failed += 1,
             }
         }
         let late_ms = self.dice.between(if is_answer_lost { (200, 5_000) } else { (0, 3) });
-        let receipt =
-            job.receipt.map(|(shard, ticket)| Receipt { at_ms: now_ms + late_ms, shard, ticket, outcome });
+        let at_ms = now_ms + late_ms;
+        let answer = |(shard, ticket)| Answer { at_ms, shard, receipt: Receipt::Commit(ticket, outcome) };
+        let receipt = job.receipt.map(answer);
         Done { applied, is_answer_lost, receipt }
     }
 
@@ -320,20 +320,29 @@ impl Store {
         ticket: Ticket,
         user: &[u8],
         domain: Option<&[u8]>,
-    ) -> Receipt {
-        let outcome = match self.dice.chance(self.faults.lookup_fail) || now_ms < self.away_until_ms {
-            true => Outcome::Failed("no connection".to_string()),
-            false => Outcome::Credentials(self.tables.secrets(user, domain)),
+    ) -> Answer {
+        let found = match self.dice.chance(self.faults.lookup_fail) || now_ms < self.away_until_ms {
+            true => Err("no connection".to_string()),
+            false => Ok(self.tables.secrets(user, domain)),
         };
         // Some answers come when the engine has given up long ago.
         let patience = if self.dice.chance(self.faults.slow / 10) { 10 } else { 1 };
-        Receipt { at_ms: now_ms + self.delay_ms() * patience, shard, ticket, outcome }
+        let at_ms = now_ms + self.delay_ms() * patience;
+        Answer { at_ms, shard, receipt: Receipt::Credentials(ticket, found) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ticket_of(done: &Done) -> u64 {
+        match &done.receipt.as_ref().unwrap().receipt {
+            Receipt::Commit(ticket, _) | Receipt::Credentials(ticket, _) | Receipt::Resolved(ticket, _) => {
+                ticket.0
+            }
+        }
+    }
 
     fn row(contact_id: u64, username: &str, expires: u64) -> Row {
         Row {
@@ -386,7 +395,7 @@ mod tests {
             (1..=20).map(|n| store.submit(10, Some((ShardId(0), Ticket(n))), vec![put(n, "1001")])).collect();
         assert!(due.is_sorted());
         let done = store.take_due(*due.last().unwrap());
-        let tickets: Vec<u64> = done.iter().map(|done| done.receipt.as_ref().unwrap().ticket.0).collect();
+        let tickets: Vec<u64> = done.iter().map(ticket_of).collect();
         assert_eq!(tickets, (1..=20).collect::<Vec<_>>());
         assert_eq!((store.commits, ids(&store.tables, "1001").len()), (20, 20));
         store.submit(50, None, vec![Write::Remove { contact_id: 1, username: (*b"1001").into() }]);
@@ -400,7 +409,8 @@ mod tests {
             let mut store = Store::new(faults, Dice::new(1));
             store.submit(0, Some((ShardId(0), Ticket(1))), vec![put(1, "1001")]);
             let done = store.take_due(1_000).remove(0);
-            let is_failed = matches!(done.receipt.unwrap().outcome, Outcome::Failed(_));
+            let is_failed =
+                matches!(done.receipt.unwrap().receipt, Receipt::Commit(_, CommitOutcome::Failed(_)));
             (is_failed, done.is_answer_lost, ids(&store.tables, "1001").len())
         };
         assert_eq!(run(StoreFaults { lose_answer: 1_000, ..StoreFaults::NONE }), (true, true, 1));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use roost_core::{Authorize, Ban, Config, Flow, Mark, News, Now, Outbox, Outcome, ShardId, Ticket};
+use roost_core::{Authorize, Ban, Config, Flow, Mark, Now, Outbox, Receipt, ShardEvent, ShardId};
 use roost_sip::{Head, HeaderName, cseq};
 
 use crate::agenda::Agenda;
@@ -158,8 +158,7 @@ pub(crate) enum Event {
     Receipt {
         process: u32,
         shard: ShardId,
-        ticket: Ticket,
-        outcome: Outcome,
+        receipt: Receipt,
     },
     /// A shard hears that an address is banned.
     Banned {
@@ -258,11 +257,11 @@ impl World {
         let plans = scenario.phones.iter().cloned().zip(0..);
         let phones: Vec<Phone> = plans.map(|(plan, number)| Phone::new(number, plan, dice.fork())).collect();
         let mut model_config = scenario.config.clone();
-        model_config.registrar.max_contacts += u32::from(options.model_has_more_room);
+        model_config.policy.registrar.max_contacts += u32::from(options.model_has_more_room);
         let deaf = options.ignores_cancel;
         let mut engines = scenario.config.clone();
         if options.lets_anybody_call {
-            engines.proxy.authorize = Authorize::Off;
+            engines.policy.proxy.authorize = Authorize::Off;
         }
         let mut call_checks = CallChecks::new(&scenario.config);
         phones.iter().for_each(|phone| call_checks.stands(phone.source, phone.client.via));
@@ -370,13 +369,13 @@ impl World {
                 self.store_done();
                 Ok(())
             }
-            Event::Receipt { process, shard, ticket, outcome } if process == self.process => {
-                self.note(|| format!("shard {} hears of ticket {:x}: {outcome:?}", shard.0, ticket.0));
-                self.checks.heard(shard, ticket);
-                self.model.hears(shard, ticket);
-                self.with_engine(shard, |engine, _, now, out| {
-                    engine.handle_receipt(ticket, outcome, now, out)
-                })?;
+            Event::Receipt { process, shard, receipt } if process == self.process => {
+                self.note(|| format!("shard {} hears: {receipt:?}", shard.0));
+                if let Receipt::Commit(ticket, _) = &receipt {
+                    self.checks.heard(shard, *ticket);
+                    self.model.hears(shard, *ticket);
+                }
+                self.with_engine(shard, |engine, _, now, out| engine.handle_receipt(receipt, now, out))?;
                 self.model.has_heard();
                 Ok(())
             }
@@ -384,7 +383,9 @@ impl World {
             Event::Page { process } if process == self.process => self.read_page(),
             Event::Banned { process, shard, ban } if process == self.process => {
                 self.note(|| format!("shard {} hears: {ban:?}", shard.0));
-                self.with_engine(shard, |engine, _, now, out| engine.handle_news(News::Banned(ban), now, out))
+                self.with_engine(shard, |engine, _, now, out| {
+                    engine.handle_shard_event(ShardEvent::Banned(ban), now, out)
+                })
             }
             Event::HandOver { .. }
             | Event::StoreDue { .. }

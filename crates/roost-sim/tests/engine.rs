@@ -1,6 +1,6 @@
 //! What only an engine by itself shows: rules that a mutant of the core has broken unseen once.
 
-use roost_core::{Admin, Flow, Listening, News, Outcome, Transport};
+use roost_core::{Admin, CommitOutcome, Flow, Listener, Receipt, ShardEvent, Transport};
 use roost_sim::desk::{Desk, Words, known, memory, of_invite, open, phone, response, ringing, subscriber};
 use roost_sim::scenario::SERVER;
 
@@ -10,7 +10,7 @@ const CONTACT: &str = "Contact: <sip:x@10.2.0.1>\r\n";
 fn a_secret_is_asked_for_again_after_its_time() {
     let mut desk = Desk::new(memory);
     let ticket = desk.register("0", CONTACT).loads[0];
-    assert_eq!(desk.receipt(ticket, known()).codes, [200]);
+    assert_eq!(desk.receipt(known(ticket)).codes, [200]);
     for ms in [0, 59_999] {
         desk.wait(ms);
         desk.challenge = None;
@@ -21,11 +21,11 @@ fn a_secret_is_asked_for_again_after_its_time() {
     assert_eq!(desk.register("0", CONTACT).loads.len(), 1);
     // Somebody who is unknown may have been added a moment ago.
     let ticket = desk.register("new", CONTACT).loads[0];
-    assert_eq!(desk.receipt(ticket, Outcome::Credentials(None)).codes, [404]);
+    assert_eq!(desk.receipt(Receipt::Credentials(ticket, Ok(None))).codes, [404]);
     assert_eq!(desk.register("new", CONTACT).codes, [404]);
     desk.wait(1_000);
     let ticket = desk.register("new", CONTACT).loads[0];
-    assert_eq!(desk.receipt(ticket, known()).codes, [200]);
+    assert_eq!(desk.receipt(known(ticket)).codes, [200]);
 }
 
 #[test]
@@ -63,8 +63,8 @@ fn a_password_opens_its_own_extension_only() {
 fn a_nonce_that_may_be_used_once_covers_all_that_is_asked_for() {
     let mut desk = Desk::with_users(1, |config| {
         memory(config);
-        config.auth.disable_nonce_check = false;
-        config.registrar.exclusive_ip = false;
+        config.policy.auth.disable_nonce_check = false;
+        config.policy.registrar.exclusive_ip = false;
     });
     let words = Words { headers: "Contact: <sip:x@10.2.0.1>\r\nExpires: 60\r\n", ..Words::default() };
     let text = desk.register_text(&words);
@@ -101,7 +101,7 @@ fn a_phone_may_ring_for_fr_inv_timeout() {
 fn each_180_gives_a_phone_more_time_where_that_is_wanted() {
     let mut desk = Desk::new(|config| {
         open(config);
-        config.tm.restart_fr_on_each_reply = true;
+        config.policy.tm.restart_fr_on_each_reply = true;
     });
     let invite = ringing(&mut desk, 1).remove(0);
     for _ in 0..40 {
@@ -148,25 +148,25 @@ fn a_branch_is_cancelled_once_and_gives_back_what_it_held() {
 fn a_connection_that_breaks_after_the_answer_changes_nothing() {
     let mut desk = Desk::new(|config| {
         open(config);
-        let tcp = Listening { transport: Transport::Tcp, ..config.listeners[0] };
-        config.listeners.push(tcp);
+        let tcp = Listener { transport: Transport::Tcp, ..config.policy.listeners[0] };
+        config.policy.listeners.push(tcp);
     });
     desk.bind("9", &format!("sip:x@{};transport=tcp", phone(2)));
     let invite = desk.invite(1, "9", 0).texts.pop().expect("the INVITE");
     let flow = Flow { transport: Transport::Tcp, ..Flow::udp(SERVER, phone(2)) };
-    let unsent = || News::Unsent(flow, invite.clone().into_bytes().into());
+    let unsent = || ShardEvent::Unsent(flow, invite.clone().into_bytes().into());
     desk.send(phone(2), &response(&invite, "200 OK"));
     let said = desk.hear(unsent());
     assert!(said.texts.is_empty(), "{:?}", said.texts);
     // Before it, the call has failed.
     let invite = desk.invite(1, "9", 0).texts.pop().expect("the INVITE");
-    let said = desk.hear(News::Unsent(flow, invite.clone().into_bytes().into()));
+    let said = desk.hear(ShardEvent::Unsent(flow, invite.clone().into_bytes().into()));
     assert_eq!(said.codes.len(), 1);
-    assert!(desk.hear(News::Unsent(flow, invite.into_bytes().into())).codes.is_empty(), "once");
+    assert!(desk.hear(ShardEvent::Unsent(flow, invite.into_bytes().into())).codes.is_empty(), "once");
     // After it, too; and a phone that rings after all, over another connection, is silenced as ever.
     let invite = desk.invite(1, "9", 0).texts.pop().expect("the INVITE");
     assert_eq!(desk.wait(6_000).codes.last(), Some(&408));
-    assert!(desk.hear(News::Unsent(flow, invite.clone().into_bytes().into())).texts.is_empty());
+    assert!(desk.hear(ShardEvent::Unsent(flow, invite.clone().into_bytes().into())).texts.is_empty());
     assert_eq!(desk.send(phone(2), &response(&invite, "180 Ringing")).requests, [phone(2)]);
 }
 
@@ -219,13 +219,13 @@ fn a_changed_password_lifts_the_ban_and_the_same_one_does_not() {
 
 #[test]
 fn the_database_decides_where_it_is_told_to() {
-    for (exclusive_ip, in_database, claims) in [(true, false, 0), (true, true, 1), (false, true, 0)] {
+    for (exclusive_ip, in_database, conditions) in [(true, false, 0), (true, true, 1), (false, true, 0)] {
         let mut desk = Desk::with_users(1, |config| {
-            config.registrar.exclusive_ip = exclusive_ip;
-            config.registrar.exclusive_in_database = in_database;
+            config.policy.registrar.exclusive_ip = exclusive_ip;
+            config.policy.registrar.exclusive_in_database = in_database;
         });
         let said = desk.register("0", CONTACT);
-        assert_eq!((said.commits.len(), said.claims), (1, claims), "{exclusive_ip}, {in_database}");
+        assert_eq!((said.commits.len(), said.exclusive), (1, conditions), "{exclusive_ip}, {in_database}");
     }
 }
 
@@ -234,14 +234,14 @@ fn a_failed_commit_says_what_failed() {
     let mut desk = Desk::with_users(1, |_| {});
     let failed = |desk: &mut Desk, headers: &str| {
         let ticket = desk.register("0", headers).commits[0];
-        let said = desk.receipt(ticket, Outcome::Failed("full".to_string()));
+        let said = desk.receipt(Receipt::Commit(ticket, CommitOutcome::Failed("full".to_string())));
         assert_eq!(said.codes, [500]);
         let line = said.texts[0].split("\r\n").find_map(|line| line.strip_prefix("P-Registrar-Error: "));
         line.expect("an error").to_string()
     };
     assert_eq!(failed(&mut desk, CONTACT), "usrloc_contact_insert failed");
     let ticket = desk.register("0", CONTACT).commits[0];
-    assert_eq!(desk.receipt(ticket, Outcome::Committed).codes, [200]);
+    assert_eq!(desk.receipt(Receipt::Commit(ticket, CommitOutcome::Committed)).codes, [200]);
     assert_eq!(failed(&mut desk, CONTACT), "usrloc_contact_update failed");
     let unbind = format!("{CONTACT}Expires: 0\r\n");
     assert_eq!(failed(&mut desk, &unbind), "usrloc_contact_delete failed");

@@ -1,6 +1,6 @@
 //! What only an engine by itself shows of calls: rules that a mutant of the proxy has broken unseen once.
 
-use roost_core::{Admin, Authorize, Config, HopUri, Listening, Numbers, Rule, Transport, limits};
+use roost_core::{Admin, Authorize, Config, HopUri, Listener, Numbers, Rule, Transport, limits};
 use roost_sim::client::Challenge;
 use roost_sim::desk::{Desk, PASSWORD, REALM, memory, of_invite, open, phone, request, response, ringing};
 use roost_sip::Method;
@@ -48,9 +48,9 @@ fn an_anonymous_caller_authorizes_as_whom_it_likes_and_others_as_themselves() {
     ] {
         let mut desk = Desk::with_users(2, |config| {
             memory(config);
-            config.proxy.authorize = Authorize::Challenge;
-            config.proxy.check_from = check_from;
-            config.auth.realm = String::new();
+            config.policy.proxy.authorize = Authorize::Challenge;
+            config.policy.proxy.check_from = check_from;
+            config.policy.auth.realm = String::new();
         });
         desk.bind("9", "sip:x@10.2.0.1");
         let said = desk.send(phone(1), &invite_of(from, "a", ""));
@@ -85,7 +85,7 @@ fn who_is_registered_is_called_and_not_routed_out() {
     };
     let mut desk = Desk::new(|config: &mut Config| {
         open(config);
-        config.routes = vec![rule()];
+        config.policy.routes = [rule()].into();
     });
     assert_eq!(desk.invite(1, "9", 0).requests, ["10.0.0.5:5060".parse().expect("an address")]);
     desk.bind("9", &format!("sip:x@{}", phone(2)));
@@ -103,7 +103,7 @@ fn who_is_registered_is_called_and_not_routed_out() {
 fn an_ack_is_never_answered() {
     let mut desk = Desk::new(|config| {
         memory(config);
-        config.registrar.exclusive_ip = false;
+        config.policy.registrar.exclusive_ip = false;
     });
     desk.bind("caller", &format!("sip:caller@{}", phone(1)));
     let invite = answered(&mut desk);
@@ -181,7 +181,7 @@ fn a_request_that_comes_round_is_a_loop() {
 fn a_contact_with_a_transport_that_is_not_there_is_not_reached() {
     let mut desk = Desk::new(|config| {
         open(config);
-        config.listeners.push(Listening { transport: Transport::Tcp, ..config.listeners[0] });
+        config.policy.listeners.push(Listener { transport: Transport::Tcp, ..config.policy.listeners[0] });
     });
     for transport in ["sctp", "ws", "tls", "tcp2"] {
         desk.bind(transport, &format!("sip:x@{};transport={transport}", phone(2)));

@@ -1,7 +1,9 @@
 //! Every limit of the core is reached: what it refuses is refused, and counted.
 
 use roost_core::limits as at;
-use roost_core::{Admin, AdminReply, Config, Outcome, Place, Reading, Row, ShardId, SubscriberRow, shard_of};
+use roost_core::{
+    Address, Admin, AdminReply, CommitOutcome, Identity, Reading, Receipt, Row, ShardId, SubscriberRow,
+};
 use roost_sim::client::Challenge;
 use roost_sim::desk::{Desk, PASSWORD, REALM, Words, known, memory, open, phone, request, subscriber};
 
@@ -26,14 +28,14 @@ const REACHED: [(&str, fn()); 39] = [
     ("RECHECK_MS", recheck_ms),
     ("MAX_SUSPECTS", suspects),
     ("MAX_BUCKETS", buckets),
-    ("MAX_STRANGERS_PER_S", strangers_per_s),
+    ("MAX_UNKNOWN_NAMES_PER_S", strangers_per_s),
     ("MAX_NONCES", nonces),
     ("MAX_TRANSACTIONS", transactions),
     ("MAX_TRANSACTION_BYTES", transaction_bytes),
-    ("MAX_RECENT_CALLS", recent_calls),
+    ("MAX_ADMITTED_CALLS", recent_calls),
     ("MAX_RESOLVING", resolving),
     ("RESOLVING_MS", resolving),
-    ("MAX_PLACES", places),
+    ("MAX_ADDRESSES", addresses),
     ("MAX_REQUEST", large_request),
     ("MAX_BRANCHES", branches),
     ("BUSY_RETRY_AFTER_S", waiting_per_aor),
@@ -151,7 +153,10 @@ fn repairs() {
     let mut desk = Desk::with_users(users, |_| {});
     for user in 0..users {
         let ticket = desk.register(&user.to_string(), &contact(1)).commits[0];
-        assert_eq!(desk.receipt(ticket, Outcome::Failed("full".to_string())).codes, [500]);
+        assert_eq!(
+            desk.receipt(Receipt::Commit(ticket, CommitOutcome::Failed("full".to_string()))).codes,
+            [500]
+        );
     }
     assert_eq!(desk.wait(1_000).commits.len(), at::MAX_REPAIRS);
     assert_eq!(desk.wait(1_000).commits.len(), at::MAX_REPAIRS);
@@ -159,11 +164,11 @@ fn repairs() {
 
 #[test]
 fn doubts_per_aor() {
-    let mut desk = Desk::with_users(1, |config| config.registrar.max_contacts = 0);
+    let mut desk = Desk::with_users(1, |config| config.policy.registrar.max_contacts = 0);
     let (many, rounds) = (at::MAX_CONTACTS_PER_REGISTER as u32, 4);
     for round in 0..rounds {
         let ticket = desk.register("0", &contacts(1 + round * many, many)).commits[0];
-        desk.receipt(ticket, Outcome::Failed("full".to_string()));
+        desk.receipt(Receipt::Commit(ticket, CommitOutcome::Failed("full".to_string())));
     }
     let doubts = u64::from(rounds * many);
     assert_eq!(desk.count("roost:doubts_full"), doubts - at::MAX_DOUBTS_PER_AOR as u64);
@@ -183,7 +188,7 @@ fn loading() {
 fn bindings_per_aor() {
     let mut desk = Desk::with_users(1, |config| {
         memory(config);
-        config.registrar.max_contacts = 0;
+        config.policy.registrar.max_contacts = 0;
     });
     let many = at::MAX_CONTACTS_PER_REGISTER as u32;
     for round in 0..at::MAX_BINDINGS_PER_AOR as u32 / many + 1 {
@@ -196,7 +201,7 @@ fn bindings_per_aor() {
 fn held_per_aor() {
     let mut desk = Desk::with_users(1, |config| {
         memory(config);
-        config.registrar.exclusive_ip = false;
+        config.policy.registrar.exclusive_ip = false;
     });
     for number in 0..at::MAX_HELD_PER_AOR {
         assert!(matches!(desk.bind("0", &format!("sip:x@10.2.0.1:{}", 1 + number)), AdminReply::Done));
@@ -210,7 +215,7 @@ fn held_per_aor() {
 fn contacts_per_register() {
     let mut desk = Desk::with_users(1, |config| {
         memory(config);
-        config.registrar.max_contacts = 0;
+        config.policy.registrar.max_contacts = 0;
     });
     let most = at::MAX_CONTACTS_PER_REGISTER as u32;
     assert_eq!(desk.register("0", &contacts(1, most + 1)).codes, [400]);
@@ -223,16 +228,16 @@ fn secrets() {
     // All shards together hold so many: of a thousand shards each has a thousandth.
     let shards = 1_024;
     let each = at::MAX_SECRETS / usize::from(shards);
-    let mut desk = Desk::new(|config| config.shards = shards);
-    let config = Config { shards, hash_seed: 7, ..Config::default() };
-    let own = |number: &u32| shard_of(&config, number.to_string().as_bytes()) == ShardId(0);
+    let mut desk = Desk::new(|config| config.identity.shards = shards);
+    let identity = Identity { shards, hash_seed: 7, ..Identity::default() };
+    let own = |number: &u32| identity.shard_of(number.to_string().as_bytes()) == ShardId(0);
     let users: Vec<SubscriberRow> = (0..).filter(own).take(each + 3).map(subscriber).collect();
     desk.read(users);
     assert_eq!(desk.count("roost:secrets_evicted"), 3);
     // Whoever is not there may have made room: nobody is a stranger.
     let absent = (0..).map(|number| format!("x{number}"));
-    let absent = absent.filter(|user| shard_of(&config, user.as_bytes()) == ShardId(0));
-    for user in absent.take(2 * at::MAX_STRANGERS_PER_S as usize) {
+    let absent = absent.filter(|user| identity.shard_of(user.as_bytes()) == ShardId(0));
+    for user in absent.take(2 * at::MAX_UNKNOWN_NAMES_PER_S as usize) {
         let words = Words { user: &user, ..Words::default() };
         assert_eq!(desk.register_as(phone(2), &words).loads.len(), 1);
     }
@@ -244,7 +249,7 @@ fn unknown_users() {
     for number in 0..at::MAX_UNKNOWN_USERS as u32 + 7 {
         let user = number.to_string();
         let ticket = desk.register_as(phone(number), &Words { user: &user, ..Words::default() }).loads[0];
-        assert_eq!(desk.receipt(ticket, Outcome::Credentials(None)).codes, [404]);
+        assert_eq!(desk.receipt(Receipt::Credentials(ticket, Ok(None))).codes, [404]);
     }
     assert_eq!(desk.count("roost:unknown_evicted"), 7);
 }
@@ -285,7 +290,7 @@ fn recheck_ms() {
     let wrong = Words { password: "wrong", ..Words::default() };
     desk.wait(at::RECHECK_MS);
     let ticket = desk.register_as(phone(1), &wrong).loads[0];
-    assert_eq!(desk.receipt(ticket, known()).codes, [403]);
+    assert_eq!(desk.receipt(known(ticket)).codes, [403]);
     assert_eq!(desk.register_as(phone(1), &wrong).codes, [403]);
     desk.wait(at::RECHECK_MS);
     assert_eq!(desk.register_as(phone(1), &wrong).loads.len(), 1);
@@ -294,7 +299,7 @@ fn recheck_ms() {
 
 #[test]
 fn buckets() {
-    let mut desk = Desk::new(|config| config.pike.reqs_density_per_unit = 10);
+    let mut desk = Desk::new(|config| config.policy.pike.reqs_density_per_unit = 10);
     let text = request("OPTIONS", "sip:roost.test", "x", "o", 1, "", 0);
     for number in 0..2 * at::MAX_BUCKETS as u32 {
         assert_eq!(desk.send(phone(number), &text).codes, [200]);
@@ -306,7 +311,7 @@ fn buckets() {
 #[test]
 fn strangers_per_s() {
     let mut desk = Desk::with_users(1, |_| {});
-    for number in 0..at::MAX_STRANGERS_PER_S {
+    for number in 0..at::MAX_UNKNOWN_NAMES_PER_S {
         let words = Words { user: &format!("x{number}"), ..Words::default() };
         assert_eq!(desk.register_as(phone(number), &words).loads.len(), 1);
     }
@@ -322,7 +327,7 @@ fn nonces() {
     let users = at::MAX_NONCES as u32 / 2;
     let mut desk = Desk::with_users(users + 1, |config| {
         memory(config);
-        config.auth.disable_nonce_check = false;
+        config.policy.auth.disable_nonce_check = false;
     });
     for _ in 0..2 {
         desk.wait(1_000);
@@ -338,8 +343,8 @@ fn nonces() {
 
 /// A callee of shard 0, whatever the number of shards.
 fn callee(shards: u16) -> String {
-    let config = Config { shards, hash_seed: 7, ..Config::default() };
-    let own = |user: &String| shard_of(&config, user.as_bytes()) == ShardId(0);
+    let identity = Identity { shards, hash_seed: 7, ..Identity::default() };
+    let own = |user: &String| identity.shard_of(user.as_bytes()) == ShardId(0);
     (0..).map(|number: u32| format!("callee{number}")).find(own).expect("a callee of shard 0")
 }
 
@@ -348,7 +353,7 @@ fn one_of_many() -> (Desk, String, usize) {
     let (shards, callee) = (64, callee(64));
     let mut desk = Desk::new(|config| {
         open(config);
-        config.shards = shards;
+        config.identity.shards = shards;
     });
     desk.bind(&callee, "sip:x@10.2.0.1");
     (desk, callee, usize::from(shards))
@@ -385,10 +390,10 @@ fn transaction_bytes() {
 fn recent_calls() {
     let mut desk = Desk::new(|config| {
         memory(config);
-        config.registrar.exclusive_ip = false;
+        config.policy.registrar.exclusive_ip = false;
     });
     desk.bind("caller", &format!("sip:caller@{}", phone(1)));
-    for _ in 0..at::MAX_RECENT_CALLS {
+    for _ in 0..at::MAX_ADMITTED_CALLS {
         desk.invite(1, "nobody", 0);
     }
     assert_eq!(desk.count("roost:recent_evicted"), 0);
@@ -414,20 +419,20 @@ fn resolving() {
 }
 
 #[test]
-fn places() {
+fn addresses() {
     let mut desk = Desk::new(open);
     desk.bind("9", "sip:x@phone.example");
     let ticket = desk.invite(1, "9", 0).names[0];
-    let place = |number: u32| Place { remote: phone(100 + number), local: None };
-    let places = (0..at::MAX_PLACES as u32 + 4).map(place).collect();
-    let mut tried = desk.receipt(ticket, Outcome::Resolved(places)).requests;
+    let address = |number: u32| Address { remote: phone(100 + number), local: None };
+    let addresses = (0..at::MAX_ADDRESSES as u32 + 4).map(address).collect();
+    let mut tried = desk.receipt(Receipt::Resolved(ticket, addresses)).requests;
     assert_eq!(desk.count("roost:places_cut"), 1);
     while desk.count("tm:inuse_transactions") > 0 && tried.len() < 10_000 {
         tried.extend(desk.wait(500).requests);
     }
     tried.sort_unstable();
     tried.dedup();
-    assert_eq!(tried.len(), at::MAX_PLACES);
+    assert_eq!(tried.len(), at::MAX_ADDRESSES);
 }
 
 #[test]
@@ -456,13 +461,13 @@ fn long_words() {
     let answer = |words: &Words<'_>| {
         let mut desk = Desk::new(|config| {
             memory(config);
-            config.use_domain = true;
-            config.auth.check_to = false;
-            config.registrar.path = roost_core::PathMode::Off;
+            config.identity.use_domain = true;
+            config.policy.auth.check_to = false;
+            config.policy.registrar.path = roost_core::PathMode::Off;
         });
         let said = desk.register_as(phone(1), words);
         let said = match said.loads.first() {
-            Some(ticket) => desk.receipt(*ticket, known()),
+            Some(ticket) => desk.receipt(known(*ticket)),
             None => said,
         };
         (said.codes[0], desk.count("registrar:rejected_regs"))
@@ -489,7 +494,7 @@ fn long_words() {
 
 #[test]
 fn long_realm() {
-    let mut desk = Desk::new(|config| config.auth.realm = String::new());
+    let mut desk = Desk::new(|config| config.policy.auth.realm = String::new());
     let mut answered = |length: usize| {
         let domain = "a".repeat(length);
         let text = |line: &str| request("REGISTER", "sip:x", "1", "c", 1, line, 0).replace(REALM, &domain);

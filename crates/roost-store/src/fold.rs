@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use roost_core::{Outcome, PackedRow, Row, ShardId, Ticket, Write};
+use roost_core::{CommitOutcome, PackedRow, Receipt, Row, ShardId, Ticket, Write};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql, params};
 
@@ -151,7 +151,8 @@ impl Fold {
                         let _ = self.connection.execute_batch("ROLLBACK");
                     }
                     for (shard, ticket) in gathered.flushes.drain(..) {
-                        (self.receipts)(vec![(shard, ticket, Outcome::Failed(error.to_string()))]);
+                        let failed = CommitOutcome::Failed(error.to_string());
+                        (self.receipts)(vec![(shard, Receipt::Commit(ticket, failed))]);
                     }
                     if !is_open {
                         tries_left -= 1;
@@ -174,7 +175,7 @@ impl Fold {
             }
         }
         if !gathered.flushes.is_empty() {
-            let told = |(shard, ticket)| (shard, ticket, Outcome::Committed);
+            let told = |(shard, ticket)| (shard, Receipt::Commit(ticket, CommitOutcome::Committed));
             (self.receipts)(gathered.flushes.into_iter().map(told).collect());
         }
     }

@@ -23,7 +23,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use roost_core::{Claim, Outcome, Reading, Row, ShardId, Ticket, Write};
+use roost_core::{Exclusive, Reading, Receipt, Row, ShardId, Ticket, Write};
 
 use client::{Client, Link, Value};
 use database::Database;
@@ -163,7 +163,7 @@ pub struct Loader {
 const PAGE: usize = 10_000;
 
 /// Takes receipts, a batch at a time, on a thread of the store's.
-pub type Receipts = Arc<dyn Fn(Vec<(ShardId, Ticket, Outcome)>) + Send + Sync>;
+pub type Receipts = Arc<dyn Fn(Vec<(ShardId, Receipt)>) + Send + Sync>;
 
 /// How the subscriber table is kept in memory.
 pub struct Preload {
@@ -217,8 +217,8 @@ pub struct Commit {
     pub shard: ShardId,
     pub ticket: Ticket,
     pub writes: Vec<Write>,
-    /// The Occupied rule, where the database decides it: then the writes happen or [`Outcome::Occupied`] is told.
-    pub claim: Option<Box<Claim>>,
+    /// The Occupied rule, where the database decides it: then the writes happen or [`roost_core::CommitOutcome::Occupied`] is told.
+    pub exclusive: Option<Box<Exclusive>>,
 }
 
 /// One question about a subscriber.

@@ -3,7 +3,7 @@
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
-use roost_core::{Outcome, Secrets};
+use roost_core::{Receipt, Secrets};
 
 use crate::client::{Client, DbError, Link, Value};
 use crate::{Lookup, Receipts, Store, StoreError, spawn};
@@ -34,11 +34,9 @@ pub(crate) fn start(
             let _ = link.run(|client| begin_reading(client, "BEGIN"));
             let mut answers = Vec::new();
             for lookup in batch {
-                let outcome = match link.run(|client| look_up(client, &sql, &lookup)) {
-                    Ok(secrets) => Outcome::Credentials(secrets),
-                    Err(error) => Outcome::Failed(error.to_string()),
-                };
-                answers.push((lookup.shard, lookup.ticket, outcome));
+                let found =
+                    link.run(|client| look_up(client, &sql, &lookup)).map_err(|error| error.to_string());
+                answers.push((lookup.shard, Receipt::Credentials(lookup.ticket, found)));
             }
             let _ = link.run(|client| begin_reading(client, "COMMIT"));
             receipts(answers);

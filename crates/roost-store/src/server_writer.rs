@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use roost_core::{Claim, Outcome, Row, Write};
+use roost_core::{CommitOutcome, Exclusive, Receipt, Row, Write};
 
 use crate::client::{Client, DbError, Link, Value};
 use crate::database::Database;
@@ -101,7 +101,7 @@ impl Writer {
     }
 
     fn write_batch(&mut self, batch: Vec<Commit>) {
-        let mut told: Vec<Outcome> = Vec::new();
+        let mut told: Vec<CommitOutcome> = Vec::new();
         let failure = self.write(&batch, &mut told).err();
         let is_row = matches!(&failure, Some(StoreError::Sql { source, .. }) if !source.is_lost());
         if let Some(error) = failure {
@@ -112,29 +112,31 @@ impl Writer {
             };
         }
         let receipts = batch.iter().zip(told);
-        (self.receipts)(receipts.map(|(commit, outcome)| (commit.shard, commit.ticket, outcome)).collect());
+        let receipt =
+            |(commit, outcome): (&Commit, _)| (commit.shard, Receipt::Commit(commit.ticket, outcome));
+        (self.receipts)(receipts.map(receipt).collect());
     }
 
-    fn write_one(&mut self, commit: &Commit) -> Outcome {
+    fn write_one(&mut self, commit: &Commit) -> CommitOutcome {
         let mut told = Vec::new();
         match self.write(std::slice::from_ref(commit), &mut told) {
-            Ok(()) => told.pop().unwrap_or(Outcome::Committed),
+            Ok(()) => told.pop().unwrap_or(CommitOutcome::Committed),
             Err(error) => failed(&error),
         }
     }
 
     /// All or none of the commits, but those that the Occupied rule refuses; what became of each.
-    fn write(&mut self, batch: &[Commit], told: &mut Vec<Outcome>) -> Result<(), StoreError> {
+    fn write(&mut self, batch: &[Commit], told: &mut Vec<CommitOutcome>) -> Result<(), StoreError> {
         let Writer { link, columns, live_rows, .. } = self;
         let mut done = Ok(());
         for _ in 0..TRIES {
             done = link.run(|client| {
                 told.clear();
-                match batch.iter().any(|commit| commit.claim.is_some()) {
-                    true => write_claimed(client, columns, live_rows, batch, told),
+                match batch.iter().any(|commit| commit.exclusive.is_some()) {
+                    true => write_exclusive(client, columns, live_rows, batch, told),
                     false => {
                         let writes = batch.iter().flat_map(|commit| &commit.writes);
-                        told.extend(batch.iter().map(|_| Outcome::Committed));
+                        told.extend(batch.iter().map(|_| CommitOutcome::Committed));
                         client.write(columns, writes, false)
                     }
                 }
@@ -147,21 +149,21 @@ impl Writer {
     }
 }
 
-fn failed(error: &StoreError) -> Outcome {
-    Outcome::Failed(error.to_string())
+fn failed(error: &StoreError) -> CommitOutcome {
+    CommitOutcome::Failed(error.to_string())
 }
 
 /// One transaction: nobody else can write these AORs' rows between the question whose they are and the commit.
-fn write_claimed(
+fn write_exclusive(
     client: &mut Client,
     columns: &LocationColumns,
     live_rows: &LiveRows,
     batch: &[Commit],
-    told: &mut Vec<Outcome>,
+    told: &mut Vec<CommitOutcome>,
 ) -> Result<(), DbError> {
     client.begin()?;
     let decided = decide(client, live_rows, batch, told);
-    let kept = batch.iter().zip(&*told).filter(|(_, outcome)| matches!(outcome, Outcome::Committed));
+    let kept = batch.iter().zip(&*told).filter(|(_, outcome)| matches!(outcome, CommitOutcome::Committed));
     let writes = kept.flat_map(|(commit, _)| &commit.writes);
     let done = decided.and_then(|()| client.write(columns, writes, true));
     if let Err(error) = &done
@@ -177,24 +179,27 @@ fn decide(
     client: &mut Client,
     live_rows: &LiveRows,
     batch: &[Commit],
-    told: &mut Vec<Outcome>,
+    told: &mut Vec<CommitOutcome>,
 ) -> Result<(), DbError> {
-    told.extend(batch.iter().map(|_| Outcome::Committed));
-    let mut claims: Vec<(usize, &Claim)> =
-        batch.iter().enumerate().filter_map(|(at, commit)| Some((at, commit.claim.as_deref()?))).collect();
-    claims.sort_unstable_by_key(|(_, claim)| (&claim.username, &claim.domain));
-    for (at, claim) in claims {
-        let mut names = vec![Value::from(&*claim.username)];
+    told.extend(batch.iter().map(|_| CommitOutcome::Committed));
+    let mut conditions: Vec<(usize, &Exclusive)> = batch
+        .iter()
+        .enumerate()
+        .filter_map(|(at, commit)| Some((at, commit.exclusive.as_deref()?)))
+        .collect();
+    conditions.sort_unstable_by_key(|(_, exclusive)| (&exclusive.username, &exclusive.domain));
+    for (at, exclusive) in conditions {
+        let mut names = vec![Value::from(&*exclusive.username)];
         if let Some(lock) = live_rows.lock {
             client.all(lock, &names)?;
         }
-        names.extend(claim.domain.as_deref().map(Value::from));
-        names.push(Value::Int(claim.now_unix_s as i64));
+        names.extend(exclusive.domain.as_deref().map(Value::from));
+        names.push(Value::Int(exclusive.now_unix_s as i64));
         let rows: Vec<Row> = read_rows(client, &live_rows.select, &names)?;
         if let Some(outcome) = told.get_mut(at)
-            && !claim.allows(&rows)
+            && !exclusive.allows(&rows)
         {
-            *outcome = Outcome::Occupied;
+            *outcome = CommitOutcome::Occupied;
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use roost_core::{Outcome, Write};
+use roost_core::{CommitOutcome, Receipt, Write};
 use rusqlite::Connection;
 
 use crate::fold::{Fold, FoldQueue, PURGE, ToFold};
@@ -176,8 +176,11 @@ fn write_batch(journal: &mut Journal, batch: Vec<Commit>, receipts: &Receipts, t
     for Commit { shard, ticket, writes, .. } in &batch {
         match &appended {
             Ok(_) if writes.is_empty() => flushes.push(ToFold::Flush(*shard, *ticket)),
-            Ok(_) => told.push((*shard, *ticket, Outcome::Committed)),
-            Err(error) => told.push((*shard, *ticket, Outcome::Failed(error.to_string()))),
+            Ok(_) => told.push((*shard, Receipt::Commit(*ticket, CommitOutcome::Committed))),
+            Err(error) => {
+                let failed = CommitOutcome::Failed(error.to_string());
+                told.push((*shard, Receipt::Commit(*ticket, failed)));
+            }
         }
     }
     receipts(told);
@@ -397,7 +400,7 @@ mod tests {
     }
 
     /// Starts the store's threads; what they tell.
-    fn start(store: &Store) -> (crate::Running, Receiver<(ShardId, Ticket, Outcome)>) {
+    fn start(store: &Store) -> (crate::Running, Receiver<(ShardId, Receipt)>) {
         let (tell, told) = channel();
         let tell = Mutex::new(tell);
         let receipts: Receipts = Arc::new(move |receipts| {
@@ -409,7 +412,7 @@ mod tests {
     }
 
     fn commit(ticket: u64, writes: Vec<Write>) -> Vec<Commit> {
-        vec![Commit { shard: ShardId(3), ticket: Ticket(ticket), writes, claim: None }]
+        vec![Commit { shard: ShardId(3), ticket: Ticket(ticket), writes, exclusive: None }]
     }
 
     const LONG: Duration = Duration::from_secs(20);
@@ -422,14 +425,13 @@ mod tests {
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let (running, told) = start(&store);
         running.handle().commit(commit(9, vec![put(1, "9001")]));
-        let (shard, ticket, outcome) = told.recv_timeout(LONG).unwrap();
-        assert!(matches!((shard, ticket, outcome), (ShardId(3), Ticket(9), Outcome::Committed)));
+        let committed = |ticket| Receipt::Commit(Ticket(ticket), CommitOutcome::Committed);
+        assert_eq!(told.recv_timeout(LONG), Ok((ShardId(3), committed(9))));
         assert_eq!(rows_of(&other), 0);
         running.handle().commit(commit(10, Vec::new()));
         assert!(told.recv_timeout(Duration::from_millis(300)).is_err(), "a flush waits for the table");
         other.execute_batch("COMMIT").unwrap();
-        let (_, ticket, outcome) = told.recv_timeout(LONG).unwrap();
-        assert!(matches!((ticket, outcome), (Ticket(10), Outcome::Committed)));
+        assert_eq!(told.recv_timeout(LONG), Ok((ShardId(3), committed(10))));
         assert_eq!(rows_of(&other), 1);
         running.stop();
     }
@@ -477,7 +479,12 @@ mod tests {
         }
         drop(handle);
         running.stop();
-        assert_eq!(told.iter().filter(|(_, _, outcome)| matches!(outcome, Outcome::Committed)).count(), 1000);
+        assert_eq!(
+            told.iter()
+                .filter(|(_, told)| matches!(told, Receipt::Commit(_, CommitOutcome::Committed)))
+                .count(),
+            1000
+        );
         assert_eq!(rows(&store).len(), 1000);
     }
 

@@ -58,7 +58,7 @@ impl Line {
     fn new(settings: &Settings, key: &Key, file: &str) -> Result<Line> {
         let given = settings.given.get(&shown(key));
         let line = Line::of(shown(key), key, given, file)?;
-        if given.is_none() && key.name == "password_column" && !settings.core.auth_db.calculate_ha1 {
+        if given.is_none() && key.name == "password_column" && !settings.core.policy.auth_db.calculate_ha1 {
             let value = Value::Text(settings.password_column.clone());
             return Ok(Line { value, source: "auth_db.calculate_ha1".to_string(), ..line });
         }

@@ -33,7 +33,7 @@ pub(crate) fn run(settings: &Settings, file: &Path, replace: bool, is_json: bool
     let started = Instant::now();
     let (mut accounts, mut bad) = read(settings, input, &name)?;
     accounts.sort();
-    for (line, first) in accounts.duplicates(settings.core.use_domain) {
+    for (line, first) in accounts.duplicates(settings.core.identity.use_domain) {
         bad.push((line, format!("the same extension as in line {first}")));
     }
     let on_existing = if replace { OnExisting::Replace } else { OnExisting::Refuse };
@@ -48,7 +48,7 @@ pub(crate) fn run(settings: &Settings, file: &Path, replace: bool, is_json: bool
         bail!("{name} holds no extension below its header");
     }
     let bar = bar(accounts.len());
-    let realm = &settings.core.auth.realm;
+    let realm = &settings.core.policy.auth.realm;
     let imported = settings
         .open_store()?
         .import_users(&accounts, realm, on_existing, &mut |done| bar.set_position(done))
@@ -164,7 +164,7 @@ fn take(
     let field = |place: usize| fields.get(place).copied().unwrap_or("");
     let (user, password) = (field(columns.username), field(columns.password));
     let domain = columns.domain.map_or("", field);
-    if domain.is_empty() && settings.core.use_domain {
+    if domain.is_empty() && settings.core.identity.use_domain {
         return Err("the domain is missing, and use_domain is set".to_string());
     }
     check_account(settings, user, domain, password).map_err(|error| error.to_string())?;

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use roost_core::{Config, Row, contact_id, shard_of};
+use roost_core::{Config, Row, contact_id};
 use roost_net::{Clock, Inbox, Mail};
 use roost_store::Loader;
 
@@ -80,7 +80,7 @@ fn load(loader: &mut Loader, config: &Config, inboxes: &[Inbox], clock: Clock, s
         unreadable += page.unreadable;
         let mut by_shard: Vec<Vec<Row>> = inboxes.iter().map(|_| Vec::new()).collect();
         for row in page.rows {
-            let shard = shard_of(config, &row.username);
+            let shard = config.identity.shard_of(&row.username);
             if let Some(rows) = by_shard.get_mut(usize::from(shard.0)) {
                 rows.push(row);
             }

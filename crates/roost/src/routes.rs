@@ -147,10 +147,15 @@ mod tests {
                     [[route]]\nuser = \"^8[0-9]{3}$\"\nset = 7\nhops = [\"sip:10.0.0.6:5070\"]\noffline = true\n\
                     [tm]\nfr_timeout = 2\n";
         let settings = Settings::parse(text, "x").unwrap();
-        let sets: Vec<_> =
-            settings.core.routes.iter().map(|rule| (rule.set, rule.hops.len(), rule.offline)).collect();
+        let sets: Vec<_> = settings
+            .core
+            .policy
+            .routes
+            .iter()
+            .map(|rule| (rule.set, rule.hops.len(), rule.offline))
+            .collect();
         assert_eq!(sets, [(1, 2, false), (7, 1, true)]);
-        assert_eq!(settings.core.tm.fr_timeout_s, 2);
+        assert_eq!(settings.core.policy.tm.fr_timeout_s, 2);
     }
 
     #[test]

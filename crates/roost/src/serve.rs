@@ -10,8 +10,10 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow};
 use roost_admin::Mi;
-use roost_core::{Admin, AdminReply, Command, Config, Engine, Reading, Rng, ShardId, Ticket, shard_of};
-use roost_net::{Clock, Inbox, Listener, Mail, Resolver, StreamSettings, Streams, Team, Worker};
+use roost_core::{
+    Admin, AdminReply, Command, Config, Engine, Listener, Reading, Receipt, Rng, ShardId, Ticket,
+};
+use roost_net::{Clock, Inbox, Mail, Resolver, StreamSettings, Streams, Team, Worker};
 use roost_store::{Commit, Preload, ReadTold, Receipts, Running, Store, StoreHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -33,9 +35,9 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     // From here on a signal is waited for, not died of.
     let signals = runtime.block_on(async { Signals::new() })?;
     let config = Arc::new(complete(settings)?);
-    let workers = usize::from(config.shards);
-    for listener in &settings.listeners {
-        listener.probe()?;
+    let workers = usize::from(config.identity.shards);
+    for listener in &config.policy.listeners {
+        roost_net::probe(listener)?;
     }
     let stream_sockets = stream_sockets(settings)?;
     let mi_listener = bind_mi(settings)?;
@@ -50,9 +52,9 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         let inboxes = Arc::clone(&inboxes);
         Arc::new(move |receipts| deliver(&inboxes, receipts))
     };
-    let mut running = store.start(config.usrloc.write_through, receipts)?;
+    let mut running = store.start(config.identity.write_through, receipts)?;
     let questions = Questions::default();
-    let resolver = Resolver::start(&settings.dns_servers, &config.listeners, Arc::clone(&inboxes))
+    let resolver = Resolver::start(&settings.dns_servers, &config.policy.listeners, Arc::clone(&inboxes))
         .context("starting the resolver")?;
     let (streams, stream_thread) = match stream_sockets.is_empty() {
         true => (None, None),
@@ -70,20 +72,20 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         let ask = dispatcher(shard, store, questions, resolver.clone(), streams.clone(), inboxes);
         (engine, sockets, ask)
     };
-    let sockets = sockets(&settings.listeners, workers)?;
+    let sockets = sockets(&config.policy.listeners, workers)?;
     let shards = engines.into_iter().zip(sockets).enumerate().map(shard).collect();
     let team = Team::new(shards, Arc::clone(&inboxes), streams.clone())?;
     let spawn = |(index, worker)| spawn(index, worker, ended.clone());
     let threads = team.workers(clock)?.into_iter().enumerate().map(spawn).collect::<Result<Vec<_>>>()?;
     drop(ended);
-    let loading = match config.usrloc.write_through {
+    let loading = match config.identity.write_through {
         true => Some(Loading::start(store.loader(), Arc::clone(&config), Arc::clone(&inboxes), clock)?),
         false => None,
     };
     // The workers take the rows as they are read.
     let preload = Preload {
         limit: settings.preload,
-        every: std::time::Duration::from_secs(u64::from(config.auth_db.cache_ttl_s)) / 2,
+        every: std::time::Duration::from_secs(u64::from(config.policy.auth_db.cache_ttl_s)) / 2,
         tell: reading_teller(Arc::clone(&config), Arc::clone(&inboxes), clock),
     };
     running.keep_subscribers(&store, preload)?;
@@ -142,12 +144,11 @@ fn complete(settings: &Settings) -> Result<Config> {
     };
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|error| anyhow!("no random numbers: {error}"))?;
-    Ok(Config {
-        shards: shards as u16,
-        mac_key,
-        hash_seed: u64::from_ne_bytes(seed),
-        ..settings.core.clone()
-    })
+    let mut config = settings.core.clone();
+    config.identity.shards = shards as u16;
+    config.identity.mac_key = mac_key;
+    config.identity.hash_seed = u64::from_ne_bytes(seed);
+    Ok(config)
 }
 
 fn bind_mi(settings: &Settings) -> Result<Option<TcpListener>> {
@@ -165,8 +166,8 @@ fn bind_mi(settings: &Settings) -> Result<Option<TcpListener>> {
 /// The sockets that connections come to.
 fn stream_sockets(settings: &Settings) -> Result<Vec<TcpListener>> {
     let is_stream = |listener: &&Listener| listener.transport.is_reliable();
-    let listeners = settings.listeners.iter().filter(is_stream);
-    Ok(listeners.map(Listener::stream_socket).collect::<Result<_, _>>()?)
+    let listeners = settings.core.policy.listeners.iter().filter(is_stream);
+    Ok(listeners.map(roost_net::stream_socket).collect::<Result<_, _>>()?)
 }
 
 /// Descriptors for all but connections.
@@ -195,7 +196,7 @@ fn stream_settings(settings: &Settings) -> StreamSettings {
 fn sockets(listeners: &[Listener], workers: usize) -> Result<Vec<Vec<std::net::UdpSocket>>> {
     let mut by_worker: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
     for listener in listeners.iter().filter(|listener| !listener.transport.is_reliable()) {
-        for (own, socket) in by_worker.iter_mut().zip(listener.sockets(workers)?) {
+        for (own, socket) in by_worker.iter_mut().zip(roost_net::sockets(listener, workers)?) {
             own.push(socket);
         }
     }
@@ -208,21 +209,21 @@ fn engines(config: &Arc<Config>) -> Result<Vec<Engine>> {
     getrandom::fill(&mut seed).map_err(|error| anyhow!("no random numbers: {error}"))?;
     let mut rng = Rng::new(u64::from_ne_bytes(seed));
     let make = |shard| {
-        let mut engine = Engine::new(Arc::clone(config), ShardId(shard), Rng::new(rng.next_u64()));
-        if config.usrloc.write_through {
+        let mut engine = Engine::new(config, ShardId(shard), Rng::new(rng.next_u64()));
+        if config.identity.write_through {
             engine.begin_loading();
         }
         engine
     };
-    Ok((0..config.shards).map(make).collect())
+    Ok((0..config.identity.shards).map(make).collect())
 }
 
 /// Hands receipts to the inboxes of their shards, a batch for each.
-fn deliver(inboxes: &[Inbox], receipts: Vec<(ShardId, Ticket, roost_core::Outcome)>) {
+fn deliver(inboxes: &[Inbox], receipts: Vec<(ShardId, Receipt)>) {
     let mut by_shard: Vec<Vec<Mail>> = inboxes.iter().map(|_| Vec::new()).collect();
-    for (shard, ticket, outcome) in receipts {
+    for (shard, receipt) in receipts {
         if let Some(batch) = by_shard.get_mut(usize::from(shard.0)) {
-            batch.push(Mail::Receipt(ticket, outcome));
+            batch.push(Mail::Receipt(receipt));
         }
     }
     for (inbox, batch) in inboxes.iter().zip(by_shard) {
@@ -244,7 +245,7 @@ fn reading_teller(
         ReadTold::Part(Reading::Rows(rows)) => {
             let mut by_shard: Vec<Vec<_>> = inboxes.iter().map(|_| Vec::new()).collect();
             for row in rows {
-                let shard = shard_of(&config, &row.user);
+                let shard = config.identity.shard_of(&row.user);
                 if let Some(batch) = by_shard.get_mut(usize::from(shard.0)) {
                     batch.push(row);
                 }
@@ -274,8 +275,8 @@ fn dispatcher(
         let mut commits = Vec::new();
         for command in commands.drain(..) {
             match command {
-                Command::Commit { ticket, writes, claim } => {
-                    commits.push(Commit { shard, ticket, writes, claim });
+                Command::Commit { ticket, writes, exclusive } => {
+                    commits.push(Commit { shard, ticket, writes, exclusive });
                 }
                 Command::Purge { writes } => store.purge(writes),
                 Command::LoadCredentials { ticket, user, domain } => {
@@ -288,14 +289,14 @@ fn dispatcher(
                     }
                 }
                 Command::Resolve { ticket, name } => resolver.resolve(shard, ticket, name),
-                Command::Tell { shard: None, news } => {
+                Command::Tell { shard: None, event } => {
                     for inbox in inboxes.iter() {
-                        inbox.post([Mail::News(news.clone())]);
+                        inbox.post([Mail::ShardEvent(event.clone())]);
                     }
                 }
-                Command::Tell { shard: Some(other), news } => {
+                Command::Tell { shard: Some(other), event } => {
                     if let Some(inbox) = inboxes.get(usize::from(other.0)) {
-                        inbox.post([Mail::News(news)]);
+                        inbox.post([Mail::ShardEvent(event)]);
                     }
                 }
                 Command::KeepConnection { connection, until_ms } => {
@@ -328,7 +329,7 @@ fn counters(
 fn reloader(file: Option<PathBuf>) -> roost_admin::Reload {
     Arc::new(move || match &file {
         Some(file) => match Settings::load(Some(file)) {
-            Ok(settings) => Ok(settings.core.routes),
+            Ok(settings) => Ok(settings.core.policy.routes.to_vec()),
             Err(error) => Err(format!("{error:#}")),
         },
         None => Err("the server was started without a configuration file: it has no [[route]]".to_string()),
@@ -419,14 +420,14 @@ async fn store_ended(running: &Running) {
 fn announce(settings: &Settings, config: &Config, store: &Store) {
     let version = env!("CARGO_PKG_VERSION");
     eprintln!("roost {version}: database {}", store.name());
-    for listener in &settings.listeners {
-        eprintln!("roost: listening on {listener} ({} workers)", config.shards);
+    for listener in &config.policy.listeners {
+        eprintln!("roost: listening on {listener} ({} workers)", config.identity.shards);
     }
     match settings.mi_address {
         Some(address) => eprintln!("roost: management interface at http://{address}/mi"),
         None => eprintln!("roost: no management interface (mi.listen is empty)"),
     }
-    let domain = if config.use_domain { " --domain example.com" } else { "" };
+    let domain = if config.identity.use_domain { " --domain example.com" } else { "" };
     eprintln!("roost: add an extension with: roost user add 9001 PASSWORD{domain}");
     eprintln!("roost: ready");
 }

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
-use roost_core::{Config, Listening};
-use roost_net::{Listener, StreamSettings, parse_listen};
+use roost_core::Config;
+use roost_net::{StreamSettings, overlap, parse_listen};
 use roost_store::{Access, Columns, LocationColumns, Store};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -29,7 +29,6 @@ pub(crate) struct Settings {
     pub(crate) routes: Vec<Route>,
     pub(crate) core: Config,
     pub(crate) listen: Vec<String>,
-    pub(crate) listeners: Vec<Listener>,
     pub(crate) streams: StreamSettings,
     pub(crate) database: String,
     pub(crate) database_password_file: String,
@@ -91,11 +90,13 @@ impl Settings {
                 _ => source.apply(&mut settings, "", key, value)?,
             }
         }
-        if !settings.core.auth_db.calculate_ha1 && !settings.given.contains_key("auth_db.password_column") {
+        if !settings.core.policy.auth_db.calculate_ha1
+            && !settings.given.contains_key("auth_db.password_column")
+        {
             settings.password_column = "ha1".to_string();
         }
         settings.check_together(&source, table.get_ref())?;
-        settings.core.routes = routes::rules(&settings.routes);
+        settings.core.policy.routes = routes::rules(&settings.routes).into();
         Ok(settings)
     }
 
@@ -107,7 +108,6 @@ impl Settings {
             routes: Vec::new(),
             core: Config::default(),
             listen: Vec::new(),
-            listeners: Vec::new(),
             streams: StreamSettings { lifetime_ms: 0, message_ms: 0, max_connections: 0, max_per_source: 0 },
             database: String::new(),
             database_password_file: String::new(),
@@ -153,26 +153,22 @@ impl Settings {
         for entry in &self.listen {
             let listener =
                 parse_listen(entry).map_err(|error| source.error(span("", "listen"), error.to_string()))?;
-            self.listeners.push(listener);
+            self.core.policy.listeners.push(listener);
         }
-        for (index, one) in self.listeners.iter().enumerate() {
-            if let Some(other) = self.listeners.iter().skip(index + 1).find(|other| other.overlaps(one)) {
+        let listeners = &self.core.policy.listeners;
+        for (index, one) in listeners.iter().enumerate() {
+            if let Some(other) = listeners.iter().skip(index + 1).find(|other| overlap(one, other)) {
                 let message = format!("`listen` names {one} and {other}, which overlap");
                 return Err(source.error(span("", "listen"), message));
             }
         }
-        let listening =
-            |listener: &Listener| Listening { transport: listener.transport, address: listener.address };
-        self.core.listeners = self.listeners.iter().map(listening).collect();
         for text in &self.trusted {
             let wrong = || {
                 let message = format!("`proxy.trusted` holds \"{text}\", which is no IP address");
                 source.error(span("proxy", "trusted"), message)
             };
-            self.core
-                .proxy
-                .trusted
-                .push(text.parse::<std::net::IpAddr>().map_err(|_| wrong())?.to_canonical());
+            let address = text.parse::<std::net::IpAddr>().map_err(|_| wrong())?;
+            self.core.policy.proxy.trusted.push(address.to_canonical());
         }
         for text in &self.dns {
             let wrong = || {
@@ -184,7 +180,8 @@ impl Settings {
             self.dns_servers.push(address.map_err(|_| wrong())?);
         }
         let is_file = self.database.starts_with("sqlite:");
-        if self.core.registrar.exclusive_in_database && (is_file || !self.core.usrloc.write_through) {
+        if self.core.policy.registrar.exclusive_in_database && (is_file || !self.core.identity.write_through)
+        {
             let message =
                 "`exclusive_check = \"database\"` is for several nodes that share a database server, with \
                  write-through: an SQLite file belongs to one roost, whose memory knows all"
@@ -195,16 +192,16 @@ impl Settings {
             let message = "`database_tls` is for a database server, not for an SQLite file".to_string();
             return Err(source.error(span("", "database_tls"), message));
         }
-        if !is_sip_uri(&self.core.dispatcher.ping_from) {
+        if !is_sip_uri(&self.core.policy.dispatcher.ping_from) {
             let message =
                 "`dispatcher.ds_ping_from` must be a SIP URI such as \"sip:roost@example.com\"".to_string();
             return Err(source.error(span("dispatcher", "ds_ping_from"), message));
         }
-        if !is_host(&self.core.advertised_address) {
+        if !is_host(&self.core.policy.advertised_address) {
             let message = "`advertised_address` must be a host name or address, without a port".to_string();
             return Err(source.error(span("", "advertised_address"), message));
         }
-        let registrar = &self.core.registrar;
+        let registrar = &self.core.policy.registrar;
         if registrar.max_expires_s != 0 && registrar.min_expires_s > registrar.max_expires_s {
             let message = format!(
                 "`min_expires` ({}) is above `max_expires` ({})",
@@ -224,9 +221,10 @@ impl Settings {
             };
             self.mi_address = Some(address.ok_or_else(wanted)?);
         }
-        for (section, name, text) in
-            [("", "server_header", &self.core.server_header), ("auth", "realm", &self.core.auth.realm)]
-        {
+        for (section, name, text) in [
+            ("", "server_header", &self.core.policy.server_header),
+            ("auth", "realm", &self.core.policy.auth.realm),
+        ] {
             if text.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == b'"' || byte == b'\\') {
                 let message = format!("`{name}` holds a control character, a quote or a backslash");
                 return Err(source.error(span(section, name), message));
@@ -251,8 +249,8 @@ impl Settings {
             domain: self.domain_column.clone(),
             password: self.password_column.clone(),
             password_2: self.password_column_2.clone(),
-            calculate_ha1: self.core.auth_db.calculate_ha1,
-            use_domain: self.core.use_domain,
+            calculate_ha1: self.core.policy.auth_db.calculate_ha1,
+            use_domain: self.core.identity.use_domain,
             location: self.location_columns.clone(),
         };
         Ok(Store::open(&self.database, &self.folder(), &self.access()?, columns)?)
@@ -462,7 +460,7 @@ pub(crate) fn check(file: Option<&Path>) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use roost_core::Transport;
+    use roost_core::{Listener, Transport};
 
     use super::*;
 
@@ -470,10 +468,10 @@ mod tests {
     fn the_defaults_are_those_of_the_core() {
         let settings = Settings::parse("", "x").unwrap();
         let any = "0.0.0.0:5060".parse().unwrap();
-        let listeners = vec![Listening::udp(any), Listening { transport: Transport::Tcp, address: any }];
-        let core = Config { listeners, ..Config::default() };
+        let mut core = Config::default();
+        core.policy.listeners = Transport::ALL.map(|transport| Listener { transport, address: any }).to_vec();
         assert_eq!(format!("{:?}", settings.core), format!("{core:?}"));
-        assert_eq!(settings.listeners[0].to_string(), "udp:0.0.0.0:5060");
+        assert_eq!(settings.core.policy.listeners[0].to_string(), "udp:0.0.0.0:5060");
         assert_eq!(settings.mi_address.unwrap().to_string(), "127.0.0.1:8888");
     }
 

@@ -65,7 +65,7 @@ pub(crate) fn check_account(settings: &Settings, user: &str, domain: &str, passw
     if [user, domain, password].iter().any(|text| text.contains(char::is_control)) {
         bail!("the user, the domain or the password holds a control character");
     }
-    if realm(settings, domain).is_empty() && !settings.core.auth_db.calculate_ha1 {
+    if realm(settings, domain).is_empty() && !settings.core.policy.auth_db.calculate_ha1 {
         bail!(
             "with [auth_db] calculate_ha1 = false a hash is stored, and it needs a realm: give the domain, or set \
              [auth] realm"
@@ -76,7 +76,7 @@ pub(crate) fn check_account(settings: &Settings, user: &str, domain: &str, passw
 
 /// What hashes are computed for.
 fn realm<'a>(settings: &'a Settings, domain: &'a str) -> &'a str {
-    match settings.core.auth.realm.as_str() {
+    match settings.core.policy.auth.realm.as_str() {
         "" => domain,
         realm => realm,
     }
@@ -84,7 +84,7 @@ fn realm<'a>(settings: &'a Settings, domain: &'a str) -> &'a str {
 
 fn check_domain(settings: &Settings, domain: Option<String>) -> Result<String> {
     match domain {
-        None if settings.core.use_domain => {
+        None if settings.core.identity.use_domain => {
             bail!("use_domain is set: give the extension's domain with --domain")
         }
         domain => Ok(domain.unwrap_or_default()),
@@ -102,12 +102,12 @@ fn remove(settings: &Settings, user: &str, domain: Option<String>) -> Result<()>
     let store = settings.open_store()?;
     store.remove_user(user, &domain)?;
     forget(settings, user, &domain);
-    let aor = if settings.core.use_domain { format!("{user}@{domain}") } else { user.to_string() };
+    let aor = if settings.core.identity.use_domain { format!("{user}@{domain}") } else { user.to_string() };
     let params = json!({ "table_name": roost_admin::TABLE, "aor": aor });
     match call(settings, "ul_rm", &params) {
         Ok(_) => {}
         Err(MiError::NotRunning(_)) => {
-            store.remove_bindings(user, settings.core.use_domain.then_some(&domain))?;
+            store.remove_bindings(user, settings.core.identity.use_domain.then_some(&domain))?;
         }
         Err(error) => {
             let reason = error.into_error();
@@ -131,7 +131,7 @@ fn forget_with(settings: &Settings, params: &serde_json::Value) {
     if let Err(error @ (MiError::Other(_) | MiError::Refused { .. })) =
         call(settings, "auth_db_forget", params)
     {
-        let ttl = settings.core.auth_db.cache_ttl_s;
+        let ttl = settings.core.policy.auth_db.cache_ttl_s;
         eprintln!("roost: the running server may take {ttl} s to notice: {}", error.into_error());
     }
 }

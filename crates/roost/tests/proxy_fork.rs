@@ -159,7 +159,7 @@ fn a_callee_that_is_overloaded_is_an_error_of_ours() {
     caller.invite("9002");
     let invite = callee.await_request("INVITE");
     callee.answer_with(&invite, "503 Service Unavailable", &["Retry-After: 3600"]);
-    // A 503 would tell the caller to leave roost alone (RFC 3261 16.7 step 6, B25).
+    // A 503 would tell the caller to leave roost alone (RFC 3261 16.7 step 6).
     assert_eq!(caller.await_final("INVITE").line(), "500 Service Unavailable");
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::bench::target_dir;
-use crate::steps::{cargo, exit_code};
+use crate::command::{cargo, exit_code};
 
 /// What `cargo fuzz` would tell a nightly compiler.
 const FLAGS: [&str; 7] = [

@@ -13,7 +13,7 @@ use roost_rig::{Log, free_port};
 use serde_json::Value;
 
 use crate::bench::target_dir;
-use crate::steps::{cargo, exit_code};
+use crate::command::{cargo, exit_code};
 
 /// The first extension; the others follow it, each with its number as its password.
 pub(super) const FIRST: u32 = 100_000;

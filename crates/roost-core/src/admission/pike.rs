@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::base::hash::KeyedState;
 use crate::base::limits;
+use crate::contract::policy::PikeParams;
 
 /// Buckets that an address may take.
 const WAYS: usize = 4;
@@ -13,7 +14,7 @@ const ONE: u64 = 1_000;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Bucket {
-    /// Of the address; 0 is nobody's.
+    /// Of the address; 0 of none.
     tag: u64,
     tokens: u64,
     filled_ms: u64,
@@ -32,8 +33,9 @@ pub(crate) struct Pike {
 }
 
 impl Pike {
-    /// `density` requests in `unit_s` seconds; `None` where there is no limit.
-    pub(crate) fn new(density: u32, unit_s: u32, hash_seed: u64) -> Option<Pike> {
+    /// What the parameters say; `None` where there is no limit.
+    pub(crate) fn new(params: &PikeParams, hash_seed: u64) -> Option<Pike> {
+        let (density, unit_s) = (params.reqs_density_per_unit, params.sampling_time_unit_s);
         if density == 0 {
             return None;
         }
@@ -48,7 +50,7 @@ impl Pike {
         })
     }
 
-    /// Whether an address may send one more request now. An address that is new takes the place of the one that could send
+    /// Whether an address may send one more request now. An address that is new replaces the one that could send
     /// most: the table never grows.
     pub(crate) fn takes(&mut self, source: IpAddr, now_ms: u64) -> bool {
         let tag = self.hasher.hash_one(source) | 1;
@@ -60,15 +62,15 @@ impl Pike {
             bucket.tokens.saturating_add(since.saturating_mul(per_ms)).min(full)
         };
         let own = set.iter().position(|bucket| bucket.tag == tag);
-        let place = own.or_else(|| {
-            (0..WAYS).max_by_key(|place| {
-                set.get(*place).map_or(0, |bucket| match bucket.tag {
+        let way = own.or_else(|| {
+            (0..WAYS).max_by_key(|way| {
+                set.get(*way).map_or(0, |bucket| match bucket.tag {
                     0 => u64::MAX,
                     _ => tokens(bucket),
                 })
             })
         });
-        let Some(bucket) = place.and_then(|place| set.get_mut(place)) else { return true };
+        let Some(bucket) = way.and_then(|way| set.get_mut(way)) else { return true };
         let held = if own.is_some() { tokens(bucket) } else { full };
         self.evicted += u64::from(own.is_none() && bucket.tag != 0);
         *bucket = Bucket { tag, tokens: held.saturating_sub(ONE), filled_ms: now_ms };
@@ -80,25 +82,30 @@ impl Pike {
 mod tests {
     use super::*;
 
+    fn pike(reqs_density_per_unit: u32, sampling_time_unit_s: u32) -> Option<Pike> {
+        let drop_user_agents = Vec::new();
+        Pike::new(&PikeParams { sampling_time_unit_s, reqs_density_per_unit, drop_user_agents }, 1)
+    }
+
     fn address(number: u32) -> IpAddr {
         IpAddr::from(number.to_be_bytes())
     }
 
     #[test]
     fn a_burst_then_a_rate() {
-        let mut pike = Pike::new(30, 2, 1).unwrap();
+        assert!(pike(0, 2).is_none(), "no limit");
+        let mut pike = pike(30, 2).unwrap();
         let mut passed = |ms: u64, tries: u32| (0..tries).filter(|_| pike.takes(address(1), ms)).count();
         assert_eq!(passed(5_000, 100), 30, "the burst");
         assert_eq!(passed(5_000, 100), 0);
         assert_eq!(passed(6_000, 100), 15, "half a unit later");
         assert_eq!(passed(60_000, 100), 30, "never more than the burst");
         assert!(pike.takes(address(2), 60_000), "another address has a bucket of its own");
-        assert!(Pike::new(0, 2, 1).is_none());
     }
 
     #[test]
     fn however_many_addresses_send_the_table_stays_and_the_busiest_are_kept() {
-        let mut pike = Pike::new(10, 1, 1).unwrap();
+        let mut pike = pike(10, 1).unwrap();
         while pike.takes(address(0), 0) {}
         for number in 1..=1_000_000 {
             pike.takes(address(number), 0);

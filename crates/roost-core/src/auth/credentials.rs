@@ -1,18 +1,18 @@
 //! The secrets of one shard's users: what the database said, and how long it is believed.
 //!
 //! Bounded: known users leave in the order they came when the table is full; unknown ones have a small table of
-//! their own, so that whoever guesses names pushes nobody out.
+//! their own, so that guessed names push no user out.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::num::NonZeroU64;
 
-use crate::base::hash::KeyedState;
 use hashbrown::HashTable;
 
+use crate::base::hash::KeyedState;
 use crate::base::limits;
-use crate::base::slab::{Index, Places};
-use crate::contract::outbox::Secrets;
+use crate::base::table::Table;
+use crate::contract::subscriber::Secrets;
 
 /// A user's entry: name and secrets in one allocation, because there are as many of them as phones.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Known {
         let Secrets { password, password_2, sha256, sha512t256 } = secrets;
         let mut parts: [&[u8]; 5] = [key, password, password_2, sha256, sha512t256];
         if parts.iter().map(|part| part.len()).sum::<usize>() > usize::from(u16::MAX) {
-            // No column of subscriber is that long: nobody's secret.
+            // No column of subscriber is that long: it is no secret that anybody has.
             parts = [key, &[], &[], &[], &[]];
         }
         let mut ends = [0; 4];
@@ -98,16 +98,12 @@ pub(crate) enum Cached<'a> {
 }
 
 pub(crate) struct CredentialCache {
-    known: Index,
-    entries: Places<Known>,
-    /// Where the next eviction looks first.
-    hand: usize,
+    known: Table<Known>,
     limit: usize,
     unknown: HashTable<(Box<[u8]>, u64)>,
     unknown_order: VecDeque<(Box<[u8]>, u64)>,
     hasher: KeyedState,
-    /// Secrets that made room for others, and unknown users that did.
-    pub(crate) evicted: u64,
+    /// Unknown users that made room for others.
     pub(crate) unknown_evicted: u64,
     /// When the last whole reading of the table began.
     all_read_ms: u64,
@@ -124,14 +120,11 @@ impl std::fmt::Debug for CredentialCache {
 impl CredentialCache {
     pub(crate) fn new(limit: usize, hash_seed: u64) -> Self {
         CredentialCache {
-            known: Index::default(),
-            entries: Places::default(),
-            hand: 0,
+            known: Table::default(),
             limit: limit.max(1),
             unknown: HashTable::new(),
             unknown_order: VecDeque::new(),
             hasher: KeyedState::new(hash_seed),
-            evicted: 0,
             unknown_evicted: 0,
             all_read_ms: 0,
             cleared_ms: 0,
@@ -139,13 +132,17 @@ impl CredentialCache {
     }
 
     fn find(&self, key: &[u8]) -> Option<u32> {
-        let is_it = |place| self.entries.get(place).is_some_and(|entry| entry.key() == key);
-        self.known.find(self.hasher.hash_one(key), is_it)
+        self.known.find(self.hasher.hash_one(key), |entry| entry.key() == key)
+    }
+
+    /// Secrets that made room for others.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.known.evicted
     }
 
     pub(crate) fn get(&mut self, key: &[u8]) -> Cached<'_> {
         if let Some(index) = self.find(key) {
-            return match self.entries.get_mut(index) {
+            return match self.known.get_mut(index) {
                 Some(entry) => {
                     let read_ms = if entry.is_read { self.all_read_ms } else { 0 };
                     let loaded_ms = entry.loaded_ms.max(read_ms);
@@ -162,7 +159,7 @@ impl CredentialCache {
 
     /// Whether nothing is known of a user though the whole table was read and had room: probably there is none.
     pub(crate) fn is_stranger(&self, key: &[u8]) -> bool {
-        self.all_read_ms != 0 && self.evicted == 0 && self.find(key).is_none()
+        self.all_read_ms != 0 && self.known.evicted == 0 && self.find(key).is_none()
     }
 
     /// Notes what the database said; whether that is another secret than before.
@@ -196,7 +193,7 @@ impl CredentialCache {
 
     /// Rows have gone, which ones is not known: each entry is as old as it is.
     pub(crate) fn some_gone(&mut self) {
-        for entry in self.entries.iter_mut() {
+        for entry in self.known.iter_mut() {
             entry.is_read = false;
         }
     }
@@ -209,7 +206,7 @@ impl CredentialCache {
 
     /// Forgets everybody: what is known counts again once a whole reading that began later has found it.
     pub(crate) fn clear(&mut self, now_ms: u64) {
-        for entry in self.entries.iter_mut() {
+        for entry in self.known.iter_mut() {
             entry.loaded_ms = 0;
         }
         self.all_read_ms = 0;
@@ -221,7 +218,7 @@ impl CredentialCache {
     fn put_known(&mut self, entry: Known) -> bool {
         if let Some(index) = self.find(entry.key()) {
             let mut is_changed = false;
-            if let Some(old) = self.entries.get_mut(index) {
+            if let Some(old) = self.known.get_mut(index) {
                 is_changed = old.text != entry.text || old.ends != entry.ends;
                 let memo = old.memo.filter(|_| !is_changed);
                 // A row that stands in the whole reading goes on standing there.
@@ -230,36 +227,18 @@ impl CredentialCache {
             }
             return is_changed;
         }
+        let hasher = self.hasher;
         if self.known.len() >= self.limit {
-            self.evict();
+            self.known.evict(|_| true, |entry| hasher.hash_one(entry.key()));
         }
-        let hash = self.hasher.hash_one(entry.key());
-        let place = self.entries.put(entry);
-        self.known.insert(hash, place);
+        self.known.insert(hasher.hash_one(entry.key()), entry);
         false
     }
 
-    fn evict(&mut self) {
-        let places = self.entries.len();
-        let taken = (0..places)
-            .map(|step| (self.hand + step) % places.max(1))
-            .find(|at| self.entries.get(*at as u32).is_some());
-        if let Some(at) = taken {
-            self.hand = at + 1;
-            self.evicted += 1;
-            self.drop_entry(at as u32);
-        }
-    }
-
     fn forget_known(&mut self, key: &[u8]) {
+        let hasher = self.hasher;
         if let Some(index) = self.find(key) {
-            self.drop_entry(index);
-        }
-    }
-
-    fn drop_entry(&mut self, index: u32) {
-        if let Some(entry) = self.entries.take(index) {
-            self.known.remove(self.hasher.hash_one(entry.key()), index);
+            self.known.remove(index, |entry| hasher.hash_one(entry.key()));
         }
     }
 
@@ -326,7 +305,7 @@ mod tests {
         for n in 0..100u32 {
             cache.put(&n.to_be_bytes(), secrets("x"), 1);
         }
-        assert_eq!((cache.known.len(), cache.entries.len(), cache.evicted), (10, 10, 90));
+        assert_eq!((cache.known.len(), cache.known.slots(), cache.evicted()), (10, 10, 90));
         for n in 0..3 * limits::MAX_UNKNOWN_USERS as u64 {
             cache.put(&n.to_be_bytes(), None, n);
         }

@@ -2,50 +2,9 @@
 
 use md5::{Digest, Md5};
 use sha2::{Sha256, Sha512_256};
-use subtle::ConstantTimeEq;
 
-use crate::contract::config::Algorithm;
-
-/// A hash in lower-case hex: 32 digits of MD5, 64 of the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Hex {
-    digits: [u8; 64],
-    len: usize,
-}
-
-impl Hex {
-    /// Of at most 32 bytes.
-    pub(crate) fn new(hash: &[u8]) -> Hex {
-        let mut digits = [0; 64];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(hash) {
-            if let [high, low] = pair {
-                *high = digit(byte >> 4);
-                *low = digit(byte & 15);
-            }
-        }
-        Hex { digits, len: (hash.len() * 2).min(64) }
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.digits.get(..self.len).unwrap_or(&[])
-    }
-}
-
-fn digit(nibble: u8) -> u8 {
-    b"0123456789abcdef"[usize::from(nibble & 15)]
-}
-
-/// Appends bytes in lower-case hex.
-pub(crate) fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
-    for chunk in bytes.chunks(32) {
-        out.extend_from_slice(Hex::new(chunk).as_bytes());
-    }
-}
-
-/// Reads hex digits of any case.
-pub(crate) fn parse_hex(text: &[u8]) -> Option<u64> {
-    text.iter().try_fold(0u64, |value, byte| Some(value << 4 | u64::from(char::from(*byte).to_digit(16)?)))
-}
+use crate::base::hex::Hex;
+use crate::contract::policy::Algorithm;
 
 /// The hash of the parts joined by colons.
 fn joined(algorithm: Algorithm, parts: &[&[u8]]) -> Hex {
@@ -71,7 +30,7 @@ fn hashed<D: Digest>(parts: &[&[u8]]) -> md5::digest::Output<D> {
     hash.finalize()
 }
 
-/// `H(username:realm:password)`; the username as sent, with its domain if it has one (S31).
+/// `H(username:realm:password)`; the username as sent, with its domain if it has one.
 pub(crate) fn ha1(algorithm: Algorithm, username: &[u8], realm: &[u8], password: &[u8]) -> Hex {
     joined(algorithm, &[username, realm, password])
 }
@@ -107,20 +66,10 @@ pub(crate) fn response(
     }
 }
 
-/// Compares in constant time, hex digits of any case.
-pub(crate) fn same_hex(expected: &Hex, given: &[u8]) -> bool {
-    let mut digits = [0; 64];
-    let Some(place) = digits.get_mut(..given.len()).filter(|_| given.len() == expected.len) else {
-        return false;
-    };
-    place.copy_from_slice(given);
-    place.make_ascii_lowercase();
-    bool::from(expected.digits.ct_eq(&digits))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::hex::same_hex;
 
     const MD5: Algorithm = Algorithm::Md5;
 
@@ -203,14 +152,5 @@ mod tests {
         assert!(!same_hex(&expected, &expected.as_bytes()[..31]));
         assert!(!same_hex(&expected, b""));
         assert!(!same_hex(&expected, &[b'0'; 64]));
-    }
-
-    #[test]
-    fn hex_both_ways() {
-        let mut out = Vec::new();
-        push_hex(&[0x00, 0xaf, 0x19], &mut out);
-        assert_eq!(out, b"00af19");
-        assert_eq!(parse_hex(b"00aF19"), Some(0xaf19));
-        assert_eq!(parse_hex(b"0g"), None);
     }
 }

@@ -1,4 +1,7 @@
+//! Digest authentication: challenges, nonces, secrets.
+
 pub(crate) mod authenticator;
-pub(crate) mod credentials;
-pub(crate) mod digest;
-pub(crate) mod nonce;
+pub(crate) mod challenge;
+mod credentials;
+mod digest;
+mod nonce;

@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
-use crate::base::hash::KeyedState;
 use hashbrown::HashTable;
 use subtle::ConstantTimeEq;
 
-use crate::auth::digest::{Hex, parse_hex, push_hex};
+use crate::base::hash::KeyedState;
+use crate::base::hex::{Hex, parse_hex, push_hex};
 use crate::base::limits;
 use crate::base::mac::{Purpose, mac};
 
@@ -67,7 +67,7 @@ struct Seen {
     accepted: [u64; 2],
 }
 
-/// Which nonces of one shard's users were used (B1): a window of 64 counts each.
+/// Which nonces of one shard's users were used: a window of 64 counts each.
 #[derive(Debug)]
 pub(crate) struct NonceUses {
     table: HashTable<Seen>,

@@ -1,37 +1,9 @@
 //! Where a message came from and where an answer goes; time; identities.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// A transport protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Transport {
-    Udp,
-    Tcp,
-}
-
-impl Transport {
-    /// `udp`, `tcp`: as in a `listen` entry or the `location.socket` column.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-        }
-    }
-
-    /// `UDP`, `TCP`: as in a Via.
-    pub fn as_via(self) -> &'static str {
-        match self {
-            Transport::Udp => "UDP",
-            Transport::Tcp => "TCP",
-        }
-    }
-
-    /// Whether what is sent arrives or the sender is told: then nothing is sent again (RFC 3261 17).
-    pub fn is_reliable(self) -> bool {
-        self == Transport::Tcp
-    }
-}
+use crate::base::transport::Transport;
 
 /// One way to a peer: transport, our address, its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,8 +25,8 @@ impl Flow {
     }
 
     /// A flow over a connection; 0 is whichever leads there, a new one if need be.
-    pub fn tcp(local: SocketAddr, remote: SocketAddr, connection: u64) -> Flow {
-        Flow { transport: Transport::Tcp, local, remote, connection }
+    pub fn stream(transport: Transport, local: SocketAddr, remote: SocketAddr, connection: u64) -> Flow {
+        Flow { transport, local, remote, connection }
     }
 }
 
@@ -98,5 +70,25 @@ impl Rng {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+/// The address that is held responsible: of IPv6 the /64, which one customer has.
+pub(crate) fn responsible(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_ipv6_the_network_is_held_responsible() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(responsible(address("2001:db8::1:2")), address("2001:db8::"));
+        assert_eq!(responsible(address("::ffff:10.0.0.1")), address("10.0.0.1"));
     }
 }

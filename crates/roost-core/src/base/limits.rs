@@ -41,7 +41,7 @@ pub const MAX_SUSPECTS: usize = 1 << 14;
 pub const MAX_BUCKETS: usize = 1 << 16;
 /// Names that are in no complete reading of `subscriber` and are looked up in a second, of one shard; more are answered 503.
 /// Once a row had to make room (more than [`MAX_SECRETS`]) nobody can tell, and [`MAX_LOADING`] alone is the limit.
-pub const MAX_STRANGERS_PER_S: u32 = 100;
+pub const MAX_UNKNOWN_NAMES_PER_S: u32 = 100;
 /// Nonces of one shard whose use is remembered.
 pub const MAX_NONCES: usize = 1 << 20;
 /// Transactions of all shards together; a request beyond them is answered 503.
@@ -49,13 +49,13 @@ pub const MAX_TRANSACTIONS: usize = 1 << 18;
 /// Bytes of the messages that all transactions hold; a request beyond them is answered 503.
 pub const MAX_TRANSACTION_BYTES: usize = 512 << 20;
 /// Calls of one shard that are known to have been let in; an older one's retransmission is authorized anew.
-pub const MAX_RECENT_CALLS: usize = 1 << 16;
+pub const MAX_ADMITTED_CALLS: usize = 1 << 16;
 /// Names of one shard that are being resolved; what needs another one is answered as if it led nowhere.
 pub const MAX_RESOLVING: usize = 4_096;
 /// How long a name may take to resolve, in milliseconds; then it leads nowhere.
 pub const RESOLVING_MS: u64 = 5_000;
 /// Addresses of one name that are tried.
-pub const MAX_PLACES: usize = 16;
+pub const MAX_ADDRESSES: usize = 16;
 /// A request that may go on, in bytes: what it grows by must fit into a datagram, too. A larger one is answered 513.
 pub const MAX_REQUEST: usize = 64_000;
 /// Branches that one request is forked to.

@@ -1,4 +1,4 @@
-//! Entries by place, and places by hash: how tables that hold as many entries as there are phones grow without a halt.
+//! Entries by index, and indices by hash: how tables that hold as many entries as there are phones grow without a halt.
 //!
 //! Entries stand in chunks that never move. The index keeps a part of each hash, so that it grows by copying itself
 //! alone: no entry is visited and no key is hashed again.
@@ -8,9 +8,9 @@ use hashbrown::HashTable;
 /// Entries of one chunk.
 const CHUNK: usize = 1_024;
 
-/// A slab: an entry keeps its place until it is taken out.
+/// A slab: an entry keeps its index until it is taken out.
 #[derive(Debug)]
-pub(crate) struct Places<T> {
+pub(crate) struct Slab<T> {
     chunks: Vec<Vec<Option<T>>>,
     free: Vec<u32>,
 }
@@ -18,26 +18,26 @@ pub(crate) struct Places<T> {
 /// Where the entries of some hash are.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    /// A part of the hash, and the place.
+    /// A part of the hash, and the index.
     table: HashTable<(u32, u32)>,
 }
 
-impl<T> Default for Places<T> {
+impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Places { chunks: Vec::new(), free: Vec::new() }
+        Slab { chunks: Vec::new(), free: Vec::new() }
     }
 }
 
-impl<T> Places<T> {
-    /// Puts an entry in; its place.
+impl<T> Slab<T> {
+    /// Puts an entry in; its index.
     pub(crate) fn put(&mut self, entry: T) -> u32 {
-        if let Some(place) = self.free.pop() {
-            if let Some(slot) = self.slot_mut(place) {
+        if let Some(index) = self.free.pop() {
+            if let Some(slot) = self.slot_mut(index) {
                 *slot = Some(entry);
             }
-            return place;
+            return index;
         }
-        let place = self.len() as u32;
+        let index = self.len() as u32;
         match self.chunks.last_mut().filter(|chunk| chunk.len() < CHUNK) {
             Some(chunk) => chunk.push(Some(entry)),
             None => {
@@ -48,34 +48,34 @@ impl<T> Places<T> {
                 self.chunks.push(chunk);
             }
         }
-        place
+        index
     }
 
-    /// Takes the entry of a place out.
-    pub(crate) fn take(&mut self, place: u32) -> Option<T> {
-        let entry = self.slot_mut(place)?.take()?;
-        self.free.push(place);
+    /// Takes the entry of an index out.
+    pub(crate) fn take(&mut self, index: u32) -> Option<T> {
+        let entry = self.slot_mut(index)?.take()?;
+        self.free.push(index);
         Some(entry)
     }
 
-    pub(crate) fn get(&self, place: u32) -> Option<&T> {
-        self.chunks.get(place as usize / CHUNK)?.get(place as usize % CHUNK)?.as_ref()
+    pub(crate) fn get(&self, index: u32) -> Option<&T> {
+        self.chunks.get(index as usize / CHUNK)?.get(index as usize % CHUNK)?.as_ref()
     }
 
-    pub(crate) fn get_mut(&mut self, place: u32) -> Option<&mut T> {
-        self.slot_mut(place)?.as_mut()
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        self.slot_mut(index)?.as_mut()
     }
 
-    fn slot_mut(&mut self, place: u32) -> Option<&mut Option<T>> {
-        self.chunks.get_mut(place as usize / CHUNK)?.get_mut(place as usize % CHUNK)
+    fn slot_mut(&mut self, index: u32) -> Option<&mut Option<T>> {
+        self.chunks.get_mut(index as usize / CHUNK)?.get_mut(index as usize % CHUNK)
     }
 
-    /// How many places there are, empty ones included.
+    /// How many slots there are, empty ones included.
     pub(crate) fn len(&self) -> usize {
         self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
     }
 
-    /// The entries from a place on, with their places.
+    /// The entries from an index on, with their indices.
     pub(crate) fn iter_from(&self, from: usize) -> impl Iterator<Item = (usize, &T)> {
         let (first, within) = (from / CHUNK, from % CHUNK);
         let chunks = self.chunks.iter().enumerate().skip(first);
@@ -97,21 +97,21 @@ impl Index {
         self.table.len()
     }
 
-    /// The place of the entry of this hash that `is_it` knows.
+    /// The index of the entry of this hash that `is_it` knows.
     pub(crate) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let part = part(hash);
-        let found = self.table.find(spread(part), |(other, place)| *other == part && is_it(*place));
-        found.map(|(_, place)| *place)
+        let found = self.table.find(spread(part), |(other, index)| *other == part && is_it(*index));
+        found.map(|(_, index)| *index)
     }
 
-    pub(crate) fn insert(&mut self, hash: u64, place: u32) {
+    pub(crate) fn insert(&mut self, hash: u64, index: u32) {
         let part = part(hash);
-        self.table.insert_unique(spread(part), (part, place), |(part, _)| spread(*part));
+        self.table.insert_unique(spread(part), (part, index), |(part, _)| spread(*part));
     }
 
-    pub(crate) fn remove(&mut self, hash: u64, place: u32) {
+    pub(crate) fn remove(&mut self, hash: u64, index: u32) {
         let part = part(hash);
-        if let Ok(entry) = self.table.find_entry(spread(part), |(_, other)| *other == place) {
+        if let Ok(entry) = self.table.find_entry(spread(part), |(_, other)| *other == index) {
             entry.remove();
         }
     }
@@ -131,21 +131,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_keep_their_places() {
-        let mut places = Places::default();
+    fn entries_keep_their_indices() {
+        let mut slab = Slab::default();
         for n in 0..3 * CHUNK as u32 {
-            assert_eq!(places.put(n), n);
+            assert_eq!(slab.put(n), n);
         }
-        assert_eq!((places.take(5), places.take(5), places.take(2_000)), (Some(5), None, Some(2_000)));
-        assert_eq!((places.get(5), places.get(6), places.len()), (None, Some(&6), 3 * CHUNK));
-        assert_eq!(
-            places.iter_from(1_999).map(|(place, _)| place).take(2).collect::<Vec<_>>(),
-            [1_999, 2_001]
-        );
-        assert_eq!(places.put(77), 2_000, "a free place is used first");
-        assert_eq!(places.iter_from(0).count(), 3 * CHUNK - 1);
-        places.iter_mut().for_each(|entry| *entry += 1);
-        assert_eq!((places.get(2_000), places.get(3 * CHUNK as u32)), (Some(&78), None));
+        assert_eq!((slab.take(5), slab.take(5), slab.take(2_000)), (Some(5), None, Some(2_000)));
+        assert_eq!((slab.get(5), slab.get(6), slab.len()), (None, Some(&6), 3 * CHUNK));
+        assert_eq!(slab.iter_from(1_999).map(|(index, _)| index).take(2).collect::<Vec<_>>(), [1_999, 2_001]);
+        assert_eq!(slab.put(77), 2_000, "a free index is used first");
+        assert_eq!(slab.iter_from(0).count(), 3 * CHUNK - 1);
+        slab.iter_mut().for_each(|entry| *entry += 1);
+        assert_eq!((slab.get(2_000), slab.get(3 * CHUNK as u32)), (Some(&78), None));
     }
 
     #[test]
@@ -155,9 +152,9 @@ mod tests {
         for n in 0..10_000 {
             index.insert(hash(n), n);
         }
-        assert!((0..10_000).all(|n| index.find(hash(n), |place| place == n) == Some(n)));
+        assert!((0..10_000).all(|n| index.find(hash(n), |index| index == n) == Some(n)));
         assert_eq!(index.find(hash(7), |_| false), None);
         index.remove(hash(7), 7);
-        assert_eq!((index.find(hash(7), |place| place == 7), index.len()), (None, 9_999));
+        assert_eq!((index.find(hash(7), |index| index == 7), index.len()), (None, 9_999));
     }
 }

@@ -96,6 +96,22 @@ impl Stats {
         self.add(counter, 1);
     }
 
+    /// Counts a stateless answer of roost's own by its status code.
+    pub(crate) fn count_reply(&mut self, code: u16) {
+        self.count(Counter::SentReplies);
+        self.count(match code / 100 {
+            1 => Counter::Replies1xx,
+            2 => Counter::Replies2xx,
+            3 => Counter::Replies3xx,
+            4 => Counter::Replies4xx,
+            5 => Counter::Replies5xx,
+            _ => Counter::Replies6xx,
+        });
+        if code >= 300 {
+            self.count(Counter::SentErrReplies);
+        }
+    }
+
     /// Adds `n`.
     pub fn add(&mut self, counter: Counter, n: u64) {
         if let Some(value) = self.0.get_mut(counter as usize) {

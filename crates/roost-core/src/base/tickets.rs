@@ -1,67 +1,71 @@
 //! A slab whose keys carry a generation: a late receipt never meets the slot's next tenant.
 
 use crate::base::flow::Ticket;
+use crate::base::slab::Slab;
 
+/// Entries by ticket.
 #[derive(Debug)]
-pub(crate) struct Slots<T> {
-    entries: Vec<(u32, Option<T>)>,
-    free: Vec<u32>,
+pub(crate) struct Tickets<T> {
+    entries: Slab<T>,
+    /// Of each slot, how many tenants it has had.
+    generations: Vec<u32>,
+    len: usize,
 }
 
-impl<T> Default for Slots<T> {
+impl<T> Default for Tickets<T> {
     fn default() -> Self {
-        Slots { entries: Vec::new(), free: Vec::new() }
+        Tickets { entries: Slab::default(), generations: Vec::new(), len: 0 }
     }
 }
 
-impl<T> Slots<T> {
+impl<T> Tickets<T> {
     pub(crate) fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
+        self.len
     }
 
-    pub(crate) fn insert(&mut self, value: T) -> Ticket {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.entries.push((0, None));
-            self.entries.len() as u32 - 1
-        });
-        match self.entries.get_mut(index as usize) {
-            Some(entry) => {
-                entry.1 = Some(value);
-                Ticket(u64::from(entry.0) << 32 | u64::from(index))
-            }
-            None => Ticket(u64::MAX),
+    pub(crate) fn insert(&mut self, entry: T) -> Ticket {
+        let slot = self.entries.put(entry);
+        if self.generations.len() <= slot as usize {
+            self.generations.push(0);
         }
+        self.len += 1;
+        self.ticket(slot)
     }
 
     pub(crate) fn get(&self, ticket: Ticket) -> Option<&T> {
-        let entry = self.entries.get(ticket.0 as u32 as usize)?;
-        (u64::from(entry.0) == ticket.0 >> 32).then_some(entry.1.as_ref()).flatten()
+        self.entries.get(self.slot(ticket)?)
     }
 
     pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut T> {
-        let entry = self.entries.get_mut(ticket.0 as u32 as usize)?;
-        (u64::from(entry.0) == ticket.0 >> 32).then_some(entry.1.as_mut()).flatten()
+        self.entries.get_mut(self.slot(ticket)?)
     }
 
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<T> {
-        let index = ticket.0 as u32;
-        let entry = self.entries.get_mut(index as usize)?;
-        if u64::from(entry.0) != ticket.0 >> 32 {
-            return None;
+        let slot = self.slot(ticket)?;
+        let entry = self.entries.take(slot)?;
+        if let Some(generation) = self.generations.get_mut(slot as usize) {
+            *generation = generation.wrapping_add(1);
         }
-        let value = entry.1.take()?;
-        entry.0 = entry.0.wrapping_add(1);
-        self.free.push(index);
-        Some(value)
+        self.len -= 1;
+        Some(entry)
     }
 
     /// The tickets of all entries for which `choose` holds.
     pub(crate) fn tickets(&self, choose: impl Fn(&T) -> bool) -> Vec<Ticket> {
-        let chosen = |(index, entry): (usize, &(u32, Option<T>))| {
-            let value = entry.1.as_ref()?;
-            choose(value).then_some(Ticket(u64::from(entry.0) << 32 | index as u64))
-        };
-        self.entries.iter().enumerate().filter_map(chosen).collect()
+        let chosen = self.entries.iter_from(0).filter(|(_, entry)| choose(entry));
+        chosen.map(|(slot, _)| self.ticket(slot as u32)).collect()
+    }
+
+    fn ticket(&self, slot: u32) -> Ticket {
+        let generation = self.generations.get(slot as usize).copied().unwrap_or(0);
+        Ticket(u64::from(generation) << 32 | u64::from(slot))
+    }
+
+    /// The slot of a ticket that is not out of date.
+    fn slot(&self, ticket: Ticket) -> Option<u32> {
+        let slot = ticket.0 as u32;
+        let generation = self.generations.get(slot as usize)?;
+        (u64::from(*generation) == ticket.0 >> 32).then_some(slot)
     }
 }
 
@@ -71,15 +75,15 @@ mod tests {
 
     #[test]
     fn a_ticket_is_good_for_one_tenant() {
-        let mut slots = Slots::default();
-        let first = slots.insert('a');
-        assert_eq!(slots.get_mut(first), Some(&mut 'a'));
-        assert_eq!(slots.remove(first), Some('a'));
-        let second = slots.insert('b');
-        assert_eq!(slots.get_mut(first), None);
-        assert_eq!(slots.remove(first), None);
-        assert_eq!(slots.tickets(|_| true), [second]);
-        assert_eq!(slots.len(), 1);
-        assert_eq!(slots.remove(Ticket(u64::MAX)), None);
+        let mut tickets = Tickets::default();
+        let first = tickets.insert('a');
+        assert_eq!(tickets.get_mut(first), Some(&mut 'a'));
+        assert_eq!(tickets.remove(first), Some('a'));
+        let second = tickets.insert('b');
+        assert_eq!(tickets.get_mut(first), None);
+        assert_eq!(tickets.remove(first), None);
+        assert_eq!(tickets.tickets(|_| true), [second]);
+        assert_eq!(tickets.len(), 1);
+        assert_eq!(tickets.remove(Ticket(u64::MAX)), None);
     }
 }

@@ -1,22 +1,24 @@
 //! The addresses that we listen on, and which of them a message to somebody leaves from.
 
+use std::fmt;
 use std::net::SocketAddr;
 
-use crate::base::flow::{Flow, Transport};
-use crate::contract::config::Config;
-use crate::message::response::Answer;
+use crate::base::flow::Flow;
+use crate::base::transport::Transport;
+use crate::contract::next_hops::Address;
+use crate::contract::reason::Reason;
 
 /// One address that is listened on, a wildcard perhaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listening {
+pub struct Listener {
     pub transport: Transport,
     pub address: SocketAddr,
 }
 
-impl Listening {
-    /// Listening for datagrams.
-    pub fn udp(address: SocketAddr) -> Listening {
-        Listening { transport: Transport::Udp, address }
+impl Listener {
+    /// A listener for datagrams.
+    pub fn udp(address: SocketAddr) -> Listener {
+        Listener { transport: Transport::Udp, address }
     }
 
     /// Whether an address of ours is this one, or one that it stands for.
@@ -27,79 +29,98 @@ impl Listening {
     }
 }
 
-impl Config {
-    /// Whether we listen on an address, by any transport.
-    pub(crate) fn is_local(&self, address: SocketAddr) -> bool {
-        self.listeners.iter().any(|listening| listening.covers(address))
-    }
-
-    /// A flow to an address, from `usual` where we listen there by that transport, else from another address of ours
-    /// that does. A connection is whichever leads there.
-    pub(crate) fn flow_to(
-        &self,
-        transport: Transport,
-        usual: SocketAddr,
-        remote: SocketAddr,
-    ) -> Result<Flow, Answer> {
-        let same = self.listeners.iter().filter(|listening| listening.transport == transport);
-        // Who names no listeners has datagrams alone.
-        if same.clone().next().is_none() && (transport != Transport::Udp || !self.listeners.is_empty()) {
-            return Err(no_way("the contact wants a transport that is not there"));
-        }
-        let family = "no socket of that address family";
-        let is_usual = usual.is_ipv4() == remote.is_ipv4();
-        let local = match is_usual && (self.listeners.is_empty() || same.clone().any(|l| l.covers(usual))) {
-            true => usual,
-            false => {
-                let at_usual =
-                    |l: &&Listening| l.address.ip() == usual.ip() || l.address.ip().is_unspecified();
-                let mut fitting = same.clone().filter(|l| l.address.is_ipv4() == remote.is_ipv4());
-                let near = fitting.clone().find(at_usual).filter(|_| is_usual);
-                let near = near.map(|l| SocketAddr::new(usual.ip(), l.address.port()));
-                let other = fitting.find(|l| !l.address.ip().is_unspecified()).map(|l| l.address);
-                near.or(other).ok_or_else(|| no_way(family))?
-            }
-        };
-        Ok(Flow { transport, local, remote, connection: 0 })
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.transport.as_str(), self.address)
     }
 }
 
-/// 477: a target cannot be reached with what we have.
-pub(crate) fn no_way(why: &'static str) -> Answer {
-    Answer::new(477, "Send failed (477/TM)").why(why)
+/// Whether we listen on an address, by any transport.
+pub(crate) fn is_local(listeners: &[Listener], address: SocketAddr) -> bool {
+    listeners.iter().any(|listener| listener.covers(address))
+}
+
+/// A flow to an address, from `usual` where we listen there by that transport, else from another address of ours that
+/// does. A connection is whichever leads there.
+///
+/// # Errors
+/// [`Reason::NoTransport`] or [`Reason::NoAddressFamily`].
+pub(crate) fn flow_to(
+    listeners: &[Listener],
+    transport: Transport,
+    usual: SocketAddr,
+    remote: SocketAddr,
+) -> Result<Flow, Reason> {
+    let same = listeners.iter().filter(|listener| listener.transport == transport);
+    // Who names no listeners has datagrams alone.
+    if same.clone().next().is_none() && (transport != Transport::Udp || !listeners.is_empty()) {
+        return Err(Reason::NoTransport);
+    }
+    let is_usual = usual.is_ipv4() == remote.is_ipv4();
+    let local = match is_usual && (listeners.is_empty() || same.clone().any(|l| l.covers(usual))) {
+        true => usual,
+        false => {
+            let at_usual = |l: &&Listener| l.address.ip() == usual.ip() || l.address.ip().is_unspecified();
+            let mut fitting = same.clone().filter(|l| l.address.is_ipv4() == remote.is_ipv4());
+            let near = fitting.clone().find(at_usual).filter(|_| is_usual);
+            let near = near.map(|l| SocketAddr::new(usual.ip(), l.address.port()));
+            let other = fitting.find(|l| !l.address.ip().is_unspecified()).map(|l| l.address);
+            near.or(other).ok_or(Reason::NoAddressFamily)?
+        }
+    };
+    Ok(Flow { transport, local, remote, connection: 0 })
+}
+
+/// The address of ours that leads to an address; `usual` unless another one is known to.
+pub(crate) fn local_for(
+    listeners: &[Listener],
+    transport: Transport,
+    address: &Address,
+    usual: SocketAddr,
+) -> SocketAddr {
+    let is_v4 = address.remote.is_ipv4();
+    let Some(ip) = address.local.filter(|ip| ip.is_ipv4() == is_v4 && *ip != usual.ip()) else {
+        return usual;
+    };
+    let listens = |own: &SocketAddr| own.ip() == ip || own.ip().is_unspecified();
+    let same_transport = listeners.iter().filter(|listener| listener.transport == transport);
+    let mut same = same_transport.map(|listener| listener.address).filter(|own| own.is_ipv4() == is_v4);
+    let listener = same.clone().find(listens).map(|own| SocketAddr::new(ip, own.port()));
+    let other = || same.find(|_| usual.is_ipv4() != is_v4);
+    listener.or_else(other).unwrap_or(usual)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn config(listeners: &[&str]) -> Config {
-        let listening = |text: &&str| {
+    fn listeners(texts: &[&str]) -> Vec<Listener> {
+        let listener = |text: &&str| {
             let (transport, address) = text.split_once(':').unwrap();
-            let transport = if transport == "tcp" { Transport::Tcp } else { Transport::Udp };
-            Listening { transport, address: address.parse().unwrap() }
+            let transport = Transport::named(transport.as_bytes()).unwrap();
+            Listener { transport, address: address.parse().unwrap() }
         };
-        Config { listeners: listeners.iter().map(listening).collect(), ..Config::default() }
+        texts.iter().map(listener).collect()
     }
 
     #[test]
     fn a_message_leaves_from_where_we_listen() {
-        let local = |config: &Config, transport, usual: &str, remote: &str| {
-            let flow = config.flow_to(transport, usual.parse().unwrap(), remote.parse().unwrap());
-            flow.map(|flow| flow.local.to_string()).map_err(|answer| answer.code)
+        let local = |listeners: &[Listener], transport, usual: &str, remote: &str| {
+            let flow = flow_to(listeners, transport, usual.parse().unwrap(), remote.parse().unwrap());
+            flow.map(|flow| flow.local.to_string()).map_err(Reason::code)
         };
         let (udp, tcp) = (Transport::Udp, Transport::Tcp);
-        let both = config(&["udp:10.0.0.9:5060", "tcp:10.0.0.9:5070", "tcp:10.0.0.8:5060"]);
+        let both = listeners(&["udp:10.0.0.9:5060", "tcp:10.0.0.9:5070", "tcp:10.0.0.8:5060"]);
         assert_eq!(local(&both, udp, "10.0.0.9:5060", "10.0.0.1:5060"), Ok("10.0.0.9:5060".into()));
         assert_eq!(local(&both, tcp, "10.0.0.9:5060", "10.0.0.1:5060"), Ok("10.0.0.9:5070".into()));
         assert_eq!(local(&both, udp, "10.0.0.8:5060", "10.0.0.1:5060"), Ok("10.0.0.9:5060".into()));
         assert_eq!(local(&both, tcp, "10.0.0.8:5060", "10.0.0.1:5060"), Ok("10.0.0.8:5060".into()));
         assert_eq!(local(&both, udp, "10.0.0.9:5060", "[2001:db8::1]:5060"), Err(477));
-        let any = config(&["udp:0.0.0.0:5060", "tcp:0.0.0.0:5062", "udp:[2001:db8::9]:5060"]);
+        let any = listeners(&["udp:0.0.0.0:5060", "tcp:0.0.0.0:5062", "udp:[2001:db8::9]:5060"]);
         assert_eq!(local(&any, tcp, "10.0.0.9:5060", "10.0.0.1:5060"), Ok("10.0.0.9:5062".into()));
         assert_eq!(local(&any, udp, "10.0.0.9:5060", "[2001:db8::1]:5060"), Ok("[2001:db8::9]:5060".into()));
-        let datagrams = config(&["udp:10.0.0.9:5060"]);
+        let datagrams = listeners(&["udp:10.0.0.9:5060"]);
         assert_eq!(local(&datagrams, tcp, "10.0.0.9:5060", "10.0.0.1:5060"), Err(477));
-        assert_eq!(local(&config(&[]), udp, "10.0.0.9:5060", "10.0.0.1:5060"), Ok("10.0.0.9:5060".into()));
+        assert_eq!(local(&listeners(&[]), udp, "10.0.0.9:5060", "10.0.0.1:5060"), Ok("10.0.0.9:5060".into()));
     }
 }

@@ -1,6 +1,6 @@
 //! Destinations beyond extensions (`[[route]]`): which numbers go to which next hops, and which of those are up.
 //!
-//! A [`Dispatcher`] is a picture that all shards share and none changes: shard 0 keeps the hops (`keeper.rs`), and
+//! [`NextHops`] is a picture that all shards share and none changes: shard 0 watches the hops (`dispatch/monitor.rs`), and
 //! gives every shard a new picture when one goes down, comes back, or moves.
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 use roost_sip::{Scheme, Uri};
 
-use crate::base::flow::Transport;
 use crate::base::limits;
+use crate::base::transport::Transport;
 
 /// One `[[route]]`: what it is for, and where that goes.
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ pub struct Name {
 
 /// One address that a [`Name`] leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Address {
     pub remote: SocketAddr,
     /// The address of ours that leads there, where it is known.
     pub local: Option<IpAddr>,
@@ -107,20 +107,20 @@ pub struct Hop {
     pub uri: HopUri,
     pub state: HopState,
     /// Its addresses, as far as they are known.
-    pub places: Vec<HopPlace>,
+    pub addresses: Vec<HopAddress>,
     /// How often in a row its name led nowhere.
     pub(crate) lost: u32,
 }
 
 /// An address of a next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HopPlace {
-    pub place: Place,
+pub struct HopAddress {
+    pub address: Address,
     /// How many pings and calls in a row it has not answered.
     pub failures: u32,
 }
 
-/// A hop of one dispatcher.
+/// A hop of one reading of the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HopId {
     pub(crate) version: u32,
@@ -129,11 +129,11 @@ pub struct HopId {
 
 /// All rules and their hops.
 #[derive(Debug, Clone, Default)]
-pub struct Dispatcher {
-    /// Counts the reloads: a hop is known by its place in one of them.
+pub struct NextHops {
+    /// Counts the reloads: a hop is known by its index in one of them.
     pub(crate) version: u32,
     rules: Arc<[Rule]>,
-    /// The hops of each rule, as places in `hops`.
+    /// The hops of each rule, as indices into `hops`.
     hops_of: Arc<[Vec<u16>]>,
     pub(crate) hops: Vec<Hop>,
     /// The addresses of all hops, sorted.
@@ -153,11 +153,15 @@ impl HopUri {
         if uri.user.is_some() {
             return Err(HopError::User);
         }
-        let known =
-            [("", Transport::Udp), (";transport=udp", Transport::Udp), (";transport=tcp", Transport::Tcp)];
         let host_port = text.split([';', '?']).next().unwrap_or("");
-        let rest = text.get(host_port.len()..).unwrap_or("").to_ascii_lowercase();
-        let (_, transport) = known.into_iter().find(|(known, _)| *known == rest).ok_or(HopError::Params)?;
+        let transport = match text.get(host_port.len()..).unwrap_or("") {
+            "" => Transport::Udp,
+            params => {
+                let name = params.get(..11).filter(|start| start.eq_ignore_ascii_case(";transport="));
+                let name = name.and(params.as_bytes().get(11..)).ok_or(HopError::Params)?;
+                Transport::named(name).ok_or(HopError::Params)?
+            }
+        };
         let name = Name::new(uri.host, uri.port, transport);
         Ok(HopUri { text: text.into(), name })
     }
@@ -178,7 +182,8 @@ impl Name {
 
     /// The address that it is, where it is no name.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.host.parse().ok().map(|ip| SocketAddr::new(ip, self.port.unwrap_or(5060)))
+        let ip = self.host.parse().ok()?;
+        Some(SocketAddr::new(ip, self.transport.port_or_default(self.port)))
     }
 }
 
@@ -230,26 +235,26 @@ fn stripped(user: &[u8], count: usize) -> &[u8] {
     rest
 }
 
-impl Dispatcher {
+impl NextHops {
     /// From the rules in their order. All hops are up until they are known not to be.
-    pub(crate) fn new(rules: Vec<Rule>, version: u32) -> Dispatcher {
+    pub(crate) fn new(rules: Arc<[Rule]>, version: u32) -> NextHops {
         let mut hops: Vec<Hop> = Vec::new();
-        let mut place_of = |set: u32, uri: &HopUri| {
+        let mut index_of = |set: u32, uri: &HopUri| {
             let known = hops.iter().position(|hop| hop.set == set && hop.uri == *uri);
             let at = known.unwrap_or(hops.len());
             if known.is_none() {
-                let places = uri.name.address().map(|remote| Place { remote, local: None });
-                let places = places.map(|place| HopPlace { place, failures: 0 }).into_iter().collect();
-                hops.push(Hop { set, uri: uri.clone(), state: HopState::Active, places, lost: 0 });
+                let address = uri.name.address().map(|remote| Address { remote, local: None });
+                let addresses =
+                    address.map(|address| HopAddress { address, failures: 0 }).into_iter().collect();
+                hops.push(Hop { set, uri: uri.clone(), state: HopState::Active, addresses, lost: 0 });
             }
             at as u16
         };
         let hops_of: Vec<Vec<u16>> =
-            rules.iter().map(|rule| rule.hops.iter().map(|uri| place_of(rule.set, uri)).collect()).collect();
-        let mut dispatcher =
-            Dispatcher { version, rules: rules.into(), hops_of: hops_of.into(), hops, trusted: Vec::new() };
-        dispatcher.note_trusted();
-        dispatcher
+            rules.iter().map(|rule| rule.hops.iter().map(|uri| index_of(rule.set, uri)).collect()).collect();
+        let mut next_hops = NextHops { version, rules, hops_of: hops_of.into(), hops, trusted: Vec::new() };
+        next_hops.note_trusted();
+        next_hops
     }
 
     /// The hops, set by set.
@@ -258,7 +263,7 @@ impl Dispatcher {
     }
 
     /// Whether both are of the same reading of the configuration.
-    pub fn is_of(&self, other: &Dispatcher) -> bool {
+    pub fn is_of(&self, other: &NextHops) -> bool {
         self.version == other.version
     }
 
@@ -303,12 +308,12 @@ impl Dispatcher {
 
     /// Whether an address has not answered so often that others come first.
     pub(crate) fn is_down(&self, remote: SocketAddr, threshold: u32) -> bool {
-        let places = self.hops.iter().flat_map(|hop| &hop.places);
-        places.into_iter().any(|place| place.place.remote == remote && place.failures >= threshold)
+        let mut known = self.hops.iter().flat_map(|hop| &hop.addresses);
+        known.any(|known| known.address.remote == remote && known.failures >= threshold)
     }
 
-    /// Takes over what is known of the hops that an older dispatcher has too.
-    pub(crate) fn inherit(&mut self, older: &Dispatcher) {
+    /// Takes over what is known of the hops that an older picture has too.
+    pub(crate) fn inherit(&mut self, older: &NextHops) {
         for hop in &mut self.hops {
             if let Some(old) = older.hops.iter().find(|old| old.set == hop.set && old.uri == hop.uri) {
                 *hop = old.clone();
@@ -319,8 +324,8 @@ impl Dispatcher {
 
     /// Whom the hops' addresses vouch for.
     pub(crate) fn note_trusted(&mut self) {
-        let places = self.hops.iter().flat_map(|hop| &hop.places);
-        self.trusted = places.map(|place| place.place.remote.ip().to_canonical()).collect();
+        let known = self.hops.iter().flat_map(|hop| &hop.addresses);
+        self.trusted = known.map(|known| known.address.remote.ip().to_canonical()).collect();
         self.trusted.sort_unstable();
         self.trusted.dedup();
     }
@@ -332,16 +337,16 @@ impl Hop {
         if self.state == HopState::Inactive {
             return;
         }
-        let is_lost = self.places.is_empty() && self.lost >= threshold;
+        let is_lost = self.addresses.is_empty() && self.lost >= threshold;
         let is_silent =
-            !self.places.is_empty() && self.places.iter().all(|place| place.failures >= threshold);
+            !self.addresses.is_empty() && self.addresses.iter().all(|known| known.failures >= threshold);
         self.state = if is_lost || is_silent { HopState::Probing } else { HopState::Active };
     }
 
     /// Puts it into a state, and its counts with it.
     pub(crate) fn put(&mut self, state: HopState, threshold: u32) {
         let count = if state == HopState::Probing { threshold } else { 0 };
-        self.places.iter_mut().for_each(|place| place.failures = count);
+        self.addresses.iter_mut().for_each(|known| known.failures = count);
         self.lost = count;
         self.state = state;
     }
@@ -385,16 +390,16 @@ mod tests {
     fn the_first_rule_that_fits_decides() {
         let hops = ["sip:10.0.0.5", "sip:pbx.example.com"];
         let pattern = Regex::new("^8[0-9]{3}$").unwrap();
-        let dispatcher = Dispatcher::new(
-            vec![
+        let next_hops = NextHops::new(
+            Arc::new([
                 rule(Numbers::Prefix("00".into()), None, 2, "+", &hops),
                 rule(Numbers::Prefix("0".into()), None, 1, "", &hops[..1]),
                 rule(Numbers::Pattern(pattern), None, 0, "", &hops[1..]),
                 rule(Numbers::Any, Some("pbx2.example.com"), 0, "", &hops[..1]),
-            ],
+            ]),
             1,
         );
-        assert_eq!(dispatcher.hops().len(), 2, "a hop of one set is one hop");
+        assert_eq!(next_hops.hops().len(), 2, "a hop of one set is one hop");
         for (text, expected) in [
             ("sip:0049301@roost", Some("sip:+49301@10.0.0.5")),
             ("sip:0301;ext=2:pw@roost", Some("sip:301;ext=2@10.0.0.5")),
@@ -407,35 +412,36 @@ mod tests {
             let uri = Uri::parse(text.as_bytes()).unwrap();
             let mut user = Vec::new();
             roost_sip::unescape_into(uri.user.unwrap(), &mut user);
-            let found = dispatcher.rule_for(&user, uri.host);
+            let found = next_hops.rule_for(&user, uri.host);
             let rewritten = found.map(|(rule, hops)| {
-                let hop = &dispatcher.hops()[usize::from(hops[0])].uri;
+                let hop = &next_hops.hops()[usize::from(hops[0])].uri;
                 String::from_utf8(rule.rewrite(&uri, hop).unwrap()).unwrap()
             });
             assert_eq!(rewritten.as_deref(), expected, "{text}");
         }
         let uri = Uri::parse(b"sip:0@roost").unwrap();
-        let (rule, _) = dispatcher.rule_for(b"0", b"roost").unwrap();
+        let (rule, _) = next_hops.rule_for(b"0", b"roost").unwrap();
         assert_eq!(rule.rewrite(&uri, &rule.hops[0]), None, "nothing is left");
     }
 
     #[test]
     fn a_hop_is_down_when_no_address_of_it_answers() {
-        let mut hop = Dispatcher::new(vec![rule(Numbers::Any, None, 0, "", &["sip:pbx"])], 1).hops.remove(0);
-        let place = |last, failures| {
+        let mut hop =
+            NextHops::new(Arc::new([rule(Numbers::Any, None, 0, "", &["sip:pbx"])]), 1).hops.remove(0);
+        let address = |last, failures| {
             let remote = SocketAddr::from(([10, 0, 0, last], 5060));
-            HopPlace { place: Place { remote, local: None }, failures }
+            HopAddress { address: Address { remote, local: None }, failures }
         };
-        let mut state = |places: &[HopPlace], lost| {
-            hop.places = places.to_vec();
+        let mut state = |addresses: &[HopAddress], lost| {
+            hop.addresses = addresses.to_vec();
             hop.lost = lost;
             hop.weigh(3);
             hop.state
         };
         assert_eq!(state(&[], 2), HopState::Active);
         assert_eq!(state(&[], 3), HopState::Probing);
-        assert_eq!(state(&[place(1, 3), place(2, 2)], 0), HopState::Active);
-        assert_eq!(state(&[place(1, 3), place(2, 9)], 0), HopState::Probing);
+        assert_eq!(state(&[address(1, 3), address(2, 2)], 0), HopState::Active);
+        assert_eq!(state(&[address(1, 3), address(2, 9)], 0), HopState::Probing);
         hop.put(HopState::Inactive, 3);
         hop.weigh(3);
         assert_eq!(hop.state, HopState::Inactive, "until an operator says otherwise");

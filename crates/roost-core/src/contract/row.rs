@@ -213,6 +213,26 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Why a row of the database was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum RowError {
+    /// It has expired; its row may go.
+    #[error("expired")]
+    Expired,
+    /// With `use_domain`, a row without a domain has no AOR.
+    #[error("no domain, but use_domain is set")]
+    NoDomain,
+    /// The contact is no URI.
+    #[error("the contact is no URI")]
+    Contact,
+    /// The path is no Path: how to reach the contact is not known.
+    #[error("the path is no list of SIP routes that begins with a loose router")]
+    Path,
+    /// A newer row has the same contact.
+    #[error("a second row of the same contact")]
+    Twice,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

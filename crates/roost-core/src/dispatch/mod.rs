@@ -1,1 +1,3 @@
+//! The next hops of one shard: which are up, and who watches them.
+
 pub(crate) mod monitor;

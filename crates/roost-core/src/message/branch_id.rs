@@ -1,8 +1,8 @@
 //! The branch parameter of our Via: shard, transaction, branch, 64 bits that nobody can guess, and a hash of what
 //! routing depended on (loop detection, RFC 3261 16.6 step 8 and RFC 5393).
 
-use crate::auth::digest::{parse_hex, push_hex};
 use crate::base::flow::{ShardId, Ticket};
+use crate::base::hex::{parse_hex, push_hex};
 
 /// RFC 3261's magic cookie.
 pub(crate) const COOKIE: &[u8] = b"z9hG4bK";

@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 
 use roost_sip::{Credentials, Head, HeaderName, Line, StartLine, Uri, list, number};
 
-use crate::auth::digest::push_hex;
-use crate::base::flow::Transport;
+use crate::base::hex::push_hex;
 use crate::base::text::{push_ip, push_number, push_socket};
+use crate::base::transport::Transport;
 use crate::message::branch_id::BranchId;
 use crate::message::request::Request;
-use crate::message::response::write_via;
+use crate::message::via::write_via;
 
 /// What a forwarded request differs in from the received one (RFC 3261 16.6).
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ pub(crate) struct Edits<'a> {
     pub(crate) append_route: Option<&'a [u8]>,
     /// Route values put before all others: the path to the contact (RFC 3327); mostly empty.
     pub(crate) path: &'a [u8],
-    /// Proxy-Authorization for this realm was meant for us, and is nobody's further down.
+    /// Proxy-Authorization for this realm was meant for us, and belongs to nobody further down.
     pub(crate) own_realm: Option<&'a [u8]>,
 }
 
@@ -50,8 +50,8 @@ pub(crate) struct RecordRoute<'a> {
     pub(crate) inbound: Sender<'a>,
     /// Where it goes out.
     pub(crate) outbound: Sender<'a>,
-    /// The MAC of the Call-ID; none where nobody is authorized.
-    pub(crate) did: Option<[u8; 8]>,
+    /// The dialog's mark; none where nobody is authorized.
+    pub(crate) dialog_mark: Option<[u8; 8]>,
     /// The From tag, with `rr.append_fromtag`.
     pub(crate) from_tag: Option<&'a [u8]>,
 }
@@ -71,7 +71,7 @@ impl Sender<'_> {
         }
     }
 
-    /// `host`, and the port unless it is 5060.
+    /// `host`, and the port unless it is the transport's own.
     fn write_short(&self, out: &mut Vec<u8>) {
         match (self.advertised, self.local) {
             ("", SocketAddr::V6(v6)) => {
@@ -80,7 +80,7 @@ impl Sender<'_> {
             ("", SocketAddr::V4(v4)) => push_ip((*v4.ip()).into(), out),
             (host, _) => out.extend_from_slice(host.as_bytes()),
         }
-        if self.local.port() != 5060 {
+        if self.local.port() != self.transport.default_port() {
             out.push(b':');
             push_number(u64::from(self.local.port()), out);
         }
@@ -105,7 +105,7 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"Via: SIP/2.0/");
-    out.extend_from_slice(edits.via.transport.as_via().as_bytes());
+    out.extend_from_slice(edits.via.transport.via_name().as_bytes());
     out.push(b' ');
     edits.via.write(out);
     out.extend_from_slice(b";branch=");
@@ -276,9 +276,7 @@ fn write_record_route(record_route: &RecordRoute<'_>, out: &mut Vec<u8>) {
     for sender in senders.iter().take(if is_double { 2 } else { 1 }) {
         out.extend_from_slice(b"Record-Route: <sip:");
         sender.write_short(out);
-        if sender.transport == Transport::Tcp {
-            out.extend_from_slice(b";transport=tcp");
-        }
+        out.extend_from_slice(sender.transport.uri_param().as_bytes());
         if is_double {
             out.extend_from_slice(b";r2=on");
         }
@@ -287,9 +285,9 @@ fn write_record_route(record_route: &RecordRoute<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(b";ftag=");
             out.extend_from_slice(tag);
         }
-        if let Some(did) = &record_route.did {
+        if let Some(mark) = &record_route.dialog_mark {
             out.extend_from_slice(b";did=");
-            push_hex(did, out);
+            push_hex(mark, out);
         }
         out.extend_from_slice(b">\r\n");
     }
@@ -436,14 +434,15 @@ mod tests {
             local: "[2001:db8::9]:5070".parse().unwrap(),
             advertised: "",
         };
-        let record_route = RecordRoute { inbound, outbound, did: Some([0xab; 8]), from_tag: Some(b"1") };
+        let record_route =
+            RecordRoute { inbound, outbound, dialog_mark: Some([0xab; 8]), from_tag: Some(b"1") };
         let text = forwarded(|edits| edits.record_route = Some(record_route));
         let did = "did=abababababababab";
         let expected = format!(
             "Record-Route: <sip:[2001:db8::9]:5070;r2=on;lr;ftag=1;{did}>\r\nRecord-Route: <sip:10.0.0.9;r2=on;lr;ftag=1;{did}>\r\n"
         );
         assert!(text.contains(&expected), "{text}");
-        let same = RecordRoute { outbound: inbound, did: None, from_tag: None, ..record_route };
+        let same = RecordRoute { outbound: inbound, dialog_mark: None, from_tag: None, ..record_route };
         let text = forwarded(|edits| edits.record_route = Some(same));
         assert!(text.contains("\r\nRecord-Route: <sip:10.0.0.9;lr>\r\n"), "{text}");
     }

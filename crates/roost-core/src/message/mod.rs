@@ -1,7 +1,12 @@
+//! Messages: what is read in a received one, and how one of ours is written.
+
 pub(crate) mod branch_id;
 pub(crate) mod forward;
 pub(crate) mod path;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod response_writer;
 pub(crate) mod route;
+pub(crate) mod server_key;
 pub(crate) mod trace;
+pub(crate) mod via;

@@ -8,40 +8,8 @@ use std::borrow::Cow;
 use roost_sip::{ContactValue, HeaderName, Scheme, Uri, contacts, list};
 
 use crate::base::limits;
-use crate::contract::config::PathMode;
-use crate::engine::Engine;
 use crate::message::request::Request;
-use crate::message::response::{Answer, Unsupported};
-use crate::proxy::proxy::route_uri;
-
-impl Engine {
-    /// The path to keep with the bindings of a REGISTER; empty when there is none.
-    ///
-    /// # Errors
-    /// 400 for one that is no path, and with `path = "strict"` 420 to a phone that does not know Path (RFC 3327 5.3).
-    pub(crate) fn path_of<'a>(&self, request: &Request<'a>) -> Result<Cow<'a, [u8]>, Answer> {
-        let mode = self.config.registrar.path;
-        if mode == PathMode::Ignore || request.head.line(HeaderName::Path).is_none() {
-            return Ok(Cow::Borrowed(&[]));
-        }
-        let path = joined(request);
-        if !is_path(&path) {
-            return Err(Answer::registrar(400, "Path parse error"));
-        }
-        if mode == PathMode::Strict && !knows_path(request) {
-            let answer = Answer::registrar(420, "No support for found Path indicated");
-            return Err(Answer { unsupported: Some(Unsupported::Path), ..answer });
-        }
-        Ok(path)
-    }
-
-    /// Whether a 200 repeats the REGISTER's Path: the phone knows it, and may see what it came through.
-    pub(crate) fn echoes_path(&self, request: &Request<'_>) -> bool {
-        matches!(self.config.registrar.path, PathMode::Lazy | PathMode::Strict)
-            && request.head.line(HeaderName::Path).is_some()
-            && knows_path(request)
-    }
-}
+use crate::message::route::route_uri;
 
 /// `Path: …` as the request has it, in one header field.
 pub(crate) fn write_path(request: &Request<'_>, out: &mut Vec<u8>) {
@@ -69,7 +37,7 @@ pub(crate) fn first_hop(path: &[u8]) -> Option<Uri<'_>> {
 }
 
 /// All Path values; without a second header field or a folded line a slice of the message.
-fn joined<'a>(request: &Request<'a>) -> Cow<'a, [u8]> {
+pub(crate) fn joined<'a>(request: &Request<'a>) -> Cow<'a, [u8]> {
     let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
     let mut values = request.head.values(request.bytes, HeaderName::Path);
     let first = values.next().unwrap_or(&[]);
@@ -88,7 +56,7 @@ fn joined<'a>(request: &Request<'a>) -> Cow<'a, [u8]> {
 }
 
 /// `Supported: path`
-fn knows_path(request: &Request<'_>) -> bool {
+pub(crate) fn knows_path(request: &Request<'_>) -> bool {
     let mut tags = request.head.values(request.bytes, HeaderName::Supported).flat_map(list);
     tags.any(|tag| tag.eq_ignore_ascii_case(b"path"))
 }

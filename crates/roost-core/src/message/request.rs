@@ -6,10 +6,12 @@ use roost_sip::{
     CSeq, Head, HeaderName, Line, Method, NameAddr, StartLine, Uri, UriError, Via, cseq, list, number,
 };
 
-use crate::base::flow::{Flow, Transport};
+use crate::base::aor::UserHost;
+use crate::base::flow::Flow;
 use crate::base::limits;
 use crate::base::mac::{Purpose, mac};
-use crate::message::response::Answer;
+use crate::contract::event::Asked;
+use crate::contract::reason::Reason;
 
 /// A request whose topmost Via is usable.
 #[derive(Debug, Clone)]
@@ -34,13 +36,6 @@ pub(crate) struct Request<'a> {
     from_uri: OnceCell<Option<Uri<'a>>>,
     to_uri: OnceCell<Option<Uri<'a>>>,
     mac: OnceCell<[u8; 16]>,
-}
-
-/// The parts of To (or From) that a registrar needs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct To<'a> {
-    pub(crate) user: &'a [u8],
-    pub(crate) host: &'a [u8],
 }
 
 impl<'a> Request<'a> {
@@ -96,15 +91,15 @@ impl<'a> Request<'a> {
     }
 
     /// The To URI's user and host, where it is a SIP URI.
-    pub(crate) fn to(&self) -> Option<To<'a>> {
+    pub(crate) fn to(&self) -> Option<UserHost<'a>> {
         let uri = self.uri_of_to().filter(|uri| !uri.host.is_empty())?;
-        Some(To { user: uri.user.unwrap_or(&[]), host: uri.host })
+        Some(UserHost { user: uri.user.unwrap_or(&[]), host: uri.host })
     }
 
     /// The From URI's user and host; a URI without a host has an empty one.
-    pub(crate) fn from(&self) -> Option<To<'a>> {
+    pub(crate) fn from(&self) -> Option<UserHost<'a>> {
         let uri = self.uri_of_from()?;
-        Some(To { user: uri.user.unwrap_or(&[]), host: uri.host })
+        Some(UserHost { user: uri.user.unwrap_or(&[]), host: uri.host })
     }
 
     pub(crate) fn to_tag(&self) -> Option<&'a [u8]> {
@@ -113,6 +108,19 @@ impl<'a> Request<'a> {
 
     pub(crate) fn sender_tag(&self) -> Option<&'a [u8]> {
         self.from_addr?.tag()
+    }
+
+    /// Whom it claims to come from, for the record.
+    pub(crate) fn asked(&self) -> Asked {
+        let who = if self.method == Method::Register { self.to() } else { self.from() };
+        let UserHost { user, host } = who.unwrap_or(UserHost { user: &[], host: &[] });
+        Asked {
+            method: self.method_name.into(),
+            user: user.into(),
+            host: host.into(),
+            flow: self.flow,
+            user_agent: self.value(HeaderName::UserAgent).unwrap_or(&[]).into(),
+        }
     }
 
     /// What the choice of a shard goes by: the user of To (REGISTER) or of the Request-URI, else the Call-ID.
@@ -127,8 +135,8 @@ impl<'a> Request<'a> {
     /// Where an answer goes (RFC 3261 18.2.2, RFC 3581): to the packet's source, its port only when `rport` asks.
     pub(crate) fn reply_flow(&self) -> Flow {
         let mut flow = self.flow;
-        if flow.transport == Transport::Udp && !self.via.has_rport {
-            flow.remote.set_port(self.via.port.unwrap_or(5060));
+        if !flow.transport.is_reliable() && !self.via.has_rport {
+            flow.remote.set_port(flow.transport.port_or_default(self.via.port));
         }
         flow
     }
@@ -147,66 +155,63 @@ impl<'a> Request<'a> {
         tags.filter(move |tag| !(knows_path && tag.eq_ignore_ascii_case(b"path")))
     }
 
-    /// What no handler should have to look at: a message that does not keep the grammar's rules (B20, B21).
-    pub(crate) fn check(&self) -> Result<(), Answer> {
+    /// What no handler should have to look at: a message that does not keep the grammar's rules.
+    pub(crate) fn check(&self) -> Result<(), Reason> {
         if let Some(defect) = self.head.defect() {
-            let code = if defect == roost_sip::Defect::Version { 505 } else { 400 };
-            return Err(Answer::new(code, defect.reason()));
+            return Err(defect.into());
         }
         if self.has_bad_via {
-            return Err(Answer::new(400, "Malformed Via header"));
+            return Err(Reason::MalformedVia);
         }
         if self.method != Method::Register && self.bytes.len() > limits::MAX_REQUEST {
-            return Err(Answer::new(513, "Message Too Large"));
+            return Err(Reason::MessageTooLarge);
         }
         if self.target.is_err() {
-            return Err(Answer::new(400, "Bad Request-URI"));
+            return Err(Reason::BadRequestUri);
         }
         for (name, reason) in SINGLES {
             if self.head.is_repeated(name) {
-                return Err(Answer::new(400, reason));
+                return Err(reason);
             }
         }
         self.check_cseq()?;
-        // A From that only its reader understands would be nobody's here, and so anonymous.
+        // A From that only its reader understands names nobody here, and so would be anonymous.
         if self.uri_of_from().is_none() {
-            return Err(Answer::new(400, "Missing or malformed From header"));
+            return Err(Reason::MalformedFrom);
         }
         let has_to = self.head.line(HeaderName::To).is_some();
         if has_to && self.uri_of_to().is_none() {
-            return Err(Answer::new(400, "Malformed To header"));
+            return Err(Reason::MalformedTo);
         }
         // A REGISTER without them is answered with the registrar's own texts.
         if self.method != Method::Register {
             if !has_to {
-                return Err(Answer::new(400, "Missing To header"));
+                return Err(Reason::MissingTo);
             }
             if self.call_id().is_none() {
-                return Err(Answer::new(400, "Missing Call-ID header"));
+                return Err(Reason::MissingCallId);
             }
         }
         match self.value(HeaderName::ContentLength).map(number) {
-            Some(Err(_)) => Err(Answer::new(400, "Malformed Content-Length header")),
+            Some(Err(_)) => Err(Reason::MalformedContentLength),
             Some(Ok(length)) if length as usize > self.head.body(self.bytes).len() => {
-                Err(Answer::new(400, "Content-Length larger than message"))
+                Err(Reason::ContentLengthTooLarge)
             }
             // RFC 3261 18.3: nothing else tells where the next message begins.
-            None if self.flow.transport.is_reliable() => {
-                Err(Answer::new(400, "Missing Content-Length header"))
-            }
+            None if self.flow.transport.is_reliable() => Err(Reason::MissingContentLength),
             _ => Ok(()),
         }
     }
 
-    fn check_cseq(&self) -> Result<(), Answer> {
+    fn check_cseq(&self) -> Result<(), Reason> {
         match self.value(HeaderName::CSeq) {
             // A REGISTER without one is answered with the registrar's own text.
             None if self.method == Method::Register => Ok(()),
-            None => Err(Answer::new(400, "Missing CSeq header")),
+            None => Err(Reason::MissingCseq),
             Some(value) => match cseq(value) {
                 Ok(cseq) if cseq.method == self.method_name => Ok(()),
-                Ok(_) => Err(Answer::new(400, "CSeq method does not match request method")),
-                Err(_) => Err(Answer::new(400, "Malformed CSeq header")),
+                Ok(_) => Err(Reason::CseqMethod),
+                Err(_) => Err(Reason::MalformedCseq),
             },
         }
     }
@@ -226,13 +231,13 @@ impl<'a> Request<'a> {
 }
 
 /// Headers that two readers could read differently when they stand twice.
-const SINGLES: [(HeaderName, &str); 8] = [
-    (HeaderName::From, "Multiple From headers"),
-    (HeaderName::To, "Multiple To headers"),
-    (HeaderName::CallId, "Multiple Call-ID headers"),
-    (HeaderName::CSeq, "Multiple CSeq headers"),
-    (HeaderName::MaxForwards, "Multiple Max-Forwards headers"),
-    (HeaderName::ContentLength, "Multiple Content-Length headers"),
-    (HeaderName::Expires, "Multiple Expires headers"),
-    (HeaderName::ContentType, "Multiple Content-Type headers"),
+const SINGLES: [(HeaderName, Reason); 8] = [
+    (HeaderName::From, Reason::MultipleFrom),
+    (HeaderName::To, Reason::MultipleTo),
+    (HeaderName::CallId, Reason::MultipleCallId),
+    (HeaderName::CSeq, Reason::MultipleCseq),
+    (HeaderName::MaxForwards, Reason::MultipleMaxForwards),
+    (HeaderName::ContentLength, Reason::MultipleContentLength),
+    (HeaderName::Expires, Reason::MultipleExpires),
+    (HeaderName::ContentType, Reason::MultipleContentType),
 ];

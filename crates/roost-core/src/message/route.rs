@@ -2,15 +2,15 @@
 
 use std::net::SocketAddr;
 
-use roost_sip::{HeaderName, Uri, list};
+use roost_sip::{HeaderName, NameAddr, Uri, list};
 use subtle::ConstantTimeEq;
 
-use crate::Config;
-use crate::auth::digest::parse_hex;
 use crate::base::flow::Flow;
+use crate::base::hex::parse_hex;
 use crate::base::mac::{Purpose, mac};
+use crate::base::transport::Transport;
+use crate::contract::policy::Policy;
 use crate::message::request::Request;
-use crate::proxy::proxy::route_uri;
 
 /// What the Routes of a request say.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,18 +34,18 @@ pub(crate) struct Routes<'a> {
 }
 
 impl<'a> Routes<'a> {
-    /// Reads them. `did` is the mark that our Record-Route of this call carries.
-    pub(crate) fn of(request: &Request<'a>, config: &Config, did: &[u8; 8]) -> Routes<'a> {
+    /// Reads them. `mark` is what our Record-Route of this call carries, see [`dialog_mark`].
+    pub(crate) fn of(request: &Request<'a>, policy: &Policy, mark: &[u8; 8]) -> Routes<'a> {
         let values = || request.head.values(request.bytes, HeaderName::Route).flat_map(list);
         let mut routes = Routes::default();
         let count = values().count();
         let mut usable = count;
         // Our Record-Route in the Request-URI: a strict router sent this (16.4).
         let own_uri =
-            request.target.ok().filter(|uri| uri.user.is_none() && is_own(uri, request, config, did));
+            request.target.ok().filter(|uri| uri.user.is_none() && is_own(uri, request, policy, mark));
         if let (Some(uri), Some(last)) = (own_uri.filter(|uri| uri.param(b"lr").is_some()), values().last()) {
             routes.from_strict = true;
-            routes.is_authentic = has_mark(&uri, did);
+            routes.is_authentic = has_mark(&uri, mark);
             routes.target = route_uri(last).map(|(uri, _)| uri.text);
             usable = count.saturating_sub(1);
         }
@@ -54,10 +54,10 @@ impl<'a> Routes<'a> {
                 routes.is_malformed = true;
                 break;
             };
-            if routes.next.is_none() && is_own(&uri, request, config, did) {
+            if routes.next.is_none() && is_own(&uri, request, policy, mark) {
                 routes.own += 1;
-                routes.own_last = uri.host_ip().map(|ip| SocketAddr::new(ip, uri.port.unwrap_or(5060)));
-                routes.is_authentic |= has_mark(&uri, did);
+                routes.own_last = uri.host_ip().map(|ip| SocketAddr::new(ip, port_of(&uri)));
+                routes.is_authentic |= has_mark(&uri, mark);
                 continue;
             }
             routes.next = Some(uri.text);
@@ -68,35 +68,50 @@ impl<'a> Routes<'a> {
     }
 }
 
-/// The mark of a call's Record-Route: a keyed MAC of its Call-ID (B22).
-pub(crate) fn did(config: &Config, request: &Request<'_>) -> [u8; 8] {
-    let [did @ .., _, _, _, _, _, _, _, _] =
-        mac(&config.mac_key, Purpose::Dialog, &[request.call_id().unwrap_or(&[])]);
-    did
+/// A Route value's URI and whether it is a loose router.
+pub(crate) fn route_uri(value: &[u8]) -> Option<(Uri<'_>, bool)> {
+    let uri = NameAddr::parse(value).ok()?.uri().ok()?;
+    let is_loose = uri.param(b"lr").is_some();
+    Some((uri, is_loose))
 }
 
-fn has_mark(uri: &Uri<'_>, did: &[u8; 8]) -> bool {
+/// The mark of a call's Record-Route: a keyed MAC of its Call-ID. Whoever shows it was in the call.
+pub(crate) fn dialog_mark(mac_key: &[u8; 32], request: &Request<'_>) -> [u8; 8] {
+    let [mark @ .., _, _, _, _, _, _, _, _] =
+        mac(mac_key, Purpose::Dialog, &[request.call_id().unwrap_or(&[])]);
+    mark
+}
+
+fn has_mark(uri: &Uri<'_>, mark: &[u8; 8]) -> bool {
     let given = uri.param(b"did").filter(|digits| digits.len() == 16).and_then(parse_hex);
-    given.is_some_and(|given| bool::from(given.to_be_bytes().ct_eq(did)))
+    given.is_some_and(|given| bool::from(given.to_be_bytes().ct_eq(mark)))
 }
 
-/// Whether a URI names us: our mark, the address that the request came to, a listener, or the advertised address.
-fn is_own(uri: &Uri<'_>, request: &Request<'_>, config: &Config, did: &[u8; 8]) -> bool {
-    if has_mark(uri, did) {
+fn port_of(uri: &Uri<'_>) -> u16 {
+    let default = || Transport::of_uri(uri).unwrap_or(Transport::Udp).default_port();
+    uri.port.unwrap_or_else(default)
+}
+
+/// Whether a URI names us: by the mark, the address that the request came to, a listener, or the advertised address.
+fn is_own(uri: &Uri<'_>, request: &Request<'_>, policy: &Policy, mark: &[u8; 8]) -> bool {
+    if has_mark(uri, mark) {
         return true;
     }
-    let port = uri.port.unwrap_or(5060);
     let Flow { local, .. } = request.flow;
-    if !config.advertised_address.is_empty() {
-        let advertised = config.advertised_address.as_bytes();
+    if !policy.advertised_address.is_empty() {
+        let advertised = policy.advertised_address.as_bytes();
         let host = uri.host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(uri.host);
         if (host.eq_ignore_ascii_case(advertised) || uri.host.eq_ignore_ascii_case(advertised))
-            && port == local.port()
+            && port_of(uri) == local.port()
         {
             return true;
         }
     }
     let Some(ip) = uri.host_ip() else { return false };
-    let address = SocketAddr::new(ip, port);
-    address == local || config.listeners.iter().any(|listening| listening.address == address)
+    let listeners = policy.listeners.iter().map(|listener| listener.address);
+    let mut same_ip = listeners.chain([local]).filter(|address| address.ip() == ip).peekable();
+    same_ip.peek().is_some() && {
+        let port = port_of(uri);
+        same_ip.any(|address| address.port() == port)
+    }
 }

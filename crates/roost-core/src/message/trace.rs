@@ -5,10 +5,9 @@ use tracing::{Level, debug, enabled};
 
 use crate::base::flow::Flow;
 use crate::message::request::Request;
-use crate::message::response::Answer;
-use crate::transaction::transactions::Target;
+use crate::message::response::Response;
 
-/// One line per request with the fields of the original script (S73).
+/// One line per request with the fields of the original script.
 pub(crate) fn request(request: &Request<'_>) {
     if !enabled!(Level::DEBUG) {
         return;
@@ -32,8 +31,8 @@ pub(crate) fn request(request: &Request<'_>) {
     );
 }
 
-/// One line per answer: what was wrong, in words.
-pub(crate) fn answer(request: &Request<'_>, answer: &Answer) {
+/// One line per response of our own: what was wrong, in words.
+pub(crate) fn response(request: &Request<'_>, response: &Response) {
     if !enabled!(Level::DEBUG) {
         return;
     }
@@ -43,21 +42,21 @@ pub(crate) fn answer(request: &Request<'_>, answer: &Answer) {
         tU = text(request.to().map(|to| to.user)),
         si = %request.flow.remote.ip(),
         sp = request.flow.remote.port(),
-        code = answer.code,
-        reason = answer.reason,
-        why = answer.why,
+        code = response.code,
+        reason = response.phrase,
+        why = response.why(),
         "answer"
     );
 }
 
-/// One line per branch that a request is sent to (S71).
-pub(crate) fn branch(request: &Request<'_>, target: &Target, flow: &Flow) {
+/// One line per branch that a request is sent to.
+pub(crate) fn branch(request: &Request<'_>, uri: &[u8], flow: &Flow) {
     if enabled!(Level::DEBUG) {
-        debug!(ci = text(request.call_id()), ru = shown(Uri::parse(&target.uri).ok()), to = %flow, "new branch");
+        debug!(ci = text(request.call_id()), ru = shown(Uri::parse(uri).ok()), to = %flow, "new branch");
     }
 }
 
-/// One line per response that belongs to a call (S71).
+/// One line per response that belongs to a call.
 pub(crate) fn reply(flow: &Flow, code: u16, head: &Head, bytes: &[u8]) {
     if enabled!(Level::DEBUG) {
         let ci = text(head.value(bytes, HeaderName::CallId));

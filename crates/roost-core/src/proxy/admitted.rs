@@ -11,19 +11,19 @@ use crate::transaction::timers::LINGER_MS;
 /// Hashes of requests that were authorized, for as long as a client repeats one (64 T1). Only who may call is
 /// remembered, the newest at most.
 #[derive(Debug, Default)]
-pub(crate) struct Recent {
+pub(crate) struct Admitted {
     table: HashTable<u64>,
     order: VecDeque<(u64, u64)>,
     /// Those that made room for others before their time was over.
     pub(crate) evicted: u64,
 }
 
-impl Recent {
+impl Admitted {
     pub(crate) fn note(&mut self, request: u64, now_ms: u64) {
         if self.contains(request, now_ms) {
             return;
         }
-        if self.order.len() >= limits::MAX_RECENT_CALLS {
+        if self.order.len() >= limits::MAX_ADMITTED_CALLS {
             self.evicted += 1;
             self.drop_oldest();
         }
@@ -53,18 +53,18 @@ mod tests {
 
     #[test]
     fn remembered_for_64_t1_and_bounded() {
-        let mut recent = Recent::default();
-        recent.note(7, 0);
-        recent.note(7, 1_000);
-        assert!(recent.contains(7, LINGER_MS - 1) && !recent.contains(8, 0));
-        assert!(!recent.contains(7, LINGER_MS));
-        for request in 0..2 * limits::MAX_RECENT_CALLS as u64 {
-            recent.note(request, LINGER_MS);
+        let mut admitted = Admitted::default();
+        admitted.note(7, 0);
+        admitted.note(7, 1_000);
+        assert!(admitted.contains(7, LINGER_MS - 1) && !admitted.contains(8, 0));
+        assert!(!admitted.contains(7, LINGER_MS));
+        for request in 0..2 * limits::MAX_ADMITTED_CALLS as u64 {
+            admitted.note(request, LINGER_MS);
         }
         assert_eq!(
-            (recent.table.len(), recent.order.len()),
-            (limits::MAX_RECENT_CALLS, limits::MAX_RECENT_CALLS)
+            (admitted.table.len(), admitted.order.len()),
+            (limits::MAX_ADMITTED_CALLS, limits::MAX_ADMITTED_CALLS)
         );
-        assert!(!recent.contains(0, LINGER_MS));
+        assert!(!admitted.contains(0, LINGER_MS));
     }
 }

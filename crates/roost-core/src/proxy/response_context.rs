@@ -1,141 +1,149 @@
-//! Forking: which of several answers the caller gets (RFC 3261 16.7 step 6).
+//! A request's response context (RFC 3261 16.7): its branches, what is left to try, and the best answer so far.
 
-use roost_sip::{Head, HeaderName};
+use std::collections::VecDeque;
 
-use crate::base::flow::{Now, Ticket};
-use crate::base::stats::Counter;
-use crate::contract::listener::no_way;
-use crate::contract::outbox::Outbox;
-use crate::engine::Engine;
-use crate::message::forward::write_response;
-use crate::message::response::Answer;
-use crate::proxy::proxy::unresolvable;
-use crate::transaction::client::ELSEWHERE;
-use crate::transaction::machines::ServerEvent;
+use smallvec::SmallVec;
+
+use crate::contract::next_hops::HopId;
+use crate::proxy::target::Target;
+use crate::transaction::arena::Stored;
+
+/// What belongs to one forwarded request.
+#[derive(Debug, Default)]
+pub(crate) struct ResponseContext {
+    /// One for each client transaction, in their order.
+    branches: SmallVec<[Branch; 1]>,
+    /// Groups of targets to try when the ones before have failed (`proxy.serial_fork`).
+    later: VecDeque<Vec<Target<Stored>>>,
+    best: Option<Best>,
+    is_cancelled: bool,
+    /// Branches that wait for a name.
+    resolving: u16,
+}
+
+/// What one branch has besides its client transaction.
+#[derive(Debug)]
+pub(crate) struct Branch {
+    /// The next hop that it went to, where it is one.
+    pub(crate) hop: Option<HopId>,
+    /// What is tried when this one fails, the next one last; mostly empty.
+    pub(crate) rest: Vec<Target<Stored>>,
+}
 
 /// The best failure so far.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Best {
-    code: u16,
+    pub(crate) code: u16,
     /// The response without our Via; none where it is our own.
-    bytes: Option<Box<[u8]>>,
+    pub(crate) response: Option<Stored>,
     /// The challenges of all other branches, as header lines.
-    challenges: Vec<u8>,
+    pub(crate) challenges: Stored,
 }
 
-impl Engine {
-    /// Notes that a branch has failed (with a response, or by silence), and answers once all have.
-    pub(crate) fn count_failure(
+/// What is to be done with a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Noted {
+    /// It is the best so far: its response is kept.
+    Better,
+    /// A better one is kept, but the caller should see this one's challenges too.
+    AddChallenges(Best),
+    Worse,
+}
+
+impl ResponseContext {
+    /// A client transaction was started.
+    pub(crate) fn add_branch(&mut self, hop: Option<HopId>, rest: Vec<Target<Stored>>) {
+        self.branches.push(Branch { hop, rest });
+    }
+
+    /// The hop that a branch went to.
+    pub(crate) fn hop_of(&self, index: u16) -> Option<HopId> {
+        self.branches.get(usize::from(index))?.hop
+    }
+
+    /// Takes what a failed branch leaves to try: other addresses of the same target after silence or a 503 (RFC 3263
+    /// 4.3), other hops after any 5xx, nothing after an answer that another hop would give too.
+    pub(crate) fn left_to_try(
         &mut self,
-        ticket: Ticket,
         index: u16,
-        response: Option<(u16, &[u8], &Head)>,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        if !self.count_once(ticket, index) {
-            return;
-        }
-        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
-        let silent = if transaction.is_cancelled { 487 } else { 408 };
-        let code = response.map_or(silent, |(code, ..)| code);
-        self.note_failure(ticket, code, response.map(|(_, bytes, head)| (bytes, head)));
-        if response.is_none() {
-            self.heard_of_branch(ticket, index, None, out);
-        }
-        let rest = self.left_to_try(ticket, index, response.map(|(code, ..)| code));
-        if !rest.is_empty() {
-            return self.try_rest(ticket, rest, None, now, out);
-        }
-        if code >= 600 {
-            self.cancel_others(ticket, index, ELSEWHERE, now, out);
-        }
-        self.settle(ticket, now, out);
-    }
-
-    /// Answers the caller once nothing is open and nothing is left to try.
-    pub(crate) fn settle(&mut self, ticket: Ticket, now: Now, out: &mut Outbox) {
-        if !self.is_any_open(ticket) && !self.try_later(ticket, now, out) {
-            self.answer_best(ticket, now, out);
-        }
-    }
-
-    /// Keeps a failure if it is the best so far; one without a response is our own.
-    pub(crate) fn note_failure(&mut self, ticket: Ticket, code: u16, response: Option<(&[u8], &Head)>) {
-        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
-        let old = transaction.best.take();
-        let is_better = old.as_ref().is_none_or(|old| rank(code) < rank(old.code));
-        let best = match (is_better, old) {
-            (false, Some(mut old)) => {
-                if let (401 | 407, Some((bytes, head))) = (code, response) {
-                    copy_challenges(head, bytes, &mut old.challenges);
-                }
-                old
-            }
-            _ => {
-                let transport = self.transport_upstream(ticket);
-                let bytes = response.map(|(bytes, head)| {
-                    let mut text = Vec::with_capacity(bytes.len());
-                    // A 503 speaks of one server only: the caller is told 500 (16.7 step 6).
-                    let status = (code == 503).then_some(500);
-                    write_response(head, bytes, status, transport, &mut text);
-                    text.into_boxed_slice()
-                });
-                // The response itself has this branch's own challenges; what is better than another's has none.
-                Best { code, bytes, challenges: Vec::new() }
-            }
+        code: Option<u16>,
+        has_rung: bool,
+    ) -> Vec<Target<Stored>> {
+        let Some(branch) = self.branches.get_mut(usize::from(index)) else { return Vec::new() };
+        let mut rest = std::mem::take(&mut branch.rest);
+        let kept = match code {
+            None if has_rung => 0,
+            None | Some(503) => rest.len(),
+            Some(500..600) => rest.iter().rposition(|next| !next.is_same).map_or(0, |at| at + 1),
+            Some(_) => 0,
         };
-        if let Some(transaction) = self.transactions.get_mut(ticket) {
-            transaction.best = Some(best);
+        rest.truncate(kept);
+        rest
+    }
+
+    /// A branch was cancelled: nothing is tried after it.
+    pub(crate) fn drop_rest(&mut self, index: u16) {
+        if let Some(branch) = self.branches.get_mut(usize::from(index)) {
+            branch.rest = Vec::new();
         }
     }
 
-    fn answer_best(&mut self, ticket: Ticket, now: Now, out: &mut Outbox) {
-        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
-        if !transaction.server.is_open() {
-            return;
-        }
-        let is_cancelled = transaction.is_cancelled;
-        match transaction.best.take() {
-            Some(Best { code, bytes: Some(bytes), challenges }) => {
-                let mut response = bytes.into_vec();
-                if matches!(code, 401 | 407) && !challenges.is_empty() {
-                    let end =
-                        response.windows(4).position(|window| window == b"\r\n\r\n").map_or(0, |at| at + 2);
-                    response.splice(end..end, challenges);
-                }
-                self.stats.count(Counter::RelayedReplies);
-                self.send_upstream(ticket, ServerEvent::Failure, &response, out, now);
-            }
-            Some(Best { code: 476, .. }) if !is_cancelled => self.respond(ticket, unresolvable(), now, out),
-            Some(Best { code: 477, .. }) if !is_cancelled => {
-                self.respond(ticket, no_way("no connection could be made"), now, out);
-            }
-            Some(Best { code: 480, .. }) if !is_cancelled => {
-                let answer = Answer::new(480, "Temporarily Unavailable");
-                self.respond(ticket, answer.why("the callee's connection is lost"), now, out);
-            }
-            None if !is_cancelled => {}
-            None | Some(Best { code: 476 | 477 | 480 | 487, .. }) => {
-                self.respond(
-                    ticket,
-                    Answer::new(487, "Request Terminated").why("cancelled, and no answer"),
-                    now,
-                    out,
-                );
-            }
-            Some(_) => {
-                self.respond(ticket, Answer::new(408, "Request Timeout").why("no answer"), now, out);
-            }
+    /// Groups of targets that follow one another.
+    pub(crate) fn set_later(&mut self, later: VecDeque<Vec<Target<Stored>>>) {
+        self.later = later;
+    }
+
+    /// The next group of targets.
+    pub(crate) fn next_group(&mut self) -> Option<Vec<Target<Stored>>> {
+        self.later.pop_front()
+    }
+
+    /// No other group is tried.
+    pub(crate) fn drop_later(&mut self) {
+        self.later = VecDeque::new();
+    }
+
+    /// The caller gave up.
+    pub(crate) fn cancel(&mut self) {
+        self.is_cancelled = true;
+        self.drop_later();
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled
+    }
+
+    /// One more branch waits for a name.
+    pub(crate) fn begin_resolving(&mut self) {
+        self.resolving += 1;
+    }
+
+    /// One fewer does.
+    pub(crate) fn end_resolving(&mut self) {
+        self.resolving = self.resolving.saturating_sub(1);
+    }
+
+    pub(crate) fn is_resolving(&self) -> bool {
+        self.resolving > 0
+    }
+
+    /// Weighs a failure against the best so far.
+    pub(crate) fn weigh(&self, code: u16, has_response: bool) -> Noted {
+        match self.best {
+            Some(best) if rank(code) >= rank(best.code) => match matches!(code, 401 | 407) && has_response {
+                true => Noted::AddChallenges(best),
+                false => Noted::Worse,
+            },
+            _ => Noted::Better,
         }
     }
-}
 
-fn copy_challenges(head: &Head, bytes: &[u8], out: &mut Vec<u8>) {
-    for line in head.lines() {
-        if matches!(line.name, HeaderName::WwwAuthenticate | HeaderName::ProxyAuthenticate) {
-            out.extend_from_slice(line.whole.of(bytes));
-        }
+    pub(crate) fn set_best(&mut self, best: Best) {
+        self.best = Some(best);
+    }
+
+    pub(crate) fn take_best(&mut self) -> Option<Best> {
+        self.best.take()
     }
 }
 
@@ -145,7 +153,7 @@ fn rank(code: u16) -> (u16, u16) {
         600.. => (0, 0),
         401 | 407 | 415 | 420 | 484 => (4, 0),
         408 | 480 => (4, 2),
-        // A name that leads nowhere: whatever anybody answered says more.
+        // A name that leads nowhere: any answer says more.
         476 | 477 => (9, 0),
         _ => (code / 100, 1),
     }
@@ -154,6 +162,8 @@ fn rank(code: u16) -> (u16, u16) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::flow::Flow;
+    use crate::proxy::target::NextHop;
 
     #[test]
     fn the_best_of_several() {
@@ -164,5 +174,52 @@ mod tests {
         assert_eq!(best(&[408, 486]), 486);
         assert_eq!(best(&[503, 408]), 408);
         assert_eq!(best(&[486, 404]), 486, "the first of equals");
+    }
+
+    #[test]
+    fn a_failure_is_kept_if_it_is_better_and_challenges_add_up() {
+        let mut context = ResponseContext::default();
+        assert_eq!(context.weigh(486, true), Noted::Better);
+        let best = |code| Best { code, response: None, challenges: Stored::default() };
+        context.set_best(best(486));
+        assert_eq!((context.weigh(486, true), context.weigh(603, false)), (Noted::Worse, Noted::Better));
+        context.set_best(best(407));
+        assert_eq!(context.weigh(401, true), Noted::AddChallenges(best(407)));
+        assert_eq!((context.weigh(401, false), context.weigh(404, true)), (Noted::Worse, Noted::Worse));
+        assert_eq!((context.take_best(), context.take_best()), (Some(best(407)), None));
+    }
+
+    fn target(is_same: bool) -> Target<Stored> {
+        let address = "10.0.0.1:5060".parse().unwrap();
+        let next_hop = NextHop::Flow(Flow::udp(address, address));
+        let (uri, path) = (Stored::default(), Stored::default());
+        Target { uri, path, next_hop, q: None, hop: None, is_same }
+    }
+
+    #[test]
+    fn what_is_tried_after_a_failure() {
+        for (code, has_rung, left) in [
+            (None, false, 3),
+            (None, true, 0),
+            (Some(503), false, 3),
+            (Some(500), false, 2),
+            (Some(486), false, 0),
+            (Some(600), false, 0),
+        ] {
+            let mut context = ResponseContext::default();
+            // The next one last: another address of the same hop.
+            context.add_branch(None, vec![target(false), target(false), target(true)]);
+            assert_eq!(context.left_to_try(0, code, has_rung).len(), left, "{code:?} {has_rung}");
+            assert!(context.left_to_try(0, None, false).is_empty(), "once");
+        }
+        let mut context = ResponseContext::default();
+        context.add_branch(None, vec![target(false)]);
+        context.drop_rest(0);
+        assert!(
+            context.left_to_try(0, None, false).is_empty() && context.left_to_try(7, None, false).is_empty()
+        );
+        context.set_later(VecDeque::from([vec![target(false)]]));
+        context.cancel();
+        assert!(context.next_group().is_none() && context.is_cancelled());
     }
 }

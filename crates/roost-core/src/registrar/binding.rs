@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use roost_sip::{ALL_METHODS, Method, MethodSet, Q, Uri, same_uri};
 
-use crate::base::flow::{Flow, Now, Transport};
+use crate::base::flow::{Flow, Now};
 use crate::base::text::push_socket;
+use crate::base::transport::Transport;
 use crate::contract::row::{PackedRow, Row};
 
 /// Room for `sip:`, an IPv4 address, a port and `;transport=tcp`; longer ones grow.
@@ -28,7 +29,7 @@ pub(crate) struct Binding {
     pub(crate) updated_ms: u64,
     /// Where it is reached from.
     pub(crate) origin: StoredOrigin,
-    /// Whether the Contact names another address than the packet came from (B26).
+    /// Whether the Contact names another address than the packet came from.
     pub(crate) behind_nat: bool,
 }
 
@@ -110,7 +111,7 @@ impl Binding {
         let path = row.path.as_deref().unwrap_or(&[]);
         let source = row.received.as_deref().and_then(received_address).or_else(|| {
             let uri = Uri::parse(&row.contact).ok().filter(|_| path.is_empty())?;
-            Some(SocketAddr::new(uri.host_ip()?, uri.port.unwrap_or(5060)))
+            uri_address(&uri)
         });
         let local = row.socket.as_deref().and_then(socket_address);
         let text = BindingText {
@@ -176,7 +177,7 @@ impl Binding {
         self.deadline_ms > now.mono_ms
     }
 
-    /// Whether the contact takes this method (S66).
+    /// Whether the contact takes this method.
     pub(crate) fn takes(&self, method: Method) -> bool {
         self.methods & method.bit() != 0
     }
@@ -262,7 +263,7 @@ impl Binding {
         String::from_utf8(text).ok()
     }
 
-    /// `sip:ip:port` where calls go to the packet's source instead of the Contact (B26).
+    /// `sip:ip:port` where calls go to the packet's source instead of the Contact.
     pub(crate) fn received(&self) -> Option<String> {
         let transport = match self.origin() {
             Origin::Live(flow) => flow.transport,
@@ -273,9 +274,7 @@ impl Binding {
         let mut text = Vec::with_capacity(LONGEST_ADDRESS);
         text.extend_from_slice(b"sip:");
         push_socket(source, &mut text);
-        if transport == Transport::Tcp {
-            text.extend_from_slice(b";transport=tcp");
-        }
+        text.extend_from_slice(transport.uri_param().as_bytes());
         String::from_utf8(text).ok()
     }
 
@@ -307,19 +306,19 @@ impl Binding {
 
 /// The address in a `received` column: `sip:ip:port`, perhaps with parameters.
 fn received_address(text: &[u8]) -> Option<SocketAddr> {
-    let uri = Uri::parse(text).ok()?;
-    Some(SocketAddr::new(uri.host_ip()?, uri.port.unwrap_or(5060)))
+    uri_address(&Uri::parse(text).ok()?)
+}
+
+/// The address that a URI names, where it names one.
+pub(crate) fn uri_address(uri: &Uri<'_>) -> Option<SocketAddr> {
+    let transport = Transport::of_uri(uri).unwrap_or(Transport::Udp);
+    Some(SocketAddr::new(uri.host_ip()?, transport.port_or_default(uri.port)))
 }
 
 /// The transport and address in a `socket` column: `udp:ip:port`.
 fn socket_address(text: &[u8]) -> Option<(Transport, SocketAddr)> {
     let (transport, address) = std::str::from_utf8(text).ok()?.split_once(':')?;
-    let transport = match transport {
-        "udp" => Transport::Udp,
-        "tcp" => Transport::Tcp,
-        _ => return None,
-    };
-    Some((transport, address.parse().ok()?))
+    Some((Transport::named(transport.as_bytes())?, address.parse().ok()?))
 }
 
 #[cfg(test)]

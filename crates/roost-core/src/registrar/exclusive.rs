@@ -1,31 +1,36 @@
-//! The Occupied rule, decided by the database (S43, B5): for several nodes that share one.
+//! The Occupied rule: an AOR with bindings belongs to the address that they came from (`registrar.exclusive = "ip"`).
 
+use std::borrow::Borrow;
 use std::net::IpAddr;
 
-use roost_sip::Uri;
+use roost_sip::{ContactValue, HeaderName, Uri, contacts};
 
 use crate::base::flow::Now;
+use crate::base::limits;
+use crate::contract::exclusive::Exclusive;
 use crate::contract::row::Row;
+use crate::message::request::Request;
 use crate::registrar::binding::Binding;
 
-/// Who wants to change an AOR's bindings. The store reads the AOR's live rows, under a lock, and asks [`Claim::allows`];
-/// only then the writes of the same commit may happen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    pub username: Box<[u8]>,
-    /// `None` without `use_domain`.
-    pub domain: Option<Box<[u8]>>,
-    /// Rows that have expired by then do not count.
-    pub now_unix_s: u64,
-    /// Where the REGISTER came from.
-    pub(crate) source: IpAddr,
-    pub(crate) call_id: Box<[u8]>,
-    /// The Contact URIs that it names.
-    pub(crate) contacts: Vec<Box<[u8]>>,
-}
+impl Exclusive {
+    /// What the commit of a REGISTER must find.
+    pub(crate) fn of(request: &Request<'_>, user: &[u8], domain: Option<&[u8]>, now: Now) -> Exclusive {
+        let named = contacts(request.head.values(request.bytes, HeaderName::Contact));
+        let uri = |contact| match contact {
+            Ok(ContactValue::Contact(_, uri)) => Some(Box::from(uri.text)),
+            _ => None,
+        };
+        Exclusive {
+            username: user.into(),
+            domain: domain.map(Into::into),
+            now_unix_s: now.unix_s,
+            source: request.flow.remote.ip(),
+            call_id: request.call_id().unwrap_or(&[]).into(),
+            contacts: named.take(limits::MAX_CONTACTS_PER_REGISTER).filter_map(uri).collect(),
+        }
+    }
 
-impl Claim {
-    /// Whether the AOR is free, or its rows came from the claimant's address (S40, B26).
+    /// Whether the AOR is free, or its rows came from the address of the REGISTER.
     pub fn allows(&self, rows: &[Row]) -> bool {
         let now = Now { mono_ms: 0, unix_s: self.now_unix_s };
         let bindings = rows.iter().map(|row| Binding::from_row(row, now));
@@ -36,9 +41,9 @@ impl Claim {
     }
 }
 
-/// The Occupied rule: an AOR with bindings belongs to the addresses they came from. A loaded binding whose address is not
-/// known for sure is its holder's by equal Contact or Call-ID, which `is_same` tells (B26).
-pub(crate) fn is_free_or_own<B: std::borrow::Borrow<Binding>>(
+/// Whether none of these bindings came from another address, or one came from this one. A loaded binding whose address is
+/// not known for sure is its holder's by equal Contact or Call-ID, which `is_same` tells.
+pub(crate) fn is_free_or_own<B: Borrow<Binding>>(
     live: impl Iterator<Item = B>,
     source: IpAddr,
     is_same: impl Fn(&Binding) -> bool,
@@ -66,7 +71,7 @@ mod tests {
 
     #[test]
     fn the_holder_is_known_by_address() {
-        let claim = Claim {
+        let claim = Exclusive {
             username: (*b"9001").into(),
             domain: None,
             now_unix_s: 1_800_000_000,

@@ -3,24 +3,23 @@
 //! Only what is committed stands here (in memory mode: only what was accepted). Expired bindings stay until the
 //! sweep passes; every reader compares with now.
 
-use std::collections::VecDeque;
-
-use crate::base::hash::KeyedState;
-use smallvec::SmallVec;
 use std::hash::BuildHasher;
 
+use smallvec::SmallVec;
+
 use crate::base::flow::{Now, Ticket};
+use crate::base::hash::KeyedState;
 use crate::base::limits;
-use crate::base::slab::{Index, Places};
+use crate::base::table::Table;
 use crate::registrar::binding::Binding;
 
-/// A record's place; valid until the record is dropped.
+/// A record's slot; valid until the record is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RecordId(u32);
 
 /// One AOR.
 #[derive(Debug)]
-pub(crate) struct Record<W> {
+pub(crate) struct Record {
     /// `user` or `user@domain`, as the key of the table.
     pub(crate) aor: Box<[u8]>,
     /// The AOR's label in contact ids.
@@ -30,11 +29,11 @@ pub(crate) struct Record<W> {
     /// By falling q, those without q last; equals by age. Most AORs have one.
     pub(crate) bindings: SmallVec<[Binding; 1]>,
     doubt: Option<Box<Doubt>>,
-    /// The commit in flight and what waits behind it.
-    pub(crate) busy: Option<Box<Busy<W>>>,
+    /// The commit in flight.
+    pub(crate) commit: Option<Ticket>,
 }
 
-/// What failed commits left (B7).
+/// What failed commits left.
 #[derive(Debug, Default)]
 struct Doubt {
     /// Ids that they were about: whether the database has done it is not known. The next commit says of each what memory
@@ -44,29 +43,15 @@ struct Doubt {
     is_queued: bool,
 }
 
-/// A commit in flight.
+/// All AORs.
 #[derive(Debug)]
-pub(crate) struct Busy<W> {
-    pub(crate) ticket: Ticket,
-    pub(crate) waiting: VecDeque<W>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Location<W> {
-    index: Index,
-    records: Places<Record<W>>,
+pub(crate) struct Location {
+    records: Table<Record>,
     hasher: KeyedState,
-    sweep_at: usize,
     contacts: usize,
 }
 
-/// What a sweep found: the record's domain and user are not needed to delete a row.
-#[derive(Debug, Default)]
-pub(crate) struct Swept {
-    pub(crate) contact_ids: Vec<u64>,
-}
-
-impl<W> Record<W> {
+impl Record {
     pub(crate) fn live(&self, now: Now) -> impl Iterator<Item = &Binding> {
         self.bindings.iter().filter(move |binding| binding.is_live(now))
     }
@@ -132,20 +117,13 @@ impl<W> Record<W> {
     }
 }
 
-impl<W> Location<W> {
+impl Location {
     pub(crate) fn new(hash_seed: u64) -> Self {
-        Location {
-            index: Index::default(),
-            records: Places::default(),
-            hasher: KeyedState::new(hash_seed),
-            sweep_at: 0,
-            contacts: 0,
-        }
+        Location { records: Table::default(), hasher: KeyedState::new(hash_seed), contacts: 0 }
     }
 
     pub(crate) fn find(&self, aor: &[u8]) -> Option<RecordId> {
-        let is_it = |place| self.records.get(place).is_some_and(|record| *record.aor == *aor);
-        self.index.find(self.hasher.hash_one(aor), is_it).map(RecordId)
+        self.records.find(self.hasher.hash_one(aor), |record| *record.aor == *aor).map(RecordId)
     }
 
     pub(crate) fn find_or_insert(&mut self, aor: &[u8], label: impl FnOnce() -> u32) -> RecordId {
@@ -158,23 +136,21 @@ impl<W> Location<W> {
             next_contact: 0,
             bindings: SmallVec::new(),
             doubt: None,
-            busy: None,
+            commit: None,
         };
-        let place = self.records.put(record);
-        self.index.insert(self.hasher.hash_one(aor), place);
-        RecordId(place)
+        RecordId(self.records.insert(self.hasher.hash_one(aor), record))
     }
 
-    pub(crate) fn get(&self, id: RecordId) -> Option<&Record<W>> {
+    pub(crate) fn get(&self, id: RecordId) -> Option<&Record> {
         self.records.get(id.0)
     }
 
-    pub(crate) fn get_mut(&mut self, id: RecordId) -> Option<&mut Record<W>> {
+    pub(crate) fn get_mut(&mut self, id: RecordId) -> Option<&mut Record> {
         self.records.get_mut(id.0)
     }
 
     /// Changes a record's bindings and keeps the count of contacts right.
-    pub(crate) fn change(&mut self, id: RecordId, change: impl FnOnce(&mut Record<W>)) {
+    pub(crate) fn change(&mut self, id: RecordId, change: impl FnOnce(&mut Record)) {
         let Some(record) = self.records.get_mut(id.0) else { return };
         let before = record.bindings.len();
         change(record);
@@ -183,17 +159,18 @@ impl<W> Location<W> {
 
     /// Drops a record that holds neither bindings nor a commit nor a doubt.
     pub(crate) fn drop_if_empty(&mut self, id: RecordId) {
-        let is_empty = |record: &Record<W>| {
-            record.bindings.is_empty() && record.busy.is_none() && record.doubts().is_empty()
+        let is_empty = |record: &Record| {
+            record.bindings.is_empty() && record.commit.is_none() && record.doubts().is_empty()
         };
-        let Some(record) = self.get(id).filter(|record| is_empty(record)) else { return };
-        self.index.remove(self.hasher.hash_one(&*record.aor), id.0);
-        self.records.take(id.0);
+        if self.get(id).is_some_and(is_empty) {
+            let hasher = self.hasher;
+            self.records.remove(id.0, |record| hasher.hash_one(&*record.aor));
+        }
     }
 
     /// How many AORs there are.
     pub(crate) fn users(&self) -> usize {
-        self.index.len()
+        self.records.len()
     }
 
     /// How many contacts there are, expired ones that were not swept yet included.
@@ -201,32 +178,28 @@ impl<W> Location<W> {
         self.contacts
     }
 
-    /// How many places a sweep or a dump passes.
-    pub(crate) fn places(&self) -> usize {
-        self.records.len()
+    /// How many slots a sweep or a dump passes.
+    pub(crate) fn slots(&self) -> usize {
+        self.records.slots()
     }
 
-    /// The records from place `from` on, with their places.
-    pub(crate) fn records_from(&self, from: usize) -> impl Iterator<Item = (usize, &Record<W>)> {
-        self.records.iter_from(from)
+    /// The records from a slot on, with their slots.
+    pub(crate) fn records_from(&self, slot: usize) -> impl Iterator<Item = (usize, &Record)> {
+        self.records.iter_from(slot)
     }
 
-    /// Visits `places` places, going round, and drops the bindings that have expired. A record with a commit in
-    /// flight is left for the next round.
-    pub(crate) fn sweep(&mut self, places: usize, now: Now, swept: &mut Swept) {
-        for _ in 0..places.min(self.records.len()) {
-            if self.sweep_at >= self.records.len() {
-                self.sweep_at = 0;
-            }
-            let id = RecordId(self.sweep_at as u32);
-            self.sweep_at += 1;
-            let expired = |record: &Record<W>| record.bindings.iter().any(|binding| !binding.is_live(now));
-            if self.get(id).is_none_or(|record| record.busy.is_some() || !expired(record)) {
+    /// Visits so many slots, going round, and drops the bindings that have expired, each of which `expired` is told. A
+    /// record with a commit in flight is left for the next round.
+    pub(crate) fn sweep(&mut self, slots: usize, now: Now, mut expired: impl FnMut(&Record, &Binding)) {
+        for _ in 0..slots.min(self.slots()) {
+            let Some(id) = self.records.next_in_turn().map(RecordId) else { return };
+            let has_expired = |record: &Record| record.bindings.iter().any(|binding| !binding.is_live(now));
+            if self.get(id).is_none_or(|record| record.commit.is_some() || !has_expired(record)) {
                 continue;
             }
             self.change(id, |record| {
                 let dead = record.bindings.iter().filter(|binding| !binding.is_live(now));
-                swept.contact_ids.extend(dead.map(|binding| binding.contact_id));
+                dead.for_each(|binding| expired(record, binding));
                 record.bindings.retain(|binding| binding.is_live(now));
             });
             self.drop_if_empty(id);
@@ -257,12 +230,12 @@ mod tests {
 
     #[test]
     fn bindings_stand_by_falling_q_then_age() {
-        let mut location = Location::<()>::new(1);
+        let mut location = Location::new(1);
         let id = location.find_or_insert(b"9001", || 1);
         for (contact_id, q) in [(1, None), (2, Some(500)), (3, Some(1000)), (4, Some(500)), (5, None)] {
             location.change(id, |record| record.put(binding(contact_id, q, 10)));
         }
-        let order = |location: &Location<()>| -> Vec<u64> {
+        let order = |location: &Location| -> Vec<u64> {
             location.get(id).unwrap().bindings.iter().map(|binding| binding.contact_id).collect()
         };
         assert_eq!(order(&location), [3, 2, 4, 1, 5]);
@@ -275,20 +248,21 @@ mod tests {
 
     #[test]
     fn the_sweep_frees_what_has_expired() {
-        let mut location = Location::<()>::new(1);
+        let mut location = Location::new(1);
         for n in 0..100u64 {
             let id = location.find_or_insert(n.to_string().as_bytes(), || 1);
             location.change(id, |record| record.put(binding(n, None, n)));
         }
-        let mut swept = Swept::default();
-        location.sweep(60, Now { mono_ms: 49, unix_s: 0 }, &mut swept);
-        location.sweep(60, Now { mono_ms: 49, unix_s: 0 }, &mut swept);
-        assert_eq!(swept.contact_ids.len(), 50);
+        let mut swept = Vec::new();
+        for _ in 0..2 {
+            location.sweep(60, Now { mono_ms: 49, unix_s: 0 }, |_, binding| swept.push(binding.contact_id));
+        }
+        assert_eq!(swept.len(), 50);
         assert_eq!((location.users(), location.contacts()), (50, 50));
         assert_eq!(location.find(b"3"), None);
         assert!(location.find(b"77").is_some());
         let id = location.find_or_insert(b"new", || 1);
-        assert_eq!(location.places(), 100);
+        assert_eq!(location.slots(), 100);
         location.drop_if_empty(id);
         assert_eq!(location.find(b"new"), None);
     }

@@ -1,7 +1,407 @@
+//! The registrar (RFC 3261 section 10): what a REGISTER changes, and what it is answered.
+//!
+//! A REGISTER is checked against the committed bindings, becomes a list of changes, and takes effect all or none: in
+//! write-through mode once the changes are durable (`commit.rs`). One commit per AOR is in flight; what comes meanwhile
+//! waits behind it, and a retransmission of one in flight is absorbed.
+
 pub(crate) mod binding;
+mod commit;
+mod contacts;
 pub(crate) mod exclusive;
-pub(crate) mod flows;
-pub(crate) mod loading;
+mod flows;
+mod loading;
 pub(crate) mod location;
-pub(crate) mod plan;
-pub(crate) mod save;
+pub(crate) mod operator;
+mod plan;
+
+use std::hash::BuildHasher;
+
+use roost_sip::{HeaderName, Method, Uri};
+
+use crate::base::aor::{UserHost, split_aor};
+use crate::base::flow::{Flow, Now, Ticket, responsible};
+use crate::base::limits;
+use crate::base::stats::Counter;
+use crate::contract::ban::Home;
+use crate::contract::command::Command;
+use crate::contract::contact_id;
+use crate::contract::context::Ctx;
+use crate::contract::event::{Event, Gone};
+use crate::contract::exclusive::Exclusive;
+use crate::contract::identity::Identity;
+use crate::contract::policy::PathMode;
+use crate::contract::reason::Reason;
+use crate::contract::row::Write;
+use crate::message::path::{knows_path, write_path};
+use crate::message::request::Request;
+use crate::message::response::Response;
+use crate::message::response_writer::ResponseWriter;
+use crate::registrar::binding::Binding;
+use crate::registrar::commit::{Commits, Done};
+use crate::registrar::contacts::{names_contact, write_contacts};
+use crate::registrar::exclusive::is_free_or_own;
+use crate::registrar::flows::Flows;
+use crate::registrar::loading::Loading;
+use crate::registrar::location::{Location, Record, RecordId};
+use crate::registrar::plan::{Change, Changes, Entry, Plan, plan};
+
+/// The bindings of one shard, and what is on its way to the database.
+#[derive(Debug)]
+pub(crate) struct Registrar {
+    location: Location,
+    commits: Commits,
+    flows: Flows,
+    /// What of the table is not read yet, at start.
+    loading: Option<Loading>,
+    /// The last label given to an AOR, see [`contact_id`].
+    next_label: u32,
+}
+
+/// What became of a REGISTER.
+#[derive(Debug)]
+pub(crate) enum Saved {
+    /// It is answered, or its commit is under way, or it is a retransmission of one whose commit is.
+    Done,
+    /// It must wait for its AOR's commit of this ticket; a retransmission of it shares this identity.
+    Behind { commit: Ticket, identity: u64 },
+    /// It must wait until the rows of AORs with this hash are read.
+    NotLoaded { hash: u16, identity: u64 },
+    /// It is refused; of this AOR's bindings the answer may speak.
+    Refused(Response, Option<RecordId>),
+}
+
+impl Registrar {
+    /// A registrar without bindings; `first_label` is drawn at random.
+    pub(crate) fn new(identity: &Identity, first_label: u32) -> Registrar {
+        Registrar {
+            location: Location::new(identity.hash_seed),
+            commits: Commits::default(),
+            flows: Flows::new(identity.hash_seed),
+            loading: None,
+            next_label: first_label,
+        }
+    }
+
+    /// Handles an authorized REGISTER: answers it, or sends its changes on their way to the database.
+    pub(crate) fn save(&mut self, ctx: &mut Ctx<'_>, request: &Request<'_>) -> Saved {
+        let mut aor = ctx.buffers.take_text();
+        let saved = match ctx.write_aor(request.to(), &mut aor) {
+            Ok(()) => self.save_aor(ctx, request, &aor),
+            Err(reason) => Saved::Refused(reason.into(), None),
+        };
+        ctx.buffers.give_text(aor);
+        if matches!(saved, Saved::Refused(..)) {
+            ctx.count(Counter::RejectedRegs);
+        }
+        saved
+    }
+
+    fn save_aor(&mut self, ctx: &mut Ctx<'_>, request: &Request<'_>, aor: &[u8]) -> Saved {
+        let cseq = request.value(HeaderName::CSeq);
+        let identity = ctx.hasher.hash_one((request.call_id(), cseq, request.flow.remote));
+        if let Some(hash) = self.hash_not_loaded(aor) {
+            return Saved::NotLoaded { hash, identity };
+        }
+        let found = self.location.find(aor);
+        let record = found.and_then(|id| self.location.get(id));
+        if let Some(commit) = record.and_then(|record| record.commit) {
+            if self.commits.identity(commit) == Some(identity) {
+                ctx.count(Counter::Absorbed);
+                return Saved::Done;
+            }
+            return Saved::Behind { commit, identity };
+        }
+        let plan = plan(ctx, request, record);
+        // Where the database decides, it does so in the commit.
+        let is_decided_later = ctx.policy.registrar.exclusive_in_database
+            && plan.as_ref().is_ok_and(|plan| !plan.changes.is_empty());
+        if let Some(record) = record.filter(|_| !is_decided_later)
+            && let Err(reason) = check_exclusive(ctx, record, request)
+        {
+            return Saved::Refused(reason.into(), None);
+        }
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(response) => {
+                if response.reason == Some(Reason::TooManyContactsInRequest) {
+                    ctx.count(Counter::TooManyContacts);
+                }
+                return Saved::Refused(response, found);
+            }
+        };
+        if plan.changes.is_empty() {
+            send_ok(ctx, request, record, &plan);
+            return Saved::Done;
+        }
+        if let Err(reason) = self.check_room(ctx, found) {
+            return Saved::Refused(reason.into(), None);
+        }
+        let id = match found {
+            Some(id) => id,
+            None => self.record_for(aor),
+        };
+        self.apply_plan(ctx, request, id, identity, plan);
+        Saved::Done
+    }
+
+    /// Whether there is room for one more commit, and for one more binding of this AOR.
+    fn check_room(&self, ctx: &mut Ctx<'_>, record: Option<RecordId>) -> Result<(), Reason> {
+        let held = record.and_then(|id| self.location.get(id)).map_or(0, |record| record.bindings.len());
+        if self.commits.len() >= limits::MAX_COMMITS {
+            ctx.count(Counter::CommitsFull);
+            return Err(Reason::TooManyCommits);
+        }
+        if held >= limits::MAX_HELD_PER_AOR {
+            ctx.count(Counter::HeldFull);
+            return Err(Reason::TooManyBindingsHeld);
+        }
+        Ok(())
+    }
+
+    /// The AOR's record, made with a label of its own where there is none.
+    fn record_for(&mut self, aor: &[u8]) -> RecordId {
+        let label = &mut self.next_label;
+        self.location.find_or_insert(aor, || {
+            *label = label.wrapping_add(1);
+            *label
+        })
+    }
+
+    /// Mints the new bindings' ids, renders the 200 and commits (or, in memory mode, sends it).
+    fn apply_plan(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        request: &Request<'_>,
+        id: RecordId,
+        identity: u64,
+        mut plan: Plan,
+    ) {
+        if let Some(record) = self.location.get_mut(id) {
+            for entry in &mut plan.entries {
+                let put = entry.put.and_then(|index| plan.changes.get_mut(index));
+                if let Some(Change::Put(binding)) = put
+                    && binding.contact_id == 0
+                {
+                    binding.contact_id = mint(record);
+                    entry.contact_id = binding.contact_id;
+                }
+            }
+        }
+        let record = self.location.get(id);
+        if !ctx.identity.write_through {
+            send_ok(ctx, request, record, &plan);
+            return self.change(ctx, id, plan.changes);
+        }
+        let mut reply = ctx.buffers.take_text();
+        let writer = ResponseWriter::of(ctx);
+        writer.write_head(request, 200, "OK", &mut reply);
+        let head_end = reply.len();
+        write_ok_headers(&writer, request, record, &plan, &mut reply);
+        writer.write_tail(&mut reply);
+        let done = Done::Reply { flow: request.reply_flow(), reply, head_end };
+        let registrar = &ctx.policy.registrar;
+        let is_exclusive = registrar.exclusive_ip && registrar.exclusive_in_database;
+        let exclusive = record.filter(|_| is_exclusive).map(|record| {
+            let (user, domain) = split_aor(&record.aor, ctx.identity.use_domain);
+            Box::new(Exclusive::of(request, user, domain, ctx.now))
+        });
+        self.commit(ctx, id, identity, (plan.changes, exclusive), done);
+    }
+
+    /// Changes take effect in memory.
+    fn change(&mut self, ctx: &mut Ctx<'_>, id: RecordId, changes: Changes) {
+        for change in changes.iter() {
+            if let Change::Put(binding) = change
+                && binding.connection() != 0
+            {
+                self.flows.keep(ctx, id, binding.connection(), binding.deadline_ms);
+            }
+        }
+        if ctx.out.is_listening
+            && let Some(record) = self.location.get(id)
+        {
+            changes.iter().for_each(|change| tell_change(ctx, record, change));
+        }
+        self.location.change(id, |record| {
+            for change in changes {
+                match change {
+                    Change::Put(binding) => record.put(binding),
+                    Change::Remove(contact_id) => record.remove(contact_id),
+                }
+            }
+        });
+        self.location.drop_if_empty(id);
+    }
+
+    /// Visits a part of the bindings, as often as [`UsrlocParams::timer_interval_s`] wants, and drops what has expired.
+    ///
+    /// [`UsrlocParams::timer_interval_s`]: crate::contract::policy::UsrlocParams::timer_interval_s
+    pub(crate) fn sweep(&mut self, ctx: &mut Ctx<'_>) {
+        let interval = ctx.policy.usrloc.timer_interval_s.max(1) as usize;
+        let mut expired = Vec::new();
+        let slots = self.location.slots() / interval + 1;
+        self.location.sweep(slots, ctx.now, |record, binding| {
+            expired.push(binding.contact_id);
+            ctx.out.tell(|| Event::Unregistered {
+                aor: record.aor.clone(),
+                contact_id: binding.contact_id,
+                why: Gone::Expired,
+            });
+        });
+        ctx.stats.add(Counter::LocationExpires, expired.len() as u64);
+        if ctx.identity.write_through && !expired.is_empty() {
+            // A second of grace: the two clocks do not turn over together.
+            let expires_by = ctx.now.unix_s + 1;
+            let purge = |contact_id| Write::Purge { contact_id, expires_by };
+            ctx.out.commands.push(Command::Purge { writes: expired.into_iter().map(purge).collect() });
+        }
+    }
+
+    /// The AOR's record; without `use_domain` any host will do.
+    pub(crate) fn record_of(&self, ctx: &mut Ctx<'_>, who: UserHost<'_>) -> Option<&Record> {
+        let mut aor = ctx.buffers.take_text();
+        let found = ctx.write_aor(Some(who), &mut aor).ok().and_then(|()| self.location.find(&aor));
+        ctx.buffers.give_text(aor);
+        self.location.get(found?)
+    }
+
+    /// Whether anybody is registered as this user.
+    pub(crate) fn is_registered(&self, ctx: &mut Ctx<'_>, who: UserHost<'_>) -> bool {
+        self.record_of(ctx, who).is_some_and(|record| record.live(ctx.now).next().is_some())
+    }
+
+    /// Whether a user is registered from where a flow comes from: from its very port, and from its address.
+    pub(crate) fn home_of(&self, ctx: &mut Ctx<'_>, flow: &Flow, who: UserHost<'_>) -> Home {
+        let Some(record) = self.record_of(ctx, who) else { return Home::default() };
+        let source = responsible(flow.remote.ip());
+        // What comes from a proxy that wrote a Path may come from anybody behind it.
+        let own = || record.live(ctx.now).filter(|binding| binding.path().is_empty());
+        let is_same = |binding: &Binding| binding.source_ip().map(responsible) == Some(source);
+        Home { is_its_port: own().any(|binding| binding.is_from(flow)), is_its_address: own().any(is_same) }
+    }
+
+    /// Appends the Contact header of a refusal that lists the AOR's bindings.
+    pub(crate) fn write_contacts(
+        &self,
+        ctx_now: Now,
+        only_named: bool,
+        request: &Request<'_>,
+        record: Option<RecordId>,
+        out: &mut Vec<u8>,
+    ) {
+        let Some(record) = record.and_then(|id| self.location.get(id)) else { return };
+        let is_listed = |binding: &&Binding| !only_named || names_contact(request, binding);
+        write_contacts(record.live(ctx_now).filter(is_listed), ctx_now, out);
+    }
+
+    /// The contacts of an AOR that would be called, by falling q.
+    pub(crate) fn lookup(&self, aor: &[u8], now: Now) -> Vec<Vec<u8>> {
+        let record = self.location.find(aor).and_then(|id| self.location.get(id));
+        let live = record.into_iter().flat_map(|record| record.live(now));
+        live.filter(|binding| binding.takes(Method::Invite))
+            .map(|binding| binding.contact().to_vec())
+            .collect()
+    }
+
+    /// How many AORs there are.
+    pub(crate) fn users(&self) -> usize {
+        self.location.users()
+    }
+
+    /// How many bindings there are.
+    pub(crate) fn contacts(&self) -> usize {
+        self.location.contacts()
+    }
+}
+
+fn tell_change(ctx: &mut Ctx<'_>, record: &Record, change: &Change) {
+    let now = ctx.now;
+    let aor = || record.aor.clone();
+    match change {
+        Change::Put(binding) => {
+            let is_new = !record.bindings.iter().any(|old| old.contact_id == binding.contact_id);
+            ctx.out.tell(|| Event::Registered {
+                aor: aor(),
+                contact_id: binding.contact_id,
+                contact: binding.contact().into(),
+                source: binding.source(),
+                user_agent: binding.user_agent().into(),
+                expires_s: binding.remaining_s(now),
+                is_new,
+            });
+        }
+        Change::Remove(contact_id) => {
+            ctx.out.tell(|| Event::Unregistered { aor: aor(), contact_id: *contact_id, why: Gone::Removed });
+        }
+    }
+}
+
+/// The Occupied rule by what is in memory.
+fn check_exclusive(ctx: &Ctx<'_>, record: &Record, request: &Request<'_>) -> Result<(), Reason> {
+    if !ctx.policy.registrar.exclusive_ip {
+        return Ok(());
+    }
+    let is_same =
+        |binding: &Binding| request.call_id() == Some(binding.callid()) || names_contact(request, binding);
+    match is_free_or_own(record.live(ctx.now), request.flow.remote.ip(), is_same) {
+        true => Ok(()),
+        false => Err(Reason::Occupied),
+    }
+}
+
+/// Answers a REGISTER at once with 200.
+fn send_ok(ctx: &mut Ctx<'_>, request: &Request<'_>, record: Option<&Record>, plan: &Plan) {
+    let writer = ResponseWriter::of(ctx);
+    ctx.out.send(request.reply_flow(), |bytes| {
+        writer.write_head(request, 200, "OK", bytes);
+        write_ok_headers(&writer, request, record, plan, bytes);
+        writer.write_tail(bytes);
+    });
+    ctx.stats.count_reply(200);
+    ctx.count(Counter::AcceptedRegs);
+}
+
+/// Contact, Path and Date of a 200.
+fn write_ok_headers(
+    writer: &ResponseWriter<'_>,
+    request: &Request<'_>,
+    record: Option<&Record>,
+    plan: &Plan,
+    bytes: &mut Vec<u8>,
+) {
+    let registrar = &writer.policy.registrar;
+    let old = |entry: &Entry| record?.bindings.iter().find(|binding| binding.contact_id == entry.contact_id);
+    let only_named = registrar.only_request_contacts;
+    let entries = plan.entries.iter().filter(|entry| entry.is_named || !only_named);
+    let listed = entries.filter_map(|entry| match entry.put.and_then(|put| plan.changes.get(put)) {
+        Some(Change::Put(binding)) => Some(binding),
+        _ => old(entry),
+    });
+    write_contacts(listed, writer.now, bytes);
+    // The phone knows Path, and may see what its REGISTER came through.
+    let echoes_path = matches!(registrar.path, PathMode::Lazy | PathMode::Strict)
+        && request.head.line(HeaderName::Path).is_some()
+        && knows_path(request);
+    if echoes_path {
+        write_path(request, bytes);
+    }
+    if registrar.add_date {
+        writer.write_date(bytes);
+    }
+}
+
+/// A new contact's id: the AOR's label with the next contact's that no binding has.
+fn mint(record: &mut Record) -> u64 {
+    loop {
+        record.next_contact = record.next_contact.wrapping_add(1);
+        let id = contact_id::compose(&record.aor, record.label, record.next_contact);
+        if id != 0 && !record.bindings.iter().any(|binding| binding.contact_id == id) {
+            return id;
+        }
+    }
+}
+
+/// Whether a Contact names this binding (for an operator's request).
+fn find_contact(record: &Record, uri: &Uri<'_>) -> Option<u64> {
+    record.bindings.iter().find(|binding| binding.is_contact(uri)).map(|binding| binding.contact_id)
+}

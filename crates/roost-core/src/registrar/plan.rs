@@ -1,4 +1,4 @@
-//! The plan of a REGISTER: what its contacts, checked against the committed bindings, change. All or none (B8).
+//! The plan of a REGISTER: what its contacts, checked against the committed bindings, change. All or none.
 
 use std::borrow::Cow;
 
@@ -11,14 +11,14 @@ use smallvec::SmallVec;
 
 use crate::base::flow::Now;
 use crate::base::limits;
-use crate::engine::{Engine, Waiting};
+use crate::contract::context::Ctx;
+use crate::contract::policy::{PathMode, RegistrarParams, UsrlocParams};
+use crate::contract::reason::Reason;
+use crate::message::path;
 use crate::message::request::Request;
-use crate::message::response::Answer;
+use crate::message::response::Response;
 use crate::registrar::binding::{Binding, BindingText, Origin};
 use crate::registrar::location::Record;
-
-/// The error of a REGISTER with more than [`limits::MAX_CONTACTS_PER_REGISTER`] contacts.
-pub(crate) const TOO_MANY_CONTACTS: &str = "Too many contacts in one REGISTER";
 
 /// One change of an AOR's bindings.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub(crate) struct Entry {
     rank: i32,
     /// When it was refreshed; of this REGISTER's contacts the last listed is the newest.
     refreshed: (u64, usize),
-    /// Its place in `changes`; `None` for an old binding that stays as it is.
+    /// Its index in `changes`; `None` for an old binding that stays as it is.
     pub(crate) put: Option<usize>,
     /// Whether the request names it, or asks for all.
     pub(crate) is_named: bool,
@@ -91,218 +91,134 @@ struct Common<'a> {
     expires_s: Option<u32>,
 }
 
-impl Engine {
-    /// What the request asks for, as changes of the committed bindings.
-    pub(crate) fn plan(
-        &self,
-        request: &Request<'_>,
-        record: Option<&Record<Waiting>>,
-        now: Now,
-    ) -> Result<Plan, Answer> {
-        let common = self.common(request)?;
-        let mut plan = Plan::default();
-        for binding in record.into_iter().flat_map(|record| record.live(now)) {
-            plan.entries.push(Entry {
-                contact_id: binding.contact_id,
-                rank: rank(binding.q),
-                refreshed: (binding.updated_ms, 0),
-                put: None,
-                is_named: request.head.line(HeaderName::Contact).is_none(),
-            });
+/// What the request asks for, as changes of the committed bindings.
+///
+/// # Errors
+/// The refusal: nothing changes.
+pub(crate) fn plan(ctx: &Ctx<'_>, request: &Request<'_>, record: Option<&Record>) -> Result<Plan, Response> {
+    let common = common(ctx, request)?;
+    let mut plan = Plan::default();
+    for binding in record.into_iter().flat_map(|record| record.live(ctx.now)) {
+        plan.entries.push(Entry {
+            contact_id: binding.contact_id,
+            rank: rank(binding.q),
+            refreshed: (binding.updated_ms, 0),
+            put: None,
+            is_named: request.head.line(HeaderName::Contact).is_none(),
+        });
+    }
+    let values = request.head.values(request.bytes, HeaderName::Contact);
+    let mut is_star = false;
+    let mut count = 0;
+    for contact in contacts(values) {
+        count += 1;
+        if count > limits::MAX_CONTACTS_PER_REGISTER {
+            return Err(Reason::TooManyContactsInRequest.into());
         }
-        let values = request.head.values(request.bytes, HeaderName::Contact);
-        let mut is_star = false;
-        let mut count = 0;
-        for contact in contacts(values) {
-            count += 1;
-            if count > limits::MAX_CONTACTS_PER_REGISTER {
-                return Err(Answer::registrar(400, TOO_MANY_CONTACTS));
-            }
-            match contact {
-                Err(_) => return Err(Answer::registrar(400, "Contact parse error")),
-                Ok(ContactValue::Star) => is_star = true,
-                Ok(ContactValue::Contact(..)) if is_star => break,
-                Ok(ContactValue::Contact(name_addr, uri)) => {
-                    self.plan_contact(request, record, &common, &name_addr, &uri, now, &mut plan)?;
-                }
+        match contact {
+            Err(_) => return Err(Reason::ContactParse.into()),
+            Ok(ContactValue::Star) => is_star = true,
+            Ok(ContactValue::Contact(..)) if is_star => break,
+            Ok(ContactValue::Contact(name_addr, uri)) => {
+                plan.add_contact(ctx, request, record, &common, &name_addr, &uri)?;
             }
         }
-        if is_star {
-            return self.plan_star(record, &common, count > 1, now);
-        }
-        self.make_room(&mut plan)?;
-        Ok(plan)
     }
+    if is_star {
+        return Ok(plan_star(record, &common, count > 1, ctx.now)?);
+    }
+    plan.make_room(&ctx.policy.registrar)?;
+    Ok(plan)
+}
 
-    /// What the request says of all its contacts.
-    fn common<'a>(&self, request: &Request<'a>) -> Result<Common<'a>, Answer> {
-        let call_id = request.call_id().ok_or(Answer::registrar(400, "Call-ID header not found"))?;
-        if call_id.len() > limits::MAX_CALL_ID {
-            return Err(Answer::registrar(400, "Callid too long"));
-        }
-        let cseq = request.cseq().ok_or(Answer::registrar(400, "CSeq header not found"))?.number;
-        let expires_s = match request.value(HeaderName::Expires) {
-            Some(value) => {
-                Some(delta_seconds(value).map_err(|_| Answer::registrar(400, "Expires parse error"))?)
-            }
-            None => None,
-        };
-        let user_agent = request
-            .value(HeaderName::UserAgent)
-            .filter(|value| !value.is_empty() && value.len() <= limits::MAX_USER_AGENT);
-        let path = self.path_of(request)?;
-        let mut allow = request.head.values(request.bytes, HeaderName::Allow).peekable();
-        let methods = match allow.peek() {
-            None => ALL_METHODS,
-            Some(_) => allow.fold(0, |set, value| set | parse_allow(value)),
-        };
-        Ok(Common { call_id, cseq, user_agent: user_agent.unwrap_or(b"n/a"), methods, path, expires_s })
+/// What the request says of all its contacts.
+fn common<'a>(ctx: &Ctx<'_>, request: &Request<'a>) -> Result<Common<'a>, Reason> {
+    let call_id = request.call_id().ok_or(Reason::CallIdNotFound)?;
+    if call_id.len() > limits::MAX_CALL_ID {
+        return Err(Reason::CallIdTooLong);
     }
+    let cseq = request.cseq().ok_or(Reason::CseqNotFound)?.number;
+    let expires_s = match request.value(HeaderName::Expires) {
+        Some(value) => Some(delta_seconds(value).map_err(|_| Reason::ExpiresParse)?),
+        None => None,
+    };
+    let user_agent = request
+        .value(HeaderName::UserAgent)
+        .filter(|value| !value.is_empty() && value.len() <= limits::MAX_USER_AGENT);
+    let path = path_of(ctx.policy.registrar.path, request)?;
+    let mut allow = request.head.values(request.bytes, HeaderName::Allow).peekable();
+    let methods = match allow.peek() {
+        None => ALL_METHODS,
+        Some(_) => allow.fold(0, |set, value| set | parse_allow(value)),
+    };
+    Ok(Common { call_id, cseq, user_agent: user_agent.unwrap_or(b"n/a"), methods, path, expires_s })
+}
 
-    /// `Contact: *` with `Expires: 0` removes everything (S49), in the order of CSeq (B15).
-    fn plan_star(
-        &self,
-        record: Option<&Record<Waiting>>,
-        common: &Common<'_>,
-        has_others: bool,
-        now: Now,
-    ) -> Result<Plan, Answer> {
-        if has_others {
-            return Err(Answer::registrar(400, "* used in contact and more than 1 contact"));
-        }
-        if common.expires_s != Some(0) {
-            return Err(Answer::registrar(400, "* used in contact and expires is not zero"));
-        }
-        let mut plan = Plan::default();
-        for binding in record.into_iter().flat_map(|record| record.live(now)) {
-            if binding.callid() == common.call_id && binding.cseq >= common.cseq {
-                return Err(Answer::registrar(400, "Invalid CSeq number").with_contacts());
-            }
-            plan.changes.push(Change::Remove(binding.contact_id));
-        }
-        Ok(plan)
+/// The path to keep with the bindings of a REGISTER; empty when there is none.
+///
+/// # Errors
+/// 400 for one that is no path, and with `path = "strict"` 420 to a phone that does not know Path (RFC 3327 5.3).
+fn path_of<'a>(mode: PathMode, request: &Request<'a>) -> Result<Cow<'a, [u8]>, Reason> {
+    if mode == PathMode::Ignore || request.head.line(HeaderName::Path).is_none() {
+        return Ok(Cow::Borrowed(&[]));
     }
+    let path = path::joined(request);
+    if !path::is_path(&path) {
+        return Err(Reason::PathParse);
+    }
+    if mode == PathMode::Strict && !path::knows_path(request) {
+        return Err(Reason::PathNotSupported);
+    }
+    Ok(path)
+}
 
-    #[expect(clippy::too_many_arguments, reason = "one contact of one request against one record")]
-    fn plan_contact(
-        &self,
-        request: &Request<'_>,
-        record: Option<&Record<Waiting>>,
-        common: &Common<'_>,
-        name_addr: &NameAddr<'_>,
-        uri: &Uri<'_>,
-        now: Now,
-        plan: &mut Plan,
-    ) -> Result<(), Answer> {
-        let q = match name_addr.params.get(b"q") {
-            Some(q) => Some(q_value(q).map_err(|_| Answer::registrar(400, "Invalid q param in contact"))?),
-            None => None,
-        };
-        if uri.text.len() > limits::MAX_CONTACT {
-            return Err(Answer::registrar(400, "Contact/received too long"));
-        }
-        let expires_s = self.granted(name_addr.params.get(b"expires"), common.expires_s);
-        let bindings = record.map_or(&[][..], |record| &record.bindings);
-        let old_of = |entry: &Entry| bindings.iter().find(|binding| binding.contact_id == entry.contact_id);
-        let listed =
-            plan.entries.iter().position(|entry| match entry.put.and_then(|put| plan.changes.get(put)) {
-                Some(Change::Put(binding)) => binding.is_contact(uri),
-                _ => old_of(entry).is_some_and(|old| old.is_contact(uri)),
-            });
-        let old = listed.and_then(|index| plan.entries.get(index)).and_then(old_of);
-        if let Some(old) = old
-            && old.callid() == common.call_id
-        {
-            match self.check_order(old, common, now)? {
-                Order::Next => {}
-                Order::Retransmission => {
-                    if let Some(entry) = listed.and_then(|index| plan.entries.get_mut(index)) {
-                        entry.is_named = true;
-                    }
-                    return Ok(());
-                }
-            }
-        }
-        if expires_s == 0 {
-            if let Some(index) = listed {
-                let entry = plan.entries.remove(index);
-                plan.drop_entry(entry);
-            }
-            return Ok(());
-        }
-        let methods =
-            name_addr.params.get(b"methods").map_or(common.methods, |value| parse_allow(unquote(value)));
-        let instance = name_addr.params.get(b"+sip.instance").map_or(&[][..], unquote);
-        let text = BindingText {
-            contact: uri.text,
-            callid: common.call_id,
-            user_agent: common.user_agent,
-            instance: if instance.len() > limits::MAX_INSTANCE { &[] } else { instance },
-            path: &common.path,
-        };
-        let binding = Binding {
-            contact_id: old.map_or(0, |old| old.contact_id),
-            text: text.into(),
-            cseq: common.cseq,
-            q,
-            methods,
-            deadline_ms: now.mono_ms + u64::from(expires_s) * 1000,
-            updated_ms: now.mono_ms,
-            origin: Origin::Live(request.flow).into(),
-            behind_nat: uri
-                .host_ip()
-                .is_some_and(|ip| ip.to_canonical() != request.flow.remote.ip().to_canonical()),
-        };
-        plan.put(listed, binding);
-        Ok(())
+/// `Contact: *` with `Expires: 0` removes everything (RFC 3261 10.2.2), in the order of CSeq.
+fn plan_star(
+    record: Option<&Record>,
+    common: &Common<'_>,
+    has_others: bool,
+    now: Now,
+) -> Result<Plan, Reason> {
+    if has_others {
+        return Err(Reason::StarWithOthers);
     }
+    if common.expires_s != Some(0) {
+        return Err(Reason::StarWithExpires);
+    }
+    let mut plan = Plan::default();
+    for binding in record.into_iter().flat_map(|record| record.live(now)) {
+        if binding.callid() == common.call_id && binding.cseq >= common.cseq {
+            return Err(Reason::CseqOrder);
+        }
+        plan.changes.push(Change::Remove(binding.contact_id));
+    }
+    Ok(plan)
+}
 
-    /// CSeq of the same Call-ID (S48): lower is refused, equal is a retransmission for a while.
-    fn check_order(&self, old: &Binding, common: &Common<'_>, now: Now) -> Result<Order, Answer> {
-        let delay_ms = u64::from(self.config.usrloc.cseq_delay_s) * 1000;
-        match common.cseq.cmp(&old.cseq) {
-            std::cmp::Ordering::Greater => Ok(Order::Next),
-            std::cmp::Ordering::Equal if now.mono_ms < old.updated_ms + delay_ms => Ok(Order::Retransmission),
-            _ => Err(Answer::registrar(400, "Invalid CSeq number").with_contacts()),
-        }
+/// CSeq of the same Call-ID (RFC 3261 10.3 item 7): lower is refused, equal is a retransmission for a while.
+fn check_order(usrloc: &UsrlocParams, old: &Binding, common: &Common<'_>, now: Now) -> Result<Order, Reason> {
+    let delay_ms = u64::from(usrloc.cseq_delay_s) * 1000;
+    match common.cseq.cmp(&old.cseq) {
+        std::cmp::Ordering::Greater => Ok(Order::Next),
+        std::cmp::Ordering::Equal if now.mono_ms < old.updated_ms + delay_ms => Ok(Order::Retransmission),
+        _ => Err(Reason::CseqOrder),
     }
+}
 
-    /// Granted seconds (S5 to S9): the contact's, the header's or the default, clamped; 0 stays 0.
-    fn granted(&self, param: Option<&[u8]>, header_s: Option<u32>) -> u32 {
-        let registrar = &self.config.registrar;
-        let asked = match param {
-            Some(text) => delta_seconds(unquote(text)).unwrap_or(registrar.default_expires_s),
-            None => header_s.unwrap_or(registrar.default_expires_s),
-        };
-        if asked == 0 {
-            return 0;
-        }
-        let longest = match registrar.max_expires_s {
-            0 => u32::MAX,
-            max => max,
-        };
-        asked.max(registrar.min_expires_s).min(longest)
+/// Granted seconds: what the contact asks for, else the header, else the default, clamped; 0 stays 0.
+fn granted(registrar: &RegistrarParams, param: Option<&[u8]>, header_s: Option<u32>) -> u32 {
+    let asked = match param {
+        Some(text) => delta_seconds(unquote(text)).unwrap_or(registrar.default_expires_s),
+        None => header_s.unwrap_or(registrar.default_expires_s),
+    };
+    if asked == 0 {
+        return 0;
     }
-
-    /// `max_contacts`: the least recently refreshed make room, or the request is refused (S37, B6).
-    fn make_room(&self, plan: &mut Plan) -> Result<(), Answer> {
-        let max = match self.config.registrar.max_contacts {
-            0 => limits::MAX_BINDINGS_PER_AOR,
-            max => max as usize,
-        };
-        if plan.inserted > 0 && plan.entries.len() > max && !self.config.registrar.force_registration {
-            let retry_after_s = self.config.registrar.retry_after_s;
-            let answer = Answer::registrar(503, "Too many registered contacts").with_contacts();
-            return Err(Answer { retry_after_s, ..answer });
-        }
-        while plan.inserted > 0 && plan.entries.len() > max {
-            let oldest = plan.entries.iter().enumerate().min_by_key(|(_, entry)| entry.refreshed);
-            let Some(index) = oldest.map(|(index, _)| index) else { break };
-            let entry = plan.entries.remove(index);
-            plan.drop_entry(entry);
-        }
-        Ok(())
-    }
+    let longest = match registrar.max_expires_s {
+        0 => u32::MAX,
+        max => max,
+    };
+    asked.max(registrar.min_expires_s).min(longest)
 }
 
 enum Order {
@@ -311,6 +227,75 @@ enum Order {
 }
 
 impl Plan {
+    /// Takes one contact of the request in.
+    fn add_contact(
+        &mut self,
+        ctx: &Ctx<'_>,
+        request: &Request<'_>,
+        record: Option<&Record>,
+        common: &Common<'_>,
+        name_addr: &NameAddr<'_>,
+        uri: &Uri<'_>,
+    ) -> Result<(), Reason> {
+        let q = match name_addr.params.get(b"q") {
+            Some(q) => Some(q_value(q).map_err(|_| Reason::QInvalid)?),
+            None => None,
+        };
+        if uri.text.len() > limits::MAX_CONTACT {
+            return Err(Reason::ContactTooLong);
+        }
+        let expires_s = granted(&ctx.policy.registrar, name_addr.params.get(b"expires"), common.expires_s);
+        let bindings = record.map_or(&[][..], |record| &record.bindings);
+        let old_of = |entry: &Entry| bindings.iter().find(|binding| binding.contact_id == entry.contact_id);
+        let listed =
+            self.entries.iter().position(|entry| match entry.put.and_then(|put| self.changes.get(put)) {
+                Some(Change::Put(binding)) => binding.is_contact(uri),
+                _ => old_of(entry).is_some_and(|old| old.is_contact(uri)),
+            });
+        let old = listed.and_then(|index| self.entries.get(index)).and_then(old_of);
+        if let Some(old) = old
+            && old.callid() == common.call_id
+        {
+            match check_order(&ctx.policy.usrloc, old, common, ctx.now)? {
+                Order::Next => {}
+                Order::Retransmission => {
+                    if let Some(entry) = listed.and_then(|index| self.entries.get_mut(index)) {
+                        entry.is_named = true;
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        if expires_s == 0 {
+            if let Some(index) = listed {
+                let entry = self.entries.remove(index);
+                self.drop_entry(entry);
+            }
+            return Ok(());
+        }
+        let contact_id = old.map_or(0, |old| old.contact_id);
+        self.put(listed, binding(ctx, request, common, (name_addr, uri), (contact_id, q, expires_s)));
+        Ok(())
+    }
+
+    /// `max_contacts`: the least recently refreshed make room, or the request is refused.
+    fn make_room(&mut self, registrar: &RegistrarParams) -> Result<(), Response> {
+        let max = match registrar.max_contacts {
+            0 => limits::MAX_BINDINGS_PER_AOR,
+            max => max as usize,
+        };
+        if self.inserted > 0 && self.entries.len() > max && !registrar.force_registration {
+            return Err(Response::from(Reason::TooManyContacts).retry_after(registrar.retry_after_s));
+        }
+        while self.inserted > 0 && self.entries.len() > max {
+            let oldest = self.entries.iter().enumerate().min_by_key(|(_, entry)| entry.refreshed);
+            let Some(index) = oldest.map(|(index, _)| index) else { break };
+            let entry = self.entries.remove(index);
+            self.drop_entry(entry);
+        }
+        Ok(())
+    }
+
     /// Puts a binding in place of the entry at `listed`, or as a new one; the list keeps its order.
     fn put(&mut self, listed: Option<usize>, binding: Binding) {
         let rank = rank(binding.q);
@@ -365,6 +350,38 @@ impl Plan {
         for other in &mut self.entries {
             other.put = other.put.map(|index| if index > put { index - 1 } else { index });
         }
+    }
+}
+
+/// The binding that one contact of a REGISTER asks for.
+fn binding(
+    ctx: &Ctx<'_>,
+    request: &Request<'_>,
+    common: &Common<'_>,
+    (name_addr, uri): (&NameAddr<'_>, &Uri<'_>),
+    (contact_id, q, expires_s): (u64, Option<u16>, u32),
+) -> Binding {
+    let methods =
+        name_addr.params.get(b"methods").map_or(common.methods, |value| parse_allow(unquote(value)));
+    let instance = name_addr.params.get(b"+sip.instance").map_or(&[][..], unquote);
+    let text = BindingText {
+        contact: uri.text,
+        callid: common.call_id,
+        user_agent: common.user_agent,
+        instance: if instance.len() > limits::MAX_INSTANCE { &[] } else { instance },
+        path: &common.path,
+    };
+    let source = request.flow.remote.ip().to_canonical();
+    Binding {
+        contact_id,
+        text: text.into(),
+        cseq: common.cseq,
+        q,
+        methods,
+        deadline_ms: ctx.now.mono_ms + u64::from(expires_s) * 1000,
+        updated_ms: ctx.now.mono_ms,
+        origin: Origin::Live(request.flow).into(),
+        behind_nat: uri.host_ip().is_some_and(|ip| ip.to_canonical() != source),
     }
 }
 

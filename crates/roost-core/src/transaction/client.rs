@@ -1,48 +1,43 @@
-//! The branches of a transaction: towards the contacts (RFC 3261 17.1), what is heard from them (16.7), and CANCEL.
+//! The client sides of a transaction: towards those that a request was sent to (RFC 3261 17.1), and CANCEL (9.1).
 
-use roost_sip::{Head, HeaderName, Method, StartLine, Via};
+use std::net::SocketAddr;
 
-use crate::base::flow::{Flow, Now, Ticket, Transport};
-use crate::base::mac::{Purpose, mac};
+use roost_sip::{Head, HeaderName, Method};
+
+use crate::base::flow::{Flow, Ticket};
 use crate::base::stats::Counter;
-use crate::contract::next_hops::HopId;
-use crate::contract::outbox::{Mark, Outbox};
-use crate::dispatch::monitor::PINGS;
-use crate::engine::Engine;
+use crate::contract::context::Ctx;
 use crate::message::branch_id::BranchId;
-use crate::message::forward::{write_ack, write_cancel, write_response};
+use crate::message::forward::{write_ack, write_cancel};
+use crate::message::trace;
+use crate::transaction::arena::Stored;
 use crate::transaction::machines::{ClientAction, ClientEvent, InviteClient, NonInviteClient};
-use crate::transaction::pool::Pool;
-use crate::transaction::server::event_of;
 use crate::transaction::timers::{AlarmKind, LINGER_MS, T1_MS, T2_MS, T4_MS};
-use crate::transaction::transactions::Target;
+use crate::transaction::{Transaction, Transactions};
 
-/// Why a branch is cancelled, as its Reason header says it.
+/// Why a client transaction is cancelled, as its Reason header says it (RFC 3326).
 pub(crate) const ORIGINATOR_CANCEL: &str = "SIP;cause=487;text=\"ORIGINATOR_CANCEL\"";
 pub(crate) const NO_ANSWER: &str = "SIP;cause=480;text=\"NO_ANSWER\"";
 pub(crate) const ELSEWHERE: &str = "SIP ;cause=200 ;text=\"Call completed elsewhere\"";
 
-/// The side towards one contact.
+/// The side towards one peer.
 #[derive(Debug)]
-pub(crate) struct Branch {
+pub(super) struct ClientTransaction {
     state: ClientState,
+    method: Method,
     flow: Flow,
     /// What our Via's branch says.
     id: BranchId,
     /// The request as sent; once a failure came, its ACK.
-    sent: Vec<u8>,
+    pub(super) sent: Stored,
     resend_ms: u64,
     /// When it counts as unanswered, in monotonic milliseconds.
     deadline_ms: u64,
-    /// Whether its final response (or its silence) has been counted.
-    is_counted: bool,
+    /// Nobody waits for it any longer; what it says after all is still heard.
+    is_given_up: bool,
     cancel: Cancel,
-    /// What is tried when this one fails, the next one last; mostly empty.
-    pub(crate) rest: Vec<Target>,
-    /// The next hop that it went to, where it is one.
-    hop: Option<HopId>,
     /// Whether anything was heard but a 100.
-    pub(crate) has_rung: bool,
+    has_rung: bool,
 }
 
 #[derive(Debug)]
@@ -52,7 +47,7 @@ enum Cancel {
     Wanted(Option<&'static str>),
     /// Sent, and sent again until it is answered.
     Sent {
-        bytes: Vec<u8>,
+        bytes: Stored,
         resend_ms: u64,
     },
     Done,
@@ -64,8 +59,37 @@ enum ClientState {
     Other(NonInviteClient),
 }
 
-impl Branch {
-    pub(crate) fn step(&mut self, event: ClientEvent) -> Option<ClientAction> {
+/// What a client transaction has to say to its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientOutcome {
+    pub(crate) transaction: Ticket,
+    /// Which client transaction of it.
+    pub(crate) index: u16,
+    /// Where its request went.
+    pub(crate) remote: SocketAddr,
+    /// Whether anything was heard but a 100.
+    pub(crate) has_rung: bool,
+    pub(crate) what: What,
+}
+
+/// What has happened. Of [`What::Failure`], [`What::Silence`] and [`What::Unsent`] there is one at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    Provisional(u16),
+    /// A 2xx, which comes again until its ACK does.
+    Success {
+        is_first: bool,
+    },
+    /// A final response of 300 or more.
+    Failure(u16),
+    /// No answer in time (timers B, C and F).
+    Silence,
+    /// It could not be sent; the status code that says so best.
+    Unsent(u16),
+}
+
+impl ClientTransaction {
+    pub(super) fn step(&mut self, event: ClientEvent) -> Option<ClientAction> {
         let (state, action) = match self.state {
             ClientState::Invite(state) => {
                 let (state, action) = state.step(event)?;
@@ -80,15 +104,7 @@ impl Branch {
         Some(action)
     }
 
-    pub(crate) fn give_buffers(self, pool: &mut Pool) {
-        pool.give(self.sent);
-        if let Cancel::Sent { bytes, .. } = self.cancel {
-            pool.give(bytes);
-        }
-        pool.give_all(self.rest);
-    }
-
-    pub(crate) fn is_terminated(&self) -> bool {
+    pub(super) fn is_terminated(&self) -> bool {
         matches!(
             self.state,
             ClientState::Invite(InviteClient::Terminated) | ClientState::Other(NonInviteClient::Terminated)
@@ -96,7 +112,7 @@ impl Branch {
     }
 
     /// Whether a final response may still come.
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         matches!(
             self.state,
             ClientState::Invite(InviteClient::Calling | InviteClient::Proceeding)
@@ -104,468 +120,408 @@ impl Branch {
         )
     }
 
+    /// Whether an INVITE's failure came, whose ACK may have to be sent again.
+    pub(super) fn is_completed(&self) -> bool {
+        self.state == ClientState::Invite(InviteClient::Completed)
+    }
+
+    /// Whether its owner waits for its end.
+    fn is_awaited(&self) -> bool {
+        self.is_open() && !self.is_given_up
+    }
+
     fn is_ringing(&self) -> bool {
         self.state == ClientState::Invite(InviteClient::Proceeding)
     }
+
+    fn outcome(&self, transaction: Ticket, index: u16, what: What) -> ClientOutcome {
+        ClientOutcome { transaction, index, remote: self.flow.remote, has_rung: self.has_rung, what }
+    }
 }
 
-impl Engine {
-    /// Sends a request to a target as a new branch; `then` is the hop that it goes to, and what is tried when it fails.
-    #[expect(clippy::too_many_arguments, reason = "what a branch is made of")]
-    pub(crate) fn open_branch(
+impl<O> Transactions<O> {
+    /// Sends a request of roost's own, which has no server side; `write` is given its branch. `resend_ms`: when it is sent
+    /// again first.
+    pub(crate) fn open_own(
         &mut self,
+        ctx: &mut Ctx<'_>,
+        owner: O,
+        (method, flow): (Method, Flow),
+        resend_ms: u64,
+        write: impl FnOnce(BranchId, &mut Vec<u8>),
+    ) -> Ticket {
+        let arena = self.arenas.open(0);
+        let clients = smallvec::SmallVec::new();
+        let ticket = self.entries.insert(Transaction { server: None, clients, arena, owner });
+        self.start_client(ctx, ticket, (method, flow), (resend_ms, 0), write);
+        ticket
+    }
+
+    /// Sends a transaction's request on as a new client transaction; its index. `write` is given its branch, `routing` is
+    /// a hash of what its routing depends on.
+    pub(crate) fn open_client(
+        &mut self,
+        ctx: &mut Ctx<'_>,
         ticket: Ticket,
         flow: Flow,
-        then: (Option<HopId>, Vec<Target>),
-        write: impl FnOnce(&Engine, BranchId, &mut Vec<u8>),
         routing: u32,
-        now: Now,
-        out: &mut Outbox,
+        write: impl FnOnce(BranchId, &mut Vec<u8>),
     ) {
-        let secret = self.branch_secret(ticket);
-        let (hop, rest) = then;
-        let Some(transaction) = self.transactions.get(ticket) else { return self.pool.give_all(rest) };
-        let index = transaction.branches.len() as u16;
-        let is_invite = transaction.server.method == Method::Invite;
-        let id = BranchId { shard: self.shard, transaction: ticket, index, secret, routing };
-        let mut sent = self.pool.take(transaction.server.request.len() + 256);
-        write(self, id, &mut sent);
-        out.send(flow, |bytes| bytes.extend_from_slice(&sent));
-        let fr_ms = u64::from(self.config.tm.fr_timeout_s) * 1000;
-        let branch = Branch {
-            state: match is_invite {
-                true => ClientState::Invite(InviteClient::Calling),
-                false => ClientState::Other(NonInviteClient::Trying),
+        let Some((_, method)) = self.asked(ticket) else { return };
+        self.start_client(ctx, ticket, (method, flow), (T1_MS, routing), write);
+        ctx.count(Counter::UacTransactions);
+        ctx.count(Counter::FwdRequests);
+    }
+
+    fn start_client(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        ticket: Ticket,
+        (method, flow): (Method, Flow),
+        (resend_ms, routing): (u64, u32),
+        write: impl FnOnce(BranchId, &mut Vec<u8>),
+    ) {
+        let secret = self.fresh_secret(ctx, ticket);
+        let Some(transaction) = self.entries.get_mut(ticket) else { return };
+        let index = transaction.clients.len() as u16;
+        let id = BranchId { shard: ctx.shard, transaction: ticket, index, secret, routing };
+        let sent = ctx.out.send(flow, |out| write(id, out));
+        let sent = transaction.arena.add(&mut self.arenas, sent);
+        let fr_ms = u64::from(ctx.policy.tm.fr_timeout_s) * 1000;
+        transaction.clients.push(ClientTransaction {
+            state: match method {
+                Method::Invite => ClientState::Invite(InviteClient::Calling),
+                _ => ClientState::Other(NonInviteClient::Trying),
             },
+            method,
             flow,
             id,
             sent,
-            resend_ms: T1_MS,
-            deadline_ms: now.mono_ms + fr_ms,
-            is_counted: false,
+            resend_ms,
+            deadline_ms: ctx.now.mono_ms + fr_ms,
+            is_given_up: false,
             cancel: Cancel::No,
-            rest,
-            hop,
             has_rung: false,
-        };
-        if let Some(transaction) = self.transactions.get_mut(ticket) {
-            transaction.branches.push(branch);
-        }
-        self.stats.count(Counter::UacTransactions);
-        self.stats.count(Counter::FwdRequests);
+        });
         if !flow.transport.is_reliable() {
-            self.set_alarm(now, T1_MS, ticket, AlarmKind::BranchResend(index));
+            self.set_alarm(ctx, resend_ms, ticket, AlarmKind::ClientResend(index));
         }
-        self.set_alarm(now, fr_ms, ticket, AlarmKind::BranchTimeout(index));
+        self.set_alarm(ctx, fr_ms, ticket, AlarmKind::ClientTimeout(index));
     }
 
-    /// Handles a response: it must carry a branch that we made and nobody could guess.
+    /// How many client transactions a transaction has, those that have ended included.
+    pub(crate) fn clients(&self, ticket: Ticket) -> u16 {
+        self.entries.get(ticket).map_or(0, |transaction| transaction.clients.len() as u16)
+    }
+
+    /// Whether any client transaction is waited for.
+    pub(crate) fn is_any_awaited(&self, ticket: Ticket) -> bool {
+        let transaction = self.entries.get(ticket);
+        transaction.is_some_and(|transaction| transaction.clients.iter().any(ClientTransaction::is_awaited))
+    }
+
+    /// Handles a response whose branch is of our making: it must be one that nobody could guess. What it means for the
+    /// owner.
     pub(crate) fn handle_response(
         &mut self,
+        ctx: &mut Ctx<'_>,
+        id: BranchId,
         flow: &Flow,
-        bytes: &[u8],
-        head: &Head,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        let via = head.value(bytes, HeaderName::Via).and_then(|value| Via::parse(value).ok());
-        let Some(id) = via.and_then(|via| BranchId::parse(via.branch?)) else {
-            return self.drop_response(flow);
-        };
-        if id.shard != self.shard {
-            if id.shard.0 >= self.config.shards {
-                return self.drop_response(flow);
-            }
-            self.stats.count(Counter::HandedOver);
-            return out.hand_over(id.shard, *flow, bytes, Mark::None);
-        }
-        let StartLine::Response { code } = head.start_line() else { return };
-        if id.transaction == PINGS {
-            return self.ping_answered(id, code, flow, out);
-        }
+        code: u16,
+        (bytes, head): (&[u8], &Head),
+    ) -> Option<ClientOutcome> {
         let cseq = head.value(bytes, HeaderName::CSeq).and_then(|value| roost_sip::cseq(value).ok());
-        let is_ours = |branch: &Branch| branch.id == id;
-        let found = self.transactions.get_mut(id.transaction).and_then(|transaction| {
-            let method = transaction.server.method;
-            Some((
-                method,
-                transaction.branches.get_mut(usize::from(id.index)).filter(|branch| is_ours(branch))?,
-            ))
-        });
-        let (Some((method, branch)), Some(cseq)) = (found, cseq) else { return self.drop_response(flow) };
+        let client = self.client_mut(id.transaction, id.index).filter(|client| client.id == id);
+        let (Some(client), Some(cseq)) = (client, cseq) else {
+            drop_response(ctx, flow);
+            return None;
+        };
         if cseq.method == b"CANCEL" {
-            match &mut branch.cancel {
-                Cancel::Sent { bytes, .. } if code >= 200 => {
-                    let bytes = std::mem::take(bytes);
-                    branch.cancel = Cancel::Done;
-                    self.pool.give(bytes);
-                }
-                Cancel::No | Cancel::Wanted(_) => self.drop_response(flow),
+            match client.cancel {
+                Cancel::Sent { .. } if code >= 200 => client.cancel = Cancel::Done,
+                Cancel::No | Cancel::Wanted(_) => drop_response(ctx, flow),
                 Cancel::Sent { .. } | Cancel::Done => {}
             }
-            return;
+            return None;
         }
-        let length = head.value(bytes, HeaderName::ContentLength).map(roost_sip::number);
-        let is_cut = match length {
-            // What is no length to us may be one to the next hop.
-            Some(length) => length.map_or(true, |length| length as usize > head.body(bytes).len()),
-            // Where its body ends in a stream nobody can tell.
-            None => flow.transport.is_reliable(),
-        };
-        let singles = [HeaderName::To, HeaderName::From, HeaderName::CallId, HeaderName::CSeq];
-        let is_odd = singles.iter().any(|name| head.line(*name).is_none() || head.is_repeated(*name))
-            || head.is_repeated(HeaderName::ContentLength);
-        if cseq.method() != method || head.defect().is_some() || is_cut || is_odd {
-            return self.drop_response(flow);
+        if cseq.method() != client.method || is_unsound(flow, bytes, head) {
+            drop_response(ctx, flow);
+            return None;
         }
-        self.stats.count(Counter::ReceivedReplies);
-        crate::message::trace::reply(flow, code, head, bytes);
-        self.branch_response(id, code, bytes, head, now, out);
+        ctx.count(Counter::ReceivedReplies);
+        trace::reply(flow, code, head, bytes);
+        self.client_response(ctx, id, code, (bytes, head))
     }
 
-    pub(crate) fn drop_response(&mut self, flow: &Flow) {
-        self.stats.count(Counter::DropReplies);
-        tracing::debug!(source = %flow, "response of no transaction dropped");
-    }
-
-    fn branch_response(
+    fn client_response(
         &mut self,
+        ctx: &mut Ctx<'_>,
         id: BranchId,
         code: u16,
-        bytes: &[u8],
-        head: &Head,
-        now: Now,
-        out: &mut Outbox,
-    ) {
+        (bytes, head): (&[u8], &Head),
+    ) -> Option<ClientOutcome> {
         let (ticket, index) = (id.transaction, id.index);
         let event = match code {
             ..200 => ClientEvent::Provisional,
             200..300 => ClientEvent::Success,
             _ => ClientEvent::Failure,
         };
-        let Some(branch) = self.branch_mut(ticket, index) else { return };
-        let (was_ringing, was_open) = (branch.is_ringing(), branch.is_open());
-        branch.has_rung |= (101..200).contains(&code);
-        let Some(action) = branch.step(event) else { return };
-        if branch.hop.is_some() && code != 100 {
-            self.heard_of_branch(ticket, index, Some(code), out);
-        }
+        let client = self.client_mut(ticket, index)?;
+        let (was_ringing, was_open, was_awaited) =
+            (client.is_ringing(), client.is_open(), client.is_awaited());
+        client.has_rung |= (101..200).contains(&code);
+        let action = client.step(event)?;
+        let outcome = |what| client.outcome(ticket, index, what);
         match action {
             ClientAction::Pass if code < 200 => {
-                self.branch_rings(ticket, index, was_ringing, now, out);
-                if code > 100 {
-                    self.relay(ticket, bytes, head, None, now, out);
-                }
+                let outcome = outcome(What::Provisional(code));
+                self.client_rings(ctx, ticket, index, was_ringing);
+                Some(outcome)
             }
             ClientAction::Pass if code < 300 => {
+                let outcome = outcome(What::Success { is_first: was_open });
                 if was_open {
-                    self.finish_branch(ticket, index, now);
+                    self.finish_client(ctx, ticket, index);
                 }
-                self.relay(ticket, bytes, head, None, now, out);
-                self.cancel_others(ticket, index, ELSEWHERE, now, out);
+                Some(outcome)
             }
-            ClientAction::Pass => {
-                self.finish_branch(ticket, index, now);
-                self.count_failure(ticket, index, Some((code, bytes, head)), now, out);
-            }
-            ClientAction::AckAndPass => {
-                self.send_ack(ticket, index, bytes, head, out);
-                self.finish_branch(ticket, index, now);
-                self.count_failure(ticket, index, Some((code, bytes, head)), now, out);
+            ClientAction::Pass | ClientAction::AckAndPass => {
+                let outcome = was_awaited.then(|| outcome(What::Failure(code)));
+                if action == ClientAction::AckAndPass {
+                    self.send_ack(ctx, ticket, index, (bytes, head));
+                }
+                self.finish_client(ctx, ticket, index);
+                outcome
             }
             ClientAction::Ack => {
-                if let Some(branch) = self.branch_mut(ticket, index) {
-                    out.send(branch.flow, |out| out.extend_from_slice(&branch.sent));
-                }
+                self.send_again(ctx, ticket, index);
+                None
             }
-            ClientAction::Absorb | ClientAction::Resend | ClientAction::Timeout | ClientAction::End => {}
+            ClientAction::Absorb | ClientAction::Resend | ClientAction::Timeout | ClientAction::End => None,
         }
     }
 
     /// The first provisional ends timer B and starts timer C; a CANCEL that waited for it goes out.
-    fn branch_rings(&mut self, ticket: Ticket, index: u16, was_ringing: bool, now: Now, out: &mut Outbox) {
-        let inv_ms = u64::from(self.config.tm.fr_inv_timeout_s) * 1000;
-        let restarts = self.config.tm.restart_fr_on_each_reply;
-        let Some(branch) = self.branch_mut(ticket, index) else { return };
-        if !branch.is_ringing() {
+    fn client_rings(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, index: u16, was_ringing: bool) {
+        let inv_ms = u64::from(ctx.policy.tm.fr_inv_timeout_s) * 1000;
+        let restarts = ctx.policy.tm.restart_fr_on_each_reply;
+        let Some(client) = self.client_mut(ticket, index).filter(|client| client.is_ringing()) else {
             return;
-        }
-        if !branch.is_counted
+        };
+        if !client.is_given_up
             && (!was_ringing || restarts)
-            && matches!(branch.cancel, Cancel::No | Cancel::Wanted(_))
+            && matches!(client.cancel, Cancel::No | Cancel::Wanted(_))
         {
-            branch.deadline_ms = now.mono_ms + inv_ms;
+            client.deadline_ms = ctx.now.mono_ms + inv_ms;
         }
-        let wanted = match branch.cancel {
+        let wanted = match client.cancel {
             Cancel::Wanted(reason) => Some(reason),
             _ => None,
         };
         if !was_ringing {
-            self.set_alarm(now, inv_ms, ticket, AlarmKind::BranchTimeout(index));
+            self.set_alarm(ctx, inv_ms, ticket, AlarmKind::ClientTimeout(index));
         }
         if let Some(reason) = wanted {
-            self.send_cancel(ticket, index, reason, now, out);
+            self.send_cancel(ctx, ticket, index, reason);
         }
     }
 
-    /// A branch has its final response: it lingers, so that what comes again is known.
-    fn finish_branch(&mut self, ticket: Ticket, index: u16, now: Now) {
-        let Some(branch) = self.branch_mut(ticket, index) else { return };
-        let linger_ms = match branch.state {
+    /// A client transaction has its final response: it lingers, so that what comes again is known.
+    fn finish_client(&mut self, ctx: &Ctx<'_>, ticket: Ticket, index: u16) {
+        let Some(client) = self.client_mut(ticket, index) else { return };
+        let linger_ms = match client.state {
             // A 2xx may come again from end to end, whatever carries it (RFC 6026 8.4).
             ClientState::Invite(InviteClient::Accepted) => LINGER_MS,
-            _ if branch.flow.transport.is_reliable() => 0,
+            _ if client.flow.transport.is_reliable() => 0,
             ClientState::Invite(_) => LINGER_MS,
             ClientState::Other(_) => T4_MS,
         };
-        if !matches!(branch.state, ClientState::Invite(InviteClient::Completed)) {
-            let sent = std::mem::take(&mut branch.sent);
-            self.pool.give(sent);
-        }
-        self.set_alarm(now, linger_ms, ticket, AlarmKind::BranchEnd(index));
+        self.set_alarm(ctx, linger_ms, ticket, AlarmKind::ClientEnd(index));
+        self.shrink_if_settled(ticket);
     }
 
-    /// Gives a branch's response to the caller.
-    pub(crate) fn relay(
+    /// Acknowledges a failure, hop by hop; the ACK is kept in the place of the INVITE.
+    fn send_ack(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, index: u16, (bytes, head): (&[u8], &Head)) {
+        let Some(to) = head.value(bytes, HeaderName::To) else { return };
+        let agent = ctx.policy.server_header.as_str();
+        let write = |sent: &[u8], head: &Head, out: &mut Vec<u8>| write_ack(sent, head, to, agent, out);
+        if let Some(ack) = self.send_of_invite(ctx, ticket, index, write)
+            && let Some(transaction) = self.entries.get_mut(ticket)
+            && let Some(client) = transaction.clients.get_mut(usize::from(index))
+        {
+            let ack = ctx.out.bytes.get(ack..).unwrap_or(&[]);
+            transaction.arena.set(&mut self.arenas, &mut client.sent, ack);
+        }
+    }
+
+    /// Sends what is made of the INVITE that was sent; where it begins in the outbox.
+    fn send_of_invite(
         &mut self,
-        ticket: Ticket,
-        bytes: &[u8],
-        head: &Head,
-        status: Option<u16>,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        let StartLine::Response { code } = head.start_line() else { return };
-        let mut response = std::mem::take(&mut self.message_scratch);
-        response.clear();
-        let transport = self.transport_upstream(ticket);
-        write_response(head, bytes, status, transport, &mut response);
-        self.stats.count(Counter::RelayedReplies);
-        self.send_upstream(ticket, event_of(code), &response, out, now);
-        self.message_scratch = response;
-    }
-
-    /// What carries responses to the caller.
-    pub(crate) fn transport_upstream(&self, ticket: Ticket) -> Transport {
-        let transaction = self.transactions.get(ticket);
-        transaction.map_or(Transport::Udp, |transaction| transaction.server.source.transport)
-    }
-
-    fn send_ack(&mut self, ticket: Ticket, index: u16, response: &[u8], head: &Head, out: &mut Outbox) {
-        let Some(to) = head.value(response, HeaderName::To) else { return };
-        let Some(sent) = self.branch_mut(ticket, index).map(|branch| std::mem::take(&mut branch.sent)) else {
-            return;
-        };
-        let mut ack = self.pool.take(sent.len());
-        self.with_head(&sent, |engine, head| {
-            write_ack(&sent, head, to, &engine.config.server_header, &mut ack)
-        });
-        if let Some(branch) = self.branch_mut(ticket, index) {
-            out.send(branch.flow, |out| out.extend_from_slice(&ack));
-            branch.sent = ack;
-        }
-        self.pool.give(sent);
-    }
-
-    /// Cancels every branch that may still answer, but for one.
-    pub(crate) fn cancel_others(
-        &mut self,
-        ticket: Ticket,
-        but: u16,
-        reason: &'static str,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
-        let later = std::mem::take(&mut transaction.later);
-        let (method, branches) = (transaction.server.method, transaction.branches.len() as u16);
-        later.into_iter().for_each(|group| self.pool.give_targets(group));
-        if method != Method::Invite {
-            return;
-        }
-        for index in (0..branches).filter(|index| *index != but) {
-            self.cancel_branch(ticket, index, reason, now, out);
-        }
-    }
-
-    /// Cancels a ringing branch, or marks one that has not answered at all.
-    pub(crate) fn cancel_branch(
-        &mut self,
+        ctx: &mut Ctx<'_>,
         ticket: Ticket,
         index: u16,
-        reason: &'static str,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        let Some(branch) = self.branch_mut(ticket, index) else { return };
-        if !branch.is_open() || !matches!(branch.cancel, Cancel::No) {
-            return;
-        }
-        let rest = std::mem::take(&mut branch.rest);
-        self.pool.give_all(rest);
-        let Some(branch) = self.branch_mut(ticket, index) else { return };
-        if branch.is_ringing() {
-            self.send_cancel(ticket, index, Some(reason), now, out);
-        } else {
-            // OpenSIPS gives no Reason when the caller gave up before the callee was heard of.
-            branch.cancel = Cancel::Wanted((reason != ORIGINATOR_CANCEL).then_some(reason));
-        }
-    }
-
-    fn send_cancel(
-        &mut self,
-        ticket: Ticket,
-        index: u16,
-        reason: Option<&'static str>,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        let Some(sent) = self.branch_mut(ticket, index).map(|branch| std::mem::take(&mut branch.sent)) else {
-            return;
-        };
-        let mut cancel = self.pool.take(sent.len());
-        self.with_head(&sent, |engine, head| {
-            write_cancel(&sent, head, reason, &engine.config.server_header, &mut cancel);
-        });
-        let Some(branch) = self.branch_mut(ticket, index) else { return };
-        branch.sent = sent;
-        out.send(branch.flow, |out| out.extend_from_slice(&cancel));
-        let is_reliable = branch.flow.transport.is_reliable();
-        branch.cancel = Cancel::Sent { bytes: cancel, resend_ms: T1_MS };
-        // A callee that has accepted the CANCEL and says no more is given up after 64 T1 (RFC 3261 9.1).
-        branch.deadline_ms = now.mono_ms + LINGER_MS;
-        if !is_reliable {
-            self.set_alarm(now, T1_MS, ticket, AlarmKind::CancelResend(index));
-        }
-        self.set_alarm(now, LINGER_MS, ticket, AlarmKind::BranchTimeout(index));
-    }
-
-    pub(crate) fn branch_resend(&mut self, ticket: Ticket, index: u16, now: Now, out: &mut Outbox) {
-        let Some(branch) = self.branch_mut(ticket, index).filter(|branch| !branch.is_counted) else { return };
-        if branch.step(ClientEvent::Resend) != Some(ClientAction::Resend) {
-            return;
-        }
-        out.send(branch.flow, |bytes| bytes.extend_from_slice(&branch.sent));
-        branch.resend_ms = match branch.state {
-            ClientState::Invite(_) => branch.resend_ms * 2,
-            ClientState::Other(NonInviteClient::Proceeding) => T2_MS,
-            ClientState::Other(_) => (branch.resend_ms * 2).min(T2_MS),
-        };
-        let after_ms = branch.resend_ms;
-        self.set_alarm(now, after_ms, ticket, AlarmKind::BranchResend(index));
-    }
-
-    pub(crate) fn cancel_resend(&mut self, ticket: Ticket, index: u16, now: Now, out: &mut Outbox) {
-        let Some(branch) = self.branch_mut(ticket, index) else { return };
-        let flow = branch.flow;
-        let is_open = branch.is_open();
-        let Cancel::Sent { bytes, resend_ms } = &mut branch.cancel else { return };
-        if !is_open {
-            return;
-        }
-        out.send(flow, |out| out.extend_from_slice(bytes));
-        *resend_ms = (*resend_ms * 2).min(T2_MS);
-        let after_ms = *resend_ms;
-        self.set_alarm(now, after_ms, ticket, AlarmKind::CancelResend(index));
-    }
-
-    pub(crate) fn branch_timeout(&mut self, ticket: Ticket, index: u16, now: Now, out: &mut Outbox) {
-        let Some(branch) = self.branch_mut(ticket, index) else { return };
-        if !branch.is_open() {
-            return;
-        }
-        if branch.deadline_ms > now.mono_ms {
-            // Answered meanwhile; an alarm of its own stands for the new deadline, but a restarted one needs another.
-            let left_ms = branch.deadline_ms - now.mono_ms;
-            if self.config.tm.restart_fr_on_each_reply
-                && self.branch_mut(ticket, index).is_some_and(|b| b.is_ringing())
-            {
-                let after_ms = [LINGER_MS, T2_MS].into_iter().find(|ms| *ms <= left_ms).unwrap_or(T1_MS);
-                self.set_alarm(now, after_ms, ticket, AlarmKind::BranchTimeout(index));
-            }
-            return;
-        }
-        if branch.is_ringing() && matches!(branch.cancel, Cancel::No) {
-            // Timer C: the callee's ringing ends, the caller hears at once; the 487 is absorbed.
-            self.send_cancel(ticket, index, Some(NO_ANSWER), now, out);
-            self.count_failure(ticket, index, None, now, out);
-            return;
-        }
-        if branch.state == ClientState::Invite(InviteClient::Calling) && !branch.is_counted {
-            // Timer B: nobody waits any longer, but a phone that rings after all is silenced, and a 2xx forwarded.
-            if matches!(branch.cancel, Cancel::No) {
-                branch.cancel = Cancel::Wanted(Some(NO_ANSWER));
-            }
-            branch.deadline_ms = now.mono_ms + LINGER_MS;
-            self.set_alarm(now, LINGER_MS, ticket, AlarmKind::BranchTimeout(index));
-            return self.count_failure(ticket, index, None, now, out);
-        }
-        branch.step(ClientEvent::Timeout);
-        let sent = std::mem::take(&mut branch.sent);
-        self.pool.give(sent);
-        self.count_failure(ticket, index, None, now, out);
-        self.close_if_done(ticket);
-    }
-
-    /// A branch's request could not be sent: the next target is tried as after a 503 (RFC 3261 16.9, RFC 3263 4.3).
-    pub(crate) fn branch_unsent(&mut self, id: BranchId, code: u16, now: Now, out: &mut Outbox) {
-        let (ticket, index) = (id.transaction, id.index);
-        let is_it = |branch: &&mut Branch| branch.id == id && branch.is_open() && !branch.is_counted;
-        let Some(branch) = self.branch_mut(ticket, index).filter(is_it) else { return };
-        branch.step(ClientEvent::Timeout);
-        let sent = std::mem::take(&mut branch.sent);
-        self.pool.give(sent);
-        if !self.count_once(ticket, index) {
-            return;
-        }
-        self.note_failure(ticket, code, None);
-        self.heard_of_branch(ticket, index, None, out);
-        let rest = self.left_to_try(ticket, index, Some(503));
-        match rest.is_empty() {
-            false => self.try_rest(ticket, rest, None, now, out),
-            true => self.settle(ticket, now, out),
-        }
-        self.close_if_done(ticket);
-    }
-
-    /// A next hop has answered a call, or has not.
-    pub(crate) fn heard_of_branch(
-        &mut self,
-        ticket: Ticket,
-        index: u16,
-        code: Option<u16>,
-        out: &mut Outbox,
-    ) {
-        let Some(branch) = self.branch_mut(ticket, index) else { return };
-        let (remote, has_rung) = (branch.flow.remote, branch.has_rung);
-        match (branch.hop, code) {
-            (Some(hop), None) if !has_rung => self.hop_heard(hop, remote, true, out),
-            // Whoever says 5xx is there, but for a ping to judge.
-            (Some(hop), Some(..500 | 600..)) => self.hop_heard(hop, remote, false, out),
-            _ => {}
-        }
-    }
-
-    /// Whether a branch's end is counted for the first time.
-    pub(crate) fn count_once(&mut self, ticket: Ticket, index: u16) -> bool {
-        self.branch_mut(ticket, index).is_some_and(|branch| !std::mem::replace(&mut branch.is_counted, true))
-    }
-
-    /// Whether any branch has not been counted, or waits for a name.
-    pub(crate) fn is_any_open(&mut self, ticket: Ticket) -> bool {
-        let transaction = self.transactions.get_mut(ticket);
-        transaction.is_some_and(|transaction| {
-            transaction.resolving > 0
-                || transaction.branches.iter().any(|branch| !branch.is_counted && branch.is_open())
+        write: impl FnOnce(&[u8], &Head, &mut Vec<u8>),
+    ) -> Option<usize> {
+        let transaction = self.entries.get(ticket)?;
+        let client = transaction.clients.get(usize::from(index))?;
+        let sent = transaction.arena.text(client.sent);
+        let flow = client.flow;
+        ctx.with_head(sent, |ctx, head| {
+            let start = ctx.out.bytes.len();
+            ctx.out.send(flow, |out| write(sent, head, out));
+            start
         })
     }
 
-    /// 64 bits that only this process's life can know.
-    pub(crate) fn branch_secret(&mut self, ticket: Ticket) -> u64 {
-        self.branches_made = self.branches_made.wrapping_add(1);
-        let parts = [self.salt, ticket.0, self.branches_made].map(u64::to_be_bytes);
-        let [salt, ticket, made] = &parts;
-        let mac = mac(&self.config.mac_key, Purpose::Branch, &[salt, ticket, made]);
-        u128::from_be_bytes(mac) as u64
+    fn send_again(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, index: u16) {
+        let Some(transaction) = self.entries.get(ticket) else { return };
+        let Some(client) = transaction.clients.get(usize::from(index)) else { return };
+        let sent = transaction.arena.text(client.sent);
+        ctx.out.send(client.flow, |out| out.extend_from_slice(sent));
     }
+
+    /// Cancels a ringing client transaction, or marks one that has not answered at all; whether there was anything to
+    /// cancel.
+    pub(crate) fn cancel(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        ticket: Ticket,
+        index: u16,
+        reason: &'static str,
+    ) -> bool {
+        let Some(client) = self.client_mut(ticket, index) else { return false };
+        if !client.is_open() || !matches!(client.cancel, Cancel::No) {
+            return false;
+        }
+        if client.is_ringing() {
+            self.send_cancel(ctx, ticket, index, Some(reason));
+        } else {
+            // OpenSIPS gives no Reason when the caller gave up before the callee was heard of.
+            client.cancel = Cancel::Wanted((reason != ORIGINATOR_CANCEL).then_some(reason));
+        }
+        true
+    }
+
+    fn send_cancel(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, index: u16, reason: Option<&'static str>) {
+        let agent = ctx.policy.server_header.as_str();
+        let write =
+            |sent: &[u8], head: &Head, out: &mut Vec<u8>| write_cancel(sent, head, reason, agent, out);
+        let Some(start) = self.send_of_invite(ctx, ticket, index, write) else { return };
+        let Some(transaction) = self.entries.get_mut(ticket) else { return };
+        let Some(client) = transaction.clients.get_mut(usize::from(index)) else { return };
+        let bytes = transaction.arena.add(&mut self.arenas, ctx.out.bytes.get(start..).unwrap_or(&[]));
+        client.cancel = Cancel::Sent { bytes, resend_ms: T1_MS };
+        // A callee that has accepted the CANCEL and says no more is given up after 64 T1 (RFC 3261 9.1).
+        client.deadline_ms = ctx.now.mono_ms + LINGER_MS;
+        if !client.flow.transport.is_reliable() {
+            self.set_alarm(ctx, T1_MS, ticket, AlarmKind::CancelResend(index));
+        }
+        self.set_alarm(ctx, LINGER_MS, ticket, AlarmKind::ClientTimeout(index));
+    }
+
+    /// Timers A and E.
+    pub(super) fn client_resend(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, index: u16) {
+        let Some(client) = self.client_mut(ticket, index).filter(|client| !client.is_given_up) else {
+            return;
+        };
+        if client.step(ClientEvent::Resend) != Some(ClientAction::Resend) {
+            return;
+        }
+        client.resend_ms = match client.state {
+            ClientState::Invite(_) => client.resend_ms * 2,
+            ClientState::Other(NonInviteClient::Proceeding) => T2_MS,
+            ClientState::Other(_) => (client.resend_ms * 2).min(T2_MS),
+        };
+        let after_ms = client.resend_ms;
+        self.send_again(ctx, ticket, index);
+        self.set_alarm(ctx, after_ms, ticket, AlarmKind::ClientResend(index));
+    }
+
+    pub(super) fn cancel_resend(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, index: u16) {
+        let Some(transaction) = self.entries.get_mut(ticket) else { return };
+        let Some(client) = transaction.clients.get_mut(usize::from(index)) else { return };
+        let (flow, is_open) = (client.flow, client.is_open());
+        let Cancel::Sent { bytes, resend_ms } = &mut client.cancel else { return };
+        if !is_open {
+            return;
+        }
+        let cancel = transaction.arena.text(*bytes);
+        ctx.out.send(flow, |out| out.extend_from_slice(cancel));
+        *resend_ms = (*resend_ms * 2).min(T2_MS);
+        let after_ms = *resend_ms;
+        self.set_alarm(ctx, after_ms, ticket, AlarmKind::CancelResend(index));
+    }
+
+    /// Timers B, C and F.
+    pub(super) fn client_timeout(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        ticket: Ticket,
+        index: u16,
+    ) -> Option<ClientOutcome> {
+        let restarts = ctx.policy.tm.restart_fr_on_each_reply;
+        let client = self.client_mut(ticket, index).filter(|client| client.is_open())?;
+        if client.deadline_ms > ctx.now.mono_ms {
+            // Answered meanwhile; an alarm of its own stands for the new deadline, but a restarted one needs another.
+            let left_ms = client.deadline_ms - ctx.now.mono_ms;
+            if restarts && client.is_ringing() {
+                let after_ms = [LINGER_MS, T2_MS].into_iter().find(|ms| *ms <= left_ms).unwrap_or(T1_MS);
+                self.set_alarm(ctx, after_ms, ticket, AlarmKind::ClientTimeout(index));
+            }
+            return None;
+        }
+        let outcome = client.is_awaited().then(|| client.outcome(ticket, index, What::Silence));
+        if client.is_ringing() && matches!(client.cancel, Cancel::No) {
+            // Timer C: the callee's ringing ends, the caller hears at once; the 487 is absorbed.
+            client.is_given_up = true;
+            self.send_cancel(ctx, ticket, index, Some(NO_ANSWER));
+            return outcome;
+        }
+        if client.state == ClientState::Invite(InviteClient::Calling) && !client.is_given_up {
+            // Timer B: nobody waits any longer, but a phone that rings after all is silenced, and a 2xx forwarded.
+            client.is_given_up = true;
+            if matches!(client.cancel, Cancel::No) {
+                client.cancel = Cancel::Wanted(Some(NO_ANSWER));
+            }
+            client.deadline_ms = ctx.now.mono_ms + LINGER_MS;
+            self.set_alarm(ctx, LINGER_MS, ticket, AlarmKind::ClientTimeout(index));
+            return outcome;
+        }
+        client.step(ClientEvent::Timeout);
+        self.shrink_if_settled(ticket);
+        outcome
+    }
+
+    /// A request could not be sent; `code` says so best. What it means for the owner.
+    pub(crate) fn client_unsent(&mut self, id: BranchId, code: u16) -> Option<ClientOutcome> {
+        let (ticket, index) = (id.transaction, id.index);
+        let client =
+            self.client_mut(ticket, index).filter(|client| client.id == id && client.is_awaited())?;
+        let outcome = client.outcome(ticket, index, What::Unsent(code));
+        client.step(ClientEvent::Timeout);
+        self.shrink_if_settled(ticket);
+        Some(outcome)
+    }
+}
+
+/// Counts a response that belongs to nothing.
+pub(crate) fn drop_response(ctx: &mut Ctx<'_>, flow: &Flow) {
+    ctx.count(Counter::DropReplies);
+    tracing::debug!(source = %flow, "response of no transaction dropped");
+}
+
+/// Whether two readers could read a response differently, or it is not whole.
+fn is_unsound(flow: &Flow, bytes: &[u8], head: &Head) -> bool {
+    let length = head.value(bytes, HeaderName::ContentLength).map(roost_sip::number);
+    let is_cut = match length {
+        // What is no length to us may be one to the next hop.
+        Some(length) => length.map_or(true, |length| length as usize > head.body(bytes).len()),
+        // Where its body ends in a stream nobody can tell.
+        None => flow.transport.is_reliable(),
+    };
+    let singles = [HeaderName::To, HeaderName::From, HeaderName::CallId, HeaderName::CSeq];
+    is_cut
+        || head.defect().is_some()
+        || singles.iter().any(|name| head.line(*name).is_none() || head.is_repeated(*name))
+        || head.is_repeated(HeaderName::ContentLength)
 }

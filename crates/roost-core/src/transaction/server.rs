@@ -1,35 +1,43 @@
-//! The server side of a transaction: towards the caller (RFC 3261 17.2).
+//! The server side of a transaction: towards whoever sent the request (RFC 3261 17.2).
 
-use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
-use roost_sip::Method;
+use roost_sip::{Head, Method, StartLine};
 
-use crate::base::flow::{Flow, Now, Ticket};
+use crate::base::flow::{Flow, Ticket};
 use crate::base::limits;
 use crate::base::stats::Counter;
-use crate::contract::outbox::Outbox;
-use crate::engine::Engine;
+use crate::contract::context::Ctx;
+use crate::contract::event::{CallStep, Event};
+use crate::contract::reason::Reason;
+use crate::message::forward::write_response;
 use crate::message::request::Request;
-use crate::message::response::Answer;
+use crate::message::response::Response;
+use crate::message::response_writer::ResponseWriter;
+use crate::message::server_key::server_key;
+use crate::message::trace;
+use crate::transaction::arena::Stored;
 use crate::transaction::machines::{InviteServer, NonInviteServer, ServerAction, ServerEvent};
-use crate::transaction::pool::Pool;
 use crate::transaction::timers::{AlarmKind, LINGER_MS, T1_MS, T2_MS, T4_MS};
-use crate::transaction::transactions::{Transaction, server_key};
+use crate::transaction::{Transaction, Transactions};
 
-/// The side towards the caller.
+/// The side towards the sender.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(super) struct ServerTransaction {
     state: ServerState,
-    pub(crate) method: Method,
+    method: Method,
+    /// What a retransmission of the request repeats.
+    pub(super) key: Stored,
+    /// Its hash in the index.
+    pub(super) key_hash: u64,
     /// Where responses go.
     flow: Flow,
     /// Where the request came from.
-    pub(crate) source: Flow,
-    /// The request as received; freed with the final response.
-    pub(crate) request: Vec<u8>,
+    pub(super) source: Flow,
+    /// The request as received; empty once it was answered finally.
+    pub(super) request: Stored,
     /// The last response, for retransmissions.
-    last: Vec<u8>,
+    pub(super) last: Stored,
     resend_ms: u64,
 }
 
@@ -39,8 +47,8 @@ enum ServerState {
     Other(NonInviteServer),
 }
 
-impl Server {
-    pub(crate) fn step(&mut self, event: ServerEvent) -> Option<ServerAction> {
+impl ServerTransaction {
+    pub(super) fn step(&mut self, event: ServerEvent) -> Option<ServerAction> {
         let (state, action) = match self.state {
             ServerState::Invite(state) => {
                 let (state, action) = state.step(event)?;
@@ -55,12 +63,7 @@ impl Server {
         Some(action)
     }
 
-    pub(crate) fn give_buffers(self, pool: &mut Pool) {
-        pool.give(self.request);
-        pool.give(self.last);
-    }
-
-    pub(crate) fn is_terminated(&self) -> bool {
+    pub(super) fn is_terminated(&self) -> bool {
         matches!(
             self.state,
             ServerState::Invite(InviteServer::Terminated) | ServerState::Other(NonInviteServer::Terminated)
@@ -68,192 +71,228 @@ impl Server {
     }
 
     /// Whether no final response has left.
-    pub(crate) fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         matches!(
             self.state,
             ServerState::Invite(InviteServer::Proceeding)
                 | ServerState::Other(NonInviteServer::Trying | NonInviteServer::Proceeding)
         )
     }
-
-    pub(crate) fn is_accepted(&self) -> bool {
-        self.state == ServerState::Invite(InviteServer::Accepted)
-    }
 }
 
-impl Engine {
+impl<O> Transactions<O> {
     /// Makes a transaction for a request; an INVITE gets its 100 at once.
-    pub(crate) fn open_transaction(
+    ///
+    /// # Errors
+    /// [`Reason::TooManyTransactions`].
+    pub(crate) fn open(
         &mut self,
+        ctx: &mut Ctx<'_>,
         request: &Request<'_>,
-        out: &mut Outbox,
-    ) -> Result<Ticket, Answer> {
-        let shards = usize::from(self.config.shards.max(1));
-        let is_full = self.transactions.len() >= limits::MAX_TRANSACTIONS / shards
-            || self.pool.held() + 2 * request.bytes.len() > limits::MAX_TRANSACTION_BYTES / shards;
+        owner: O,
+    ) -> Result<Ticket, Reason> {
+        let is_full = self.len() >= ctx.identity.share_of(limits::MAX_TRANSACTIONS)
+            || self.held() + 2 * request.bytes.len() > ctx.identity.share_of(limits::MAX_TRANSACTION_BYTES);
         if is_full {
-            self.stats.count(Counter::TransactionsFull);
-            return Err(Answer::busy("too many transactions"));
+            ctx.count(Counter::TransactionsFull);
+            return Err(Reason::TooManyTransactions);
         }
         let is_invite = request.method == Method::Invite;
-        let mut key = std::mem::take(&mut self.key_scratch);
+        let mut key = ctx.buffers.take_text();
         server_key(request, request.method_name, &mut key);
-        let key_hash = self.hasher.hash_one(&key[..]);
-        let kept_key = self.pool.copy(&key);
-        self.key_scratch = key;
-        let server = Server {
+        let key_hash = ctx.hasher.hash_one(&key[..]);
+        // The request comes in and goes on, and answers come back.
+        let mut arena = self.arenas.open(2 * request.bytes.len() + 1_024);
+        let server = ServerTransaction {
             state: match is_invite {
                 true => ServerState::Invite(InviteServer::Proceeding),
                 false => ServerState::Other(NonInviteServer::Trying),
             },
             method: request.method,
+            key: arena.add(&mut self.arenas, &key),
+            key_hash,
             flow: request.reply_flow(),
             source: request.flow,
-            request: self.pool.copy(request.bytes),
-            last: Vec::new(),
+            request: arena.add(&mut self.arenas, request.bytes),
+            last: Stored::default(),
             resend_ms: T1_MS,
         };
-        let ticket = self.transactions.insert(Transaction {
-            key: kept_key,
-            key_hash,
-            server,
-            branches: self.pool.take_branches(),
-            best: None,
-            later: VecDeque::new(),
-            is_cancelled: false,
-            resolving: 0,
-        });
-        self.server_index.insert_unique(key_hash, (key_hash, ticket), |(hash, _)| *hash);
-        self.stats.count(Counter::UasTransactions);
+        ctx.buffers.give_text(key);
+        let clients = smallvec::SmallVec::new();
+        let ticket = self.entries.insert(Transaction { server: Some(server), clients, arena, owner });
+        self.index.insert_unique(key_hash, (key_hash, ticket), |(hash, _)| *hash);
+        ctx.count(Counter::UasTransactions);
         if is_invite {
-            let mut trying = self.pool.take(request.bytes.len());
-            self.stationery.write_trying(request, &mut trying);
-            self.send_upstream(ticket, ServerEvent::Provisional, &trying, out, Now::default());
-            self.pool.give(trying);
+            let writer = ResponseWriter::of(ctx);
+            self.send_upstream(ctx, ticket, ServerEvent::Provisional, |out| {
+                writer.write_trying(request, out)
+            });
         }
         Ok(ticket)
     }
 
     /// The request came again: the last response goes out again, nothing else happens.
-    pub(crate) fn absorb(&mut self, ticket: Ticket, out: &mut Outbox) {
-        self.stats.count(Counter::Absorbed);
-        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
-        let server = &mut transaction.server;
-        if server.step(ServerEvent::Request) == Some(ServerAction::Resend) && !server.last.is_empty() {
-            out.send(server.flow, |bytes| bytes.extend_from_slice(&server.last));
-        }
+    pub(crate) fn absorb(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket) {
+        ctx.count(Counter::Absorbed);
+        self.resend_last(ctx, ticket, ServerEvent::Request);
     }
 
-    /// An ACK of a failure that we sent.
-    pub(crate) fn acknowledge(&mut self, ticket: Ticket, now: Now) {
-        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
-        let was_completed = transaction.server.state == ServerState::Invite(InviteServer::Completed);
-        if transaction.server.step(ServerEvent::Ack).is_some() && was_completed {
-            let last = std::mem::take(&mut transaction.server.last);
-            let is_reliable = transaction.server.flow.transport.is_reliable();
-            self.pool.give(last);
-            self.set_alarm(now, if is_reliable { 0 } else { T4_MS }, ticket, AlarmKind::ServerEnd);
+    /// Sends the last response again, if the state has it so; whether it has.
+    fn resend_last(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, event: ServerEvent) -> bool {
+        let Some(transaction) = self.entries.get_mut(ticket) else { return false };
+        let Some(server) = &mut transaction.server else { return false };
+        if server.step(event) != Some(ServerAction::Resend) || server.last.is_empty() {
+            return false;
         }
+        let last = transaction.arena.text(server.last);
+        ctx.out.send(server.flow, |out| out.extend_from_slice(last));
+        true
     }
 
-    /// Sends a response of our own to the caller.
-    pub(crate) fn respond(&mut self, ticket: Ticket, answer: Answer, now: Now, out: &mut Outbox) {
-        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
-        let server = &mut transaction.server;
-        // With a final response of our own the request is not needed any more.
-        let (source, bytes) = (server.source, std::mem::take(&mut server.request));
-        let mut response = Vec::with_capacity(512);
-        self.with_head(&bytes, |engine, head| {
-            if let Some(request) = Request::new(source, &bytes, head) {
-                crate::message::trace::answer(&request, &answer);
-                engine.stationery.write_head(&request, answer.code, answer.reason, &mut response);
-                engine.stationery.write_refusal(&request, &answer, &mut response);
-                engine.stationery.write_tail(&mut response);
-            }
+    /// Timer G.
+    pub(super) fn server_resend(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket) {
+        if !self.resend_last(ctx, ticket, ServerEvent::Resend) {
+            return;
+        }
+        let Some(server) = self.server_mut(ticket) else { return };
+        server.resend_ms = (server.resend_ms * 2).min(T2_MS);
+        let after_ms = server.resend_ms;
+        self.set_alarm(ctx, after_ms, ticket, AlarmKind::ServerResend);
+    }
+
+    /// An ACK: of a failure that we sent it ends the retransmissions; whether it is of a 2xx, and goes on.
+    pub(crate) fn acknowledge(&mut self, ctx: &Ctx<'_>, ticket: Ticket) -> bool {
+        let Some(server) = self.server_mut(ticket) else { return false };
+        if server.state == ServerState::Invite(InviteServer::Accepted) {
+            return true;
+        }
+        let was_completed = server.state == ServerState::Invite(InviteServer::Completed);
+        if server.step(ServerEvent::Ack).is_some() && was_completed {
+            server.last = Stored::default();
+            let after_ms = if server.flow.transport.is_reliable() { 0 } else { T4_MS };
+            self.set_alarm(ctx, after_ms, ticket, AlarmKind::ServerEnd);
+        }
+        false
+    }
+
+    /// Whether no final response has left.
+    pub(crate) fn is_open(&self, ticket: Ticket) -> bool {
+        let server = self.entries.get(ticket).and_then(|transaction| transaction.server.as_ref());
+        server.is_some_and(ServerTransaction::is_open)
+    }
+
+    /// Where the request came from, and its method.
+    pub(crate) fn asked(&self, ticket: Ticket) -> Option<(Flow, Method)> {
+        let server = self.entries.get(ticket)?.server.as_ref()?;
+        Some((server.source, server.method))
+    }
+
+    /// Sends a response of our own.
+    pub(crate) fn respond(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, response: &Response) {
+        let mut bytes = ctx.buffers.take_text();
+        let Some(source) = self.copy_request(ticket, &mut bytes) else { return ctx.buffers.give_text(bytes) };
+        ctx.with_head(&bytes, |ctx, head| {
+            let Some(request) = Request::new(source, &bytes, head) else { return };
+            trace::response(&request, response);
+            ctx.count(Counter::LocalReplies);
+            let writer = ResponseWriter::of(ctx);
+            self.send_upstream(ctx, ticket, event_of(response.code), |out| {
+                writer.write_head(&request, response.code, response.phrase, out);
+                writer.write_refusal(&request, response, out);
+                writer.write_tail(out);
+            });
+            tell_failure(ctx, request.method, request.call_id(), response.code);
         });
-        self.stats.count(Counter::LocalReplies);
-        self.pool.give(bytes);
-        self.send_upstream(ticket, event_of(answer.code), &response, out, now);
+        ctx.buffers.give_text(bytes);
     }
 
-    /// Sends a response to the caller, as the server side's state allows.
-    pub(crate) fn send_upstream(
+    /// Gives a response of a client transaction to the sender; `status` replaces its status code.
+    pub(crate) fn relay(
         &mut self,
+        ctx: &mut Ctx<'_>,
+        ticket: Ticket,
+        (bytes, head): (&[u8], &Head),
+        status: Option<u16>,
+    ) {
+        let StartLine::Response { code } = head.start_line() else { return };
+        let Some((source, _)) = self.asked(ticket) else { return };
+        ctx.count(Counter::RelayedReplies);
+        self.send_upstream(ctx, ticket, event_of(code), |out| {
+            write_response(head, bytes, status, source.transport, out);
+        });
+    }
+
+    /// Sends a failure that is ready.
+    pub(crate) fn send_failure(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, response: &[u8]) {
+        ctx.count(Counter::RelayedReplies);
+        self.send_upstream(ctx, ticket, ServerEvent::Failure, |out| out.extend_from_slice(response));
+    }
+
+    /// Sends a response to the sender, as the state allows.
+    fn send_upstream(
+        &mut self,
+        ctx: &mut Ctx<'_>,
         ticket: Ticket,
         event: ServerEvent,
-        response: &[u8],
-        out: &mut Outbox,
-        now: Now,
+        write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
-        let server = &mut transaction.server;
-        let flow = server.flow;
+        let Some(transaction) = self.entries.get_mut(ticket) else { return };
+        let Some(server) = &mut transaction.server else { return };
+        let (flow, is_invite) = (server.flow, server.method == Method::Invite);
         let was_open = server.is_open();
         if server.step(event) != Some(ServerAction::Send) {
             // A 2xx always reaches the caller (RFC 6026 8.4 and RFC 3261 16.7 step 5).
-            if event == ServerEvent::Success && server.method == Method::Invite {
-                out.send(flow, |bytes| bytes.extend_from_slice(response));
+            if event == ServerEvent::Success && is_invite {
+                ctx.out.send(flow, write);
             }
             return;
         }
-        out.send(flow, |bytes| bytes.extend_from_slice(response));
-        let is_invite = server.method == Method::Invite;
+        let response = ctx.out.send(flow, write);
         if event == ServerEvent::Provisional {
-            server.last.clear();
-            let mut last = std::mem::take(&mut server.last);
-            if last.capacity() < response.len() {
-                self.pool.give(last);
-                last = self.pool.take(response.len());
-            }
-            last.extend_from_slice(response);
-            server.last = last;
-            return;
+            return transaction.arena.set(&mut self.arenas, &mut server.last, response);
         }
         if !was_open {
             return;
         }
-        let accepted = is_invite && event == ServerEvent::Success;
-        let last = if accepted { Vec::new() } else { self.pool.copy(response) };
-        self.pool.give(std::mem::take(&mut server.request));
-        self.pool.give(std::mem::replace(&mut server.last, last));
+        ctx.stats.count(counter_of(response));
+        server.request = Stored::default();
+        match is_invite && event == ServerEvent::Success {
+            true => server.last = Stored::default(),
+            false => transaction.arena.set(&mut self.arenas, &mut server.last, response),
+        }
         let is_reliable = flow.transport.is_reliable();
         let resends = is_invite && event == ServerEvent::Failure && !is_reliable;
-        self.count_transaction(response);
         let linger_ms = if is_reliable && !is_invite { 0 } else { LINGER_MS };
-        self.set_alarm(now, linger_ms, ticket, AlarmKind::ServerEnd);
+        self.set_alarm(ctx, linger_ms, ticket, AlarmKind::ServerEnd);
         if resends {
-            self.set_alarm(now, T1_MS, ticket, AlarmKind::ServerResend);
+            self.set_alarm(ctx, T1_MS, ticket, AlarmKind::ServerResend);
         }
-    }
-
-    fn count_transaction(&mut self, response: &[u8]) {
-        self.stats.count(match response.get(8) {
-            Some(b'2') => Counter::Transactions2xx,
-            Some(b'3') => Counter::Transactions3xx,
-            Some(b'4') => Counter::Transactions4xx,
-            Some(b'5') => Counter::Transactions5xx,
-            _ => Counter::Transactions6xx,
-        });
-    }
-
-    pub(crate) fn server_resend(&mut self, ticket: Ticket, now: Now, out: &mut Outbox) {
-        let Some(transaction) = self.transactions.get_mut(ticket) else { return };
-        let server = &mut transaction.server;
-        if server.step(ServerEvent::Resend) != Some(ServerAction::Resend) {
-            return;
-        }
-        out.send(server.flow, |bytes| bytes.extend_from_slice(&server.last));
-        server.resend_ms = (server.resend_ms * 2).min(T2_MS);
-        let after_ms = server.resend_ms;
-        self.set_alarm(now, after_ms, ticket, AlarmKind::ServerResend);
+        self.shrink_if_settled(ticket);
     }
 }
 
 /// What sending a response is to the server side.
-pub(crate) fn event_of(code: u16) -> ServerEvent {
+fn event_of(code: u16) -> ServerEvent {
     match code {
         ..200 => ServerEvent::Provisional,
         200..300 => ServerEvent::Success,
         _ => ServerEvent::Failure,
+    }
+}
+
+fn counter_of(response: &[u8]) -> Counter {
+    match response.get(8) {
+        Some(b'2') => Counter::Transactions2xx,
+        Some(b'3') => Counter::Transactions3xx,
+        Some(b'4') => Counter::Transactions4xx,
+        Some(b'5') => Counter::Transactions5xx,
+        _ => Counter::Transactions6xx,
+    }
+}
+
+/// A call that was not answered ends.
+pub(crate) fn tell_failure(ctx: &mut Ctx<'_>, method: Method, call_id: Option<&[u8]>, code: u16) {
+    if method == Method::Invite && code >= 300 {
+        ctx.out.tell(|| Event::Call { call_id: call_id.unwrap_or(&[]).into(), step: CallStep::Failed(code) });
     }
 }

@@ -24,13 +24,13 @@ pub(crate) enum AlarmKind {
     ServerResend,
     /// The server side has lingered long enough (timers H, I, J, L).
     ServerEnd,
-    /// Send a branch's request again (timers A and E).
-    BranchResend(u16),
-    /// A branch has not been answered finally (timers B, C and F); the branch knows its deadline.
-    BranchTimeout(u16),
-    /// A branch has lingered long enough (timers D, K, M).
-    BranchEnd(u16),
-    /// Send a branch's CANCEL again (timer E of the CANCEL).
+    /// Send a client transaction's request again (timers A and E).
+    ClientResend(u16),
+    /// It has not been answered finally (timers B, C and F); it knows its deadline.
+    ClientTimeout(u16),
+    /// It has lingered long enough (timers D, K, M).
+    ClientEnd(u16),
+    /// Send its CANCEL again (timer E of the CANCEL).
     CancelResend(u16),
 }
 

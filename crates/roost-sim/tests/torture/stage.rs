@@ -1,10 +1,9 @@
 //! The stage: one engine as it runs, with a callee who is registered and a caller who may call.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use roost_core::{
-    Command, Config, Engine, Flow, Listening, Now, Outbox, Outcome, Rng, Row, Secrets, ShardId,
+    Command, CommitOutcome, Config, Engine, Flow, Listener, Now, Outbox, Receipt, Rng, Row, Secrets, ShardId,
 };
 use roost_sim::store::Tables;
 use roost_sip::Head;
@@ -94,16 +93,18 @@ const NOW: Now = Now { mono_ms: 1 << 40, unix_s: 1_588_990_299 };
 impl Stage {
     /// An engine with roost's own defaults. `is_trusted`: the sender may call without credentials.
     pub(crate) fn new(setup: &Setup, is_trusted: bool) -> Result<Stage, String> {
-        let mut config = Config { server_header: "roost".to_string(), mac_key: [7; 32], ..Config::default() };
-        config.registrar.add_date = false;
-        config.auth.check_to = setup.check_to;
-        config.registrar.max_contacts = setup.max_contacts;
-        config.listeners = vec![Listening::udp(setup.local)];
-        config.advertised_address.clone_from(&setup.advertised);
+        let mut config = Config::default();
+        config.policy.server_header = "roost".to_string();
+        config.identity.mac_key = [7; 32];
+        config.policy.registrar.add_date = false;
+        config.policy.auth.check_to = setup.check_to;
+        config.policy.registrar.max_contacts = setup.max_contacts;
+        config.policy.listeners = vec![Listener::udp(setup.local)];
+        config.policy.advertised_address.clone_from(&setup.advertised);
         if is_trusted {
-            config.proxy.trusted = vec![setup.from.ip()];
+            config.policy.proxy.trusted = vec![setup.from.ip()];
         }
-        let mut engine = Engine::new(Arc::new(config), ShardId(0), Rng::new(1));
+        let mut engine = Engine::new(&config, ShardId(0), Rng::new(1));
         if let Some(user) = &setup.callee {
             let (contact, address) = setup.callee_at();
             let row = Row {
@@ -148,25 +149,25 @@ impl Stage {
     }
 
     fn carry_out(&mut self, command: Command, out: &mut Outbox) {
-        let (ticket, outcome) = match command {
+        let receipt = match command {
             Command::Commit { ticket, writes, .. } => match self.tables.apply(&writes) {
-                Ok(_) => (ticket, Outcome::Committed),
-                Err(error) => (ticket, Outcome::Failed(error)),
+                Ok(_) => Receipt::Commit(ticket, CommitOutcome::Committed),
+                Err(error) => Receipt::Commit(ticket, CommitOutcome::Failed(error)),
             },
             Command::LoadCredentials { ticket, user, .. } => {
                 let is_known = self.subscriber.as_ref().is_some_and(|name| name.as_bytes() == &*user);
                 let secrets = || Secrets { password: PASSWORD.as_bytes().into(), ..Secrets::default() };
-                (ticket, Outcome::Credentials(is_known.then(secrets)))
+                Receipt::Credentials(ticket, Ok(is_known.then(secrets)))
             }
             // No name leads anywhere.
-            Command::Resolve { ticket, .. } => (ticket, Outcome::Resolved(Vec::new())),
+            Command::Resolve { ticket, .. } => Receipt::Resolved(ticket, Vec::new()),
             Command::Purge { .. }
             | Command::ToShard(_)
             | Command::Tell { .. }
             | Command::KeepConnection { .. }
             | Command::AdminReply { .. } => return,
         };
-        self.engine.handle_receipt(ticket, outcome, NOW, out);
+        self.engine.handle_receipt(receipt, NOW, out);
     }
 
     /// The contacts of an AOR.

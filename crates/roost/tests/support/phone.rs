@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::md5;
 use super::random::Random;
 
-/// The Allow of the transcripts' eyeBeam: the methods mask 5951.
+/// The Allow of eyeBeam: the methods mask 5951.
 pub const ALLOW: &str = "Allow: INVITE, ACK, CANCEL, OPTIONS, BYE, REFER, NOTIFY, MESSAGE, SUBSCRIBE, INFO";
 pub const USER_AGENT: &str = "eyeBeam release 1011d stamp 40820";
 

@@ -1,0 +1,69 @@
+//! What is fixed while the process lives: how many shards there are, their keys, and what an AOR is.
+
+use std::hash::{BuildHasher, Hasher as _};
+
+use crate::base::flow::ShardId;
+use crate::base::hash::KeyedState;
+
+/// The same in every shard of a process.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// How many engines the process has.
+    pub shards: u16,
+    /// AORs and subscribers are `user@domain` (multi-tenant) instead of bare users.
+    pub use_domain: bool,
+    /// Whether the user part of an AOR distinguishes case (`registrar.case_sensitive`).
+    pub case_sensitive: bool,
+    /// A 200 waits for its row to be committed (`usrloc.db_mode = "write-through"`).
+    pub write_through: bool,
+    /// Keys of the process's MACs: nonces, To tags, branches.
+    pub mac_key: [u8; 32],
+    /// Seeds every hash table and the choice of shards.
+    pub hash_seed: u64,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Identity {
+            shards: 1,
+            use_domain: false,
+            case_sensitive: true,
+            write_through: true,
+            mac_key: [0; 32],
+            hash_seed: 0,
+        }
+    }
+}
+
+impl Identity {
+    /// The shard that a user's bindings live in: a pure function of the user as rows have it (no escapes), never of its
+    /// domain, so that tenants of one user meet in one shard.
+    pub fn shard_of(&self, user: &[u8]) -> ShardId {
+        if self.shards <= 1 {
+            return ShardId(0);
+        }
+        let mut hasher = KeyedState::new(self.hash_seed).build_hasher();
+        for byte in user {
+            hasher.write_u8(if self.case_sensitive { *byte } else { byte.to_ascii_lowercase() });
+        }
+        ShardId((hasher.finish() % u64::from(self.shards)) as u16)
+    }
+
+    /// The shard of a URI's user, which may have escapes.
+    pub(crate) fn shard_of_uri_user(&self, user: &[u8]) -> ShardId {
+        if self.shards <= 1 {
+            return ShardId(0);
+        }
+        if !user.contains(&b'%') {
+            return self.shard_of(user);
+        }
+        let mut plain = Vec::with_capacity(user.len());
+        roost_sip::unescape_into(user, &mut plain);
+        self.shard_of(&plain)
+    }
+
+    /// A limit that all shards share, as one shard's part of it.
+    pub(crate) fn share_of(&self, all: usize) -> usize {
+        all / usize::from(self.shards.max(1))
+    }
+}

@@ -1,0 +1,124 @@
+//! Who may call (`proxy.authorize`).
+
+use std::hash::BuildHasher;
+
+use roost_sip::HeaderName;
+
+use crate::access::{Access, Verdict, wait_for_credentials};
+use crate::auth::authenticator::{CacheAge, Claimed};
+use crate::base::aor::UserHost;
+use crate::continuation::Continuation;
+use crate::contract::command::Mark;
+use crate::contract::context::Ctx;
+use crate::contract::policy::{Authorize, Policy};
+use crate::contract::reason::Reason;
+use crate::message::request::Request;
+use crate::message::response::Response;
+use crate::message::server_key::server_key;
+use crate::parking::Parking;
+use crate::proxy::admitted::Admitted;
+use crate::refusal::{Refusal, hand_over};
+use crate::registrar::Registrar;
+use crate::registrar::binding::Binding;
+
+/// Whether a request's sender is asked who it is.
+pub(crate) fn needs_authorization(policy: &Policy, is_trusted: bool) -> bool {
+    policy.proxy.authorize != Authorize::Off && !is_trusted
+}
+
+/// Whether the caller may call; `Ok(false)` when the request has gone to another shard or waits for the database.
+///
+/// # Errors
+/// The refusal, a challenge in most cases.
+pub(crate) fn authorize_call(
+    ctx: &mut Ctx<'_>,
+    access: &mut Access<'_>,
+    parking: &mut Parking<Continuation>,
+    admitted: &mut Admitted,
+    request: &Request<'_>,
+    age: CacheAge,
+) -> Result<bool, Refusal> {
+    if !needs_authorization(ctx.policy, access.hops.is_trusted(ctx.policy, request.flow.remote.ip())) {
+        return Ok(true);
+    }
+    let from = request.from();
+    let shard = ctx.identity.shard_of_uri_user(from.map_or(&[][..], |from| from.user));
+    if shard != ctx.shard {
+        hand_over(ctx, request, shard, Mark::None);
+        return Ok(false);
+    }
+    let repeated = repeated_hash(ctx, request);
+    if admitted.contains(repeated, ctx.now.mono_ms) {
+        return Ok(true);
+    }
+    if ctx.policy.proxy.authorize == Authorize::Registered
+        && from.is_some_and(|from| is_from_binding(ctx, access.registrar, request, from))
+    {
+        admitted.note(repeated, ctx.now.mono_ms);
+        return Ok(true);
+    }
+    let realm = call_realm(ctx.policy, request);
+    if realm.is_empty() {
+        return Err(Reason::NoRealm.into());
+    }
+    let claimed = Claimed {
+        who: from,
+        is_checked: ctx.policy.proxy.check_from && !from.is_none_or(|from| is_anonymous(&from)),
+        header: HeaderName::ProxyAuthorization,
+        realm: &realm,
+    };
+    match access.authenticate(ctx, request, &claimed, age) {
+        Verdict::Granted => {
+            admitted.note(repeated, ctx.now.mono_ms);
+            Ok(true)
+        }
+        Verdict::Refused(reason) => {
+            Err(Refusal { realm: Some(realm), ..Response::from(reason).by_proxy().into() })
+        }
+        Verdict::Load(_) if age == CacheAge::Any => Err(Reason::CredentialsNotLoaded.into()),
+        Verdict::Load(key) => {
+            let then = Continuation::Initial { mark: Mark::None, age: CacheAge::Fresh, hash: 0 };
+            wait_for_credentials(ctx, access.auth, parking, request, key, then)?;
+            Ok(false)
+        }
+    }
+}
+
+/// The realm that a caller is challenged with, and whose credentials go no further.
+pub(crate) fn call_realm(policy: &Policy, request: &Request<'_>) -> Vec<u8> {
+    if !policy.auth.realm.is_empty() {
+        return policy.auth.realm.clone().into_bytes();
+    }
+    match request.from() {
+        Some(from) if !is_anonymous(&from) => from.host.to_vec(),
+        _ => request.to().map_or(Vec::new(), |to| to.host.to_vec()),
+    }
+}
+
+/// What a retransmission repeats, with its sender's address.
+fn repeated_hash(ctx: &mut Ctx<'_>, request: &Request<'_>) -> u64 {
+    let mut key = ctx.buffers.take_text();
+    server_key(request, request.method_name, &mut key);
+    let to = request.value(HeaderName::To);
+    let hash = ctx.hasher.hash_one((&key[..], request.flow.remote, request.uri, to));
+    ctx.buffers.give_text(key);
+    hash
+}
+
+/// Whether the request comes from where its From is registered from.
+fn is_from_binding(
+    ctx: &mut Ctx<'_>,
+    registrar: &Registrar,
+    request: &Request<'_>,
+    from: UserHost<'_>,
+) -> bool {
+    let now = ctx.now;
+    let Some(record) = registrar.record_of(ctx, from) else { return false };
+    // What comes from a proxy that wrote a Path may come from anybody behind it.
+    let is_own = |binding: &Binding| binding.path().is_empty() && binding.is_from(&request.flow);
+    record.live(now).any(is_own)
+}
+
+fn is_anonymous(from: &UserHost<'_>) -> bool {
+    from.host.eq_ignore_ascii_case(b"anonymous.invalid") || from.user.eq_ignore_ascii_case(b"anonymous")
+}

@@ -1,0 +1,179 @@
+//! Where a request goes: to the callee's contacts, along a `[[route]]`, or to a next hop that its Route names.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use roost_sip::{Uri, unescape_into};
+use smallvec::SmallVec;
+
+use crate::auth::authenticator::{Authenticator, CacheAge};
+use crate::base::aor::{UserHost, UserKey};
+use crate::base::limits;
+use crate::base::stats::Counter;
+use crate::base::transport::Transport;
+use crate::contract::context::Ctx;
+use crate::contract::listener::{flow_to, is_local, local_for};
+use crate::contract::next_hops::{HopState, NextHops, Rule};
+use crate::contract::policy::{Authorize, Policy};
+use crate::contract::reason::Reason;
+use crate::dispatch::monitor::HopMonitor;
+use crate::message::path::first_hop;
+use crate::message::request::Request;
+use crate::proxy::target::{NextHop, Target};
+use crate::registrar::Registrar;
+use crate::registrar::binding::{Binding, Origin};
+
+/// Targets of one request, in the order in which they are tried; most have one.
+pub(crate) type Targets<'a> = SmallVec<[Target<Cow<'a, [u8]>>; 1]>;
+
+/// Where a request for a number that nobody has registered goes.
+pub(crate) enum Routed<'t> {
+    /// No rule is for it.
+    Nowhere,
+    To(Targets<'t>),
+    Refused(Reason),
+    /// The database knows whether it is an extension.
+    Ask(UserKey),
+}
+
+/// The callee's contacts, by falling q. A contact that cannot be reached harms no other.
+pub(crate) fn look_up<'r>(
+    ctx: &mut Ctx<'_>,
+    registrar: &'r Registrar,
+    request: &Request<'_>,
+    callee: UserHost<'_>,
+) -> Result<Targets<'r>, Reason> {
+    let record = registrar.record_of(ctx, callee).ok_or(Reason::NotRegistered)?;
+    let mut targets = Targets::new();
+    let mut failure = Reason::MethodNotTaken;
+    for binding in record.live(ctx.now).filter(|binding| binding.takes(request.method)) {
+        if targets.len() == limits::MAX_BRANCHES {
+            ctx.count(Counter::BranchesCut);
+            break;
+        }
+        match next_hop_of(ctx.policy, request.flow.local, binding) {
+            Ok(next_hop) => targets.push(Target::of_binding(binding, next_hop)),
+            Err(reason) => failure = reason,
+        }
+    }
+    if targets.is_empty() { Err(failure) } else { Ok(targets) }
+}
+
+/// How a binding is reached: by the first hop of its path, else over the connection that it was made over, else at the
+/// packet's source where the Contact names another address, else at the Contact.
+pub(crate) fn next_hop_of(policy: &Policy, usual: SocketAddr, binding: &Binding) -> Result<NextHop, Reason> {
+    let listeners = &policy.listeners;
+    let (transport, local) = match binding.origin() {
+        Origin::Live(flow) => (flow.transport, flow.local),
+        Origin::Loaded { local: Some((transport, local)), .. } if is_local(listeners, local) => {
+            (transport, local)
+        }
+        Origin::Loaded { local, .. } => (local.map_or(Transport::Udp, |(transport, _)| transport), usual),
+    };
+    if !binding.path().is_empty() {
+        let hop = first_hop(binding.path()).ok_or(Reason::Unresolvable)?;
+        return NextHop::of(listeners, &hop, local);
+    }
+    match (binding.origin(), binding.source().filter(|_| binding.behind_nat)) {
+        (Origin::Live(flow), _) if flow.connection != 0 => Ok(NextHop::Flow(flow)),
+        // Nobody but the phone can open the way through its router again.
+        (_, Some(_)) if transport.is_reliable() => Err(Reason::ConnectionLostBehindNat),
+        (_, Some(source)) => flow_to(listeners, transport, local, source).map(NextHop::Flow),
+        (_, None) => {
+            let contact = Uri::parse(binding.contact()).map_err(|_| Reason::Unresolvable)?;
+            NextHop::of(listeners, &contact, local)
+        }
+    }
+}
+
+/// A next hop outside: only addresses that the configuration trusts, or any where nobody is authorized.
+pub(crate) fn trusted_target<'a>(
+    ctx: &Ctx<'_>,
+    hops: &HopMonitor,
+    request: &Request<'_>,
+    next: &[u8],
+    target: &'a [u8],
+) -> Result<Targets<'a>, Reason> {
+    let next = Uri::parse(next).map_err(|_| Reason::MalformedRoute)?;
+    let next_hop = NextHop::of(&ctx.policy.listeners, &next, request.flow.local)?;
+    if ctx.policy.proxy.authorize != Authorize::Off && !is_trusted(ctx.policy, hops, &next_hop) {
+        return Err(Reason::RouteToStranger);
+    }
+    Ok(Targets::from_iter([Target::new(target, next_hop)]))
+}
+
+/// Whether anybody may be led there: to a trusted address, or a hop by its name.
+pub(crate) fn is_trusted(policy: &Policy, hops: &HopMonitor, next_hop: &NextHop) -> bool {
+    match next_hop {
+        NextHop::Flow(flow) => hops.is_trusted(policy, flow.remote.ip()),
+        NextHop::Name(_, name) => hops.next_hops().names(name),
+    }
+}
+
+/// Where a number goes that nobody has registered. Extensions that exist are at home here, registered or not.
+pub(crate) fn route_out<'t>(
+    ctx: &mut Ctx<'_>,
+    (registrar, auth, hops): (&Registrar, &mut Authenticator, &mut HopMonitor),
+    request: &Request<'_>,
+    uri: &Uri<'_>,
+    age: CacheAge,
+) -> Routed<'t> {
+    let raw = uri.user.unwrap_or(&[]);
+    let mut user = Vec::with_capacity(raw.len());
+    unescape_into(raw, &mut user);
+    let next_hops = std::sync::Arc::clone(hops.next_hops());
+    let Some((rule, indices)) = next_hops.rule_for(&user, uri.host) else { return Routed::Nowhere };
+    if registrar.is_registered(ctx, UserHost { user: raw, host: uri.host }) {
+        return Routed::Nowhere;
+    }
+    if !rule.offline
+        && let Some(key) = UserKey::new(&user, uri.host, ctx.identity.use_domain)
+    {
+        match auth.is_extension(ctx, &key) {
+            Some(true) => return Routed::Refused(Reason::NotRegistered),
+            Some(false) => {}
+            None if age == CacheAge::Any => return Routed::Refused(Reason::CalleeNotLookedUp),
+            None => return Routed::Ask(key),
+        }
+    }
+    match hop_targets(ctx.policy, &next_hops, request.flow.local, uri, rule, indices) {
+        Ok(targets) => {
+            if let Some(first) = targets.first().and_then(|first| first.hop) {
+                hops.count_hit(first);
+            }
+            Routed::To(targets)
+        }
+        Err(reason) => Routed::Refused(reason),
+    }
+}
+
+/// The hops of a rule that are up, in their order.
+fn hop_targets<'t>(
+    policy: &Policy,
+    next_hops: &NextHops,
+    usual: SocketAddr,
+    uri: &Uri<'_>,
+    rule: &Rule,
+    indices: &[u16],
+) -> Result<Targets<'t>, Reason> {
+    let mut targets = Targets::new();
+    let mut failure = Reason::NoNextHop;
+    for index in indices {
+        let id = next_hops.id_of(*index);
+        let Some(hop) = next_hops.hop(id).filter(|hop| hop.state == HopState::Active) else { continue };
+        let text = rule.rewrite(uri, &hop.uri).ok_or(Reason::NothingLeftOfNumber)?;
+        let name = &hop.uri.name;
+        let next_hop = match (name.address(), hop.addresses.first()) {
+            (Some(_), Some(known)) => {
+                let local = local_for(&policy.listeners, name.transport, &known.address, usual);
+                flow_to(&policy.listeners, name.transport, local, known.address.remote).map(NextHop::Flow)
+            }
+            _ => Ok(NextHop::Name(usual, Box::new(name.clone()))),
+        };
+        match next_hop {
+            Ok(next_hop) => targets.push(Target { hop: Some(id), ..Target::new(text, next_hop) }),
+            Err(reason) => failure = reason,
+        }
+    }
+    if targets.is_empty() { Err(failure) } else { Ok(targets) }
+}

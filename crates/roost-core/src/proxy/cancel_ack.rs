@@ -1,0 +1,71 @@
+//! CANCEL and ACK: they belong to an INVITE (RFC 3261 9.2, 16.10, 17.2.1).
+
+use roost_sip::HeaderName;
+
+use crate::base::stats::Counter;
+use crate::contract::command::Mark;
+use crate::contract::context::Ctx;
+use crate::message::request::Request;
+use crate::message::response::Response;
+use crate::proxy::dialog::handle_in_dialog;
+use crate::proxy::forwarder::Forwarder;
+use crate::proxy::handing_over::pass_to_dialog;
+use crate::refusal::refuse;
+use crate::registrar::Registrar;
+use crate::transaction::client::ORIGINATOR_CANCEL;
+
+/// A CANCEL: 200 at once, and the ringing ends; one that belongs to nothing, or comes from elsewhere, is dropped.
+pub(crate) fn handle_cancel(
+    ctx: &mut Ctx<'_>,
+    registrar: &Registrar,
+    forwarder: &mut Forwarder<'_>,
+    request: &Request<'_>,
+    mark: Mark,
+) {
+    let source = request.flow.remote.ip();
+    let is_callers = |(asked, _): (crate::base::flow::Flow, roost_sip::Method)| asked.remote.ip() == source;
+    let found = forwarder.transactions.find(ctx, request);
+    let found = found.filter(|ticket| forwarder.transactions.asked(*ticket).is_some_and(is_callers));
+    let Some(ticket) = found else {
+        if !pass_to_dialog(ctx, request, mark) {
+            ctx.count(Counter::DropRequests);
+        }
+        return;
+    };
+    refuse(ctx, registrar, request, &Response::ok("canceling").into());
+    if !forwarder.transactions.is_open(ticket) {
+        return;
+    }
+    if let Some(context) = forwarder.context(ticket) {
+        context.cancel();
+    }
+    forwarder.cancel_branches(ctx, ticket, None, ORIGINATOR_CANCEL);
+}
+
+/// An ACK: of a failure of ours it ends here; of a 2xx it follows its Route; any other is dropped.
+pub(crate) fn handle_ack(
+    ctx: &mut Ctx<'_>,
+    registrar: &Registrar,
+    forwarder: &mut Forwarder<'_>,
+    request: &Request<'_>,
+    mark: Mark,
+) {
+    ctx.count(Counter::ReceivedAcks);
+    if request.has_bad_via {
+        return ctx.count(Counter::DropRequests);
+    }
+    if let Some(ticket) = forwarder.transactions.find(ctx, request)
+        && !forwarder.transactions.acknowledge(ctx, ticket)
+    {
+        return;
+    }
+    if pass_to_dialog(ctx, request, mark) {
+        return;
+    }
+    let is_sound = request.check().is_ok() && !request.is_too_many_hops();
+    if !is_sound || request.to_tag().is_none() || request.head.line(HeaderName::Route).is_none() {
+        return ctx.count(Counter::DropRequests);
+    }
+    // An ACK is never refused.
+    let _ = handle_in_dialog(ctx, registrar, forwarder, request, mark);
+}

@@ -1,0 +1,454 @@
+//! Sends requests on to their targets, and answers their senders once nothing is left to try (RFC 3261 16.6 to 16.9).
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use roost_sip::{Head, HeaderName, Method};
+
+use crate::base::flow::{Flow, Ticket};
+use crate::base::limits;
+use crate::base::stats::Counter;
+use crate::continuation::Continuation;
+use crate::contract::command::Command;
+use crate::contract::context::Ctx;
+use crate::contract::event::{CallStep, Event};
+use crate::contract::listener::{flow_to, local_for};
+use crate::contract::next_hops::{Address, HopId};
+use crate::contract::reason::Reason;
+use crate::dispatch::monitor::HopMonitor;
+use crate::message::forward::write_response;
+use crate::message::request::Request;
+use crate::message::trace;
+use crate::parking::Parking;
+use crate::proxy::callee::Targets;
+use crate::proxy::edits::{ForwardWriter, RouteEdits};
+use crate::proxy::response_context::{Best, Noted, ResponseContext};
+use crate::proxy::target::{NextHop, Target};
+use crate::transaction::arena::Stored;
+use crate::transaction::client::{ClientOutcome, ELSEWHERE, What};
+use crate::transaction::server::tell_failure;
+use crate::transaction::{Transactions, routing_hash};
+
+/// Who owns a transaction.
+#[derive(Debug)]
+pub(crate) enum Owner {
+    /// A request that is sent on.
+    Forward(ResponseContext),
+    /// A ping of a next hop.
+    HopPing(HopId),
+}
+
+/// What sending a request on needs: nothing of bindings, secrets or bans.
+#[derive(Debug)]
+pub(crate) struct Forwarder<'e> {
+    pub(crate) transactions: &'e mut Transactions<Owner>,
+    pub(crate) hops: &'e mut HopMonitor,
+    pub(crate) parking: &'e mut Parking<Continuation>,
+}
+
+/// A response that was received.
+pub(crate) type Received<'a> = (&'a [u8], &'a Head);
+
+impl Forwarder<'_> {
+    /// Sends a request to all targets, or to the first group of equal q with `serial_fork`; hops of a rule are tried one
+    /// after the other.
+    pub(crate) fn fork(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        request: &Request<'_>,
+        ticket: Ticket,
+        mut targets: Targets<'_>,
+        edits: &RouteEdits<'_>,
+    ) {
+        if targets.first().is_some_and(|first| first.hop.is_some()) {
+            let first = targets.remove(0);
+            let rest = targets.into_iter().rev();
+            let rest = rest.map(|target| target.store(self.transactions, ticket)).collect();
+            return self.try_target(ctx, request, ticket, first, rest, edits);
+        }
+        if ctx.policy.proxy.serial_fork {
+            let first = targets.first().and_then(|first| first.q);
+            let same = targets.iter().take_while(|target| target.q == first).count();
+            let mut groups: VecDeque<Vec<Target<Stored>>> = VecDeque::new();
+            for target in targets.drain(same..) {
+                let target = target.store(self.transactions, ticket);
+                match groups.back_mut().filter(|group| group.first().is_some_and(|one| one.q == target.q)) {
+                    Some(group) => group.push(target),
+                    None => groups.push_back(vec![target]),
+                }
+            }
+            if let Some(context) = self.context(ticket) {
+                context.set_later(groups);
+            }
+        }
+        for target in targets {
+            self.try_target(ctx, request, ticket, target, Vec::new(), edits);
+        }
+    }
+
+    /// Sends a request to a target, or asks for its name first; `rest` is tried when it fails, its last one first.
+    pub(crate) fn try_target(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        request: &Request<'_>,
+        ticket: Ticket,
+        target: Target<Cow<'_, [u8]>>,
+        rest: Vec<Target<Stored>>,
+        edits: &RouteEdits<'_>,
+    ) {
+        let name = match &target.next_hop {
+            NextHop::Flow(flow) => {
+                let flow = *flow;
+                return self.send_to(ctx, request, ticket, &target, flow, rest, edits);
+            }
+            NextHop::Name(_, name) => (**name).clone(),
+        };
+        if !self.parking.has_room_for_name(ctx) {
+            return self.try_rest(ctx, ticket, rest, Some(476));
+        }
+        if let Some(context) = self.context(ticket) {
+            context.begin_resolving();
+        }
+        let target = target.store(self.transactions, ticket);
+        let then = Continuation::Forward { transaction: ticket, target, rest };
+        let ticket = self.parking.wait_for_name(ctx, None, then);
+        ctx.out.commands.push(Command::Resolve { ticket, name });
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a request, its edits, and what follows")]
+    fn send_to(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        request: &Request<'_>,
+        ticket: Ticket,
+        target: &Target<Cow<'_, [u8]>>,
+        flow: Flow,
+        rest: Vec<Target<Stored>>,
+        edits: &RouteEdits<'_>,
+    ) {
+        let routing = routing_hash(ctx, request);
+        trace::branch(request, &target.uri, &flow);
+        if let Some(context) = self.context(ticket) {
+            context.add_branch(target.hop, rest);
+        }
+        let writer = ForwardWriter { identity: ctx.identity, policy: ctx.policy, request, edits };
+        let write =
+            |branch, bytes: &mut Vec<u8>| writer.write((&target.uri, &target.path), &flow, branch, bytes);
+        self.transactions.open_client(ctx, ticket, flow, routing, write);
+    }
+
+    /// A name leads to these addresses, the first one first; to none when it does not exist or nobody answers.
+    pub(crate) fn resolved(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        ticket: Ticket,
+        target: Target<Stored>,
+        mut rest: Vec<Target<Stored>>,
+        addresses: &[Address],
+    ) {
+        let Some(context) = self.context(ticket) else { return };
+        context.end_resolving();
+        for flow in self.flows_of(ctx, &target.next_hop, addresses).into_iter().rev() {
+            rest.push(Target { next_hop: NextHop::Flow(flow), is_same: true, ..target.clone() });
+        }
+        let is_lost = rest.last().is_none_or(|next| !next.is_same);
+        self.try_rest(ctx, ticket, rest, is_lost.then_some(476));
+    }
+
+    /// The flows to the addresses of a name, those that are known to be down last.
+    pub(crate) fn flows_of(&self, ctx: &mut Ctx<'_>, next_hop: &NextHop, addresses: &[Address]) -> Vec<Flow> {
+        let NextHop::Name(usual, name) = next_hop else { return Vec::new() };
+        if addresses.len() > limits::MAX_ADDRESSES {
+            ctx.count(Counter::PlacesCut);
+        }
+        let listeners = &ctx.policy.listeners;
+        let flow = |address: &Address| {
+            let local = local_for(listeners, name.transport, address, *usual);
+            flow_to(listeners, name.transport, local, address.remote).ok()
+        };
+        let mut flows: Vec<Flow> = addresses.iter().take(limits::MAX_ADDRESSES).filter_map(flow).collect();
+        let next_hops = self.hops.next_hops();
+        if !next_hops.is_empty() {
+            let threshold = ctx.policy.dispatcher.probing_threshold;
+            flows.sort_by_key(|flow| next_hops.is_down(flow.remote, threshold));
+        }
+        flows
+    }
+
+    /// Goes on with what is left to try; `code` is how the last one failed, where nobody has noted it.
+    fn try_rest(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        ticket: Ticket,
+        mut rest: Vec<Target<Stored>>,
+        code: Option<u16>,
+    ) {
+        if let Some(code) = code {
+            self.note_failure(ctx, ticket, code, None);
+        }
+        let is_over = self.context(ticket).is_none_or(|context| context.is_cancelled())
+            || !self.transactions.is_open(ticket);
+        match rest.pop().filter(|_| !is_over) {
+            Some(target) => self.try_stored(ctx, ticket, vec![target], rest),
+            None => self.settle(ctx, ticket),
+        }
+    }
+
+    /// Sends the request of a transaction that is not answered to targets that were kept with it.
+    fn try_stored(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        ticket: Ticket,
+        targets: Vec<Target<Stored>>,
+        mut rest: Vec<Target<Stored>>,
+    ) {
+        let mut bytes = ctx.buffers.take_text();
+        let Some(source) = self.transactions.copy_request(ticket, &mut bytes) else {
+            return ctx.buffers.give_text(bytes);
+        };
+        ctx.with_head(&bytes, |ctx, head| {
+            let Some(request) = Request::new(source, &bytes, head) else { return };
+            let edits = RouteEdits::read(ctx, &request);
+            for target in targets {
+                let target = target.load(self.transactions, ticket);
+                self.try_target(ctx, &request, ticket, target, std::mem::take(&mut rest), &edits);
+            }
+        });
+        ctx.buffers.give_text(bytes);
+    }
+
+    /// Takes what a client transaction has to say.
+    pub(crate) fn handle_outcome(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        outcome: ClientOutcome,
+        response: Option<Received<'_>>,
+    ) {
+        let ClientOutcome { transaction: ticket, index, what, .. } = outcome;
+        self.report_hop(ctx, &outcome);
+        match (what, response) {
+            (What::Provisional(code), Some(response)) => {
+                if code > 100 {
+                    self.tell(ctx, response, || CallStep::Ringing);
+                    self.transactions.relay(ctx, ticket, response, None);
+                }
+            }
+            (What::Success { is_first }, Some(response)) => {
+                if is_first {
+                    self.tell(ctx, response, || CallStep::Answered);
+                }
+                self.transactions.relay(ctx, ticket, response, None);
+                self.cancel_others(ctx, ticket, index, ELSEWHERE);
+            }
+            (What::Provisional(_) | What::Success { .. }, None) => {}
+            (What::Failure(code), response) => self.failed(ctx, &outcome, Some(code), response),
+            (What::Silence, _) => self.failed(ctx, &outcome, None, None),
+            (What::Unsent(code), _) => {
+                self.note_failure(ctx, ticket, code, None);
+                // As after a 503 (RFC 3261 16.9, RFC 3263 4.3).
+                let rest = self.left_to_try(&outcome, Some(503));
+                match rest.is_empty() {
+                    false => self.try_rest(ctx, ticket, rest, None),
+                    true => self.settle(ctx, ticket),
+                }
+            }
+        }
+    }
+
+    /// A branch has failed, with a response or by silence: the next target, or the caller's answer once all have.
+    fn failed(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        outcome: &ClientOutcome,
+        code: Option<u16>,
+        response: Option<Received<'_>>,
+    ) {
+        let (ticket, index) = (outcome.transaction, outcome.index);
+        let Some(context) = self.context(ticket) else { return };
+        let silent = if context.is_cancelled() { 487 } else { 408 };
+        self.note_failure(ctx, ticket, code.unwrap_or(silent), response);
+        let rest = self.left_to_try(outcome, code);
+        if !rest.is_empty() {
+            return self.try_rest(ctx, ticket, rest, None);
+        }
+        if code.is_some_and(|code| code >= 600) {
+            self.cancel_others(ctx, ticket, index, ELSEWHERE);
+        }
+        self.settle(ctx, ticket);
+    }
+
+    fn left_to_try(&mut self, outcome: &ClientOutcome, code: Option<u16>) -> Vec<Target<Stored>> {
+        match self.context(outcome.transaction) {
+            Some(context) => context.left_to_try(outcome.index, code, outcome.has_rung),
+            None => Vec::new(),
+        }
+    }
+
+    /// A next hop has answered a call, or has not.
+    fn report_hop(&mut self, ctx: &mut Ctx<'_>, outcome: &ClientOutcome) {
+        let hop = self.context(outcome.transaction).and_then(|context| context.hop_of(outcome.index));
+        let Some(hop) = hop else { return };
+        let is_failure = match outcome.what {
+            What::Silence | What::Unsent(_) if !outcome.has_rung => true,
+            // A 5xx shows that the hop is there; only a ping decides whether it is usable.
+            What::Provisional(101..) | What::Success { .. } => false,
+            What::Failure(code) if !(500..600).contains(&code) => false,
+            _ => return,
+        };
+        self.hops.call_ended(ctx, hop, outcome.remote, is_failure);
+    }
+
+    /// Answers the caller once nothing is awaited and nothing is left to try.
+    fn settle(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket) {
+        let is_resolving = self.context(ticket).is_some_and(|context| context.is_resolving());
+        if is_resolving || self.transactions.is_any_awaited(ticket) {
+            return;
+        }
+        match self.context(ticket).and_then(ResponseContext::next_group) {
+            Some(group) => self.try_stored(ctx, ticket, group, Vec::new()),
+            None => self.answer_best(ctx, ticket),
+        }
+    }
+
+    /// Keeps a failure if it is the best so far; one without a response is our own.
+    fn note_failure(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, code: u16, response: Option<Received<'_>>) {
+        let Some(noted) = self.context(ticket).map(|context| context.weigh(code, response.is_some())) else {
+            return;
+        };
+        match (noted, response) {
+            (Noted::Better, None) => {
+                self.set_best(ticket, Best { code, response: None, challenges: Stored::default() });
+            }
+            (Noted::Better, Some((bytes, head))) => {
+                let Some((source, _)) = self.transactions.asked(ticket) else { return };
+                let mut text = ctx.buffers.take_text();
+                // A 503 speaks of one server only: the caller is told 500 (16.7 step 6).
+                let status = (code == 503).then_some(500);
+                write_response(head, bytes, status, source.transport, &mut text);
+                let response = Some(self.transactions.store(ticket, &text));
+                ctx.buffers.give_text(text);
+                // The response itself has this branch's own challenges; what is better than another's has none.
+                self.set_best(ticket, Best { code, response, challenges: Stored::default() });
+            }
+            (Noted::AddChallenges(mut best), Some((bytes, head))) => {
+                let mut text = self.transactions.text(ticket, best.challenges).to_vec();
+                copy_challenges(head, bytes, &mut text);
+                self.transactions.store_instead(ticket, &mut best.challenges, &text);
+                self.set_best(ticket, best);
+            }
+            (Noted::AddChallenges(_) | Noted::Worse, _) => {}
+        }
+    }
+
+    fn set_best(&mut self, ticket: Ticket, best: Best) {
+        if let Some(context) = self.context(ticket) {
+            context.set_best(best);
+        }
+    }
+
+    fn answer_best(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket) {
+        if !self.transactions.is_open(ticket) {
+            return;
+        }
+        let Some(context) = self.context(ticket) else { return };
+        let (best, is_cancelled) = (context.take_best(), context.is_cancelled());
+        let reason = match best {
+            Some(Best { code, response: Some(response), challenges }) => {
+                return self.send_best(ctx, ticket, code, response, challenges);
+            }
+            Some(Best { code: 476, .. }) if !is_cancelled => Reason::Unresolvable,
+            Some(Best { code: 477, .. }) if !is_cancelled => Reason::NoConnection,
+            Some(Best { code: 480, .. }) if !is_cancelled => Reason::ConnectionLost,
+            None if !is_cancelled => return,
+            None | Some(Best { code: 476 | 477 | 480 | 487, .. }) => Reason::Cancelled,
+            Some(_) => Reason::NoAnswer,
+        };
+        self.transactions.respond(ctx, ticket, &reason.into());
+    }
+
+    fn send_best(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        ticket: Ticket,
+        code: u16,
+        response: Stored,
+        challenges: Stored,
+    ) {
+        let mut text = ctx.buffers.take_text();
+        text.extend_from_slice(self.transactions.text(ticket, response));
+        if matches!(code, 401 | 407) && !challenges.is_empty() {
+            let end = text.windows(4).position(|window| window == b"\r\n\r\n").map_or(0, |at| at + 2);
+            text.splice(end..end, self.transactions.text(ticket, challenges).iter().copied());
+        }
+        self.tell_failure(ctx, ticket, &text, code);
+        self.transactions.send_failure(ctx, ticket, &text);
+        ctx.buffers.give_text(text);
+    }
+
+    /// Cancels every branch that may still answer, but for one; nothing else is tried.
+    pub(crate) fn cancel_others(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        ticket: Ticket,
+        but: u16,
+        reason: &'static str,
+    ) {
+        if let Some(context) = self.context(ticket) {
+            context.drop_later();
+        }
+        if self.transactions.asked(ticket).is_some_and(|(_, method)| method == Method::Invite) {
+            self.cancel_branches(ctx, ticket, Some(but), reason);
+        }
+    }
+
+    /// Cancels every branch but one that may still answer.
+    pub(crate) fn cancel_branches(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        ticket: Ticket,
+        but: Option<u16>,
+        reason: &'static str,
+    ) {
+        for index in (0..self.transactions.clients(ticket)).filter(|index| Some(*index) != but) {
+            if self.transactions.cancel(ctx, ticket, index, reason)
+                && let Some(context) = self.context(ticket)
+            {
+                context.drop_rest(index);
+            }
+        }
+    }
+
+    /// The response context of a request that is sent on.
+    pub(crate) fn context(&mut self, ticket: Ticket) -> Option<&mut ResponseContext> {
+        match self.transactions.owner_mut(ticket)? {
+            Owner::Forward(context) => Some(context),
+            Owner::HopPing(_) => None,
+        }
+    }
+
+    fn tell(&self, ctx: &mut Ctx<'_>, (bytes, head): Received<'_>, step: impl FnOnce() -> CallStep) {
+        let cseq = || head.value(bytes, HeaderName::CSeq).and_then(|value| roost_sip::cseq(value).ok());
+        if ctx.out.is_listening && cseq().is_some_and(|cseq| cseq.method() == Method::Invite) {
+            let call_id = head.value(bytes, HeaderName::CallId).unwrap_or(&[]).into();
+            ctx.out.tell(|| Event::Call { call_id, step: step() });
+        }
+    }
+
+    fn tell_failure(&self, ctx: &mut Ctx<'_>, ticket: Ticket, response: &[u8], code: u16) {
+        if !ctx.out.is_listening {
+            return;
+        }
+        let Some((_, method)) = self.transactions.asked(ticket) else { return };
+        ctx.with_head(response, |ctx, head| {
+            tell_failure(ctx, method, head.value(response, HeaderName::CallId), code);
+        });
+    }
+}
+
+fn copy_challenges(head: &Head, bytes: &[u8], out: &mut Vec<u8>) {
+    for line in head.lines() {
+        if matches!(line.name, HeaderName::WwwAuthenticate | HeaderName::ProxyAuthenticate) {
+            out.extend_from_slice(line.whole.of(bytes));
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A request that starts something (no To tag): authorized in the shard of its From, then handled in that of its
+//! Request-URI.
+
+use std::borrow::Cow;
+
+use roost_sip::{HeaderName, Method};
+
+use crate::access::{Access, message_of, wait_for_credentials};
+use crate::admission::Admission;
+use crate::auth::authenticator::{Authenticator, CacheAge};
+use crate::base::aor::{UserHost, UserKey};
+use crate::continuation::Continuation;
+use crate::contract::command::Mark;
+use crate::contract::context::Ctx;
+use crate::contract::event::{CallStep, Event};
+use crate::contract::reason::Reason;
+use crate::message::branch_id::BranchId;
+use crate::message::request::Request;
+use crate::message::response::Response;
+use crate::message::route::{Routes, dialog_mark};
+use crate::parking::Topic;
+use crate::proxy::admitted::Admitted;
+use crate::proxy::authorize::authorize_call;
+use crate::proxy::callee::{Routed, Targets, look_up, route_out, trusted_target};
+use crate::proxy::edits::RouteEdits;
+use crate::proxy::forwarder::{Forwarder, Owner};
+use crate::proxy::response_context::ResponseContext;
+use crate::refusal::{Refusal, hand_over};
+use crate::registrar::Registrar;
+use crate::transaction::routing_hash;
+
+/// What is asked about callers and callees.
+#[derive(Debug)]
+pub(crate) struct Facts<'e> {
+    pub(crate) auth: &'e mut Authenticator,
+    pub(crate) admission: &'e mut Admission,
+    pub(crate) registrar: &'e Registrar,
+    pub(crate) admitted: &'e mut Admitted,
+}
+
+/// Handles a request that starts something; `age`: how old what is cached of its caller and callee may be.
+///
+/// # Errors
+/// The refusal.
+pub(crate) fn handle_initial(
+    ctx: &mut Ctx<'_>,
+    facts: &mut Facts<'_>,
+    forwarder: &mut Forwarder<'_>,
+    request: &Request<'_>,
+    mark: Mark,
+    age: CacheAge,
+) -> Result<(), Refusal> {
+    if mark == Mark::None {
+        let Facts { auth, admission, registrar, admitted } = facts;
+        let mut access = Access { auth, admission, registrar, hops: forwarder.hops };
+        if !authorize_call(ctx, &mut access, forwarder.parking, admitted, request, age)? {
+            return Ok(());
+        }
+    }
+    let mark = if mark == Mark::None { Mark::Authorized } else { mark };
+    let shard = ctx.identity.shard_of_uri_user(request.shard_key());
+    if shard != ctx.shard {
+        hand_over(ctx, request, shard, mark);
+        return Ok(());
+    }
+    if let Some(ticket) = forwarder.transactions.find(ctx, request) {
+        forwarder.transactions.absorb(ctx, ticket);
+        return Ok(());
+    }
+    let callee = check(ctx, request)?;
+    let mark_of_dialog = dialog_mark(&ctx.identity.mac_key, request);
+    let routes = Routes::of(request, ctx.policy, &mark_of_dialog);
+    let edits = RouteEdits::of(request, &routes);
+    if routes.is_malformed {
+        return Err(Reason::MalformedRoute.into());
+    }
+    if routes.next.is_none()
+        && let Some(hash) = not_loaded(ctx, facts.registrar, callee)
+    {
+        let message = message_of(ctx, request);
+        let then = Continuation::Initial { mark, age: CacheAge::Fresh, hash };
+        return Ok(forwarder.parking.wait(ctx, Topic::Rows, message, then)?);
+    }
+    let known = (facts.registrar, &mut *facts.auth);
+    let found = match find_targets(ctx, known, forwarder, request, &routes, callee, age) {
+        Found::Targets(targets) => Ok(targets),
+        Found::Refused(reason) => Err(reason),
+        Found::Ask(key) => {
+            let then = Continuation::Initial { mark, age: CacheAge::Fresh, hash: 0 };
+            match wait_for_credentials(ctx, facts.auth, forwarder.parking, request, key, then) {
+                Ok(()) => return Ok(()),
+                Err(reason) => Err(reason),
+            }
+        }
+    };
+    if request.method != Method::Invite
+        && let Err(reason) = found
+    {
+        return Err(reason.into());
+    }
+    let owner = Owner::Forward(ResponseContext::default());
+    let ticket = forwarder.transactions.open(ctx, request, owner)?;
+    match found {
+        Ok(targets) => {
+            tell_begun(ctx, request, callee);
+            forwarder.fork(ctx, request, ticket, targets, &edits);
+        }
+        Err(reason) => forwarder.transactions.respond(ctx, ticket, &Response::from(reason)),
+    }
+    Ok(())
+}
+
+/// What must hold of a request that starts something; its callee.
+fn check<'a>(ctx: &Ctx<'_>, request: &Request<'a>) -> Result<UserHost<'a>, Reason> {
+    let uri = request.target.map_err(|_| Reason::BadRequestUri)?;
+    let user = uri.user.ok_or(Reason::NoNumber)?;
+    if request.unsupported(false).next().is_some() {
+        return Err(Reason::BadExtension);
+    }
+    if is_looped(ctx, request) {
+        return Err(Reason::Loop);
+    }
+    Ok(UserHost { user, host: uri.host })
+}
+
+/// Whether one of our Vias was written for the very same routing (RFC 3261 16.3 step 4).
+fn is_looped(ctx: &Ctx<'_>, request: &Request<'_>) -> bool {
+    let routing = routing_hash(ctx, request);
+    let vias = request.head.values(request.bytes, HeaderName::Via).flat_map(roost_sip::list);
+    let ids = vias.filter_map(|value| BranchId::parse(roost_sip::Via::parse(value).ok()?.branch?));
+    ids.into_iter().any(|id| id.routing == routing)
+}
+
+/// The hash of an AOR whose rows are not read yet.
+pub(crate) fn not_loaded(ctx: &mut Ctx<'_>, registrar: &Registrar, who: UserHost<'_>) -> Option<u16> {
+    if !registrar.is_loading() {
+        return None;
+    }
+    let mut aor = ctx.buffers.take_text();
+    let written = ctx.write_aor(Some(who), &mut aor);
+    let hash = written.ok().and_then(|()| registrar.hash_not_loaded(&aor));
+    ctx.buffers.give_text(aor);
+    hash
+}
+
+enum Found<'a> {
+    Targets(Targets<'a>),
+    Refused(Reason),
+    /// The database knows whether it is an extension.
+    Ask(UserKey),
+}
+
+fn find_targets<'t, 'r: 't>(
+    ctx: &mut Ctx<'_>,
+    (registrar, auth): (&'t Registrar, &mut Authenticator),
+    forwarder: &mut Forwarder<'_>,
+    request: &Request<'r>,
+    routes: &Routes<'r>,
+    callee: UserHost<'_>,
+    age: CacheAge,
+) -> Found<'t> {
+    let Ok(uri) = request.target else { return Found::Refused(Reason::BadRequestUri) };
+    // A preloaded Route to somebody else.
+    if let Some(next) = routes.next {
+        let target = if routes.next_is_loose { uri.text } else { next };
+        return match trusted_target(ctx, forwarder.hops, request, next, target) {
+            Ok(targets) => Found::Targets(targets),
+            Err(reason) => Found::Refused(reason),
+        };
+    }
+    let refused = match look_up(ctx, registrar, request, callee) {
+        Ok(targets) => return Found::Targets(targets),
+        Err(reason) => reason,
+    };
+    if forwarder.hops.next_hops().is_empty() {
+        return Found::Refused(refused);
+    }
+    let known = (registrar, auth, &mut *forwarder.hops);
+    match route_out(ctx, known, request, &uri, age) {
+        Routed::Nowhere => Found::Refused(refused),
+        Routed::To(targets) => Found::Targets(targets),
+        Routed::Refused(reason) => Found::Refused(reason),
+        Routed::Ask(key) => Found::Ask(key),
+    }
+}
+
+fn tell_begun(ctx: &mut Ctx<'_>, request: &Request<'_>, callee: UserHost<'_>) {
+    if request.method != Method::Invite {
+        return;
+    }
+    ctx.out.tell(|| Event::Call {
+        call_id: request.call_id().unwrap_or(&[]).into(),
+        step: CallStep::Begun {
+            caller: request.from().map_or(&[][..], |from| from.user).into(),
+            callee: Cow::Borrowed(callee.user).into(),
+        },
+    });
+}

@@ -1,0 +1,110 @@
+//! Where one branch of a request goes.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use roost_sip::{Scheme, Uri};
+
+use crate::base::flow::{Flow, Ticket};
+use crate::base::transport::Transport;
+use crate::contract::listener::{Listener, flow_to};
+use crate::contract::next_hops::{HopId, Name};
+use crate::contract::reason::Reason;
+use crate::registrar::binding::Binding;
+use crate::transaction::Transactions;
+use crate::transaction::arena::Stored;
+
+/// A target; its texts are a request's, a binding's, or kept with a transaction.
+#[derive(Debug, Clone)]
+pub(crate) struct Target<T> {
+    pub(crate) uri: T,
+    /// Route values that lead there (RFC 3327); mostly empty.
+    pub(crate) path: T,
+    pub(crate) next_hop: NextHop,
+    pub(crate) q: Option<u16>,
+    /// The hop of a `[[route]]` that it is, where it is one.
+    pub(crate) hop: Option<HopId>,
+    /// Whether it is another address of the target before it.
+    pub(crate) is_same: bool,
+}
+
+/// How a target is reached.
+#[derive(Debug, Clone)]
+pub(crate) enum NextHop {
+    Flow(Flow),
+    /// By name, from this address of ours unless another one leads there.
+    Name(SocketAddr, Box<Name>),
+}
+
+impl NextHop {
+    /// Where a URI leads; an address at once.
+    pub(crate) fn of(listeners: &[Listener], uri: &Uri<'_>, local: SocketAddr) -> Result<NextHop, Reason> {
+        if !matches!(uri.scheme, Scheme::Sip) {
+            return Err(Reason::Unresolvable);
+        }
+        let transport = Transport::of_uri(uri).ok_or(Reason::NoTransport)?;
+        match uri.host_ip() {
+            Some(ip) => {
+                let remote = SocketAddr::new(ip, transport.port_or_default(uri.port));
+                flow_to(listeners, transport, local, remote).map(NextHop::Flow)
+            }
+            None if uri.host.is_empty() => Err(Reason::Unresolvable),
+            None => Ok(NextHop::Name(local, Box::new(Name::new(uri.host, uri.port, transport)))),
+        }
+    }
+}
+
+impl<'a> Target<Cow<'a, [u8]>> {
+    /// A URI that is reached so.
+    pub(crate) fn new(uri: impl Into<Cow<'a, [u8]>>, next_hop: NextHop) -> Target<Cow<'a, [u8]>> {
+        Target { uri: uri.into(), path: Cow::Borrowed(&[]), next_hop, q: None, hop: None, is_same: false }
+    }
+
+    /// A binding that is reached so.
+    pub(crate) fn of_binding(binding: &'a Binding, next_hop: NextHop) -> Target<Cow<'a, [u8]>> {
+        let path = Cow::Borrowed(binding.path());
+        Target { path, q: binding.q, ..Target::new(binding.contact(), next_hop) }
+    }
+
+    /// Kept with a transaction.
+    pub(crate) fn store<O>(self, transactions: &mut Transactions<O>, ticket: Ticket) -> Target<Stored> {
+        let uri = transactions.store(ticket, &self.uri);
+        let path = transactions.store(ticket, &self.path);
+        self.with(uri, path)
+    }
+
+    /// Kept without one.
+    pub(crate) fn into_owned(self) -> Target<Box<[u8]>> {
+        let (uri, path) = (Box::from(&*self.uri), Box::from(&*self.path));
+        self.with(uri, path)
+    }
+}
+
+impl Target<Stored> {
+    /// Taken up again.
+    pub(crate) fn load<O>(
+        self,
+        transactions: &Transactions<O>,
+        ticket: Ticket,
+    ) -> Target<Cow<'static, [u8]>> {
+        let uri = transactions.text(ticket, self.uri).to_vec();
+        let path = transactions.text(ticket, self.path).to_vec();
+        self.with(Cow::Owned(uri), Cow::Owned(path))
+    }
+}
+
+impl Target<Box<[u8]>> {
+    /// Taken up again.
+    pub(crate) fn borrowed(&self) -> Target<Cow<'_, [u8]>> {
+        let Target { next_hop, q, hop, is_same, .. } = self.clone();
+        let (uri, path) = (Cow::Borrowed(&*self.uri), Cow::Borrowed(&*self.path));
+        Target { uri, path, next_hop, q, hop, is_same }
+    }
+}
+
+impl<T> Target<T> {
+    fn with<U>(self, uri: U, path: U) -> Target<U> {
+        let Target { next_hop, q, hop, is_same, .. } = self;
+        Target { uri, path, next_hop, q, hop, is_same }
+    }
+}

@@ -1,0 +1,254 @@
+//! What is on its way to the database, and what follows once it has said what became of it.
+
+use std::collections::VecDeque;
+
+use crate::base::aor::split_aor;
+use crate::base::flow::{Flow, Ticket};
+use crate::base::limits;
+use crate::base::stats::Counter;
+use crate::base::tickets::Tickets;
+use crate::contract::admin::AdminReply;
+use crate::contract::command::{Command, CommitOutcome};
+use crate::contract::context::Ctx;
+use crate::contract::event::Event;
+use crate::contract::exclusive::Exclusive;
+use crate::contract::reason::Reason;
+use crate::contract::row::Write;
+use crate::message::response::Response;
+use crate::message::response_writer::ResponseWriter;
+use crate::registrar::Registrar;
+use crate::registrar::binding::Binding;
+use crate::registrar::location::RecordId;
+use crate::registrar::plan::{Change, Changes};
+
+/// All commits of one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Commits {
+    in_flight: Tickets<InFlight>,
+    /// AORs with a doubt, to be told to the database again.
+    doubtful: VecDeque<Box<[u8]>>,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are changes")]
+enum InFlight {
+    Changes {
+        record: RecordId,
+        /// What a retransmission of its REGISTER shares; 0 for no REGISTER.
+        identity: u64,
+        changes: Changes,
+        done: Done,
+    },
+    /// A commit of nothing, behind all others; the ticket is the operator's.
+    Flush(Ticket),
+}
+
+/// What follows a commit.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// The 200, ready to leave; up to `head_end` another status would say the same.
+    Reply { flow: Flow, reply: Vec<u8>, head_end: usize },
+    /// An operator's request is done.
+    Admin(Ticket),
+    /// The database was told again what a failed commit left in doubt.
+    Repair,
+}
+
+impl Commits {
+    pub(crate) fn len(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// What a retransmission of the REGISTER shares whose commit this is.
+    pub(crate) fn identity(&self, ticket: Ticket) -> Option<u64> {
+        match self.in_flight.get(ticket)? {
+            InFlight::Changes { identity, .. } => Some(*identity),
+            InFlight::Flush(_) => None,
+        }
+    }
+}
+
+impl Registrar {
+    /// Asks for a commit of these changes, where a condition is given only if it holds, and marks the AOR busy.
+    pub(super) fn commit(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        id: RecordId,
+        identity: u64,
+        (changes, exclusive): (Changes, Option<Box<Exclusive>>),
+        done: Done,
+    ) {
+        let Some(record) = self.location.get(id) else { return };
+        let now = ctx.now;
+        let (user, domain) = split_aor(&record.aor, ctx.identity.use_domain);
+        let write = |change: &Change| match change {
+            Change::Put(binding) => Write::Put(binding.row(user, domain, now)),
+            Change::Remove(contact_id) => Write::Remove { contact_id: *contact_id, username: user.into() },
+        };
+        let is_touched = |id: &u64| {
+            changes.iter().any(|change| match change {
+                Change::Put(binding) => binding.contact_id == *id,
+                Change::Remove(contact_id) => contact_id == id,
+            })
+        };
+        let known = |id: u64| record.live(now).find(|binding| binding.contact_id == id);
+        let repair = |id: &u64| match known(*id) {
+            Some(binding) => Write::Put(binding.row(user, domain, now)),
+            None => Write::Remove { contact_id: *id, username: user.into() },
+        };
+        let doubt = record.doubts().iter().filter(|id| !is_touched(id)).map(repair);
+        let writes = changes.iter().map(write).chain(doubt).collect();
+        let in_flight = InFlight::Changes { record: id, identity, changes, done };
+        let ticket = self.commits.in_flight.insert(in_flight);
+        if let Some(record) = self.location.get_mut(id) {
+            record.commit = Some(ticket);
+        }
+        ctx.count(Counter::Commits);
+        ctx.out.commands.push(Command::Commit { ticket, writes, exclusive });
+    }
+
+    /// Asks for a commit of nothing: done once everything that was asked before is.
+    pub(crate) fn flush(&mut self, ctx: &mut Ctx<'_>, operator: Ticket) {
+        // What failed commits left in doubt goes first; the store works in the order in which it is asked.
+        self.repair(ctx);
+        let ticket = self.commits.in_flight.insert(InFlight::Flush(operator));
+        ctx.out.commands.push(Command::Commit { ticket, writes: Vec::new(), exclusive: None });
+    }
+
+    /// The AOR whose commit this is.
+    pub(crate) fn aor_of_commit(&self, ticket: Ticket) -> Option<Box<[u8]>> {
+        match self.commits.in_flight.get(ticket)? {
+            InFlight::Changes { record, .. } => Some(self.location.get(*record)?.aor.clone()),
+            InFlight::Flush(_) => None,
+        }
+    }
+
+    /// The commit that an AOR waits for.
+    pub(crate) fn commit_of(&self, aor: &[u8]) -> Option<Ticket> {
+        self.location.get(self.location.find(aor)?)?.commit
+    }
+
+    /// Takes what became of a commit: the changes take effect or not, and whoever asked is answered. A ticket that is not
+    /// known any more is passed over.
+    pub(crate) fn settle(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, outcome: CommitOutcome) {
+        let (record, changes, done) = match self.commits.in_flight.remove(ticket) {
+            Some(InFlight::Changes { record, changes, done, .. }) => (record, changes, done),
+            Some(InFlight::Flush(operator)) => {
+                return admin_done(ctx, operator, outcome == CommitOutcome::Committed);
+            }
+            None => return,
+        };
+        match outcome {
+            CommitOutcome::Committed => {
+                if let Some(record) = self.location.get_mut(record) {
+                    record.settle();
+                }
+                self.change(ctx, record, changes);
+                committed(ctx, done);
+            }
+            CommitOutcome::Occupied => refused(ctx, done, Reason::OccupiedInDatabase.into()),
+            CommitOutcome::Failed(error) => {
+                tracing::debug!(error, "commit failed");
+                self.failed(ctx, record, &changes, done);
+            }
+        }
+        if let Some(record) = self.location.get_mut(record) {
+            record.commit = None;
+        }
+        self.location.drop_if_empty(record);
+    }
+
+    /// The changes did not happen, or nobody knows: nothing changes, the phone gets 500.
+    fn failed(&mut self, ctx: &mut Ctx<'_>, id: RecordId, changes: &Changes, done: Done) {
+        ctx.count(Counter::CommitFailures);
+        let mut reason = match changes.first() {
+            Some(Change::Put(_)) => Reason::InsertFailed,
+            _ => Reason::DeleteFailed,
+        };
+        if let Some(record) = self.location.get_mut(id) {
+            for change in changes.iter() {
+                let (Change::Put(Binding { contact_id, .. }) | Change::Remove(contact_id)) = change;
+                if !record.doubt(*contact_id) {
+                    ctx.count(Counter::DoubtsFull);
+                }
+            }
+            if record.queue_repair() {
+                self.commits.doubtful.push_back(record.aor.clone());
+            }
+            if let Some(Change::Put(binding)) = changes.first()
+                && record.bindings.iter().any(|old| old.contact_id == binding.contact_id)
+            {
+                reason = Reason::UpdateFailed;
+            }
+            ctx.out.tell(|| Event::CommitFailed { aor: record.aor.clone() });
+        }
+        let retry_after_s = match ctx.policy.registrar.retry_after_s {
+            0 => limits::BUSY_RETRY_AFTER_S,
+            configured => configured,
+        };
+        refused(ctx, done, Response::from(reason).retry_after(retry_after_s));
+    }
+
+    /// Tells the database again what failed commits left in doubt: a commit whose answer was lost may have been done.
+    pub(crate) fn repair(&mut self, ctx: &mut Ctx<'_>) {
+        for _ in 0..self.commits.doubtful.len().min(limits::MAX_REPAIRS) {
+            let Some(aor) = self.commits.doubtful.pop_front() else { return };
+            let Some(id) = self.location.find(&aor) else { continue };
+            let Some(record) = self.location.get_mut(id) else { continue };
+            if record.commit.is_some() {
+                self.commits.doubtful.push_back(aor);
+                continue;
+            }
+            record.repair_taken();
+            match record.doubts().is_empty() {
+                true => self.location.drop_if_empty(id),
+                false => self.commit(ctx, id, 0, (Changes::default(), None), Done::Repair),
+            }
+        }
+    }
+
+    /// Whether nothing is on its way to the database.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.commits.len() == 0
+    }
+
+    /// Commits in flight.
+    pub(crate) fn commits_in_flight(&self) -> usize {
+        self.commits.len()
+    }
+}
+
+/// It is durable: the answer leaves.
+fn committed(ctx: &mut Ctx<'_>, done: Done) {
+    match done {
+        Done::Repair => {}
+        Done::Reply { flow, reply, .. } => {
+            ctx.count(Counter::AcceptedRegs);
+            ctx.stats.count_reply(200);
+            ctx.out.send(flow, |bytes| bytes.extend_from_slice(&reply));
+            ctx.buffers.give_text(reply);
+        }
+        Done::Admin(ticket) => admin_done(ctx, ticket, true),
+    }
+}
+
+/// It is not: another answer leaves than the 200 that is ready.
+fn refused(ctx: &mut Ctx<'_>, done: Done, response: Response) {
+    match done {
+        Done::Repair => {}
+        Done::Reply { flow, reply, head_end } => {
+            ctx.count(Counter::RejectedRegs);
+            ctx.stats.count_reply(response.code);
+            tracing::debug!(source = %flow, code = response.code, why = response.why(), "answer");
+            let writer = ResponseWriter::of(ctx);
+            ctx.out.send(flow, |bytes| writer.write_instead(&response, &reply, head_end, bytes));
+            ctx.buffers.give_text(reply);
+        }
+        Done::Admin(ticket) => admin_done(ctx, ticket, false),
+    }
+}
+
+pub(super) fn admin_done(ctx: &mut Ctx<'_>, ticket: Ticket, is_done: bool) {
+    let reply = if is_done { AdminReply::Done } else { AdminReply::Failed };
+    ctx.out.commands.push(Command::AdminReply { ticket, reply });
+}
