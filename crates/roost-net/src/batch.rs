@@ -1,4 +1,4 @@
-//! Batched system calls: recvmmsg, sendmmsg, epoll, eventfd. The only unsafe code of roost.
+//! Batched system calls: recvmmsg and sendmmsg. The only unsafe code of roost.
 //!
 //! Buffers are made once. Every pointer handed to the kernel points into a `Vec` or array that outlives the call and
 //! is not moved meanwhile; headers are rebuilt before each call.
@@ -7,9 +7,8 @@
 use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
-use std::time::Duration;
 
 /// Datagrams that one call receives or sends at most.
 pub(crate) const BATCH: usize = 32;
@@ -38,7 +37,7 @@ pub(crate) struct Receiver {
 pub(crate) struct Datagram {
     len: usize,
     pub(crate) remote: SocketAddr,
-    /// The address it was sent to, where the socket tells (`want_packet_info`).
+    /// The address it was sent to, where the socket tells (IP_PKTINFO).
     pub(crate) local_ip: Option<IpAddr>,
 }
 
@@ -91,7 +90,7 @@ impl Receiver {
             return Err(io::Error::last_os_error());
         }
         for (header, name) in headers.iter().zip(&self.names).take(count as usize) {
-            // A datagram without a usable sender is given an address that nobody answers.
+            // A datagram without a usable sender is given an address where no one answers.
             let remote = from_sockaddr(name).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
             let Told { local_ip, lost } = told(&header.msg_hdr);
             self.lost = lost.or(self.lost);
@@ -307,145 +306,16 @@ fn put_packet_info(header: &mut libc::msghdr, ip: IpAddr) {
     }
 }
 
-/// Asks a socket to tell each datagram's destination address.
-pub(crate) fn want_packet_info(socket: BorrowedFd<'_>, is_v6: bool) -> io::Result<()> {
-    let (level, option) = if is_v6 {
-        (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
-    } else {
-        (libc::IPPROTO_IP, libc::IP_PKTINFO)
-    };
-    set_option(socket, level, option, 1)
-}
-
-/// Has the kernel tell with each datagram how many it has lost, once it has lost one.
-pub(crate) fn want_losses(socket: BorrowedFd<'_>) -> io::Result<()> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)
-}
-
-/// Makes the receive buffer this large even beyond the system's limit, where the process may.
-pub(crate) fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes as libc::c_int)
-}
-
-fn set_option(
-    socket: BorrowedFd<'_>,
-    level: libc::c_int,
-    option: libc::c_int,
-    value: libc::c_int,
-) -> io::Result<()> {
-    // SAFETY: the value lives through the call and has the length given.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            ptr::from_ref(&value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Waits for many descriptors at once (epoll, level-triggered).
-#[derive(Debug)]
-pub(crate) struct Poller {
-    epoll: OwnedFd,
-    events: Vec<libc::epoll_event>,
-    ready: usize,
-}
-
-impl Poller {
-    pub(crate) fn new() -> io::Result<Poller> {
-        // SAFETY: no pointers; the descriptor returned is ours alone.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a fresh, open descriptor that nobody else owns.
-        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Poller { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; 64], ready: 0 })
-    }
-
-    /// Waits for a descriptor to become readable, too; `token` names it.
-    pub(crate) fn add(&self, descriptor: BorrowedFd<'_>, token: u64) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, descriptor, token)
-    }
-
-    /// Waits for a descriptor no more.
-    pub(crate) fn remove(&self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_DEL, descriptor, 0)
-    }
-
-    fn control(&self, what: libc::c_int, descriptor: BorrowedFd<'_>, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
-        // SAFETY: both descriptors are open and the event lives through the call.
-        let result =
-            unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), what, descriptor.as_raw_fd(), &raw mut event) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
-    /// Waits until a descriptor can be read, or the time is over.
-    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
-        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        let room = self.events.len() as libc::c_int;
-        // SAFETY: the kernel writes at most `room` events, which is how many there are.
-        let count =
-            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), room, timeout_ms) };
-        self.ready = usize::try_from(count).unwrap_or(0);
-        match io::Error::last_os_error() {
-            error if count < 0 && error.kind() != io::ErrorKind::Interrupted => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// The tokens of what could be read after the last wait.
-    pub(crate) fn ready(&self) -> impl Iterator<Item = u64> {
-        self.events.iter().take(self.ready).map(|event| event.u64)
-    }
-}
-
-/// Waits until a descriptor can be read, or the time is over.
-#[cfg(test)]
-pub(crate) fn wait_readable(descriptor: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
-    let mut poller = Poller::new()?;
-    poller.add(descriptor, 7)?;
-    poller.wait(timeout)?;
-    Ok(poller.ready().eq([7]))
-}
-
-/// A descriptor that one thread waits for and others make readable.
-#[derive(Debug)]
-pub(crate) struct Event(pub(crate) OwnedFd);
-
-impl Event {
-    pub(crate) fn new() -> io::Result<Event> {
-        // SAFETY: no pointers; the descriptor returned is ours alone.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a fresh, open descriptor that nobody else owns.
-        Ok(Event(unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
-
-    pub(crate) fn set(&self) {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: eight live bytes. It can only fail when it is set already.
-        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-    }
-
-    pub(crate) fn clear(&self) {
-        let mut count = [0u8; 8];
-        // SAFETY: eight live bytes. It can only fail when it is not set.
-        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::UdpSocket;
     use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    use crate::poller::wait_readable;
 
     #[test]
     fn batches_there_and_back() {
@@ -474,7 +344,7 @@ mod tests {
     #[test]
     fn a_wildcard_socket_knows_and_keeps_the_address() {
         let server = UdpSocket::bind("0.0.0.0:0").unwrap();
-        want_packet_info(server.as_fd(), false).unwrap();
+        setsockopt(&server, sockopt::Ipv4PacketInfo, &true).unwrap();
         let port = server.local_addr().unwrap().port();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.send_to(b"ping", ("127.0.0.9", port)).unwrap();
@@ -498,16 +368,5 @@ mod tests {
         let outgoing = [to("[::1]:9"), Outgoing { remote: good, ..to("127.0.0.1:1") }, to("127.0.0.1:0")];
         assert_eq!(send_all(socket.as_fd(), outgoing.into_iter()), 2);
         assert!(wait_readable(socket.as_fd(), Duration::from_secs(5)).unwrap(), "the one between arrives");
-    }
-
-    #[test]
-    fn events_wake() {
-        let event = Event::new().unwrap();
-        event.set();
-        event.set();
-        assert!(wait_readable(event.0.as_fd(), Duration::from_secs(5)).unwrap());
-        event.clear();
-        event.clear();
-        assert!(!wait_readable(event.0.as_fd(), Duration::from_millis(1)).unwrap());
     }
 }

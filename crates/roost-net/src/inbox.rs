@@ -1,13 +1,13 @@
 //! A worker's inbox: batches from other workers, the store and operators, and the event that wakes it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roost_core::{Admin, Flow, HandOver, Reading, Receipt, Row, ShardEvent, Ticket};
 
-use crate::batch::Event;
-use crate::stream::Pass;
+use crate::backpressure::Permit;
+use crate::poller::Event;
 
 /// Messages from other workers and connections that wait at most; more are dropped and counted. Receipts always find room: each
 /// answers a command, and commands are limited in the core.
@@ -15,13 +15,13 @@ pub const MAX_INBOX_MESSAGES: usize = 65_536;
 
 /// One thing for a worker to handle.
 #[derive(Debug)]
-pub enum Mail {
+pub enum InboxItem {
     /// The answer to a command.
     Receipt(Receipt),
     /// Messages that arrived at the wrong worker.
     Messages(Batch),
     /// A message from a connection.
-    Stream { flow: Flow, message: Box<[u8]>, pass: Pass },
+    Stream { flow: Flow, message: Box<[u8]>, permit: Permit },
     /// An operator's request.
     Admin(Ticket, Admin),
     /// A part of a reading of the subscriber table that began at this monotonic time, in milliseconds.
@@ -30,8 +30,8 @@ pub enum Mail {
     Rows { rows: Vec<Row>, up_to: Option<u64>, under_way: Arc<()> },
     /// What another shard tells.
     ShardEvent(ShardEvent),
-    /// A worker has left this seat; for worker 0.
-    Seat(usize),
+    /// A worker has given up this shard; for worker 0.
+    Shard(usize),
     /// Finish what is under way and end.
     Stop,
 }
@@ -73,28 +73,28 @@ impl Batch {
     }
 }
 
-impl Mail {
+impl InboxItem {
     /// How many messages it is, and their bytes; nothing for what always finds room.
     fn weight(&self) -> (usize, usize) {
         match self {
-            Mail::Messages(batch) => (batch.messages.len(), batch.bytes.len()),
-            Mail::Stream { message, .. } => (1, message.len()),
+            InboxItem::Messages(batch) => (batch.messages.len(), batch.bytes.len()),
+            InboxItem::Stream { message, .. } => (1, message.len()),
             _ => (0, 0),
         }
     }
 }
 
-/// Where mail waits for a worker.
+/// Where items wait for a worker.
 #[derive(Debug)]
 pub struct Inbox {
     waiting: Mutex<Waiting>,
-    /// Set when there is mail and the worker sleeps.
+    /// Set when something waits and the worker sleeps.
     event: Event,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    mail: Vec<Mail>,
+    items: Vec<InboxItem>,
     messages: usize,
     message_bytes: usize,
     /// The worker waits for the event, or is about to.
@@ -110,8 +110,8 @@ impl Inbox {
         Ok(Inbox { waiting: Mutex::default(), event: Event::new()? })
     }
 
-    /// Puts mail in and wakes the worker; how many messages found no room.
-    pub fn post(&self, batch: impl IntoIterator<Item = Mail>) -> usize {
+    /// Puts items in and wakes the worker; how many messages found no room.
+    pub fn post(&self, batch: impl IntoIterator<Item = InboxItem>) -> usize {
         let mut refused = 0;
         let mut waiting = self.lock();
         for item in batch {
@@ -124,10 +124,10 @@ impl Inbox {
             }
             waiting.messages += messages;
             waiting.message_bytes += bytes;
-            waiting.mail.push(item);
+            waiting.items.push(item);
         }
         // Under the lock, where the worker goes to sleep: no wake-up is lost. A busy worker needs none.
-        if waiting.is_asleep && !waiting.mail.is_empty() {
+        if waiting.is_asleep && !waiting.items.is_empty() {
             waiting.is_asleep = false;
             self.event.set();
         }
@@ -135,32 +135,32 @@ impl Inbox {
     }
 
     /// Takes everything out, into `taken`, which should be empty.
-    pub(crate) fn take(&self, taken: &mut Vec<Mail>) {
+    pub(crate) fn take(&self, taken: &mut Vec<InboxItem>) {
         let mut waiting = self.lock();
-        if !waiting.mail.is_empty() {
+        if !waiting.items.is_empty() {
             (waiting.messages, waiting.message_bytes) = (0, 0);
-            std::mem::swap(&mut waiting.mail, taken);
+            std::mem::swap(&mut waiting.items, taken);
         }
     }
 
-    /// The worker is about to wait for the event; false when there is mail, and it should not.
+    /// The worker is about to wait for the event; false when something waits, and it should not.
     pub(crate) fn may_sleep(&self) -> bool {
         let mut waiting = self.lock();
-        waiting.is_asleep = waiting.mail.is_empty();
+        waiting.is_asleep = waiting.items.is_empty();
         waiting.is_asleep
     }
 
     /// The worker waits no more.
     pub(crate) fn woke(&self) {
         let mut waiting = self.lock();
-        // Whoever set the event has said so here.
+        // It is unset where the event was set.
         if !std::mem::take(&mut waiting.is_asleep) {
             self.event.clear();
         }
     }
 
     pub(crate) fn event(&self) -> BorrowedFd<'_> {
-        self.event.0.as_fd()
+        self.event.descriptor()
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -184,10 +184,10 @@ mod tests {
         let message = |bytes: usize| {
             let mut batch = Batch::default();
             batch.push(handed, &vec![0; bytes]);
-            Mail::Messages(batch)
+            InboxItem::Messages(batch)
         };
         assert_eq!(inbox.post((0..MAX_INBOX_MESSAGES + 5).map(|_| message(0))), 5);
-        assert_eq!(inbox.post([Mail::Receipt(Receipt::Commit(Ticket(1), CommitOutcome::Committed))]), 0);
+        assert_eq!(inbox.post([InboxItem::Receipt(Receipt::Commit(Ticket(1), CommitOutcome::Committed))]), 0);
         let mut taken = Vec::new();
         inbox.take(&mut taken);
         assert_eq!(taken.len(), MAX_INBOX_MESSAGES + 1);
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(inbox.post((0..1_000).map(|_| message(60_000))), 1_000 - MAX_INBOX_BYTES / 60_000);
         let mut batch = Batch::default();
         (0..3).for_each(|_| batch.push(handed, &[0; 60_000]));
-        assert_eq!(inbox.post([Mail::Messages(batch)]), 3, "whole or not at all");
+        assert_eq!(inbox.post([InboxItem::Messages(batch)]), 3, "whole or not at all");
     }
 
     #[test]
@@ -207,17 +207,17 @@ mod tests {
         let poster = std::sync::Arc::clone(&inbox);
         let thread = std::thread::spawn(move || {
             for _ in 0..posts {
-                poster.post([Mail::Receipt(Receipt::Commit(Ticket(1), CommitOutcome::Committed))]);
+                poster.post([InboxItem::Receipt(Receipt::Commit(Ticket(1), CommitOutcome::Committed))]);
             }
         });
         let mut got = 0;
         while got < posts {
             let before = std::time::Instant::now();
             if inbox.may_sleep() {
-                crate::batch::wait_readable(inbox.event(), std::time::Duration::from_secs(20)).unwrap();
+                crate::poller::wait_readable(inbox.event(), std::time::Duration::from_secs(20)).unwrap();
                 inbox.woke();
             }
-            assert!(before.elapsed().as_secs() < 20, "slept with mail waiting");
+            assert!(before.elapsed().as_secs() < 20, "slept while something waited");
             let mut taken = Vec::new();
             inbox.take(&mut taken);
             got += taken.len();

@@ -2,18 +2,24 @@
 //!
 //! All unsafe code of the project is in `batch.rs`.
 
+mod backpressure;
 mod batch;
+mod clock;
 mod inbox;
 mod listen;
-mod pressure;
+mod load;
+mod overload;
+mod poller;
 mod resolve;
 mod stream;
-mod team;
 mod worker;
+mod worker_pool;
 
-pub use inbox::{Batch, Inbox, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES, Mail};
+pub use backpressure::Permit;
+pub use clock::Clock;
+pub use inbox::{Batch, Inbox, InboxItem, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES};
 pub use listen::{ListenError, overlap, parse_listen, probe, sockets, stream_socket};
 pub use resolve::Resolver;
-pub use stream::{Pass, StreamSettings, Streams};
-pub use team::Team;
-pub use worker::{Clock, Worker};
+pub use stream::{StreamSettings, Streams};
+pub use worker::Worker;
+pub use worker_pool::WorkerPool;

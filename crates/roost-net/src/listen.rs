@@ -1,13 +1,11 @@
 //! Listeners: what `listen = ["udp:0.0.0.0:5060"]` means, and the sockets behind it.
 
 use std::io;
-use std::net::{IpAddr, TcpListener, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use roost_core::{Listener, Transport};
 use socket2::{Domain, Protocol, Socket, Type};
-
-use crate::batch::{force_receive_buffer, want_losses, want_packet_info};
 
 /// Kernel buffer of each socket, in bytes: what arrives while a worker handles a batch waits there.
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -17,16 +15,16 @@ const BACKLOG: i32 = 4_096;
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// An entry that is no `udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`.
+    /// An entry is not `udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`.
     #[error(
-        "listen: \"{entry}\" is no listening address; write \"udp:ADDRESS:PORT\" or \"tcp:ADDRESS:PORT\", such as \
+        "listen: \"{entry}\" is not a listening address; write \"udp:ADDRESS:PORT\" or \"tcp:ADDRESS:PORT\", such as \
          \"udp:0.0.0.0:5060\""
     )]
     Syntax { entry: String },
     /// A transport that this roost does not speak.
     #[error("listen: \"{entry}\": this roost listens on UDP and TCP only; write \"udp:…\" or \"tcp:…\"")]
     Transport { entry: String },
-    /// Somebody else has the port.
+    /// Another process has the port.
     #[error(
         "cannot listen on {listener}: the port is in use; another roost or SIP server runs there: stop it, or set \
          `listen` in roost.toml to another port"
@@ -64,7 +62,7 @@ pub fn parse_listen(entry: &str) -> Result<Listener, ListenError> {
     with_port.parse().map(|address| Listener { transport, address }).map_err(|_| syntax())
 }
 
-/// Makes sure that nobody listens here: SO_REUSEPORT would let a second roost take half of the phones.
+/// Makes sure that no other process listens here: SO_REUSEPORT would let a second roost take half of the phones.
 ///
 /// # Errors
 /// [`ListenError`] names the address and the remedy.
@@ -129,14 +127,23 @@ fn bind(listener: &Listener, shared: bool) -> Result<UdpSocket, ListenError> {
             socket.set_only_v6(true)?;
         }
         socket.set_reuse_port(shared)?;
-        if force_receive_buffer(socket.as_fd(), SOCKET_BUFFER).is_err() {
+        // Beyond the system's limit, where the process may.
+        if setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BUFFER).is_err() {
             socket.set_recv_buffer_size(SOCKET_BUFFER)?;
         }
         socket.set_send_buffer_size(SOCKET_BUFFER)?;
-        want_losses(socket.as_fd())?;
+        // The kernel tells with each datagram how many it has lost, once it has lost one.
+        setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         socket.bind(&address.into())?;
-        if address.ip().is_unspecified() {
-            want_packet_info(socket.as_fd(), address.is_ipv6())?;
+        // Each datagram tells which of our addresses it was sent to.
+        match address {
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
+                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?
+            }
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?
+            }
+            _ => {}
         }
         Ok(socket.into())
     };

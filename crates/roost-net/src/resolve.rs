@@ -17,7 +17,7 @@ use hickory_resolver::proto::rr::rdata::SRV;
 use roost_core::{Address, Listener, Name, Receipt, Rng, ShardId, Ticket, limits};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::inbox::{Inbox, Mail};
+use crate::inbox::{Inbox, InboxItem};
 
 /// How long a name server may take.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -70,7 +70,7 @@ impl Resolver {
     }
 }
 
-/// Answers until nobody can ask any more.
+/// Answers until no one can ask any more.
 async fn serve(
     servers: &[SocketAddr],
     strategy: LookupIpStrategy,
@@ -99,7 +99,7 @@ async fn serve(
             let address = |remote| Address { remote, local: source_of(remote) };
             let addresses = found.into_iter().map(address).collect();
             if let Some(inbox) = inboxes.get(usize::from(shard.0)) {
-                inbox.post([Mail::Receipt(Receipt::Resolved(ticket, addresses))]);
+                inbox.post([InboxItem::Receipt(Receipt::Resolved(ticket, addresses))]);
             }
         });
     }

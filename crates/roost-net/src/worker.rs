@@ -1,24 +1,27 @@
-//! Workers: threads that run shards. Each shard has a seat: its engine, a socket per listener and an inbox.
+//! Workers: threads that run shards. A shard is an engine, a socket of each listener and an inbox.
 //!
-//! A worker waits for all seats that it runs at once. While there is little to do, worker 0 runs all of them: a burst
-//! wakes one thread, and what belongs to another shard is not handed over between threads. A worker gets its own seat
-//! once they are too much for one (`team.rs`).
+//! A worker waits for all shards that it runs at once. While there is little to do, worker 0 runs all of them: a burst
+//! wakes one thread, and what belongs to another shard is not handed over between threads. A worker gets its own shard
+//! once they are too much for one (`worker_pool.rs`).
 //!
-//! Each round: mail, a batch from every socket that has one, what is due, then everything that the engines want sent or
-//! asked.
+//! Each round: the inbox, a batch from every socket that has one, what is due, then everything that the engines want sent
+//! or asked.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, MutexGuard};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use roost_core::{Command, Counter, Engine, Flow, HandOver, Now, Outbox, Transmit};
 use roost_sip::Head;
 
-use crate::batch::{BATCH, Outgoing, Poller, Receiver, send_all};
-use crate::inbox::{Batch, Inbox, Mail};
-use crate::pressure::Pressure;
-use crate::team::{Desk, Load, Seat, Team, Verdict};
+use crate::batch::{BATCH, Outgoing, Receiver, send_all};
+use crate::clock::Clock;
+use crate::inbox::{Batch, Inbox, InboxItem};
+use crate::load::{Load, Verdict};
+use crate::overload::Overload;
+use crate::poller::Poller;
+use crate::worker_pool::{BoundSocket, ShardState, WorkerPool};
 
 /// How long a stopping worker waits for its last receipts.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -28,49 +31,27 @@ const MORE_TO_COME: usize = BATCH / 4;
 const SPARE: usize = 64;
 /// Larger ones are not kept.
 const SPARE_BYTES: usize = 256 << 10;
-/// All sockets of a seat.
+/// All sockets of a shard.
 const ALL: u64 = u64::MAX;
-
-/// The process's clock.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    start: Instant,
-    /// Where monotonic time begins: far from zero, so that what is older than the process has an age.
-    base_ms: u64,
-}
-
-impl Clock {
-    /// A clock that starts running.
-    pub fn start() -> Clock {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock { start: Instant::now(), base_ms: unix.as_millis() as u64 }
-    }
-
-    /// The time.
-    pub fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono_ms: self.base_ms + self.start.elapsed().as_millis() as u64, unix_s: unix.as_secs() }
-    }
-}
 
 /// One thread.
 #[derive(Debug)]
 pub struct Worker<F> {
-    team: Arc<Team<F>>,
-    /// Its number, and its own seat's.
+    pool: Arc<WorkerPool<F>>,
+    /// Its number, and its own shard's.
     own: usize,
-    hands: Hands,
+    io: WorkerIo,
 }
 
-/// What a worker works with, whichever seats it runs.
+/// What a worker works with, whichever shards it runs.
 #[derive(Debug)]
-struct Hands {
+struct WorkerIo {
     clock: Clock,
     poller: Poller,
     receiver: Receiver,
     head: Box<Head>,
     outbox: Outbox,
-    mail: Vec<Mail>,
+    items: Vec<InboxItem>,
     asked: Vec<Command>,
     /// What goes to other shards after this round, by shard.
     handover: Vec<Batch>,
@@ -79,15 +60,15 @@ struct Hands {
     load: Load,
 }
 
-/// A seat that this worker runs.
-struct Run<'a, F> {
-    place: usize,
-    seat: &'a Seat<F>,
-    desk: MutexGuard<'a, Desk<F>>,
+/// A shard that this worker runs.
+struct ActiveShard<'a, F> {
+    number: usize,
+    sockets: &'a [BoundSocket],
+    state: MutexGuard<'a, ShardState<F>>,
     /// Which of its sockets may have something, a bit each.
     readable: u64,
     /// How each is doing.
-    pressures: Vec<Pressure>,
+    overloads: Vec<Overload>,
 }
 
 /// What a round found.
@@ -95,25 +76,33 @@ struct Run<'a, F> {
 struct Round {
     must_stop: bool,
     more_to_come: bool,
-    /// Seats that their workers have left.
+    /// Shards that their workers have left.
     left: Vec<usize>,
 }
 
 impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
-    pub(crate) fn new(team: Arc<Team<F>>, own: usize, clock: Clock) -> io::Result<Self> {
-        let hands = Hands {
+    /// The workers of a pool, each for a thread of its own.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn of_pool(pool: &Arc<WorkerPool<F>>, clock: Clock) -> io::Result<Vec<Worker<F>>> {
+        (0..pool.shards.len()).map(|own| Worker::new(Arc::clone(pool), own, clock)).collect()
+    }
+
+    fn new(pool: Arc<WorkerPool<F>>, own: usize, clock: Clock) -> io::Result<Self> {
+        let io = WorkerIo {
             clock,
             poller: Poller::new()?,
             receiver: Receiver::new(),
             head: Head::new(),
             outbox: Outbox::default(),
-            mail: Vec::new(),
+            items: Vec::new(),
             asked: Vec::new(),
-            handover: team.seats.iter().map(|_| Batch::default()).collect(),
+            handover: pool.shards.iter().map(|_| Batch::default()).collect(),
             spare: Vec::new(),
             load: Load::new(Instant::now()),
         };
-        Ok(Worker { team, own, hands })
+        Ok(Worker { pool, own, io })
     }
 
     /// Runs until it is told to stop, and until what was under way then is done.
@@ -121,127 +110,147 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
     /// # Errors
     /// When waiting fails, which leaves nothing to go on with.
     pub fn run(self) -> io::Result<()> {
-        let Worker { team, own, mut hands } = self;
-        let mut runs: Vec<Run<'_, F>> = Vec::new();
+        let Worker { pool, own, mut io } = self;
+        let mut shards: Vec<ActiveShard<'_, F>> = Vec::new();
         if own == 0 {
-            for place in 0..team.seats.len() {
-                hands.sit_down(&team, place, &mut runs)?;
+            for index in 0..pool.shards.len() {
+                io.take_up(&pool, index, &mut shards)?;
             }
         }
-        hands.load = Load::new(Instant::now());
+        io.load = Load::new(Instant::now());
         let mut stopping: Option<Instant> = None;
         loop {
-            if runs.is_empty() {
-                if !team.wait_for_call(own) {
+            if shards.is_empty() {
+                if !pool.wait_for_call(own) {
                     return Ok(());
                 }
-                hands.load = Load::new(Instant::now());
-                hands.sit_down(&team, own, &mut runs)?;
+                io.load = Load::new(Instant::now());
+                io.take_up(&pool, own, &mut shards)?;
             }
-            let now = hands.clock.now();
-            let round = hands.round(&team, &mut runs, stopping.is_some(), now);
-            for place in round.left {
-                hands.sit_down(&team, place, &mut runs)?;
-                if let Some(run) = runs.last().filter(|_| stopping.is_some()) {
-                    hands.stop_listening(std::slice::from_ref(run))?;
+            let now = io.clock.now();
+            let round = io.round(&pool, &mut shards, stopping.is_some(), now);
+            for index in round.left {
+                io.take_up(&pool, index, &mut shards)?;
+                if let Some(shard) = shards.last().filter(|_| stopping.is_some()) {
+                    io.stop_listening(std::slice::from_ref(shard))?;
                 }
             }
             if round.must_stop && stopping.is_none() {
                 stopping = Some(Instant::now());
-                hands.stop_listening(&runs)?;
+                io.stop_listening(&shards)?;
             }
-            match (stopping, hands.load.verdict(&team, own, runs.len(), now)) {
-                (Some(_), _) if runs.iter().all(|run| run.desk.engine.is_idle()) => return Ok(()),
+            match (stopping, io.verdict(&pool, own, shards.len(), now)) {
+                (Some(_), _) if shards.iter().all(|shard| shard.state.engine.is_idle()) => return Ok(()),
                 (Some(since), _) if since.elapsed() > STOP_GRACE => return Ok(()),
                 (None, Verdict::Give) => {
-                    if let Some(place) = hands.stand_up(&team, &mut runs)? {
-                        team.call(place);
+                    if let Some(index) = io.give_up(&pool, &mut shards)? {
+                        pool.call(index);
                     }
                 }
                 (None, Verdict::Leave) => {
-                    hands.stand_up(&team, &mut runs)?;
-                    team.leave(own);
+                    io.give_up(&pool, &mut shards)?;
+                    pool.leave(own);
                 }
                 _ => {}
             }
-            if !runs.is_empty() {
-                hands.wait(&team, &mut runs, round.more_to_come, now)?;
+            if !shards.is_empty() {
+                io.wait(&pool, &mut shards, round.more_to_come, now)?;
             }
         }
     }
 }
 
-impl Hands {
-    /// Takes a seat whose desk nobody has.
-    fn sit_down<'a, F>(
+impl WorkerIo {
+    /// Takes a shard whose state no other worker has.
+    fn take_up<'a, F>(
         &mut self,
-        team: &'a Team<F>,
-        place: usize,
-        runs: &mut Vec<Run<'a, F>>,
+        pool: &'a WorkerPool<F>,
+        number: usize,
+        shards: &mut Vec<ActiveShard<'a, F>>,
     ) -> io::Result<()> {
-        let Some((seat, inbox)) = team.seats.get(place).zip(team.inboxes.get(place)) else { return Ok(()) };
-        self.poller.add(inbox.event(), token(place, 0))?;
-        for (index, bound) in seat.sockets.iter().enumerate() {
-            self.poller.add(bound.socket.as_fd(), token(place, index + 1))?;
+        let Some((shard, inbox)) = pool.shards.get(number).zip(pool.inboxes.get(number)) else {
+            return Ok(());
+        };
+        self.poller.add(inbox.event(), token(number, 0))?;
+        for (index, bound) in shard.sockets.iter().enumerate() {
+            self.poller.add(bound.socket.as_fd(), token(number, index + 1))?;
         }
-        let pressures = seat.sockets.iter().map(|_| Pressure::default()).collect();
-        runs.push(Run { place, seat, desk: seat.desk(), readable: ALL, pressures });
+        let overloads = shard.sockets.iter().map(|_| Overload::default()).collect();
+        let (sockets, state) = (&shard.sockets, shard.state());
+        shards.push(ActiveShard { number, sockets, state, readable: ALL, overloads });
         Ok(())
     }
 
-    /// Leaves the seat that it took last.
-    fn stand_up<F>(&mut self, team: &Team<F>, runs: &mut Vec<Run<'_, F>>) -> io::Result<Option<usize>> {
-        let Some(run) = runs.pop() else { return Ok(None) };
-        for bound in &run.seat.sockets {
+    fn verdict<F>(&mut self, pool: &WorkerPool<F>, own: usize, shards: usize, now: Now) -> Verdict {
+        match pool.shards.len() {
+            1 => Verdict::Stay,
+            _ => self.load.verdict(own, shards, &pool.has_room, now),
+        }
+    }
+
+    /// Gives up the shard that it took last; its number.
+    fn give_up<F>(
+        &mut self,
+        pool: &WorkerPool<F>,
+        shards: &mut Vec<ActiveShard<'_, F>>,
+    ) -> io::Result<Option<usize>> {
+        let Some(shard) = shards.pop() else { return Ok(None) };
+        for bound in shard.sockets {
             self.poller.remove(bound.socket.as_fd())?;
         }
-        if let Some(inbox) = team.inboxes.get(run.place) {
+        if let Some(inbox) = pool.inboxes.get(shard.number) {
             self.poller.remove(inbox.event())?;
         }
-        Ok(Some(run.place))
+        Ok(Some(shard.number))
     }
 
     fn round<'a, F: FnMut(&mut Vec<Command>)>(
         &mut self,
-        team: &'a Team<F>,
-        runs: &mut [Run<'a, F>],
+        pool: &'a WorkerPool<F>,
+        shards: &mut [ActiveShard<'a, F>],
         is_stopping: bool,
         now: Now,
     ) -> Round {
         let mut round = Round::default();
-        for run in &mut *runs {
-            self.read_mail(team, run, now, &mut round);
+        for shard in &mut *shards {
+            self.read_inbox(pool, shard, now, &mut round);
             if !is_stopping && !round.must_stop {
-                round.more_to_come |= self.read_sockets(run, now);
+                round.more_to_come |= self.read_sockets(shard, now);
             }
-            run.desk.engine.handle_timeout(now, &mut self.outbox);
-            self.ask(run);
+            shard.state.engine.handle_timeout(now, &mut self.outbox);
+            self.ask(shard);
         }
-        self.hand_over(team, runs, now);
-        self.send(team, runs);
+        self.hand_over(pool, shards, now);
+        self.send(pool, shards);
         round
     }
 
-    /// Handles all mail of a seat.
-    fn read_mail<F>(&mut self, team: &Team<F>, run: &mut Run<'_, F>, now: Now, round: &mut Round) {
-        let Some(inbox) = team.inboxes.get(run.place) else { return };
-        let mut mail = std::mem::take(&mut self.mail);
-        inbox.take(&mut mail);
-        for item in mail.drain(..) {
+    /// Handles all that is in a shard's inbox.
+    fn read_inbox<F>(
+        &mut self,
+        pool: &WorkerPool<F>,
+        shard: &mut ActiveShard<'_, F>,
+        now: Now,
+        round: &mut Round,
+    ) {
+        let Some(inbox) = pool.inboxes.get(shard.number) else { return };
+        let mut items = std::mem::take(&mut self.items);
+        inbox.take(&mut items);
+        for item in items.drain(..) {
             match item {
-                Mail::Seat(place) => round.left.push(place),
-                Mail::Stop => round.must_stop = true,
-                item => self.handle_mail(&mut run.desk.engine, item, now),
+                InboxItem::Shard(index) => round.left.push(index),
+                InboxItem::Stop => round.must_stop = true,
+                item => self.handle_item(&mut shard.state.engine, item, now),
             }
         }
-        self.mail = mail;
+        self.items = items;
     }
 
-    fn handle_mail(&mut self, engine: &mut Engine, item: Mail, now: Now) {
+    fn handle_item(&mut self, engine: &mut Engine, item: InboxItem, now: Now) {
         let out = &mut self.outbox;
         match item {
-            Mail::Receipt(receipt) => engine.handle_receipt(receipt, now, out),
-            Mail::Messages(mut batch) => {
+            InboxItem::Receipt(receipt) => engine.handle_receipt(receipt, now, out),
+            InboxItem::Messages(mut batch) => {
                 for (HandOver { flow, mark, .. }, message) in batch.iter() {
                     if self.head.parse(message).is_ok() {
                         engine.handle_handed_over(flow, message, &self.head, *mark, now, out);
@@ -252,40 +261,40 @@ impl Hands {
                     self.spare.push(batch);
                 }
             }
-            Mail::Stream { flow, message, pass } => {
+            InboxItem::Stream { flow, message, permit } => {
                 match self.head.parse(&message) {
                     Ok(()) => engine.handle_message(&flow, &message, &self.head, now, out),
                     Err(error) => engine.handle_unreadable(error),
                 }
-                drop(pass);
+                drop(permit);
             }
-            Mail::Admin(ticket, request) => engine.handle_admin(ticket, request, now, out),
-            Mail::Reading(reading, since_ms) => engine.handle_reading(reading, since_ms),
-            Mail::Rows { rows, up_to, under_way } => {
+            InboxItem::Admin(ticket, request) => engine.handle_admin(ticket, request, now, out),
+            InboxItem::Reading(reading, since_ms) => engine.handle_reading(reading, since_ms),
+            InboxItem::Rows { rows, up_to, under_way } => {
                 engine.load_page(&rows, up_to, now, out);
                 drop(under_way);
             }
-            Mail::ShardEvent(news) => engine.handle_shard_event(news, now, out),
-            Mail::Seat(_) | Mail::Stop => {}
+            InboxItem::ShardEvent(event) => engine.handle_shard_event(event, now, out),
+            InboxItem::Shard(_) | InboxItem::Stop => {}
         }
     }
 
     /// Handles one batch from every socket that has one; whether more may be there.
-    fn read_sockets<F>(&mut self, run: &mut Run<'_, F>, now: Now) -> bool {
+    fn read_sockets<F>(&mut self, shard: &mut ActiveShard<'_, F>, now: Now) -> bool {
         let mut more_to_come = false;
-        let readable = std::mem::take(&mut run.readable);
+        let readable = std::mem::take(&mut shard.readable);
         let mut shed = 0;
-        for ((index, bound), pressure) in run.seat.sockets.iter().enumerate().zip(&mut run.pressures) {
+        for ((index, bound), overload) in shard.sockets.iter().enumerate().zip(&mut shard.overloads) {
             if readable & bit(index) == 0 {
                 continue;
             }
-            // WouldBlock is the ordinary end; an ICMP error of an earlier answer is nobody's fault here.
+            // WouldBlock is the ordinary end; an ICMP error is about an earlier answer.
             let count = self.receiver.receive(bound.socket.as_fd()).unwrap_or(0);
             more_to_come |= count >= MORE_TO_COME;
-            pressure.heard(self.receiver.lost(), now.mono_ms);
+            overload.heard(self.receiver.lost(), now.mono_ms);
             for index in 0..count {
                 let (datagram, bytes) = self.receiver.datagram(index);
-                if pressure.passes_over(bytes, now.mono_ms) {
+                if overload.sheds(bytes, now.mono_ms) {
                     shed += 1;
                     continue;
                 }
@@ -294,7 +303,7 @@ impl Hands {
                     local.set_ip(ip);
                 }
                 let flow = Flow::udp(local, datagram.remote);
-                let engine = &mut run.desk.engine;
+                let engine = &mut shard.state.engine;
                 match self.head.parse(bytes) {
                     Ok(()) => engine.handle_message(&flow, bytes, &self.head, now, &mut self.outbox),
                     Err(error) => engine.handle_unreadable(error),
@@ -302,13 +311,13 @@ impl Hands {
             }
         }
         if shed > 0 {
-            run.desk.engine.count(Counter::Shed, shed);
+            shard.state.engine.count(Counter::Shed, shed);
         }
         more_to_come
     }
 
-    /// Takes the engine's commands to whoever does them.
-    fn ask<F: FnMut(&mut Vec<Command>)>(&mut self, run: &mut Run<'_, F>) {
+    /// Takes the engine's commands to what does them.
+    fn ask<F: FnMut(&mut Vec<Command>)>(&mut self, shard: &mut ActiveShard<'_, F>) {
         for command in self.outbox.commands.drain(..) {
             match command {
                 Command::ToShard(message) => {
@@ -321,47 +330,53 @@ impl Hands {
             }
         }
         if !self.asked.is_empty() {
-            (run.desk.ask)(&mut self.asked);
+            (shard.state.ask)(&mut self.asked);
         }
     }
 
-    /// What belongs to other shards is handled at once where this worker runs them, else it goes to their inboxes.
-    fn hand_over<F: FnMut(&mut Vec<Command>)>(&mut self, team: &Team<F>, runs: &mut [Run<'_, F>], now: Now) {
+    /// What belongs to other shards is handled at once where this worker shards them, else it goes to their inboxes.
+    fn hand_over<F: FnMut(&mut Vec<Command>)>(
+        &mut self,
+        pool: &WorkerPool<F>,
+        shards: &mut [ActiveShard<'_, F>],
+        now: Now,
+    ) {
         // A message is handed over twice at most: to the caller's shard, and to the callee's.
         let mut is_done = false;
         while !is_done {
             is_done = true;
-            for run in &mut *runs {
-                let Some(batch) = self.handover.get_mut(run.place).filter(|batch| !batch.is_empty()) else {
+            for shard in &mut *shards {
+                let Some(batch) = self.handover.get_mut(shard.number).filter(|batch| !batch.is_empty())
+                else {
                     continue;
                 };
                 is_done = false;
                 let batch = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
-                self.handle_mail(&mut run.desk.engine, Mail::Messages(batch), now);
-                self.ask(run);
+                self.handle_item(&mut shard.state.engine, InboxItem::Messages(batch), now);
+                self.ask(shard);
             }
         }
-        for (inbox, batch) in team.inboxes.iter().zip(&mut self.handover) {
+        for (inbox, batch) in pool.inboxes.iter().zip(&mut self.handover) {
             if !batch.is_empty() {
                 let batch = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
-                let refused = inbox.post([Mail::Messages(batch)]);
-                if let Some(run) = runs.first_mut().filter(|_| refused > 0) {
-                    run.desk.engine.count(Counter::InboxFull, refused as u64);
+                let refused = inbox.post([InboxItem::Messages(batch)]);
+                if let Some(shard) = shards.first_mut().filter(|_| refused > 0) {
+                    shard.state.engine.count(Counter::InboxFull, refused as u64);
                     tracing::debug!(refused, "another worker's inbox is full");
                 }
             }
         }
     }
 
-    /// Sends everything that the engines left in the outbox; datagrams from the first seat's sockets: all seats' are alike.
-    fn send<F>(&mut self, team: &Team<F>, runs: &[Run<'_, F>]) {
+    /// Sends everything that the engines left in the outbox; datagrams from the first shard's sockets: all shards' are alike.
+    fn send<F>(&mut self, pool: &WorkerPool<F>, shards: &[ActiveShard<'_, F>]) {
         let is_datagram = |transmit: &&Transmit| !transmit.flow.transport.is_reliable();
-        if let Some(streams) = &team.streams {
+        if let Some(streams) = &pool.streams {
             for transmit in self.outbox.transmits.iter().filter(|transmit| !is_datagram(transmit)) {
                 streams.send(transmit.flow, self.outbox.message(transmit));
             }
         }
-        let sockets = runs.first().map_or(&[][..], |run| &run.seat.sockets);
+        let sockets = shards.first().map_or(&[][..], |shard| shard.sockets);
         for bound in sockets {
             let ours = |transmit: &&Transmit| is_datagram(transmit) && bound.is_from(transmit.flow.local);
             let is_wildcard = bound.address.ip().is_unspecified();
@@ -379,50 +394,119 @@ impl Hands {
         self.outbox.clear();
     }
 
-    /// Waits for mail, datagrams and timers of all seats; one that is busy only looks which sockets have something, so that
-    /// neither mail nor a busy socket keeps it from the others.
+    /// Waits for the inboxes, datagrams and timers of all shards; one that is busy only looks which sockets have something, so
+    /// that neither a full inbox nor a busy socket keeps it from the others.
     fn wait<F>(
         &mut self,
-        team: &Team<F>,
-        runs: &mut [Run<'_, F>],
+        pool: &WorkerPool<F>,
+        shards: &mut [ActiveShard<'_, F>],
         is_busy: bool,
         now: Now,
     ) -> io::Result<()> {
-        let due_ms = runs.iter().map(|run| run.desk.engine.poll_timeout()).min().unwrap_or(0);
+        let due_ms = shards.iter().map(|shard| shard.state.engine.poll_timeout()).min().unwrap_or(0);
         let timeout = Duration::from_millis(due_ms.saturating_sub(now.mono_ms).max(1));
-        let all = runs.len();
-        let inbox = |run: &Run<'_, F>| team.inboxes.get(run.place);
-        let may_sleep = |run: &&Run<'_, F>| inbox(run).is_some_and(Inbox::may_sleep);
-        let asleep = if is_busy { 0 } else { runs.iter().take_while(may_sleep).count() };
+        let all = shards.len();
+        let inbox = |shard: &ActiveShard<'_, F>| pool.inboxes.get(shard.number);
+        let may_sleep = |shard: &&ActiveShard<'_, F>| inbox(shard).is_some_and(Inbox::may_sleep);
+        let asleep = if is_busy { 0 } else { shards.iter().take_while(may_sleep).count() };
         let before = Instant::now();
         let waited = self.poller.wait(if asleep == all { timeout } else { Duration::ZERO });
         if asleep == all {
             self.load.slept(before.elapsed());
         }
         for token in self.poller.ready() {
-            let (place, index) = ((token >> 16) as usize, (token & 0xffff) as usize);
-            let run = runs.iter_mut().find(|run| run.place == place);
-            if let (Some(run), Some(index)) = (run, index.checked_sub(1)) {
-                run.readable |= bit(index);
+            let (number, index) = ((token >> 16) as usize, (token & 0xffff) as usize);
+            let shard = shards.iter_mut().find(|shard| shard.number == number);
+            if let (Some(shard), Some(index)) = (shard, index.checked_sub(1)) {
+                shard.readable |= bit(index);
             }
         }
-        runs.iter().take(asleep).filter_map(inbox).for_each(Inbox::woke);
+        shards.iter().take(asleep).filter_map(inbox).for_each(Inbox::woke);
         waited
     }
 
     /// A worker that ends reads no more datagrams, and is not woken by them.
-    fn stop_listening<F>(&mut self, runs: &[Run<'_, F>]) -> io::Result<()> {
-        let mut sockets = runs.iter().flat_map(|run| &run.seat.sockets);
+    fn stop_listening<F>(&mut self, shards: &[ActiveShard<'_, F>]) -> io::Result<()> {
+        let mut sockets = shards.iter().flat_map(|shard| shard.sockets);
         sockets.try_for_each(|bound| self.poller.remove(bound.socket.as_fd()))
     }
 }
 
-/// What the poller says of a seat: 0 is its inbox, n + 1 its socket n.
-fn token(place: usize, what: usize) -> u64 {
-    (place as u64) << 16 | what as u64
+/// What the poller says of a shard: 0 is its inbox, n + 1 its socket n.
+fn token(number: usize, what: usize) -> u64 {
+    (number as u64) << 16 | what as u64
 }
 
 /// A socket's bit; those beyond 64 share the last one.
 fn bit(index: usize) -> u64 {
     1 << index.min(63)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use roost_core::{Admin, Config, Rng, ShardId, Ticket};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// The thread that runs shard 1 takes that shard's commands.
+    #[test]
+    fn a_shard_moves_to_its_own_worker_under_load_and_back() {
+        let inboxes: Arc<Vec<_>> = Arc::new((0..2).map(|_| Inbox::new().unwrap()).collect());
+        let mut config = Config::default();
+        config.identity.shards = 2;
+        let (tell, told) = mpsc::channel();
+        let sockets: Vec<_> = (0..2).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let addresses: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        let shard = |(shard, socket)| {
+            let tell = tell.clone();
+            let ask = move |commands: &mut Vec<Command>| {
+                for command in commands.drain(..) {
+                    if let Command::AdminReply { .. } = command {
+                        let _ = tell.send(thread::current().name().unwrap_or_default().to_owned());
+                    }
+                }
+            };
+            let engine = Engine::new(&config, ShardId(shard as u16), Rng::new(1));
+            (engine, vec![socket], ask)
+        };
+        let shards = sockets.into_iter().enumerate().map(shard).collect();
+        let pool = WorkerPool::new(shards, Arc::clone(&inboxes), None).unwrap();
+        let workers = Worker::of_pool(&pool, Clock::start()).unwrap().into_iter().enumerate();
+        let spawn = |(index, worker): (usize, Worker<_>)| {
+            thread::Builder::new().name(index.to_string()).spawn(|| worker.run().unwrap()).unwrap()
+        };
+        let threads: Vec<_> = workers.map(spawn).collect();
+        let runner = || {
+            inboxes[1].post([InboxItem::Admin(Ticket(1), Admin::Statistics)]);
+            told.recv_timeout(PATIENCE).unwrap()
+        };
+        let await_runner = |wanted: &str| {
+            let start = Instant::now();
+            while runner() != wanted {
+                assert!(start.elapsed() < PATIENCE, "worker {wanted} does not get the shard without load");
+                // Questions without a pause are load.
+                assert!(told.recv_timeout(Duration::from_millis(50)).is_err(), "no question is open");
+            }
+        };
+        await_runner("0");
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let options = b"OPTIONS sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK1\r\n\
+            From: <sip:1@a>;tag=1\r\nTo: <sip:1@a>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+        let start = Instant::now();
+        while runner() == "0" {
+            for index in 0..200 {
+                client.send_to(options, addresses[index % 2]).unwrap();
+            }
+            assert!(start.elapsed() < PATIENCE, "worker 0 keeps all shards under load");
+        }
+        await_runner("0");
+        pool.stop();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
 }

@@ -1,22 +1,13 @@
 //! roost: a SIP registrar and proxy for the extensions of a call centre, in one binary. The library is the program's.
 #![forbid(unsafe_code)]
 
-mod ban;
 mod cli;
-mod config_show;
-mod db;
-mod ds;
-mod import;
-mod keys;
-mod loading;
-mod logging;
+mod commands;
 mod mi_client;
+mod output;
 mod reference;
-mod routes;
 mod serve;
 mod settings;
-mod ul;
-mod user;
 
 use std::process::ExitCode;
 
@@ -24,6 +15,8 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
+use commands::{ban, config_show, db, ds, ul, user};
+use output::say;
 use settings::Settings;
 
 /// Runs the command line of this process.
@@ -54,15 +47,15 @@ fn run(cli: Cli) -> Result<()> {
         Command::Ban { command } => ban::run(&Settings::load(file)?, &command, cli.json),
         Command::Ds { command } => ds::run(&Settings::load(file)?, &command, cli.json),
         Command::Ul { command } => ul::run(&Settings::load(file)?, &command, cli.json),
-        Command::Config { command: ConfigCommand::Check } => user::say(&settings::check(file)?),
+        Command::Config { command: ConfigCommand::Check } => say(&settings::check(file)?),
         Command::Config { command: ConfigCommand::Show { changed } } => {
             config_show::run(&Settings::load(file)?, changed, cli.json)
         }
-        Command::Config { command: ConfigCommand::Reference } => user::say(reference::page().trim_end()),
+        Command::Config { command: ConfigCommand::Reference } => say(reference::page().trim_end()),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "roost", &mut script);
-            user::say(String::from_utf8_lossy(&script).trim_end())
+            say(String::from_utf8_lossy(&script).trim_end())
         }
     }
 }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use clap::{Arg, Command, CommandFactory as _};
 
 use crate::cli::Cli;
-use crate::keys::{KEYS, Key, Kind, ROUTE_KEYS};
+use crate::settings::key::{Key, Kind};
+use crate::settings::keys::{KEYS, ROUTE_KEYS};
 
 /// The whole page, with a line end.
 pub(crate) fn page() -> String {

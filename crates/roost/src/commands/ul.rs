@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::cli::UlCommand;
 use crate::mi_client::{MiError, call};
+use crate::output::{say, say_done};
 use crate::settings::Settings;
-use crate::user::{say, say_done};
 
 /// Runs one of the commands.
 ///

@@ -11,8 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use roost_store::{Account, Accounts, Imported, OnExisting, Store};
 use serde_json::json;
 
+use crate::commands::account::{check_account, forget_all};
+use crate::output::say;
 use crate::settings::Settings;
-use crate::user::{check_account, forget_all, say};
 
 /// Bad lines that are shown; the others are counted.
 const MOST_SHOWN: usize = 20;
@@ -38,7 +39,7 @@ pub(crate) fn run(settings: &Settings, file: &Path, replace: bool, is_json: bool
     }
     let on_existing = if replace { OnExisting::Replace } else { OnExisting::Refuse };
     if !bad.is_empty() {
-        // Whoever corrects the file wants to know all that is wrong with it; asking makes no database.
+        // Who corrects the file wants to know all that is wrong with it; asking makes no database.
         if !replace && Store::exists(&settings.database, &settings.folder())? {
             bad.extend(existing(settings.open_store()?.existing_users(&accounts)?));
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use roost_core::{Config, Row, contact_id};
-use roost_net::{Clock, Inbox, Mail};
+use roost_net::{Clock, Inbox, InboxItem};
 use roost_store::Loader;
 
 /// Pages that may be under way to the workers.
@@ -86,7 +86,7 @@ fn load(loader: &mut Loader, config: &Config, inboxes: &[Inbox], clock: Clock, s
             }
         }
         for (inbox, rows) in inboxes.iter().zip(by_shard) {
-            inbox.post([Mail::Rows { rows, up_to: page.up_to, under_way: Arc::clone(&under_way) }]);
+            inbox.post([InboxItem::Rows { rows, up_to: page.up_to, under_way: Arc::clone(&under_way) }]);
         }
         if told.elapsed() > PROGRESS_EVERY {
             told = Instant::now();

@@ -3,9 +3,10 @@
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 
-use crate::keys::{KEYS, Key, Kind, ROUTE_KEYS, Value};
-use crate::settings::{Settings, default_of, shown};
-use crate::user::say;
+use crate::output::say;
+use crate::settings::Settings;
+use crate::settings::key::{Key, Kind, Value};
+use crate::settings::keys::{KEYS, ROUTE_KEYS};
 
 /// Prints every key, or those that are not at their defaults.
 ///
@@ -55,9 +56,9 @@ struct Line {
 }
 
 impl Line {
-    fn new(settings: &Settings, key: &Key, file: &str) -> Result<Line> {
-        let given = settings.given.get(&shown(key));
-        let line = Line::of(shown(key), key, given, file)?;
+    fn new(settings: &Settings, key: &Key<Settings>, file: &str) -> Result<Line> {
+        let given = settings.given.get(&key.shown());
+        let line = Line::of(key.shown(), key, given, file)?;
         if given.is_none() && key.name == "password_column" && !settings.core.policy.auth_db.calculate_ha1 {
             let value = Value::Text(settings.password_column.clone());
             return Ok(Line { value, source: "auth_db.calculate_ha1".to_string(), ..line });
@@ -67,7 +68,7 @@ impl Line {
 
     fn of<T>(name: String, key: &Key<T>, given: Option<&Value>, file: &str) -> Result<Line> {
         let Key { section, name: key_name, kind, meaning, opensips, .. } = *key;
-        let default = default_of(key)?;
+        let default = key.default()?;
         let (value, source) = match given {
             Some(value) => (value.clone(), file),
             None => (default.clone(), "default"),

@@ -1,38 +1,19 @@
-//! `[[route]]`: where numbers go that are no extensions. The file's text becomes the core's rules.
+//! Reads the `[[route]]`s of a file: where numbers go that are not extensions.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use regex::bytes::Regex;
-use roost_core::{HopUri, Numbers, Rule};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::keys::{ROUTE_KEYS, Value};
-use crate::settings::{Source, default_of, is_host, nearest};
+use crate::settings::key::nearest;
+use crate::settings::keys::ROUTE_KEYS;
+use crate::settings::route::Route;
+use crate::settings::source::Source;
 
-/// The name of the tables.
-pub(crate) const TABLE: &str = "route";
 /// Tables that a file may have.
 const MAX_ROUTES: usize = 1_000;
-/// Next hops that a table may have.
-const MAX_HOPS: usize = 32;
-
-/// One table as it stands in the file.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Route {
-    pub(crate) prefix: String,
-    pub(crate) user: String,
-    pub(crate) domain: String,
-    pub(crate) hops: Vec<String>,
-    pub(crate) strip: u32,
-    pub(crate) prepend: String,
-    pub(crate) offline: bool,
-    pub(crate) set: u32,
-    /// What the file says, by key.
-    pub(crate) given: BTreeMap<&'static str, Value>,
-}
 
 /// Reads the tables.
 ///
@@ -54,7 +35,7 @@ pub(crate) fn read(
         let keys = table.get_ref().as_table().ok_or_else(not_tables)?;
         let mut route = Route::default();
         for key in ROUTE_KEYS {
-            (key.set)(&mut route, default_of(key)?);
+            (key.set)(&mut route, key.default()?);
         }
         let mut spans = BTreeMap::new();
         for (name, value) in keys {
@@ -75,66 +56,6 @@ pub(crate) fn read(
         routes.push(route);
     }
     Ok(routes)
-}
-
-/// What the core makes of them; all have been checked.
-pub(crate) fn rules(routes: &[Route]) -> Vec<Rule> {
-    routes.iter().enumerate().filter_map(|(index, route)| route.rule(index as u32 + 1)).collect()
-}
-
-impl Route {
-    /// What no single key can know, and which key it is about.
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.prefix.is_empty() && self.user.is_empty() && self.domain.is_empty() {
-            let message = "a [[route]] needs `prefix`, `user` or `domain`: what is it for?";
-            return Err(("", message.to_string()));
-        }
-        if !self.prefix.is_empty() && !self.user.is_empty() {
-            let message = "`prefix` and `user` in one [[route]]: write two, or one regular expression";
-            return Err(("user", message.to_string()));
-        }
-        for (key, text) in [("prefix", &self.prefix), ("prepend", &self.prepend)] {
-            if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+*#-_.!~".contains(&byte)) {
-                let message = format!("`route.{key}` may hold letters, digits and +*#-_.!~, not \"{text}\"");
-                return Err((key, message));
-            }
-        }
-        if let Err(error) = Regex::new(&self.user) {
-            let why = error.to_string();
-            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            return Err(("user", format!("`route.user` is no regular expression: {why}")));
-        }
-        if !is_host(&self.domain) {
-            return Err(("domain", format!("`route.domain` must be a host, not \"{}\"", self.domain)));
-        }
-        if self.hops.is_empty() || self.hops.len() > MAX_HOPS {
-            let message = format!(
-                "`route.hops` must name 1 to {MAX_HOPS} next hops, such as hops = [\"sip:10.0.0.5:5060\"]"
-            );
-            return Err(("hops", message));
-        }
-        for hop in &self.hops {
-            HopUri::parse(hop).map_err(|error| ("hops", format!("`route.hops`: \"{hop}\" {error}")))?;
-        }
-        Ok(())
-    }
-
-    fn rule(&self, place: u32) -> Option<Rule> {
-        let numbers = match (self.prefix.as_str(), self.user.as_str()) {
-            ("", "") => Numbers::Any,
-            ("", user) => Numbers::Pattern(Regex::new(user).ok()?),
-            (prefix, _) => Numbers::Prefix(prefix.into()),
-        };
-        Some(Rule {
-            set: if self.set == 0 { place } else { self.set },
-            numbers,
-            domain: (!self.domain.is_empty()).then(|| self.domain.to_ascii_lowercase().into()),
-            strip: self.strip as usize,
-            prepend: self.prepend.as_str().into(),
-            offline: self.offline,
-            hops: self.hops.iter().filter_map(|hop| HopUri::parse(hop).ok()).collect(),
-        })
-    }
 }
 
 #[cfg(test)]

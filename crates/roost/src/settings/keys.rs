@@ -1,95 +1,11 @@
 //! Every configuration key, once: its name, type, default and meaning. The parser, its errors and the reference are
-//! made from this table.
+//! made from this table: a key is added here, with its field in `values.rs`.
 
 use roost_core::{Algorithm, Authorize, PathMode};
 
-use crate::routes::Route;
-use crate::settings::Settings;
-
-/// One key of `roost.toml`, or of one of its `[[route]]`s.
-pub(crate) struct Key<T: 'static = Settings> {
-    /// The table it stands in; empty for the top level.
-    pub(crate) section: &'static str,
-    pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
-    /// The default as TOML text.
-    pub(crate) default: &'static str,
-    /// One line for people.
-    pub(crate) meaning: &'static str,
-    /// The module and parameter of OpenSIPS that it stands for; empty: there is none.
-    pub(crate) opensips: &'static str,
-    pub(crate) set: fn(&mut T, Value),
-}
-
-/// What values a key takes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Kind {
-    Text,
-    /// A text that is never shown.
-    Secret,
-    /// A database's URL, whose password is never shown.
-    Url,
-    /// true, false, 1 or 0.
-    Switch,
-    /// An integer from the first to the second.
-    Number(i64, i64),
-    /// One of these words.
-    Choice(&'static [&'static str]),
-    /// A list of strings.
-    List,
-    /// A list of words of these.
-    Choices(&'static [&'static str]),
-}
-
-/// A value that fits its key's kind.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
-    Text(String),
-    Switch(bool),
-    Number(i64),
-    List(Vec<String>),
-}
-
-/// As it stands in a TOML file.
-impl std::fmt::Display for Value {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // JSON's escapes are TOML's too.
-        let quoted = |text: &String| serde_json::Value::from(text.as_str()).to_string();
-        match self {
-            Value::Text(text) => write!(f, "{}", quoted(text)),
-            Value::Switch(is_on) => write!(f, "{is_on}"),
-            Value::Number(number) => write!(f, "{number}"),
-            Value::List(list) => write!(f, "[{}]", list.iter().map(quoted).collect::<Vec<_>>().join(", ")),
-        }
-    }
-}
-
-impl Value {
-    pub(crate) fn text(self) -> String {
-        match self {
-            Value::Text(text) => text,
-            _ => String::new(),
-        }
-    }
-
-    fn switch(self) -> bool {
-        matches!(self, Value::Switch(true))
-    }
-
-    fn number(self) -> u32 {
-        match self {
-            Value::Number(number) => u32::try_from(number).unwrap_or(u32::MAX),
-            _ => 0,
-        }
-    }
-
-    fn list(self) -> Vec<String> {
-        match self {
-            Value::List(list) => list,
-            _ => Vec::new(),
-        }
-    }
-}
+use crate::settings::key::{Key, Kind, Value};
+use crate::settings::route::Route;
+use crate::settings::values::Settings;
 
 /// The longest time a key may set, in seconds: ten years.
 const MAX_S: i64 = 315_360_000;
@@ -126,7 +42,7 @@ macro_rules! key {
 
 /// All keys, in the order of the reference.
 #[rustfmt::skip]
-pub(crate) const KEYS: &[Key] = &[
+pub(crate) const KEYS: &[Key<Settings>] = &[
     key!("", "listen", Kind::List, r#"["udp:0.0.0.0:5060", "tcp:0.0.0.0:5060"]"#,
         "addresses to listen on, each udp:ADDRESS:PORT or tcp:ADDRESS:PORT",
         "core listen",

@@ -1,13 +1,13 @@
 //! `roost user`: extensions in the database, and word of them to the running server.
 
-use std::io::Write as _;
-
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use crate::cli::{Account, UserCommand};
-use crate::import;
+use crate::commands::account::{check_account, forget, realm};
+use crate::commands::import;
 use crate::mi_client::{MiError, call};
+use crate::output::say;
 use crate::settings::Settings;
 
 /// Runs one of the commands.
@@ -51,37 +51,6 @@ fn check(settings: &Settings, account: Account) -> Result<Checked> {
     Ok(Checked { user: account.user, domain, password, realm })
 }
 
-/// Whether an account fits the configuration and the table.
-///
-/// # Errors
-/// What does not fit, and the remedy.
-pub(crate) fn check_account(settings: &Settings, user: &str, domain: &str, password: &str) -> Result<()> {
-    if user.is_empty() || password.is_empty() {
-        bail!("the user and the password must not be empty");
-    }
-    if user.contains('@') {
-        bail!("'{user}': give the user alone, and its domain apart (--domain, or the column `domain`)");
-    }
-    if [user, domain, password].iter().any(|text| text.contains(char::is_control)) {
-        bail!("the user, the domain or the password holds a control character");
-    }
-    if realm(settings, domain).is_empty() && !settings.core.policy.auth_db.calculate_ha1 {
-        bail!(
-            "with [auth_db] calculate_ha1 = false a hash is stored, and it needs a realm: give the domain, or set \
-             [auth] realm"
-        );
-    }
-    Ok(roost_store::check_account(user, domain, password)?)
-}
-
-/// What hashes are computed for.
-fn realm<'a>(settings: &'a Settings, domain: &'a str) -> &'a str {
-    match settings.core.policy.auth.realm.as_str() {
-        "" => domain,
-        realm => realm,
-    }
-}
-
 fn check_domain(settings: &Settings, domain: Option<String>) -> Result<String> {
     match domain {
         None if settings.core.identity.use_domain => {
@@ -117,25 +86,6 @@ fn remove(settings: &Settings, user: &str, domain: Option<String>) -> Result<()>
     say(&format!("user '{user}' removed"))
 }
 
-/// Tells the running server, if there is one, that what it knows of this user is old.
-fn forget(settings: &Settings, user: &str, domain: &str) {
-    forget_with(settings, &json!({ "user": user, "domain": domain }));
-}
-
-/// Tells the running server that what it knows of any user may be old.
-pub(crate) fn forget_all(settings: &Settings) {
-    forget_with(settings, &json!({}));
-}
-
-fn forget_with(settings: &Settings, params: &serde_json::Value) {
-    if let Err(error @ (MiError::Other(_) | MiError::Refused { .. })) =
-        call(settings, "auth_db_forget", params)
-    {
-        let ttl = settings.core.policy.auth_db.cache_ttl_s;
-        eprintln!("roost: the running server may take {ttl} s to notice: {}", error.into_error());
-    }
-}
-
 fn list(settings: &Settings, is_json: bool) -> Result<()> {
     let users = settings.open_store()?.users()?;
     if is_json {
@@ -149,17 +99,4 @@ fn list(settings: &Settings, is_json: bool) -> Result<()> {
         table.add_row([user.username, user.domain]);
     }
     say(&table.trim_fmt())
-}
-
-/// One answer on standard output; a reader that has gone is no error.
-pub(crate) fn say(text: &str) -> Result<()> {
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
-/// What the running server has done: its "OK" for scripts, words for people.
-pub(crate) fn say_done(text: &str, is_json: bool) -> Result<()> {
-    say(if is_json { "\"OK\"" } else { text })
 }

@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use crate::cli::DbCommand;
+use crate::output::say;
 use crate::settings::Settings;
-use crate::user::say;
 
 /// Runs one of the commands.
 ///

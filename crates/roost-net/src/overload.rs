@@ -1,4 +1,4 @@
-//! What is passed over while more comes than can be done.
+//! Which datagrams are shed while more arrive than can be handled.
 //!
 //! What the kernel has no room for is lost, whatever it is: also the REGISTER that answers a challenge, and then the
 //! challenge was work for nothing. While the kernel loses datagrams, every other REGISTER without credentials is passed
@@ -17,14 +17,14 @@ static CREDENTIALS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"u
 
 /// How one socket is doing.
 #[derive(Debug, Default)]
-pub(crate) struct Pressure {
+pub(crate) struct Overload {
     /// Datagrams that the kernel has lost, since the socket was made.
     lost: u32,
     until_ms: u64,
     turn: bool,
 }
 
-impl Pressure {
+impl Overload {
     /// How many datagrams the kernel has lost by now; nothing is said until it has lost one.
     pub(crate) fn heard(&mut self, lost: Option<u32>, now_ms: u64) {
         if let Some(lost) = lost.filter(|lost| *lost != self.lost) {
@@ -34,7 +34,7 @@ impl Pressure {
     }
 
     /// Whether this datagram is to be passed over.
-    pub(crate) fn passes_over(&mut self, datagram: &[u8], now_ms: u64) -> bool {
+    pub(crate) fn sheds(&mut self, datagram: &[u8], now_ms: u64) -> bool {
         if self.until_ms <= now_ms || !begins(datagram) {
             return false;
         }
@@ -57,20 +57,19 @@ mod tests {
 
     #[test]
     fn what_begins_is_passed_over_while_datagrams_are_lost() {
-        let mut pressure = Pressure::default();
-        let passed = |pressure: &mut Pressure, datagram, ms| {
-            (0..10).filter(|_| pressure.passes_over(datagram, ms)).count()
-        };
-        pressure.heard(None, 1_000);
-        assert_eq!(passed(&mut pressure, FIRST, 1_000), 0);
-        pressure.heard(Some(7), 1_000);
-        assert_eq!(passed(&mut pressure, FIRST, 1_000), 5);
-        assert_eq!(passed(&mut pressure, SECOND, 1_000), 0);
-        assert_eq!(passed(&mut pressure, b"INVITE sip:a SIP/2.0\r\n\r\n", 1_000), 0);
-        pressure.heard(Some(7), 1_199);
-        assert_eq!(passed(&mut pressure, FIRST, 1_199), 5);
-        assert_eq!(passed(&mut pressure, FIRST, 1_200), 0, "none was lost since");
-        pressure.heard(Some(8), 1_300);
-        assert_eq!(passed(&mut pressure, FIRST, 1_300), 5);
+        let mut overload = Overload::default();
+        let passed =
+            |overload: &mut Overload, datagram, ms| (0..10).filter(|_| overload.sheds(datagram, ms)).count();
+        overload.heard(None, 1_000);
+        assert_eq!(passed(&mut overload, FIRST, 1_000), 0);
+        overload.heard(Some(7), 1_000);
+        assert_eq!(passed(&mut overload, FIRST, 1_000), 5);
+        assert_eq!(passed(&mut overload, SECOND, 1_000), 0);
+        assert_eq!(passed(&mut overload, b"INVITE sip:a SIP/2.0\r\n\r\n", 1_000), 0);
+        overload.heard(Some(7), 1_199);
+        assert_eq!(passed(&mut overload, FIRST, 1_199), 5);
+        assert_eq!(passed(&mut overload, FIRST, 1_200), 0, "none was lost since");
+        overload.heard(Some(8), 1_300);
+        assert_eq!(passed(&mut overload, FIRST, 1_300), 5);
     }
 }

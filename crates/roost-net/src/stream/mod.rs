@@ -1,0 +1,126 @@
+//! Connections (TCP): threads that accept, connect, cut streams into messages for the workers' inboxes, and write.
+//!
+//! All connections with a peer are one thread's; a connection is known by a number that is never used again and names its
+//! thread. What cannot be sent goes back to the engine, and so does the news that a connection is gone which a binding was
+//! made over. Whatever a peer does, it costs a bounded amount of memory (`limits.rs`).
+
+mod command;
+mod connection;
+mod connections;
+mod counters;
+mod framer;
+mod limits;
+mod shared;
+mod sources;
+mod thread;
+mod wire;
+mod write_queue;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use roost_core::Flow;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::clock::Clock;
+use crate::inbox::Inbox;
+use crate::stream::command::{Outgoing, StreamCommand};
+use crate::stream::limits::{MAX_COMMANDED, MAX_THREADS, PER_THREAD};
+use crate::stream::shared::Shared;
+use crate::stream::thread::StreamThread;
+
+pub use limits::StreamSettings;
+
+/// Where messages for connections go. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    threads: Arc<[UnboundedSender<StreamCommand>]>,
+    shared: Arc<Shared>,
+}
+
+impl Streams {
+    /// Starts threads, as many as there are workers at most. What arrives goes to `inboxes`, one of each worker.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(
+        listeners: Vec<TcpListener>,
+        settings: StreamSettings,
+        inboxes: Arc<Vec<Inbox>>,
+        clock: Clock,
+    ) -> io::Result<(Streams, Vec<JoinHandle<()>>)> {
+        let wanted = settings.max_connections.div_ceil(PER_THREAD);
+        let threads = inboxes.len().min(wanted).clamp(1, MAX_THREADS);
+        let (streams, commands) = Streams::unstarted(threads, settings, inboxes, clock);
+        // The first thread accepts for all.
+        let mut listeners = Some(listeners);
+        let start = |(own, commands): (usize, UnboundedReceiver<StreamCommand>)| {
+            let listeners = listeners.take().unwrap_or_default();
+            let (shared, threads) = (Arc::clone(&streams.shared), Arc::clone(&streams.threads));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let run = move || {
+                let thread = StreamThread::new(own, shared, threads);
+                tokio::task::LocalSet::new().block_on(&runtime, thread.serve(listeners, commands));
+            };
+            std::thread::Builder::new().name(format!("roost-stream-{own}")).spawn(run)
+        };
+        let started = commands.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
+        Ok((streams, started))
+    }
+
+    fn unstarted(
+        threads: usize,
+        settings: StreamSettings,
+        inboxes: Arc<Vec<Inbox>>,
+        clock: Clock,
+    ) -> (Streams, Vec<UnboundedReceiver<StreamCommand>>) {
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
+        let shared = Arc::new(Shared::new(settings, threads, inboxes, clock));
+        (Streams { threads: senders.into(), shared }, receivers)
+    }
+
+    /// Sends a message over a flow's connection; over 0, the one that leads to its peer, or a new one. What cannot be sent
+    /// comes back as [`roost_core::ShardEvent::Unsent`].
+    pub fn send(&self, flow: Flow, message: &[u8]) {
+        let thread = match flow.connection {
+            0 => self.shared.thread_of_peer(flow.remote),
+            number => self.shared.thread_of(number),
+        };
+        let commanded = self.shared.commanded.fetch_add(message.len(), Ordering::Relaxed);
+        let command = StreamCommand::Send(Outgoing { flow, message: message.into() });
+        let refused = match self.threads.get(thread) {
+            Some(thread) if commanded <= MAX_COMMANDED => thread.send(command).err().map(|error| error.0),
+            _ => Some(command),
+        };
+        if let Some(StreamCommand::Send(outgoing)) = refused {
+            self.shared.commanded.fetch_sub(message.len(), Ordering::Relaxed);
+            self.shared.counters.memory_full.increment();
+            self.shared.unsent(outgoing);
+        }
+    }
+
+    /// Keeps a connection until then, in monotonic milliseconds, however silent.
+    pub fn keep(&self, connection: u64, until_ms: u64) {
+        if let Some(thread) = self.threads.get(self.shared.thread_of(connection)) {
+            let _ = thread.send(StreamCommand::Keep { connection, until_ms });
+        }
+    }
+
+    /// Ends the threads, once what was sent before is written as far as the peers read.
+    pub fn stop(&self) {
+        for thread in self.threads.iter() {
+            let _ = thread.send(StreamCommand::End);
+        }
+    }
+
+    /// Names (`group:name`) and values.
+    pub fn statistics(&self) -> Vec<(&'static str, u64)> {
+        self.shared.counters.all()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! What the threads of connections share with one another and with the senders.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use roost_core::ShardEvent;
+
+use crate::clock::Clock;
+use crate::inbox::{Inbox, InboxItem};
+use crate::stream::command::Outgoing;
+use crate::stream::counters::Counters;
+use crate::stream::limits::{MAX_HELD, StreamSettings};
+use crate::stream::sources::Sources;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) settings: StreamSettings,
+    pub(super) threads: usize,
+    pub(super) inboxes: Arc<Vec<Inbox>>,
+    pub(super) clock: Clock,
+    pub(super) counters: Counters,
+    pub(super) sources: Sources,
+    /// Bytes that `MAX_COMMANDED` limits.
+    pub(super) commanded: AtomicUsize,
+    /// Bytes that `MAX_HELD` limits.
+    held: AtomicUsize,
+    hasher: RandomState,
+}
+
+impl Shared {
+    pub(super) fn new(
+        settings: StreamSettings,
+        threads: usize,
+        inboxes: Arc<Vec<Inbox>>,
+        clock: Clock,
+    ) -> Shared {
+        Shared {
+            settings,
+            threads,
+            inboxes,
+            clock,
+            counters: Counters::default(),
+            sources: Sources::default(),
+            commanded: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The thread that has a connection.
+    pub(super) fn thread_of(&self, connection: u64) -> usize {
+        (connection % self.threads as u64) as usize
+    }
+
+    /// The thread that has all connections with a peer, whichever side began them.
+    pub(super) fn thread_of_peer(&self, remote: SocketAddr) -> usize {
+        if self.threads == 1 {
+            return 0;
+        }
+        (self.hasher.hash_one(remote) % self.threads as u64) as usize
+    }
+
+    /// Where what arrives over a connection goes: all of one connection to the same.
+    pub(super) fn inbox_of(&self, connection: u64) -> Option<&Inbox> {
+        self.inboxes.get((connection % self.inboxes.len().max(1) as u64) as usize)
+    }
+
+    /// Tells the engines that a message cannot be sent.
+    pub(super) fn unsent(&self, Outgoing { flow, message }: Outgoing) {
+        self.counters.unsent.increment();
+        if let Some(inbox) = self.inboxes.first() {
+            inbox.post([InboxItem::ShardEvent(ShardEvent::Unsent(flow, message))]);
+        }
+    }
+
+    /// Tells all shards that a connection is gone which a binding was made over.
+    pub(super) fn tell_closed(&self, connection: u64) {
+        for inbox in self.inboxes.iter() {
+            inbox.post([InboxItem::ShardEvent(ShardEvent::ConnectionClosed(connection))]);
+        }
+    }
+
+    /// Counts bytes that are held from here on; false when there are too many.
+    pub(super) fn hold(&self, bytes: usize) -> bool {
+        bytes == 0 || self.held.fetch_add(bytes, Ordering::Relaxed) + bytes <= MAX_HELD
+    }
+
+    /// Counts bytes that are held if there is room for them.
+    pub(super) fn try_hold(&self, bytes: usize) -> bool {
+        let is_room = self.hold(bytes);
+        if !is_room {
+            self.release(bytes);
+        }
+        is_room
+    }
+
+    /// Counts bytes that are not held any more.
+    pub(super) fn release(&self, bytes: usize) {
+        if bytes > 0 {
+            self.held.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.now().mono_ms
+    }
+}

@@ -1,0 +1,440 @@
+//! A thread of connections: accepts, connects, reads, writes, closes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use roost_core::{Flow, Transport};
+use roost_sip::Head;
+use tokio::io::{Interest, Ready};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+use crate::backpressure::Permit;
+use crate::inbox::InboxItem;
+use crate::stream::command::{Outgoing, StreamCommand};
+use crate::stream::connection::{Close, Connection};
+use crate::stream::connections::Connections;
+use crate::stream::limits::{
+    CONNECT_TIMEOUT, LAST_MS, MAX_CONNECTING, MAX_CONNECTING_PER_ADDRESS, MAX_PONGS, MAX_WAITING_PER_PEER,
+    MAX_WRITE_QUEUE, READ, READS_PER_TURN, SWEEP,
+};
+use crate::stream::shared::Shared;
+
+/// What its tasks share.
+pub(super) struct StreamThread {
+    /// Its number.
+    own: usize,
+    shared: Arc<Shared>,
+    /// All threads' commands: a connection goes to the thread of its peer.
+    threads: Arc<[UnboundedSender<StreamCommand>]>,
+    connections: RefCell<Connections>,
+    /// What waits for a peer to be connected to.
+    connecting: RefCell<HashMap<SocketAddr, Vec<Outgoing>>>,
+    /// Connections that it has had.
+    opened: Cell<u64>,
+    buffer: RefCell<Vec<u8>>,
+    head: RefCell<Box<Head>>,
+}
+
+impl StreamThread {
+    pub(super) fn new(
+        own: usize,
+        shared: Arc<Shared>,
+        threads: Arc<[UnboundedSender<StreamCommand>]>,
+    ) -> Rc<Self> {
+        Rc::new(StreamThread {
+            own,
+            shared,
+            threads,
+            connections: RefCell::default(),
+            connecting: RefCell::default(),
+            opened: Cell::new(0),
+            buffer: RefCell::new(vec![0; READ]),
+            head: RefCell::new(Head::new()),
+        })
+    }
+
+    /// Does what it is told until it must end.
+    pub(super) async fn serve(
+        self: Rc<Self>,
+        listeners: Vec<std::net::TcpListener>,
+        mut commands: UnboundedReceiver<StreamCommand>,
+    ) {
+        for listener in listeners {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => drop(tokio::task::spawn_local(Rc::clone(&self).accept(listener))),
+                Err(error) => tracing::error!(%error, "a TCP listener failed"),
+            }
+        }
+        let sweeper = Rc::clone(&self);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                sweeper.sweep();
+            }
+        });
+        while let Some(command) = commands.recv().await {
+            match command {
+                StreamCommand::Send(outgoing) => {
+                    self.shared.commanded.fetch_sub(outgoing.message.len(), Ordering::Relaxed);
+                    self.send(outgoing);
+                }
+                StreamCommand::Keep { connection, until_ms } => self.keep(connection, until_ms),
+                StreamCommand::Accepted { stream, remote } => match TcpStream::from_std(stream) {
+                    Ok(stream) => self.begin(stream, remote),
+                    Err(_) => self.shared.sources.release(remote.ip()),
+                },
+                StreamCommand::End => return,
+            }
+        }
+    }
+
+    async fn accept(self: Rc<Self>, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, remote)) => self.accepted(stream, remote),
+                Err(error) => {
+                    // No descriptor is left, most likely: who is connected goes on.
+                    tracing::debug!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Gives a new connection to the thread of its peer.
+    fn accepted(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr) {
+        if !self.shared.sources.admit(remote.ip(), self.shared.settings.max_per_source) {
+            tracing::debug!(source = %remote, "too many connections of one address");
+            return self.shared.counters.refused_source.increment();
+        }
+        let thread = self.shared.thread_of_peer(remote);
+        if thread == self.own {
+            return self.begin(stream, remote);
+        }
+        let sent = match (stream.into_std(), self.threads.get(thread)) {
+            (Ok(stream), Some(thread)) => thread.send(StreamCommand::Accepted { stream, remote }).is_ok(),
+            _ => false,
+        };
+        if !sent {
+            self.shared.sources.release(remote.ip());
+        }
+    }
+
+    /// Opens a connection that its source was admitted with, where there is room for one.
+    fn begin(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr) {
+        let Shared { settings, counters, sources, .. } = &*self.shared;
+        let is_full = counters.connections.get() >= settings.max_connections as u64;
+        match stream.local_addr() {
+            Ok(_) if is_full && !self.evict() => {
+                tracing::debug!(source = %remote, "too many connections");
+                counters.refused.increment();
+                sources.release(remote.ip());
+            }
+            Ok(local) => {
+                counters.accepted.increment();
+                self.open(stream, local, remote);
+            }
+            Err(_) => sources.release(remote.ip()),
+        }
+    }
+
+    /// Ends the connection that has been silent longest among those that no binding was made over; false when there is
+    /// none.
+    fn evict(&self) -> bool {
+        let silent = self.connections.borrow().most_silent(self.shared.now_ms());
+        if let Some(connection) = &silent {
+            self.close(connection, Close::Evicted);
+        }
+        silent.is_some()
+    }
+
+    /// Opens a connection that counts as its source's.
+    fn open(self: &Rc<Self>, stream: TcpStream, local: SocketAddr, remote: SocketAddr) {
+        self.opened.set(self.opened.get() + 1);
+        // Never used again, never 0, and its thread's.
+        let number = self.opened.get() * self.shared.threads as u64 + self.own as u64;
+        let flow = Flow::stream(Transport::Tcp, local, remote, number);
+        let connection = Rc::new(Connection::new(flow, stream, self.shared.now_ms()));
+        self.connections.borrow_mut().insert(&connection);
+        self.shared.counters.connections.increment();
+        tokio::task::spawn_local(Rc::clone(self).attend(connection));
+    }
+
+    /// Reads and writes until the connection ends.
+    async fn attend(self: Rc<Self>, connection: Rc<Connection>) {
+        let why = loop {
+            if let Some(why) = connection.must_close.get() {
+                break why;
+            }
+            let is_open = connection.backpressure.is_open();
+            if is_open && connection.wire.borrow().is_held_back() {
+                // What has arrived comes before what will.
+                if let Err(why) = self.take(&connection, &[]) {
+                    break why;
+                }
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let Some(interest) = interest(&connection) else {
+                connection.backpressure.wake.notified().await;
+                continue;
+            };
+            tokio::select! {
+                biased;
+                () = connection.backpressure.wake.notified() => {}
+                ready = connection.stream.ready(interest) => {
+                    let done = ready.map_err(|_| Close::Broken);
+                    if let Err(why) = done.and_then(|ready| self.is_ready(&connection, interest, ready)) {
+                        break why;
+                    }
+                    // One that always has something to say has a turn, as all others have.
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        self.close(&connection, why);
+    }
+
+    fn is_ready(&self, connection: &Connection, interest: Interest, ready: Ready) -> Result<(), Close> {
+        if interest.is_writable() && ready.is_writable() {
+            self.write_on(connection)?;
+        }
+        if interest.is_readable() && (ready.is_readable() || ready.is_read_closed()) {
+            self.read(connection)?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, connection: &Connection) -> Result<(), Close> {
+        let mut buffer = self.buffer.borrow_mut();
+        for _ in 0..READS_PER_TURN {
+            match connection.stream.try_read(&mut buffer) {
+                Ok(0) => return Err(Close::ByPeer),
+                Ok(count) => {
+                    connection.active_ms.set(self.shared.now_ms());
+                    self.take(connection, &buffer[..count])?;
+                    if !connection.is_read() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(_) => return Err(Close::Broken),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the messages of what has arrived to a worker, all of one connection to the same, and answers keep-alives.
+    fn take(&self, connection: &Connection, arrived: &[u8]) -> Result<(), Close> {
+        let mut items = Vec::new();
+        let deliver = |message: &[u8]| {
+            let permit = Permit::new(&connection.backpressure);
+            items.push(InboxItem::Stream { flow: connection.flow, message: message.into(), permit });
+        };
+        let may_go_on = || connection.backpressure.is_open();
+        let mut wire = connection.wire.borrow_mut();
+        self.shared.release(wire.held());
+        let now_ms = self.shared.now_ms();
+        let found = wire.take(arrived, &mut self.head.borrow_mut(), now_ms, may_go_on, deliver);
+        let is_room = self.shared.hold(wire.held());
+        drop(wire);
+        if let Some(inbox) = self.shared.inbox_of(connection.flow.connection).filter(|_| !items.is_empty()) {
+            self.shared.counters.inbox_full.add(inbox.post(items));
+        }
+        let found = found.map_err(|_| Close::Garbage)?;
+        if found.is_last {
+            connection.last_ms.set(now_ms + LAST_MS);
+        }
+        if found.pings > 0 {
+            // A peer needs no more answers than that at once.
+            self.write(connection, &b"\r\n".repeat(found.pings.min(MAX_PONGS)))?;
+        }
+        if is_room { Ok(()) } else { Err(Close::MemoryFull) }
+    }
+
+    /// Writes to a connection, or queues what its peer does not read now.
+    fn write(&self, connection: &Connection, bytes: &[u8]) -> Result<(), Close> {
+        let mut queue = connection.queue.borrow_mut();
+        let mut written = 0;
+        let now_ms = self.shared.now_ms();
+        if queue.left() == 0 {
+            connection.written_ms.set(now_ms);
+            match connection.wire.borrow_mut().write(bytes, |bytes| connection.stream.try_write(bytes)) {
+                Ok(count) => written = count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(Close::Broken),
+            }
+        }
+        connection.active_ms.set(now_ms);
+        let rest = bytes.len() - written;
+        if rest == 0 {
+            return Ok(());
+        }
+        if queue.left() + rest > MAX_WRITE_QUEUE {
+            return Err(Close::Stuck);
+        }
+        if !self.shared.try_hold(rest) {
+            return Err(Close::MemoryFull);
+        }
+        queue.push(bytes, written);
+        connection.wake();
+        Ok(())
+    }
+
+    /// Writes what has waited.
+    fn write_on(&self, connection: &Connection) -> Result<(), Close> {
+        let mut wire = connection.wire.borrow_mut();
+        let mut queue = connection.queue.borrow_mut();
+        let before = queue.left();
+        let written = queue.write(|bytes| wire.write(bytes, |bytes| connection.stream.try_write(bytes)));
+        if before > queue.left() {
+            connection.written_ms.set(self.shared.now_ms());
+            self.shared.release(before - queue.left());
+        }
+        written.map_err(|_| Close::Broken).map(drop)
+    }
+
+    fn send(self: &Rc<Self>, outgoing: Outgoing) {
+        let number = outgoing.flow.connection;
+        let found = match number {
+            0 => self.connections.borrow().to(outgoing.flow.remote),
+            number => self.connections.borrow().get(number),
+        };
+        match found.filter(|connection| connection.must_close.get().is_none()) {
+            Some(connection) => {
+                if let Err(why) = self.write(&connection, &outgoing.message) {
+                    self.close(&connection, why);
+                    self.shared.unsent(outgoing);
+                }
+            }
+            None if number == 0 => self.connect(outgoing),
+            None => self.shared.unsent(outgoing),
+        }
+    }
+
+    /// Connects to a peer; what is sent to it meanwhile waits.
+    fn connect(self: &Rc<Self>, outgoing: Outgoing) {
+        let flow = outgoing.flow;
+        let mut connecting = self.connecting.borrow_mut();
+        if !self.shared.try_hold(outgoing.message.len()) {
+            return self.refuse(outgoing);
+        }
+        if let Some(waiting) = connecting.get_mut(&flow.remote)
+            && waiting.len() < MAX_WAITING_PER_PEER
+        {
+            return waiting.push(outgoing);
+        }
+        if !connecting.contains_key(&flow.remote) && self.may_connect(flow.remote, connecting.len()) {
+            connecting.insert(flow.remote, vec![outgoing]);
+            tokio::task::spawn_local(Rc::clone(self).connect_to(flow.local, flow.remote));
+            return;
+        }
+        self.shared.release(outgoing.message.len());
+        self.refuse(outgoing);
+    }
+
+    /// Whether another peer may be connected to; then it counts.
+    fn may_connect(&self, remote: SocketAddr, connecting: usize) -> bool {
+        let all = self.shared.counters.connections.get() as usize + connecting;
+        connecting < MAX_CONNECTING
+            && (all < self.shared.settings.max_connections || self.evict())
+            && self.shared.sources.begin_connecting(remote.ip(), MAX_CONNECTING_PER_ADDRESS)
+    }
+
+    fn refuse(&self, outgoing: Outgoing) {
+        self.shared.counters.refused.increment();
+        self.shared.unsent(outgoing);
+    }
+
+    async fn connect_to(self: Rc<Self>, local: SocketAddr, remote: SocketAddr) {
+        let connect = async {
+            let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.bind(SocketAddr::new(local.ip(), 0))?;
+            socket.connect(remote).await
+        };
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
+        let waiting = self.connecting.borrow_mut().remove(&remote).unwrap_or_default();
+        self.shared.release(waiting.iter().map(|outgoing| outgoing.message.len()).sum());
+        self.shared.sources.end_connecting(remote.ip());
+        let Ok(Ok(stream)) = connected else {
+            tracing::debug!(%remote, "no connection");
+            self.shared.counters.connect_failed.increment();
+            return waiting.into_iter().for_each(|outgoing| self.shared.unsent(outgoing));
+        };
+        self.shared.counters.connected.increment();
+        // It was asked for: it counts, and is not refused.
+        self.shared.sources.admit(remote.ip(), usize::MAX);
+        // What comes back over it is for the address that our Via names.
+        self.open(stream, local, remote);
+        waiting.into_iter().for_each(|outgoing| self.send(outgoing));
+    }
+
+    fn keep(&self, number: u64, until_ms: u64) {
+        let connection = self.connections.borrow().get(number);
+        match connection {
+            Some(connection) => {
+                connection.keep_until_ms.set(connection.keep_until_ms.get().max(until_ms));
+            }
+            // It went while the binding was being committed.
+            None => self.shared.tell_closed(number),
+        }
+    }
+
+    /// Has those end whose time is over.
+    fn sweep(&self) {
+        let now_ms = self.shared.now_ms();
+        for connection in self.connections.borrow().iter() {
+            if let Some(why) = connection.overdue(&self.shared.settings, now_ms) {
+                connection.must_close.set(Some(why));
+                connection.wake();
+            }
+        }
+    }
+
+    fn close(&self, connection: &Connection, why: Close) {
+        connection.must_close.set(Some(why));
+        connection.wake();
+        if !self.connections.borrow_mut().remove(connection) {
+            return;
+        }
+        let Shared { counters, sources, .. } = &*self.shared;
+        let flow = connection.flow;
+        let queue = std::mem::take(&mut *connection.queue.borrow_mut());
+        self.shared.release(queue.left() + connection.wire.borrow().held());
+        for message in queue.into_messages().filter(|message| !message.starts_with(b"\r\n")) {
+            self.shared.unsent(Outgoing { flow, message });
+        }
+        counters.connections.decrement();
+        sources.release(flow.remote.ip());
+        match why {
+            Close::ByPeer | Close::Broken | Close::Last => {}
+            Close::Idle => counters.closed_idle.increment(),
+            Close::Unfinished => counters.closed_unfinished.increment(),
+            Close::Garbage => counters.closed_garbage.increment(),
+            Close::Stuck => counters.closed_stuck.increment(),
+            Close::Evicted => counters.evicted.increment(),
+            Close::MemoryFull => counters.memory_full.increment(),
+        }
+        tracing::debug!(source = %flow, ?why, "connection closed");
+        if connection.keep_until_ms.get() != 0 {
+            self.shared.tell_closed(flow.connection);
+        }
+    }
+}
+
+/// What a connection waits for on its socket; nothing while it is neither read nor written.
+fn interest(connection: &Connection) -> Option<Interest> {
+    match (connection.is_read(), connection.queue.borrow().left() > 0) {
+        (true, false) => Some(Interest::READABLE),
+        (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+        (false, true) => Some(Interest::WRITABLE),
+        (false, false) => None,
+    }
+}

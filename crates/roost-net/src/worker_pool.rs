@@ -1,0 +1,138 @@
+//! Which worker runs which shard. Worker 0 runs all that have no worker of their own at the time.
+//!
+//! A worker that is busy for most of a window and runs more than its own shard gives one to that shard's own worker, which
+//! slept till then. A worker that has been idle for long leaves its shard to worker 0 again, if that one has room (`load.rs`).
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use roost_core::{Command, Engine, Listener};
+
+use crate::inbox::{Inbox, InboxItem};
+use crate::stream::Streams;
+
+/// All shards, and the workers that wait for theirs.
+#[derive(Debug)]
+pub struct WorkerPool<F> {
+    pub(crate) shards: Vec<Shard<F>>,
+    pub(crate) inboxes: Arc<Vec<Inbox>>,
+    /// Where messages for connections go; none where only datagrams are listened for.
+    pub(crate) streams: Option<Streams>,
+    /// Whether worker 0 can take another shard.
+    pub(crate) has_room: AtomicBool,
+}
+
+/// What one shard works with.
+#[derive(Debug)]
+pub(crate) struct Shard<F> {
+    state: Mutex<ShardState<F>>,
+    pub(crate) sockets: Vec<BoundSocket>,
+    call: Mutex<Call>,
+    called: Condvar,
+}
+
+/// What the worker that runs a shard holds.
+#[derive(Debug)]
+pub(crate) struct ShardState<F> {
+    pub(crate) engine: Engine,
+    /// Takes the engine's commands that are not for another shard, all of them out.
+    pub(crate) ask: F,
+}
+
+/// A socket and what it is bound to.
+#[derive(Debug)]
+pub(crate) struct BoundSocket {
+    pub(crate) socket: UdpSocket,
+    pub(crate) address: SocketAddr,
+}
+
+/// What a worker without a shard waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Wait,
+    Come,
+    End,
+}
+
+impl<F: FnMut(&mut Vec<Command>)> WorkerPool<F> {
+    /// A pool of one worker for each shard: its engine, its socket of every listener, and what takes its commands. Shard
+    /// `n` reads the inbox of that number.
+    ///
+    /// # Errors
+    /// When a socket does not tell its address.
+    pub fn new(
+        shards: Vec<(Engine, Vec<UdpSocket>, F)>,
+        inboxes: Arc<Vec<Inbox>>,
+        streams: Option<Streams>,
+    ) -> io::Result<Arc<Self>> {
+        let bound = |socket: UdpSocket| Ok(BoundSocket { address: socket.local_addr()?, socket });
+        let shard = |(engine, sockets, ask): (Engine, Vec<UdpSocket>, F)| {
+            Ok(Shard {
+                state: Mutex::new(ShardState { engine, ask }),
+                sockets: sockets.into_iter().map(bound).collect::<io::Result<_>>()?,
+                call: Mutex::new(Call::Wait),
+                called: Condvar::new(),
+            })
+        };
+        let shards = shards.into_iter().map(shard).collect::<io::Result<_>>()?;
+        Ok(Arc::new(WorkerPool { shards, inboxes, streams, has_room: AtomicBool::new(false) }))
+    }
+
+    /// Tells all workers to finish what is under way and to end.
+    pub fn stop(&self) {
+        for inbox in self.inboxes.iter() {
+            inbox.post([InboxItem::Stop]);
+        }
+        self.shards.iter().for_each(|shard| shard.call(Call::End));
+    }
+}
+
+impl<F> WorkerPool<F> {
+    /// Sleeps until the worker must run its own shard; false when it must end.
+    pub(crate) fn wait_for_call(&self, own: usize) -> bool {
+        let Some(shard) = self.shards.get(own) else { return false };
+        let call = shard.call.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = shard.called.wait_while(call, |call| *call == Call::Wait);
+        let mut call = waited.unwrap_or_else(PoisonError::into_inner);
+        let must_come = *call == Call::Come;
+        if must_come {
+            *call = Call::Wait;
+        }
+        must_come
+    }
+
+    /// Tells a shard's own worker to run it.
+    pub(crate) fn call(&self, index: usize) {
+        if let Some(shard) = self.shards.get(index) {
+            shard.call(Call::Come);
+        }
+    }
+
+    /// Leaves a shard to worker 0.
+    pub(crate) fn leave(&self, index: usize) {
+        if let Some(inbox) = self.inboxes.first() {
+            inbox.post([InboxItem::Shard(index)]);
+        }
+    }
+}
+
+impl<F> Shard<F> {
+    /// Its state, once no other worker has it.
+    pub(crate) fn state(&self) -> MutexGuard<'_, ShardState<F>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call(&self, call: Call) {
+        *self.call.lock().unwrap_or_else(PoisonError::into_inner) = call;
+        self.called.notify_all();
+    }
+}
+
+impl BoundSocket {
+    /// Whether a flow's local address is this socket's.
+    pub(crate) fn is_from(&self, local: SocketAddr) -> bool {
+        Listener::udp(self.address).covers(local)
+    }
+}

@@ -1,0 +1,57 @@
+//! Accounts: whether one fits the configuration, and word of changes to the running server.
+
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use crate::mi_client::{MiError, call};
+use crate::settings::Settings;
+
+/// Whether an account fits the configuration and the table.
+///
+/// # Errors
+/// What does not fit, and the remedy.
+pub(crate) fn check_account(settings: &Settings, user: &str, domain: &str, password: &str) -> Result<()> {
+    if user.is_empty() || password.is_empty() {
+        bail!("the user and the password must not be empty");
+    }
+    if user.contains('@') {
+        bail!("'{user}': give the user alone, and its domain apart (--domain, or the column `domain`)");
+    }
+    if [user, domain, password].iter().any(|text| text.contains(char::is_control)) {
+        bail!("the user, the domain or the password holds a control character");
+    }
+    if realm(settings, domain).is_empty() && !settings.core.policy.auth_db.calculate_ha1 {
+        bail!(
+            "with [auth_db] calculate_ha1 = false a hash is stored, and it needs a realm: give the domain, or set \
+             [auth] realm"
+        );
+    }
+    Ok(roost_store::check_account(user, domain, password)?)
+}
+
+/// What hashes are computed for; empty where no hash can be.
+pub(crate) fn realm<'a>(settings: &'a Settings, domain: &'a str) -> &'a str {
+    match settings.core.policy.auth.realm.as_str() {
+        "" => domain,
+        realm => realm,
+    }
+}
+
+/// Tells the running server, if there is one, that what it knows of this user is old.
+pub(crate) fn forget(settings: &Settings, user: &str, domain: &str) {
+    forget_with(settings, &json!({ "user": user, "domain": domain }));
+}
+
+/// Tells the running server that what it knows of any user may be old.
+pub(crate) fn forget_all(settings: &Settings) {
+    forget_with(settings, &json!({}));
+}
+
+fn forget_with(settings: &Settings, params: &serde_json::Value) {
+    if let Err(error @ (MiError::Other(_) | MiError::Refused { .. })) =
+        call(settings, "auth_db_forget", params)
+    {
+        let ttl = settings.core.policy.auth_db.cache_ttl_s;
+        eprintln!("roost: the running server may take {ttl} s to notice: {}", error.into_error());
+    }
+}

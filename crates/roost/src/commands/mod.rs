@@ -1,0 +1,10 @@
+//! The commands beside `serve`: extensions and tables in the database, and what the running server is asked.
+
+mod account;
+pub(crate) mod ban;
+pub(crate) mod config_show;
+pub(crate) mod db;
+pub(crate) mod ds;
+mod import;
+pub(crate) mod ul;
+pub(crate) mod user;

@@ -1,0 +1,77 @@
+//! `roost serve`: opens everything, joins the threads with one another, and takes them down again.
+
+mod delivery;
+mod loading;
+mod logging;
+mod server;
+mod signals;
+mod sockets;
+
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+use roost_core::Config;
+use roost_store::Store;
+
+use crate::serve::server::Server;
+use crate::serve::signals::Signals;
+use crate::serve::sockets::{bind_mi, stream_sockets};
+use crate::settings::Settings;
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// What it could not start with, and the remedy.
+pub(crate) fn run(settings: &Settings) -> Result<()> {
+    logging::start(settings)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = runtime.block_on(async { Signals::new() })?;
+    let config = Arc::new(complete(settings)?);
+    // What could be in the way is found out before anything runs.
+    for listener in &config.policy.listeners {
+        roost_net::probe(listener)?;
+    }
+    let stream_sockets = stream_sockets(&config.policy.listeners)?;
+    let mi_listener = bind_mi(settings)?;
+    let store = settings.open_store()?;
+    let mut server = Server::start(settings, Arc::clone(&config), &store, stream_sockets)?;
+    announce(settings, &config, &store);
+    let outcome = runtime.block_on(server.wait(settings, mi_listener, signals));
+    server.stop();
+    outcome
+}
+
+/// The core's configuration with what only a process has: shards and secrets.
+fn complete(settings: &Settings) -> Result<Config> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let shards = if settings.workers == 0 { cores.min(64) } else { settings.workers };
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    let mac_key = match settings.secret.as_str() {
+        "" => random,
+        secret => blake3::derive_key("roost 2026 auth.secret nonces and tags", secret.as_bytes()),
+    };
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    let mut config = settings.core.clone();
+    config.identity.shards = shards as u16;
+    config.identity.mac_key = mac_key;
+    config.identity.hash_seed = u64::from_ne_bytes(seed);
+    Ok(config)
+}
+
+/// What a newcomer needs to know, on standard error whatever the log level.
+fn announce(settings: &Settings, config: &Config, store: &Store) {
+    let version = env!("CARGO_PKG_VERSION");
+    eprintln!("roost {version}: database {}", store.name());
+    for listener in &config.policy.listeners {
+        eprintln!("roost: listening on {listener} ({} workers)", config.identity.shards);
+    }
+    match settings.mi_address {
+        Some(address) => eprintln!("roost: management interface at http://{address}/mi"),
+        None => eprintln!("roost: no management interface (mi.listen is empty)"),
+    }
+    let domain = if config.identity.use_domain { " --domain example.com" } else { "" };
+    eprintln!("roost: add an extension with: roost user add 9001 PASSWORD{domain}");
+    eprintln!("roost: ready");
+}

@@ -1,0 +1,239 @@
+//! The threads of a server: joined with one another at the start, taken down in order at the end.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, anyhow};
+use roost_admin::Mi;
+use roost_core::{Config, Engine, Rng, ShardId};
+use roost_net::{Clock, Inbox, Resolver, Streams, Worker, WorkerPool};
+use roost_store::{Preload, Receipts, Running, Store};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::serve::delivery::{
+    Dispatch, Questions, asker, counters, deliver, dispatcher, reading_teller, reloader,
+};
+use crate::serve::loading::Loading;
+use crate::serve::signals::Signals;
+use crate::serve::sockets::{datagram_sockets, stream_settings};
+use crate::settings::Settings;
+
+/// A server whose threads run.
+pub(super) struct Server {
+    config: Arc<Config>,
+    inboxes: Arc<Vec<Inbox>>,
+    questions: Questions,
+    running: Running,
+    loading: Option<Loading>,
+    streams: Option<Streams>,
+    stream_threads: Vec<JoinHandle<()>>,
+    pool: Arc<WorkerPool<Dispatch>>,
+    workers: Vec<JoinHandle<()>>,
+    /// Tells that a worker has ended.
+    worker_ended: mpsc::Receiver<()>,
+}
+
+impl Server {
+    /// Starts everything but the management interface.
+    ///
+    /// # Errors
+    /// What could not be started.
+    pub(super) fn start(
+        settings: &Settings,
+        config: Arc<Config>,
+        store: &Store,
+        stream_sockets: Vec<TcpListener>,
+    ) -> Result<Server> {
+        let clock = Clock::start();
+        let shards = usize::from(config.identity.shards);
+        let inboxes = (0..shards).map(|_| Inbox::new()).collect::<std::io::Result<_>>();
+        let inboxes: Arc<Vec<Inbox>> = Arc::new(inboxes.context("making inboxes")?);
+        let receipts: Receipts = {
+            let inboxes = Arc::clone(&inboxes);
+            Arc::new(move |receipts| deliver(&inboxes, receipts))
+        };
+        let mut running = store.start(config.identity.write_through, receipts)?;
+        let questions = Questions::default();
+        let (streams, stream_threads) = start_streams(stream_sockets, settings, &inboxes, clock)?;
+        let dispatch = dispatchers(settings, &config, &running, &questions, streams.as_ref(), &inboxes)?;
+        let sockets = datagram_sockets(&config.policy.listeners, shards)?;
+        let engines = engines(&config)?.into_iter().zip(sockets).zip(dispatch);
+        let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
+        let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone())?;
+        let (ended, worker_ended) = mpsc::channel(shards);
+        let workers = Worker::of_pool(&pool, clock)?.into_iter().enumerate();
+        let workers =
+            workers.map(|(index, worker)| spawn(index, worker, ended.clone())).collect::<Result<_>>()?;
+        let loading = match config.identity.write_through {
+            true => Some(Loading::start(store.loader(), Arc::clone(&config), Arc::clone(&inboxes), clock)?),
+            false => None,
+        };
+        // The workers take the rows as they are read.
+        let preload = Preload {
+            limit: settings.preload,
+            every: Duration::from_secs(u64::from(config.policy.auth_db.cache_ttl_s)) / 2,
+            tell: reading_teller(Arc::clone(&config), Arc::clone(&inboxes), clock),
+        };
+        running.keep_subscribers(store, preload)?;
+        Ok(Server {
+            config,
+            inboxes,
+            questions,
+            running,
+            loading,
+            streams,
+            stream_threads,
+            pool,
+            workers,
+            worker_ended,
+        })
+    }
+
+    /// Serves the management interface until a signal comes or a thread ends.
+    ///
+    /// # Errors
+    /// Which thread has ended.
+    pub(super) async fn wait(
+        &mut self,
+        settings: &Settings,
+        mi_listener: Option<TcpListener>,
+        signals: Signals,
+    ) -> Result<()> {
+        let mi = Mi {
+            ask: asker(Arc::clone(&self.inboxes), Arc::clone(&self.questions)),
+            config: Arc::clone(&self.config),
+            started: SystemTime::now(),
+            reload: reloader(settings.file.clone()),
+            counters: counters(self.streams.clone(), self.running.statistics()),
+            server: server_name(),
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let admin = mi_listener.map(|listener| tokio::spawn(serve_mi(listener, mi, stopped)));
+        let outcome = tokio::select! {
+            () = signals.wait() => Ok(()),
+            () = store_ended(&self.running) => Err(anyhow!("a thread of the database has ended; see the log")),
+            _ = self.worker_ended.recv() => Err(anyhow!("a worker ended; see the log")),
+        };
+        let _ = stop.send(());
+        if let Some(admin) = admin {
+            let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
+        }
+        outcome
+    }
+
+    /// Lets the threads finish what is under way, and ends them.
+    pub(super) fn stop(self) {
+        tracing::info!("stopping");
+        drop(self.loading);
+        self.pool.stop();
+        for thread in self.workers {
+            let _ = thread.join();
+        }
+        // Its shards hold what asks the store for work, and the store waits until none can.
+        drop(self.pool);
+        if let Some(streams) = self.streams {
+            streams.stop();
+        }
+        for thread in self.stream_threads {
+            let _ = thread.join();
+        }
+        let statistics = self.running.statistics();
+        self.running.stop();
+        let [(_, transactions), (_, registrations), (_, largest)] = statistics();
+        tracing::info!(transactions, registrations, largest, "written to the database");
+    }
+}
+
+fn start_streams(
+    sockets: Vec<TcpListener>,
+    settings: &Settings,
+    inboxes: &Arc<Vec<Inbox>>,
+    clock: Clock,
+) -> Result<(Option<Streams>, Vec<JoinHandle<()>>)> {
+    if sockets.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let started = Streams::start(sockets, stream_settings(settings), Arc::clone(inboxes), clock);
+    let (streams, threads) = started.context("starting the threads of the connections")?;
+    Ok((Some(streams), threads))
+}
+
+/// What takes each worker's commands.
+fn dispatchers(
+    settings: &Settings,
+    config: &Config,
+    running: &Running,
+    questions: &Questions,
+    streams: Option<&Streams>,
+    inboxes: &Arc<Vec<Inbox>>,
+) -> Result<Vec<Dispatch>> {
+    let resolver = Resolver::start(&settings.dns_servers, &config.policy.listeners, Arc::clone(inboxes));
+    let resolver = resolver.context("starting the resolver")?;
+    let dispatch = |shard| {
+        let (store, questions) = (running.handle(), Arc::clone(questions));
+        dispatcher(ShardId(shard), store, questions, resolver.clone(), streams.cloned(), Arc::clone(inboxes))
+    };
+    Ok((0..config.identity.shards).map(dispatch).collect())
+}
+
+/// Makes the engines; with write-through they wait for the rows of the table.
+fn engines(config: &Config) -> Result<Vec<Engine>> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    let mut rng = Rng::new(u64::from_ne_bytes(seed));
+    let make = |shard| {
+        let mut engine = Engine::new(config, ShardId(shard), Rng::new(rng.next_u64()));
+        if config.identity.write_through {
+            engine.begin_loading();
+        }
+        engine
+    };
+    Ok((0..config.identity.shards).map(make).collect())
+}
+
+fn spawn(index: usize, worker: Worker<Dispatch>, ended: mpsc::Sender<()>) -> Result<JoinHandle<()>> {
+    let ended = Ended(ended);
+    let run = move || {
+        if let Err(error) = worker.run() {
+            tracing::error!(%error, "a worker failed");
+        }
+        drop(ended);
+    };
+    std::thread::Builder::new().name(format!("roost-worker-{index}")).spawn(run).context("starting a worker")
+}
+
+/// Says that a worker has ended, however it did.
+struct Ended(mpsc::Sender<()>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+async fn serve_mi(listener: TcpListener, mi: Mi, stopped: oneshot::Receiver<()>) {
+    let stop = async {
+        let _ = stopped.await;
+    };
+    let served = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => roost_admin::serve(listener, mi, stop).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "the management interface failed");
+    }
+}
+
+/// Resolves when a registrar whose bindings go nowhere should rather end.
+async fn store_ended(running: &Running) {
+    while !running.has_ended() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// As OpenSIPS's tools expect it: name, version, machine.
+fn server_name() -> String {
+    format!("roost ({} ({}/{}))", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, std::env::consts::OS)
+}

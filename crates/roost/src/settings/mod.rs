@@ -1,0 +1,164 @@
+//! The effective settings: defaults of the key table, overlaid by a TOML file whose every mistake is explained.
+
+mod database;
+pub(crate) mod key;
+pub(crate) mod keys;
+mod route;
+mod routes;
+mod source;
+mod together;
+mod values;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use roost_store::Store;
+use toml::de::{DeTable, DeValue};
+
+use crate::settings::keys::KEYS;
+use crate::settings::source::Source;
+
+pub(crate) use values::Settings;
+
+/// The file that is read when none is named.
+const DEFAULT_FILE: &str = "roost.toml";
+
+impl Settings {
+    /// Reads `file`, or `./roost.toml` where there is one, or takes the defaults.
+    ///
+    /// # Errors
+    /// With the file, the line, what is wrong and what would be right.
+    pub(crate) fn load(file: Option<&Path>) -> Result<Settings> {
+        let file = match file {
+            Some(file) => Some(file.to_path_buf()),
+            None => Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()),
+        };
+        let Some(file) = file else { return Settings::parse("", DEFAULT_FILE) };
+        let shown = file.display().to_string();
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("cannot read the configuration file {shown}"))?;
+        let settings = Settings::parse(&text, &shown)?;
+        Ok(Settings { file: Some(file), ..settings })
+    }
+
+    /// Reads a configuration's text; `name` stands in errors.
+    pub(crate) fn parse(text: &str, name: &str) -> Result<Settings> {
+        let mut settings = Settings::defaults()?;
+        let source = Source { text, name };
+        let table = DeTable::parse(text)
+            .map_err(|error| source.error(error.span().unwrap_or(0..0), error.message().to_string()))?;
+        for (key, value) in table.get_ref() {
+            match value.get_ref() {
+                _ if key.get_ref() == route::TABLE => settings.routes = routes::read(&source, key, value)?,
+                DeValue::Table(section) => {
+                    source.check_section(key)?;
+                    for (name, value) in section {
+                        source.apply(&mut settings, key.get_ref(), name, value)?;
+                    }
+                }
+                _ => source.apply(&mut settings, "", key, value)?,
+            }
+        }
+        if !settings.core.policy.auth_db.calculate_ha1
+            && !settings.given.contains_key("auth_db.password_column")
+        {
+            settings.password_column = "ha1".to_string();
+        }
+        settings.check_together(&source, table.get_ref())?;
+        settings.core.policy.routes = route::rules(&settings.routes).into();
+        Ok(settings)
+    }
+
+    /// What the key table says when nothing else is said.
+    fn defaults() -> Result<Settings> {
+        let mut settings = Settings::default();
+        for key in KEYS {
+            (key.set)(&mut settings, key.default()?);
+        }
+        Ok(settings)
+    }
+}
+
+/// `roost config check`.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn check(file: Option<&Path>) -> Result<String> {
+    let settings = Settings::load(file)?;
+    Store::exists(&settings.database, &settings.folder())?;
+    Ok(match settings.file {
+        Some(file) => format!("{}: ok", file.display()),
+        None => format!("no {DEFAULT_FILE} here: the defaults are used"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use roost_core::{Config, Listener, Transport};
+
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_core() {
+        let settings = Settings::parse("", "x").unwrap();
+        let any = "0.0.0.0:5060".parse().unwrap();
+        let mut core = Config::default();
+        core.policy.listeners = Transport::ALL.map(|transport| Listener { transport, address: any }).to_vec();
+        assert_eq!(format!("{:?}", settings.core), format!("{core:?}"));
+        assert_eq!(settings.core.policy.listeners[0].to_string(), "udp:0.0.0.0:5060");
+        assert_eq!(settings.mi_address.unwrap().to_string(), "127.0.0.1:8888");
+    }
+
+    #[test]
+    fn keys_are_named_once_and_explained() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(!key.meaning.is_empty(), "{}", key.name);
+            let twin = KEYS.iter().skip(index + 1).any(|other| other.shown() == key.shown());
+            assert!(!twin, "{} stands twice", key.shown());
+        }
+    }
+
+    #[test]
+    fn hashes_are_read_from_ha1_unless_something_is_said() {
+        let column = |text: &str| Settings::parse(text, "x").unwrap().password_column;
+        assert_eq!(column(""), "password");
+        assert_eq!(column("[auth_db]\ncalculate_ha1 = 0"), "ha1");
+        assert_eq!(column("[auth_db]\ncalculate_ha1 = 0\npassword_column = \"secret\""), "secret");
+    }
+
+    #[test]
+    fn mistakes_are_shown_with_their_line_and_remedy() {
+        for (text, expected) in [
+            (
+                "use_domian = 1",
+                "x:1: unknown key `use_domian`; did you mean `use_domain`?\n    1 | use_domian = 1",
+            ),
+            ("[registar]\na = 1", "x:1: unknown section [registar]; did you mean `registrar`?"),
+            (
+                "[auth]\nmin_expires = 1",
+                "x:2: unknown key `min_expires` in [auth]; it belongs into [registrar]",
+            ),
+            ("[usrloc]\nuse_domain = 1", "it belongs above all sections"),
+            ("[auth]\nqop = \"yes\"", "x:2: `auth.qop` must be one of \"off\", \"auth\", not \"yes\""),
+            ("workers = 2\nuse_domain = 2", "x:2: `use_domain` must be true or false (or 1 or 0)"),
+            ("[registrar]\nmin_expires = 400", "`min_expires` (400) is above `max_expires` (300)"),
+            ("[mi]\nlisten = \"0.0.0.0:8888\"", "x:2: `mi.listen` must be a loopback"),
+            ("listen = [\"udp:0.0.0.0:5060\", \"udp:127.0.0.1:5060\"]", "which overlap"),
+            ("listen = []", "x:1: `listen` is empty"),
+            ("listen = [\"tls:0.0.0.0:5061\"]", "UDP and TCP only"),
+            ("server_header = \"a\\r\\nb\"", "x:1: `server_header` holds a control character"),
+            ("[proxy]\ntrusted = [\"pbx\"]", "x:2: `proxy.trusted` holds \"pbx\""),
+            ("advertised_address = \"a:5060\"", "x:1: `advertised_address` must be"),
+            (
+                "[auth]\nalgorithms = [\"SHA-1\"]",
+                "x:2: `auth.algorithms` must be one of \"MD5\", \"SHA-256\"",
+            ),
+            ("[dns]\nservers = [\"dns.example.com\"]", "x:2: `dns.servers` holds \"dns.example.com\""),
+            ("[dispatcher]\nds_ping_from = \"roost\"", "x:2: `dispatcher.ds_ping_from` must be a SIP URI"),
+            ("= 1", "x:1: "),
+        ] {
+            let error = Settings::parse(text, "x").unwrap_err().to_string();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What no single key can know: whether the values of several make sense together.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use anyhow::Result;
+use roost_net::{overlap, parse_listen};
+use toml::Spanned;
+use toml::de::DeTable;
+
+use crate::settings::key::is_host;
+use crate::settings::source::Source;
+use crate::settings::values::Settings;
+
+/// A file, to say which of its keys an error is about.
+struct File<'a> {
+    source: &'a Source<'a>,
+    table: &'a DeTable<'a>,
+}
+
+impl File<'_> {
+    /// An error about a key; `section` is empty at the top level.
+    fn error(&self, section: &str, name: &str, message: impl Into<String>) -> anyhow::Error {
+        self.source.error(self.span(section, name), message.into())
+    }
+
+    fn span(&self, section: &str, name: &str) -> Range<usize> {
+        let value = match section {
+            "" => self.table.get(name),
+            _ => self.table.get(section).and_then(|section| section.get_ref().as_table()?.get(name)),
+        };
+        value.map_or(0..0, Spanned::span)
+    }
+}
+
+impl Settings {
+    /// Reads the values that are addresses, and checks what no single key can know.
+    ///
+    /// # Errors
+    /// With the line of the key, what is wrong and what would be right.
+    pub(crate) fn check_together(&mut self, source: &Source<'_>, table: &DeTable<'_>) -> Result<()> {
+        let file = File { source, table };
+        self.read_listeners(&file)?;
+        self.read_trusted(&file)?;
+        self.read_name_servers(&file)?;
+        self.read_mi_address(&file)?;
+        self.check_database(&file)?;
+        self.check_texts(&file)?;
+        let registrar = &self.core.policy.registrar;
+        if registrar.max_expires_s != 0 && registrar.min_expires_s > registrar.max_expires_s {
+            let message = format!(
+                "`min_expires` ({}) is above `max_expires` ({})",
+                registrar.min_expires_s, registrar.max_expires_s
+            );
+            return Err(file.error("registrar", "min_expires", message));
+        }
+        Ok(())
+    }
+
+    fn read_listeners(&mut self, file: &File<'_>) -> Result<()> {
+        if self.listen.is_empty() {
+            return Err(file.error("", "listen", "`listen` is empty: name at least one address"));
+        }
+        let listeners = &mut self.core.policy.listeners;
+        for entry in &self.listen {
+            let listener =
+                parse_listen(entry).map_err(|error| file.error("", "listen", error.to_string()))?;
+            if let Some(other) = listeners.iter().find(|other| overlap(other, &listener)) {
+                let message = format!("`listen` names {other} and {listener}, which overlap");
+                return Err(file.error("", "listen", message));
+            }
+            listeners.push(listener);
+        }
+        Ok(())
+    }
+
+    fn read_trusted(&mut self, file: &File<'_>) -> Result<()> {
+        for text in &self.trusted {
+            let address = text.parse::<IpAddr>().map_err(|_| {
+                let message = format!("`proxy.trusted` holds \"{text}\", which is not an IP address");
+                file.error("proxy", "trusted", message)
+            })?;
+            self.core.policy.proxy.trusted.push(address.to_canonical());
+        }
+        Ok(())
+    }
+
+    fn read_name_servers(&mut self, file: &File<'_>) -> Result<()> {
+        for text in &self.dns {
+            let address = text.parse().or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, 53)));
+            self.dns_servers.push(address.map_err(|_| {
+                let message = format!(
+                    "`dns.servers` holds \"{text}\", which is not an IP address, with or without a port"
+                );
+                file.error("dns", "servers", message)
+            })?);
+        }
+        Ok(())
+    }
+
+    fn read_mi_address(&mut self, file: &File<'_>) -> Result<()> {
+        if self.mi_listen.is_empty() {
+            return Ok(());
+        }
+        let address = self.mi_listen.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback());
+        self.mi_address = Some(address.ok_or_else(|| {
+            let message = format!(
+                "`mi.listen` must be a loopback ADDRESS:PORT such as \"127.0.0.1:8888\", not \"{}\"",
+                self.mi_listen
+            );
+            file.error("mi", "listen", message)
+        })?);
+        Ok(())
+    }
+
+    fn check_database(&self, file: &File<'_>) -> Result<()> {
+        let is_file = self.database.starts_with("sqlite:");
+        let is_alone = is_file || !self.core.identity.write_through;
+        if self.core.policy.registrar.exclusive_in_database && is_alone {
+            let message = "`exclusive_check = \"database\"` is for several nodes that share a database server, with \
+                 write-through: an SQLite file belongs to one roost, whose memory knows all";
+            return Err(file.error("registrar", "exclusive_check", message));
+        }
+        if self.access.tls && is_file {
+            let message = "`database_tls` is for a database server, not for an SQLite file";
+            return Err(file.error("", "database_tls", message));
+        }
+        Ok(())
+    }
+
+    /// What goes into messages as it stands.
+    fn check_texts(&self, file: &File<'_>) -> Result<()> {
+        let policy = &self.core.policy;
+        if !is_sip_uri(&policy.dispatcher.ping_from) {
+            let message = "`dispatcher.ds_ping_from` must be a SIP URI such as \"sip:roost@example.com\"";
+            return Err(file.error("dispatcher", "ds_ping_from", message));
+        }
+        if !is_host(&policy.advertised_address) {
+            let message = "`advertised_address` must be a host name or address, without a port";
+            return Err(file.error("", "advertised_address", message));
+        }
+        for (section, name, text) in
+            [("", "server_header", &policy.server_header), ("auth", "realm", &policy.auth.realm)]
+        {
+            if text.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == b'"' || byte == b'\\') {
+                let message = format!("`{name}` holds a control character, a quote or a backslash");
+                return Err(file.error(section, name, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_sip_uri(text: &str) -> bool {
+    roost_sip::Uri::parse(text.as_bytes()).is_ok_and(|uri| !uri.host.is_empty())
+}

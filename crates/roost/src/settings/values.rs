@@ -1,0 +1,48 @@
+//! What the settings say, one field for each key and what follows from several.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use roost_core::Config;
+use roost_net::StreamSettings;
+use roost_store::{Access, LocationColumns};
+
+use crate::settings::key::Value;
+use crate::settings::route::Route;
+
+/// Everything that the file can say.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    /// The file that was read, if any.
+    pub(crate) file: Option<PathBuf>,
+    /// What it says, by the whole name of the key.
+    pub(crate) given: BTreeMap<String, Value>,
+    /// Its `[[route]]`s, in order.
+    pub(crate) routes: Vec<Route>,
+    pub(crate) core: Config,
+    pub(crate) listen: Vec<String>,
+    pub(crate) streams: StreamSettings,
+    pub(crate) database: String,
+    pub(crate) database_password_file: String,
+    pub(crate) database_tls_ca: String,
+    pub(crate) access: Access,
+    pub(crate) location_columns: LocationColumns,
+    pub(crate) workers: usize,
+    /// Subscribers that are kept in memory at most, see `auth_db.preload`.
+    pub(crate) preload: usize,
+    pub(crate) trusted: Vec<String>,
+    pub(crate) log_level: i64,
+    pub(crate) log_stderror: bool,
+    pub(crate) log_facility: String,
+    pub(crate) secret: String,
+    pub(crate) user_column: String,
+    pub(crate) domain_column: String,
+    pub(crate) password_column: String,
+    pub(crate) password_column_2: String,
+    pub(crate) dns: Vec<String>,
+    /// The name servers to ask; none: the system's.
+    pub(crate) dns_servers: Vec<SocketAddr>,
+    pub(crate) mi_listen: String,
+    pub(crate) mi_address: Option<SocketAddr>,
+}
