@@ -2,8 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::client::{Client, DbError, Value};
-use crate::{Access, Columns, StoreError, mysql, postgres, sqlite};
+use crate::access::{Access, shown};
+use crate::client::Client;
+use crate::columns::Columns;
+use crate::error::{DbError, StoreError};
+use crate::value::Value;
+use crate::{mysql, postgres, sqlite};
 
 /// The tables that must be there, the versions of them that roost knows (it makes the last), and those in words.
 const TABLES: [(&str, &[i64], &str); 2] = [("subscriber", &[7, 8], "7 and 8"), ("location", &[1013], "1013")];
@@ -14,8 +18,8 @@ const MAKING: &str = "making the tables";
 #[derive(Debug, Clone)]
 pub(crate) enum Database {
     Sqlite(PathBuf),
-    MySql(mysql::Place),
-    Postgres(Box<postgres::Place>),
+    MySql(mysql::Server),
+    Postgres(Box<postgres::Server>),
 }
 
 /// What the tables of a database look like.
@@ -38,9 +42,9 @@ impl Database {
                 let path = path.ok_or_else(|| StoreError::Url { url: shown(url) })?;
                 Ok(Database::Sqlite(folder.join(path)))
             }
-            Some(("mysql" | "mariadb", _)) => mysql::Place::parse(url, access).map(Database::MySql),
+            Some(("mysql" | "mariadb", _)) => mysql::Server::parse(url, access).map(Database::MySql),
             Some(("postgres" | "postgresql", _)) => {
-                postgres::Place::parse(url, access).map(Box::new).map(Database::Postgres)
+                postgres::Server::parse(url, access).map(Box::new).map(Database::Postgres)
             }
             _ => Err(StoreError::Url { url: shown(url) }),
         }
@@ -50,16 +54,16 @@ impl Database {
     pub(crate) fn name(&self) -> String {
         match self {
             Database::Sqlite(path) => path.display().to_string(),
-            Database::MySql(place) => place.shown.clone(),
-            Database::Postgres(place) => place.shown.clone(),
+            Database::MySql(server) => server.shown.clone(),
+            Database::Postgres(server) => server.shown.clone(),
         }
     }
 
     pub(crate) fn connect(&self) -> Result<Client, StoreError> {
         match self {
             Database::Sqlite(path) => sqlite::connect(path).map(Client::Sqlite),
-            Database::MySql(place) => Ok(Client::MySql(Box::new(place.connect()?))),
-            Database::Postgres(place) => Ok(Client::Postgres(Box::new(place.connect()?))),
+            Database::MySql(server) => Ok(Client::MySql(Box::new(server.connect()?))),
+            Database::Postgres(server) => Ok(Client::Postgres(Box::new(server.connect()?))),
         }
     }
 
@@ -220,12 +224,4 @@ fn version(client: &mut Client, table: &str) -> Option<i64> {
     let found: Result<_, DbError> =
         client.one("SELECT table_version FROM version WHERE table_name = ?", &[table.into()]);
     found.ok().flatten().and_then(|version| version.int())
-}
-
-/// A URL for a message, without what may be a password.
-pub(crate) fn shown(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}://…{}", &url[..scheme], &url[at..]),
-        _ => url.to_string(),
-    }
 }

@@ -1,8 +1,8 @@
 //! What can go wrong with a database, with its remedy.
 
+use std::error::Error as _;
 use std::path::PathBuf;
-
-pub use crate::client::DbError;
+use std::time::Duration;
 
 /// Errors of a store. Each names what it is about; none holds a password.
 #[derive(Debug, thiserror::Error)]
@@ -83,3 +83,89 @@ impl StoreError {
         move |source| StoreError::Sql { doing, source: source.into() }
     }
 }
+
+/// What a database said, or that it said nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("{}", mysql_told(.0))]
+    MySql(#[from] mysql_async::Error),
+    #[error("{}", postgres_told(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+}
+
+impl DbError {
+    /// Whether the connection is of no use any more; what was under way may have been done.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            DbError::Sqlite(_) => false,
+            DbError::MySql(error) => is_mysql_lost(error),
+            DbError::Postgres(error) => is_postgres_lost(error),
+            DbError::Timeout(_) => true,
+        }
+    }
+
+    /// Whether the same may succeed at once: two transactions were in each other's way.
+    pub(crate) fn is_conflict(&self) -> bool {
+        match self {
+            DbError::MySql(error) => is_mysql_conflict(error),
+            DbError::Postgres(error) => is_postgres_conflict(error),
+            _ => false,
+        }
+    }
+}
+
+/// What the server said, or what became of the connection.
+fn mysql_told(error: &mysql_async::Error) -> String {
+    match error {
+        mysql_async::Error::Server(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether an error says that the connection is of no use any more; what was under way may have been done.
+fn is_mysql_lost(error: &mysql_async::Error) -> bool {
+    !matches!(error, mysql_async::Error::Server(error) if !MYSQL_LOST.contains(&error.code))
+}
+
+/// Errors of a server that is ending, or has ended the connection.
+const MYSQL_LOST: [u16; 4] = [1053, 1927, 3169, 4031];
+
+/// Whether two transactions were in each other's way: a deadlock, or a wait for a lock that was too long.
+fn is_mysql_conflict(error: &mysql_async::Error) -> bool {
+    matches!(error, mysql_async::Error::Server(error) if [1205, 1213].contains(&error.code))
+}
+
+/// What the server said; the crate's own words for it are "db error".
+fn postgres_told(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), error.source()) {
+        (Some(error), _) => error.message().to_string(),
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
+    }
+}
+
+/// Whether an error says that the connection is of no use any more; what was under way may have been done.
+fn is_postgres_lost(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        // Operator's intervention: the server is ending. What it says of a row leaves the connection as it is.
+        Some(code) => code.code().starts_with("57") || code.code().starts_with("08"),
+        // A parameter that no column can take is refused here.
+        None => error
+            .source()
+            .is_none_or(|source| !source.is::<tokio_postgres::types::WrongType>() && !source.is::<Misfit>()),
+    }
+}
+
+/// Whether two transactions were in each other's way.
+fn is_postgres_conflict(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code().starts_with("40"))
+}
+
+/// A number that its column cannot hold.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} does not fit its column")]
+pub(crate) struct Misfit(pub(crate) i64);

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::client::{Client, DbError, Value};
+use crate::client::Client;
+use crate::error::{DbError, StoreError};
+use crate::store::Store;
 use crate::subscriber::values;
-use crate::{Store, StoreError};
+use crate::value::Value;
 
 /// How long an import waits for its turn to write: a loaded server leaves few gaps.
 const TURN_TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,74 +1,21 @@
-//! The `location` table: the names of its columns (`[usrloc]`), and its rows as they are read.
+//! The rows of the `location` table as they are read.
 
 use roost_core::Row;
 
-use crate::client::{Client, DbError, Value};
+use crate::client::Client;
+use crate::columns::LocationColumns;
 use crate::database::Database;
-use crate::{Page, StoreError};
+use crate::error::DbError;
+use crate::value::Value;
 
-/// Column names as OpenSIPS makes them, and the keys of `[usrloc]` that name others.
-pub const LOCATION_COLUMNS: [(&str, &str); 17] = [
-    ("contact_id", "contactid_column"),
-    ("username", "user_column"),
-    ("domain", "domain_column"),
-    ("contact", "contact_column"),
-    ("received", "received_column"),
-    ("path", "path_column"),
-    ("expires", "expires_column"),
-    ("q", "q_column"),
-    ("callid", "callid_column"),
-    ("cseq", "cseq_column"),
-    ("last_modified", "last_modified_column"),
-    ("flags", "flags_column"),
-    ("cflags", "cflags_column"),
-    ("user_agent", "user_agent_column"),
-    ("socket", "socket_column"),
-    ("methods", "methods_column"),
-    ("sip_instance", "sip_instance_column"),
-];
-
-/// The names of `location`'s columns, in the order of [`LOCATION_COLUMNS`].
-#[derive(Debug, Clone)]
-pub struct LocationColumns(pub [String; 17]);
-
-impl Default for LocationColumns {
-    fn default() -> Self {
-        LocationColumns(LOCATION_COLUMNS.map(|(name, _)| name.to_string()))
-    }
-}
-
-impl LocationColumns {
-    /// Whether the table has them all, under names that columns may have.
-    pub(crate) fn check(&self, has_column: impl Fn(&str) -> bool) -> Result<(), StoreError> {
-        for (column, (_, key)) in self.0.iter().zip(LOCATION_COLUMNS) {
-            if !crate::is_name(column) {
-                return Err(StoreError::ColumnName { column: column.clone(), section: "usrloc", key });
-            }
-            if !has_column(column) {
-                let (table, section) = ("location", "usrloc");
-                return Err(StoreError::MissingColumn { column: column.clone(), table, section, key });
-            }
-        }
-        Ok(())
-    }
-
-    /// SQL with the names in place of `{contact_id}`, `{username}` and so on.
-    pub(crate) fn sql(&self, template: &str) -> String {
-        let names = self.0.iter().zip(LOCATION_COLUMNS);
-        names.fold(template.to_string(), |sql, (name, (usual, _))| {
-            sql.replace(&format!("{{{usual}}}"), &format!("\"{name}\""))
-        })
-    }
-}
-
-/// What any server's text column takes of a User-Agent, which may be any bytes and is only shown: no phone shall be refused
-/// for it, and OpenSIPS's tables are often in an encoding of few characters.
-pub(crate) fn shown_agent(user_agent: &[u8]) -> std::borrow::Cow<'_, [u8]> {
-    let fits = |byte: &u8| byte.is_ascii() && *byte != 0;
-    match user_agent.iter().all(fits) {
-        true => user_agent.into(),
-        false => user_agent.iter().map(|byte| if fits(byte) { *byte } else { b'?' }).collect(),
-    }
+/// A part of `location`, in the order of `contact_id`.
+#[derive(Debug, Default)]
+pub struct Page {
+    pub rows: Vec<Row>,
+    /// Rows that could not be read.
+    pub unreadable: u64,
+    /// All rows with smaller ids have been given; `None`: all rows have.
+    pub up_to: Option<u64>,
 }
 
 /// The beginning of a statement whose rows [`read_row`] takes, with `{names}`.
@@ -90,10 +37,6 @@ pub(crate) fn read_rows(client: &mut Client, sql: &str, params: &[Value]) -> Res
     })?;
     Ok(rows)
 }
-
-/// The statement that finds rows of bindings that have expired by a time; how many at most is its second parameter.
-pub(crate) const EXPIRED: &str =
-    "SELECT {contact_id} FROM location WHERE {expires} > 0 AND {expires} <= ? LIMIT ?";
 
 /// The statement of [`read_page`].
 pub(crate) fn page_sql(database: &Database, columns: &LocationColumns, most: usize) -> String {

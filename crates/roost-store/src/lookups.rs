@@ -5,8 +5,12 @@ use std::thread::JoinHandle;
 
 use roost_core::{Receipt, Secrets};
 
-use crate::client::{Client, DbError, Link, Value};
-use crate::{Lookup, Receipts, Store, StoreError, spawn};
+use crate::client::Client;
+use crate::error::{DbError, StoreError};
+use crate::job::{Lookup, Receipts, spawn};
+use crate::link::Link;
+use crate::store::Store;
+use crate::value::Value;
 
 /// Lookups that are answered in one batch.
 const BATCH: usize = 256;

@@ -1,84 +1,100 @@
 //! MySQL and MariaDB: connecting, asking, OpenSIPS's schema, and the statements that write `location`.
 
-use std::time::Duration;
-
-use mysql::consts::CapabilityFlags;
-use mysql::prelude::Queryable as _;
-use mysql::{Conn, Opts, OptsBuilder, SslOpts};
+use mysql_async::prelude::Queryable as _;
+use mysql_async::{Conn, Opts, OptsBuilder, Params, SslOpts, Statement};
 use roost_core::{PackedRow, Row, Write};
+use tokio::runtime::Runtime;
 
-use crate::client::Value;
-use crate::database::shown;
-use crate::location::{LOCATION_COLUMNS, LocationColumns, shown_agent};
-use crate::{Access, StoreError};
+use crate::access::{Access, CONNECT_TIMEOUT, STATEMENT_TIMEOUT, runtime, shown, within};
+use crate::columns::{LOCATION_COLUMNS, LocationColumns, shown_agent};
+use crate::error::{DbError, StoreError};
+use crate::value::Value;
 
-/// How long connecting may take, and how long the server may take for one statement of ours.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Rows of one statement: a batch is cut into these, so that few statements are ever prepared.
 const ROWS: [usize; 4] = [128, 32, 8, 1];
+/// Rows that are read before the time for the next ones begins.
+const READ_AT_ONCE: usize = 256;
+/// Statements that a connection keeps prepared: more than there are.
+const PREPARED: usize = 64;
 
 /// Where a database is, and how to get in.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct Server {
     opts: Opts,
     /// The URL without its password.
     pub(crate) shown: String,
 }
 
-/// A connection.
+/// A connection, on the thread that asks.
 pub(crate) struct MySql {
-    conn: Conn,
-    /// The statements that write, once they are needed.
-    sql: Option<Statements>,
+    /// There until it is dropped.
+    conn: Option<Conn>,
+    statements: Option<Statements>,
+    runtime: Runtime,
 }
 
-/// What writes `location`, with the names of its columns.
+/// What writes `location`: each is prepared when it is needed.
 struct Statements {
-    upserts: [String; ROWS.len()],
-    removals: [String; ROWS.len()],
-    purges: [String; ROWS.len()],
+    upserts: [Prepared; ROWS.len()],
+    removals: [Prepared; ROWS.len()],
+    purges: [Prepared; ROWS.len()],
+}
+
+/// A statement's text, and what the server made of it.
+struct Prepared {
+    sql: String,
+    statement: Option<Statement>,
 }
 
 impl std::fmt::Debug for MySql {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("MySql").field(&self.conn.connection_id()).finish()
+        f.debug_tuple("MySql").field(&self.conn.as_ref().map(Conn::id)).finish()
     }
 }
 
-impl Place {
+impl Server {
     /// Takes `mysql://USER:PASSWORD@HOST:PORT/NAME`.
-    pub(crate) fn parse(url: &str, access: &Access) -> Result<Place, StoreError> {
+    pub(crate) fn parse(url: &str, access: &Access) -> Result<Server, StoreError> {
         let shown = shown(url);
         let wrong = || StoreError::Url { url: shown.clone() };
         let plain = url.replacen("mariadb:", "mysql:", 1);
         let opts = Opts::from_url(&plain).map_err(|_| wrong())?;
-        if opts.get_db_name().is_none_or(str::is_empty) {
+        if opts.db_name().is_none_or(str::is_empty) {
             return Err(wrong());
         }
-        let password = access.password.clone().or_else(|| opts.get_pass().map(str::to_string));
-        let tls = access.tls.then(|| SslOpts::default().with_root_cert_path(access.ca_file.clone()));
+        let password = access.password.clone().or_else(|| opts.pass().map(str::to_string));
+        let authorities = |path: std::path::PathBuf| {
+            SslOpts::default().with_root_certs(vec![path.into()]).with_disable_built_in_roots(true)
+        };
+        let tls = access.tls.then(|| access.ca_file.clone().map_or_else(SslOpts::default, authorities));
         let opts = OptsBuilder::from_opts(opts)
             .pass(password)
             // What listens at 127.0.0.1 may lead to another machine, and the socket that it names to another server here.
             .prefer_socket(false)
             .ssl_opts(tls)
-            .tcp_connect_timeout(Some(CONNECT_TIMEOUT))
-            .read_timeout(Some(STATEMENT_TIMEOUT))
-            .write_timeout(Some(STATEMENT_TIMEOUT))
             // An UPDATE counts the rows that it finds, as elsewhere.
-            .additional_capabilities(CapabilityFlags::CLIENT_FOUND_ROWS)
+            .client_found_rows(true)
+            .stmt_cache_size(PREPARED)
             // Nothing is cut silently, and names are quoted as everywhere.
             .init(vec!["SET sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES,ANSI_QUOTES')"])
             .into();
-        Ok(Place { opts, shown })
+        Ok(Server { opts, shown })
     }
 
     pub(crate) fn connect(&self) -> Result<MySql, StoreError> {
-        let opened = Conn::new(self.opts.clone());
-        let connect =
-            |source: mysql::Error| StoreError::Connect { url: self.shown.clone(), source: source.into() };
-        Ok(MySql { conn: opened.map_err(connect)?, sql: None })
+        let runtime = runtime().map_err(StoreError::Thread)?;
+        let connected = within(&runtime, CONNECT_TIMEOUT, Conn::new(self.opts.clone()));
+        let conn = connected.map_err(|source| StoreError::Connect { url: self.shown.clone(), source })?;
+        Ok(MySql { conn: Some(conn), statements: None, runtime })
+    }
+}
+
+/// Says farewell, as far as the server listens.
+impl Drop for MySql {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            let _ = within(&self.runtime, CONNECT_TIMEOUT, conn.disconnect());
+        }
     }
 }
 
@@ -88,26 +104,41 @@ impl MySql {
         sql: &str,
         params: &[Value],
         take: &mut dyn FnMut(Vec<Value>) -> bool,
-    ) -> mysql::Result<bool> {
-        for row in self.conn.exec_iter(sql, params.iter().map(value).collect::<Vec<_>>())? {
-            if !take(row?.unwrap().into_iter().map(Value::from).collect()) {
-                return Ok(false);
+    ) -> Result<bool, DbError> {
+        let MySql { conn: Some(conn), runtime, .. } = self else { return Ok(true) };
+        let params = params.iter().map(value).collect::<Vec<_>>();
+        let mut rows = within(runtime, STATEMENT_TIMEOUT, conn.exec_iter(sql, params))?;
+        loop {
+            let some = within(runtime, STATEMENT_TIMEOUT, async {
+                for _ in 0..READ_AT_ONCE {
+                    let Some(row) = rows.next().await? else { return Ok(Some(true)) };
+                    if !take(row.unwrap().into_iter().map(Value::from).collect()) {
+                        return Ok(Some(false));
+                    }
+                }
+                Ok::<_, mysql_async::Error>(None)
+            })?;
+            if let Some(has_all) = some {
+                return Ok(has_all);
             }
         }
-        Ok(true)
     }
 
-    pub(crate) fn execute(&mut self, sql: &str, params: &[Value]) -> mysql::Result<u64> {
-        self.conn.exec_drop(sql, params.iter().map(value).collect::<Vec<_>>())?;
-        Ok(self.conn.affected_rows())
+    pub(crate) fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, DbError> {
+        let MySql { conn: Some(conn), runtime, .. } = self else { return Ok(0) };
+        let params = params.iter().map(value).collect::<Vec<_>>();
+        within(runtime, STATEMENT_TIMEOUT, conn.exec_drop(sql, params))?;
+        Ok(conn.affected_rows())
     }
 
-    pub(crate) fn run(&mut self, sql: &str) -> mysql::Result<()> {
-        self.conn.query_drop(sql)
+    pub(crate) fn run(&mut self, sql: &str) -> Result<(), DbError> {
+        let MySql { conn: Some(conn), runtime, .. } = self else { return Ok(()) };
+        within(runtime, STATEMENT_TIMEOUT, conn.query_drop(sql))
     }
 
     pub(crate) fn is_alive(&mut self) -> bool {
-        self.conn.ping().is_ok()
+        let MySql { conn: Some(conn), runtime, .. } = self else { return false };
+        within(runtime, STATEMENT_TIMEOUT, conn.ping()).is_ok()
     }
 
     /// Does all writes, or none: one transaction (that which has begun), or one statement that is its own.
@@ -116,9 +147,9 @@ impl MySql {
         columns: &LocationColumns,
         writes: impl Iterator<Item = &'w Write> + Clone,
         has_begun: bool,
-    ) -> mysql::Result<()> {
-        let MySql { conn, sql } = self;
-        let sql = sql.get_or_insert_with(|| Statements::new(columns));
+    ) -> Result<(), DbError> {
+        let MySql { conn: Some(conn), statements, runtime } = self else { return Ok(()) };
+        let statements = statements.get_or_insert_with(|| Statements::new(columns));
         let puts: Vec<&PackedRow> = writes
             .clone()
             .filter_map(|write| if let Write::Put(row) = write { Some(row) } else { None })
@@ -136,56 +167,76 @@ impl MySql {
                 _ => None,
             })
             .collect();
-        let statements = chunks(&puts).count() + chunks(&removals).count() + chunks(&purges).count();
-        let begins = statements > 1 && !has_begun;
-        if begins {
-            conn.query_drop("BEGIN")?;
-        }
-        match sql.run(conn, &puts, &removals, &purges) {
-            Ok(()) if begins || has_begun => conn.query_drop("COMMIT"),
-            Err(error) if begins && !is_lost(&error) => {
-                conn.query_drop("ROLLBACK")?;
-                Err(error)
+        let count = chunks(&puts).count() + chunks(&removals).count() + chunks(&purges).count();
+        let begins = count > 1 && !has_begun;
+        let written = within(runtime, STATEMENT_TIMEOUT, async {
+            if begins {
+                conn.query_drop("BEGIN").await?;
             }
-            done => done,
+            statements.run(conn, &puts, &removals, &purges).await?;
+            if begins || has_begun {
+                conn.query_drop("COMMIT").await?;
+            }
+            Ok::<_, mysql_async::Error>(())
+        });
+        if let Err(error) = &written
+            && begins
+            && !error.is_lost()
+        {
+            within(runtime, STATEMENT_TIMEOUT, conn.query_drop("ROLLBACK"))?;
         }
+        written
+    }
+}
+
+impl Prepared {
+    fn new(sql: String) -> Prepared {
+        Prepared { sql, statement: None }
+    }
+
+    async fn run(&mut self, conn: &mut Conn, params: Vec<mysql_async::Value>) -> mysql_async::Result<()> {
+        let statement = match &self.statement {
+            Some(statement) => statement.clone(),
+            None => self.statement.insert(conn.prep(self.sql.as_str()).await?).clone(),
+        };
+        conn.exec_drop(statement, Params::Positional(params)).await
     }
 }
 
 impl Statements {
     fn new(columns: &LocationColumns) -> Statements {
         let any = |one: &str, count| {
-            columns.sql(&format!("DELETE FROM location WHERE {}", vec![one; count].join(" OR ")))
+            Prepared::new(
+                columns.sql(&format!("DELETE FROM location WHERE {}", vec![one; count].join(" OR "))),
+            )
         };
         Statements {
-            upserts: ROWS.map(|count| upsert(columns, count)),
+            upserts: ROWS.map(|count| Prepared::new(upsert(columns, count))),
             removals: ROWS.map(|count| any("({contact_id} = ? AND {username} = ?)", count)),
             purges: ROWS.map(|count| any("({contact_id} = ? AND {expires} > 0 AND {expires} <= ?)", count)),
         }
     }
 
-    fn run(
-        &self,
+    async fn run(
+        &mut self,
         conn: &mut Conn,
         puts: &[&PackedRow],
         removals: &[(u64, &[u8])],
         purges: &[(u64, u64)],
-    ) -> mysql::Result<()> {
+    ) -> mysql_async::Result<()> {
+        use mysql_async::Value::{Bytes, UInt};
         for (size, some) in chunks(puts) {
             let mut params = Vec::with_capacity(some.len() * COLUMNS.len());
             some.iter().for_each(|row| push_row(&row.row(), &mut params));
-            conn.exec_drop(self.upserts.get(size).map_or("", String::as_str), params)?;
+            self.upserts[size].run(conn, params).await?;
         }
         for (size, some) in chunks(removals) {
-            let pair =
-                |(id, user): &(u64, &[u8])| [mysql::Value::UInt(*id), mysql::Value::Bytes(user.to_vec())];
-            let params: Vec<_> = some.iter().flat_map(pair).collect();
-            conn.exec_drop(self.removals.get(size).map_or("", String::as_str), params)?;
+            let pair = |(id, user): &(u64, &[u8])| [UInt(*id), Bytes(user.to_vec())];
+            self.removals[size].run(conn, some.iter().flat_map(pair).collect()).await?;
         }
         for (size, some) in chunks(purges) {
-            let pair = |(id, by): &(u64, u64)| [mysql::Value::UInt(*id), mysql::Value::UInt(*by)];
-            let params: Vec<_> = some.iter().flat_map(pair).collect();
-            conn.exec_drop(self.purges.get(size).map_or("", String::as_str), params)?;
+            let pair = |(id, by): &(u64, u64)| [UInt(*id), UInt(*by)];
+            self.purges[size].run(conn, some.iter().flat_map(pair).collect()).await?;
         }
         Ok(())
     }
@@ -201,37 +252,24 @@ fn chunks<T>(mut rest: &[T]) -> impl Iterator<Item = (usize, &[T])> {
     })
 }
 
-/// Whether an error says that the connection is of no use any more; what was under way may have been done.
-pub(crate) fn is_lost(error: &mysql::Error) -> bool {
-    !matches!(error, mysql::Error::MySqlError(error) if !LOST.contains(&error.code))
-}
-
-/// Errors of a server that is ending, or has ended the connection.
-const LOST: [u16; 4] = [1053, 1927, 3169, 4031];
-
-/// Whether two transactions were in each other's way: a deadlock, or a wait for a lock that was too long.
-pub(crate) fn is_conflict(error: &mysql::Error) -> bool {
-    matches!(error, mysql::Error::MySqlError(error) if [1205, 1213].contains(&error.code))
-}
-
-fn value(value: &Value) -> mysql::Value {
+fn value(value: &Value) -> mysql_async::Value {
     match value {
-        Value::Null => mysql::Value::NULL,
-        Value::Int(number) => mysql::Value::Int(*number),
-        Value::Real(number) => mysql::Value::Double(*number),
-        Value::Text(text) => mysql::Value::Bytes(text.to_vec()),
+        Value::Null => mysql_async::Value::NULL,
+        Value::Int(number) => mysql_async::Value::Int(*number),
+        Value::Real(number) => mysql_async::Value::Double(*number),
+        Value::Text(text) => mysql_async::Value::Bytes(text.to_vec()),
     }
 }
 
-impl From<mysql::Value> for Value {
-    fn from(value: mysql::Value) -> Value {
+impl From<mysql_async::Value> for Value {
+    fn from(value: mysql_async::Value) -> Value {
         match value {
-            mysql::Value::NULL => Value::Null,
-            mysql::Value::Bytes(text) => Value::Text(text.into()),
-            mysql::Value::Int(number) => Value::Int(number),
-            mysql::Value::UInt(number) => Value::Int(number as i64),
-            mysql::Value::Float(number) => Value::Real(number.into()),
-            mysql::Value::Double(number) => Value::Real(number),
+            mysql_async::Value::NULL => Value::Null,
+            mysql_async::Value::Bytes(text) => Value::Text(text.into()),
+            mysql_async::Value::Int(number) => Value::Int(number),
+            mysql_async::Value::UInt(number) => Value::Int(number as i64),
+            mysql_async::Value::Float(number) => Value::Real(number.into()),
+            mysql_async::Value::Double(number) => Value::Real(number),
             time => Value::from(time.as_sql(true).trim_matches('\'')),
         }
     }
@@ -258,25 +296,26 @@ const COLUMNS: [&str; LOCATION_COLUMNS.len()] = [
     "domain",
 ];
 
-fn push_row(row: &Row<&[u8]>, params: &mut Vec<mysql::Value>) {
-    let text = |text: &[u8]| mysql::Value::Bytes(text.to_vec());
-    let optional =
-        |text: Option<&[u8]>| text.map_or(mysql::Value::NULL, |text| mysql::Value::Bytes(text.to_vec()));
+fn push_row(row: &Row<&[u8]>, params: &mut Vec<mysql_async::Value>) {
+    let text = |text: &[u8]| mysql_async::Value::Bytes(text.to_vec());
+    let optional = |text: Option<&[u8]>| {
+        text.map_or(mysql_async::Value::NULL, |text| mysql_async::Value::Bytes(text.to_vec()))
+    };
     params.extend([
-        mysql::Value::UInt(row.contact_id),
+        mysql_async::Value::UInt(row.contact_id),
         text(row.contact),
         optional(row.received),
         optional(row.path),
-        mysql::Value::UInt(row.expires),
-        mysql::Value::Double(row.q.map_or(-1.0, |q| f64::from(q) / 1000.0)),
+        mysql_async::Value::UInt(row.expires),
+        mysql_async::Value::Double(row.q.map_or(-1.0, |q| f64::from(q) / 1000.0)),
         text(row.callid),
-        mysql::Value::UInt(row.cseq.into()),
-        mysql::Value::UInt(row.last_modified),
-        mysql::Value::UInt(row.flags.into()),
+        mysql_async::Value::UInt(row.cseq.into()),
+        mysql_async::Value::UInt(row.last_modified),
+        mysql_async::Value::UInt(row.flags.into()),
         text(row.cflags),
-        mysql::Value::Bytes(shown_agent(row.user_agent).into_owned()),
+        mysql_async::Value::Bytes(shown_agent(row.user_agent).into_owned()),
         optional(row.socket),
-        row.methods.map_or(mysql::Value::NULL, |methods| mysql::Value::UInt(methods.into())),
+        row.methods.map_or(mysql_async::Value::NULL, |methods| mysql_async::Value::UInt(methods.into())),
         optional(row.sip_instance),
         text(row.username),
         optional(row.domain),

@@ -4,10 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::error::Error as _;
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use roost_core::{PackedRow, Write};
 use rustls::pki_types::CertificateDer;
@@ -18,15 +15,14 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Config, NoTls, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::client::{DbError, Value};
-use crate::database::shown;
-use crate::location::{LocationColumns, shown_agent};
-use crate::mysql::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
-use crate::{Access, StoreError};
+use crate::access::{Access, CONNECT_TIMEOUT, STATEMENT_TIMEOUT, runtime, shown, within};
+use crate::columns::{LocationColumns, shown_agent};
+use crate::error::{DbError, Misfit, StoreError};
+use crate::value::Value;
 
 /// Where a database is, and how to get in.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct Server {
     config: Config,
     tls: Option<Arc<rustls::ClientConfig>>,
     /// The URL without its password.
@@ -47,9 +43,9 @@ pub(crate) struct Postgres {
     runtime: Runtime,
 }
 
-impl std::fmt::Debug for Place {
+impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Place").field(&self.shown).finish()
+        f.debug_tuple("Server").field(&self.shown).finish()
     }
 }
 
@@ -59,9 +55,9 @@ impl std::fmt::Debug for Postgres {
     }
 }
 
-impl Place {
+impl Server {
     /// Takes `postgres://USER:PASSWORD@HOST:PORT/NAME`.
-    pub(crate) fn parse(url: &str, access: &Access) -> Result<Place, StoreError> {
+    pub(crate) fn parse(url: &str, access: &Access) -> Result<Server, StoreError> {
         let shown = shown(url);
         let mut config: Config = url.parse().map_err(|_| StoreError::Url { url: shown.clone() })?;
         if config.get_dbname().is_none_or(str::is_empty) {
@@ -75,26 +71,25 @@ impl Place {
             config.ssl_mode(tokio_postgres::config::SslMode::Require);
         }
         let tls = access.tls.then(|| tls(access.ca_file.as_deref())).transpose()?.map(Arc::new);
-        Ok(Place { config, tls, shown })
+        Ok(Server { config, tls, shown })
     }
 
     pub(crate) fn connect(&self) -> Result<Postgres, StoreError> {
         let connect = |source: DbError| StoreError::Connect { url: self.shown.clone(), source };
-        let made = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = made.map_err(StoreError::Thread)?;
+        let runtime = runtime().map_err(StoreError::Thread)?;
         let connected = match &self.tls {
             Some(tls) => {
                 let tls = MakeRustlsConnect::new(rustls::ClientConfig::clone(tls));
                 within(&runtime, CONNECT_TIMEOUT, async {
                     let (client, connection) = self.config.connect(tls).await?;
                     tokio::spawn(connection);
-                    Ok(client)
+                    Ok::<_, tokio_postgres::Error>(client)
                 })
             }
             None => within(&runtime, CONNECT_TIMEOUT, async {
                 let (client, connection) = self.config.connect(NoTls).await?;
                 tokio::spawn(connection);
-                Ok(client)
+                Ok::<_, tokio_postgres::Error>(client)
             }),
         };
         let client = connected.map_err(connect)?;
@@ -123,18 +118,6 @@ fn tls(ca_file: Option<&std::path::Path>) -> Result<rustls::ClientConfig, StoreE
         rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let versions = versions.map_err(|error| StoreError::Tls { source: error.into() })?;
     Ok(versions.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// Waits for an answer no longer than this.
-fn within<T>(
-    runtime: &Runtime,
-    time: Duration,
-    asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
-) -> Result<T, DbError> {
-    match runtime.block_on(async { tokio::time::timeout(time, asked).await }) {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(DbError::Timeout(time)),
-    }
 }
 
 impl Postgres {
@@ -261,42 +244,15 @@ impl Postgres {
         let [put, remove, purge] = [UPSERT, REMOVE, PURGE].map(|template| columns.sql(template));
         let client = &self.client;
         let statements = within(&self.runtime, STATEMENT_TIMEOUT, async {
-            Ok([client.prepare(&put).await?, client.prepare(&remove).await?, client.prepare(&purge).await?])
+            Ok::<_, tokio_postgres::Error>([
+                client.prepare(&put).await?,
+                client.prepare(&remove).await?,
+                client.prepare(&purge).await?,
+            ])
         })?;
         Ok(self.writes.insert(statements).clone())
     }
 }
-
-/// What the server said; the crate's own words for it are "db error".
-pub(crate) fn told(error: &tokio_postgres::Error) -> String {
-    match (error.as_db_error(), error.source()) {
-        (Some(error), _) => error.message().to_string(),
-        (None, Some(source)) => format!("{error}: {source}"),
-        (None, None) => error.to_string(),
-    }
-}
-
-/// Whether an error says that the connection is of no use any more; what was under way may have been done.
-pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
-    match error.code() {
-        // Operator's intervention: the server is ending. What it says of a row leaves the connection as it is.
-        Some(code) => code.code().starts_with("57") || code.code().starts_with("08"),
-        // A parameter that no column can take is refused here.
-        None => error
-            .source()
-            .is_none_or(|source| !source.is::<tokio_postgres::types::WrongType>() && !source.is::<Misfit>()),
-    }
-}
-
-/// Whether two transactions were in each other's way.
-pub(crate) fn is_conflict(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| code.code().starts_with("40"))
-}
-
-/// A number that its column cannot hold.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} does not fit its column")]
-struct Misfit(i64);
 
 impl<'a> FromSql<'a> for Value {
     fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Value, Box<dyn std::error::Error + Sync + Send>> {

@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 
 use roost_core::{Reading, Secrets, SubscriberRow};
 
-use crate::client::{Link, Value};
-use crate::{Preload, ReadTold, Store, StoreError, spawn};
+use crate::error::StoreError;
+use crate::job::{Preload, ReadTold, spawn};
+use crate::link::Link;
+use crate::store::Store;
+use crate::value::Value;
 
 /// Rows that are told at once.
 const CHUNK: usize = 512;

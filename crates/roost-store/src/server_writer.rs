@@ -11,11 +11,15 @@ use std::time::Duration;
 
 use roost_core::{CommitOutcome, Exclusive, Receipt, Row, Write};
 
-use crate::client::{Client, DbError, Link, Value};
+use crate::client::Client;
+use crate::columns::{EXPIRED, LocationColumns};
 use crate::database::Database;
-use crate::location::{EXPIRED, LocationColumns, read_rows, select};
-use crate::writer::{Batches, Gathered, Job, PURGE_EVERY, expired_by, gather};
-use crate::{Commit, Receipts, Store, StoreError, spawn};
+use crate::error::{DbError, StoreError};
+use crate::job::{Batches, Commit, Gathered, Job, PURGE_EVERY, Receipts, expired_by, gather, spawn};
+use crate::link::Link;
+use crate::location::{read_rows, select};
+use crate::store::Store;
+use crate::value::Value;
 
 /// Commits of one transaction at most.
 const MAX_BATCH: usize = 1_024;

@@ -3,8 +3,11 @@
 use md5::Md5;
 use sha2::{Digest, Sha256, Sha512_256};
 
-use crate::client::{Client, DbError, Value};
-use crate::{Columns, Store, StoreError};
+use crate::client::Client;
+use crate::columns::Columns;
+use crate::error::{DbError, StoreError};
+use crate::store::Store;
+use crate::value::Value;
 
 /// `subscriber.username` and `domain`, in bytes.
 const MAX_NAME: usize = 64;

@@ -12,9 +12,9 @@ use roost_core::{CommitOutcome, PackedRow, Receipt, Row, ShardId, Ticket, Write}
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql, params};
 
-use crate::Receipts;
-use crate::journal::{Marks, Position};
-use crate::location::LocationColumns;
+use crate::columns::LocationColumns;
+use crate::job::Receipts;
+use crate::sqlite::journal::{Marks, Position};
 
 /// A fold begins this long after the one before at the earliest: what comes meanwhile is gathered.
 const FOLD_EVERY: Duration = Duration::from_millis(600);

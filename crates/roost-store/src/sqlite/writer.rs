@@ -8,15 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use roost_core::{CommitOutcome, Receipt, Write};
+use roost_core::{CommitOutcome, Receipt};
 use rusqlite::Connection;
 
-use crate::fold::{Fold, FoldQueue, PURGE, ToFold};
-use crate::journal::Journal;
-use crate::location::{EXPIRED, LocationColumns};
-use crate::{Commit, Receipts, Store, StoreError, spawn, sqlite};
+use crate::columns::{EXPIRED, LocationColumns};
+use crate::error::StoreError;
+use crate::job::{Batches, Commit, Gathered, Job, PURGE_EVERY, Receipts, expired_by, gather, spawn};
+use crate::sqlite::connect;
+use crate::sqlite::fold::{Fold, FoldQueue, PURGE, ToFold};
+use crate::sqlite::journal::Journal;
 
 /// Commits that are synced at once at most.
 const MAX_BATCH: usize = 4_096;
@@ -25,8 +27,6 @@ const MAX_BATCH: usize = 4_096;
 const MANY: usize = 4;
 /// How often there is a sync under load. Less than that there is none to wait for: each commit is synced when it comes.
 const ROUND: Duration = Duration::from_micros(400);
-/// How often rows are looked for whose binding has expired and was not deleted (a purge that failed, a clock that stepped).
-pub(crate) const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// Rows that such a look deletes at most.
 const PURGE_AT_MOST: usize = 5_000;
 /// How often the log is folded into the database file.
@@ -34,77 +34,19 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 /// A log beyond this many bytes is cut even if that holds the fold up for a moment.
 const MAX_LOG_BYTES: u64 = 256 << 20;
 
-/// What the journal's thread is given.
-#[derive(Debug)]
-pub(crate) enum Job {
-    Commits(Vec<Commit>),
-    /// Rows of expired bindings; nobody hears of it.
-    Purge(Vec<Write>),
-}
-
-/// What is done at once.
-#[derive(Debug, Default)]
-pub(crate) struct Gathered {
-    pub(crate) commits: Vec<Commit>,
-    pub(crate) purges: Vec<Write>,
-}
-
-/// Takes everything that is queued behind a job, until there are so many commits.
-pub(crate) fn gather(first: Job, queue: &Receiver<Job>, most: usize) -> Gathered {
-    let mut gathered = Gathered::default();
-    let mut next = Some(first);
-    while let Some(job) = next {
-        match job {
-            Job::Commits(commits) => gathered.commits.extend(commits),
-            Job::Purge(writes) => gathered.purges.extend(writes),
-        }
-        next = if gathered.commits.len() < most { queue.try_recv().ok() } else { None };
-    }
-    gathered
-}
-
-/// The time by which a binding must have expired that a look for leftovers takes.
-pub(crate) fn expired_by() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    now.saturating_sub(PURGE_EVERY.as_secs())
-}
-
-/// What a writer has done: transactions, the commits in them, those of the largest one.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Batches(Arc<[AtomicU64; 3]>);
-
-impl Batches {
-    pub(crate) fn count(&self, commits: usize) {
-        let [transactions, all, largest] = &*self.0;
-        transactions.fetch_add(1, Ordering::Relaxed);
-        all.fetch_add(commits as u64, Ordering::Relaxed);
-        largest.fetch_max(commits as u64, Ordering::Relaxed);
-    }
-
-    pub(crate) fn statistics(&self) -> [(&'static str, u64); 3] {
-        let [transactions, all, largest] = self.0.each_ref().map(|count| count.load(Ordering::Relaxed));
-        [
-            ("database:transactions", transactions),
-            ("database:commits", all),
-            ("database:largest_transaction", largest),
-        ]
-    }
-}
-
 /// Starts the threads that write; they end one after the other, in this order, when nobody can send any more.
 ///
 /// # Errors
 /// [`StoreError`] when a connection cannot be made or a thread not be started.
 pub(crate) fn start(
-    store: &Store,
     path: &PathBuf,
+    columns: &LocationColumns,
     queue: Receiver<Job>,
     receipts: Receipts,
     batches: Batches,
 ) -> Result<[JoinHandle<()>; 3], StoreError> {
-    let connection = sqlite::connect(path)?;
-    let checkpointer = sqlite::connect(path)?;
-    let columns = store.columns.location.clone();
+    let connection = connect(path)?;
+    let checkpointer = connect(path)?;
     let log_path = path.with_file_name(format!(
         "{}-wal",
         path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
@@ -115,6 +57,7 @@ pub(crate) fn start(
     let (journal, marks) = Journal::open(path)?;
     tracing::info!(path = %path.display(), synchronous, "database open");
     let folds = Arc::new(AtomicU64::new(0));
+    let swept = columns.clone();
     let (alive, gone) = channel::<()>();
     let to_fold = Arc::new(FoldQueue::default());
     let fold = Fold {
@@ -128,7 +71,7 @@ pub(crate) fn start(
     Ok([
         spawn("roost-journal", move || write_all(journal, &queue, &receipts, &to_fold, &batches))?,
         spawn("roost-fold", move || run_fold(fold, alive))?,
-        spawn("roost-checkpoint", move || checkpoint_all(&checkpointer, &columns, &log_path, &folds, &gone))?,
+        spawn("roost-checkpoint", move || checkpoint_all(&checkpointer, &swept, &log_path, &folds, &gone))?,
     ])
 }
 
@@ -257,11 +200,13 @@ fn purge_leftovers(connection: &Connection, columns: &LocationColumns) -> rusqli
 
 #[cfg(test)]
 mod tests {
-    use roost_core::{Row, ShardId, Ticket};
+    use roost_core::{Row, ShardId, Ticket, Write};
 
     use super::*;
-    use crate::fold::fold_all;
-    use crate::{Access, Columns};
+    use crate::access::Access;
+    use crate::columns::Columns;
+    use crate::sqlite::fold::fold_all;
+    use crate::store::Store;
     use std::path::Path;
     use std::sync::Mutex;
 

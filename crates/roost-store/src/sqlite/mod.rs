@@ -1,5 +1,9 @@
 //! SQLite: connecting, asking, OpenSIPS's schema. Writing is in `journal.rs` and `fold.rs`.
 
+pub(crate) mod fold;
+pub(crate) mod journal;
+pub(crate) mod writer;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,10 +11,10 @@ use roost_core::Write;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, params_from_iter};
 
-use crate::client::Value;
-use crate::fold::{self, Text};
-use crate::location::LocationColumns;
-use crate::{StoreError, journal};
+use crate::columns::LocationColumns;
+use crate::error::StoreError;
+use crate::sqlite::fold::Text;
+use crate::value::Value;
 
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use roost_core::{PackedRow, Write};
 
-use crate::StoreError;
+use crate::error::StoreError;
 
 /// The header's page; records begin behind it.
 const PAGE: u64 = 4_096;
