@@ -90,7 +90,8 @@ fn ci_steps() -> Vec<Step> {
 /// `args` go to the test programs; the simulation takes none.
 fn test_steps(args: &[OsString]) -> Vec<Step> {
     let mut inner = cargo(["test", "--workspace", "--exclude", "roost"]);
-    let mut binary = cargo(["test", "--release", "-p", "roost"]);
+    let mut binary = cargo(["test", "-p", "roost"]);
+    binary.env("RUST_TEST_THREADS", threads());
     if !args.is_empty() {
         inner.arg("--").args(args);
         binary.arg("--").args(args);
@@ -98,7 +99,7 @@ fn test_steps(args: &[OsString]) -> Vec<Step> {
     vec![
         Step { title: "SIPp, baresip, database servers and valgrind are there", work: Work::DebianPackages },
         Step::run("tests of every crate but the binary", inner),
-        Step::run("tests of the binary and black box (release)", binary),
+        Step::run("tests of the binary and black box", binary),
         Step::run("the same behaviour on MariaDB", on_database("mariadb", args)),
         Step::run("the same behaviour on PostgreSQL", on_database("postgres", args)),
         sim_step(Seeds { seed: None, seeds: Some(500) }),
@@ -106,16 +107,20 @@ fn test_steps(args: &[OsString]) -> Vec<Step> {
     ]
 }
 
+/// How many tests of the black box run at once: most of them wait for a timer.
+fn threads() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (3 * cores).clamp(4, 12).to_string()
+}
+
 /// The suites that must pass whatever the database is; SQLite's turn is with all the others.
 fn on_database(kind: &str, args: &[OsString]) -> Command {
-    let mut tests = cargo(["test", "--release", "-p", "roost"]);
-    for suite in ["register", "mi", "user", "import"] {
-        tests.args(["--test", suite]);
+    let mut tests = cargo(["test", "-p", "roost", "--test", "blackbox", "--"]);
+    tests.env("ROOST_TEST_DATABASE", kind).env("RUST_TEST_THREADS", threads());
+    if args.is_empty() {
+        tests.args(["register::", "mi::", "user::", "import::"]);
     }
-    tests.env("ROOST_TEST_DATABASE", kind);
-    if !args.is_empty() {
-        tests.arg("--").args(args);
-    }
+    tests.args(args);
     tests
 }
 

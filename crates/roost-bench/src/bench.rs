@@ -11,12 +11,14 @@ use crate::call::Calls;
 use crate::cli::Load;
 use crate::desk::Desk;
 use crate::echo::Echo;
-use crate::load::{self, Pace, Stop};
+use crate::kind::Kind;
+use crate::load::{self, Pace};
 use crate::ping::Ping;
 use crate::process::{self, Cpu, Spawned};
 use crate::register::Register;
 use crate::report::{EchoRun, Memory, Report, Usage};
 use crate::scenario::Scenario;
+use crate::stop::Stop;
 use crate::tally::Tally;
 use crate::users::Users;
 use crate::wire::{self, Receiver};
@@ -27,66 +29,6 @@ const OPEN_WINDOW: u32 = 65_536;
 const SETTLE: Duration = Duration::from_millis(300);
 /// An echo answers at once or never.
 const ECHO_GIVE_UP: Duration = Duration::from_secs(1);
-
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Register,
-    Refresh,
-    Call,
-    Options,
-    Raw,
-}
-
-impl Kind {
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Register => "register",
-            Kind::Refresh => "refresh",
-            Kind::Call => "call",
-            Kind::Options => "options",
-            Kind::Raw => "raw",
-        }
-    }
-
-    /// How many datagrams in and out one operation is at the server, in pairs.
-    pub fn pairs_per_op(self) -> f64 {
-        match self {
-            Kind::Register => 2.0,
-            Kind::Refresh | Kind::Options | Kind::Raw => 1.0,
-            Kind::Call => 6.5,
-        }
-    }
-
-    fn default_users(self) -> u32 {
-        match self {
-            Kind::Register => 100_000,
-            Kind::Refresh => 10_000,
-            Kind::Call => 2000,
-            Kind::Options | Kind::Raw => 1,
-        }
-    }
-
-    fn default_count(self, users: u32) -> u64 {
-        match self {
-            Kind::Register => u64::from(users),
-            Kind::Refresh => u64::from(users) * 5,
-            Kind::Call => 30_000,
-            Kind::Options => 200_000,
-            Kind::Raw => 1_000_000,
-        }
-    }
-
-    /// Stateful servers keep every transaction for some seconds: the first touch of that memory is not the
-    /// operation's price.
-    fn default_warm_up(self, count: u64) -> u64 {
-        match self {
-            Kind::Call | Kind::Options => count,
-            Kind::Register | Kind::Refresh | Kind::Raw => 0,
-        }
-    }
-}
 
 /// Runs a benchmark; `program` is roost-bench itself, for the echo.
 ///

@@ -1,7 +1,5 @@
 //! The loop: starts operations in a closed loop or at a fixed rate, takes answers, repeats what got lost.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -10,6 +8,7 @@ use indicatif::ProgressBar;
 use crate::desk::Desk;
 use crate::process;
 use crate::scenario::Scenario;
+use crate::stop::Stop;
 use crate::tally::Tally;
 use crate::wire::Receiver;
 
@@ -31,29 +30,6 @@ pub(crate) struct Pace {
     pub(crate) rate: Option<f64>,
     /// When no more operations are started.
     pub(crate) max_time: Duration,
-}
-
-/// Whether the user wants it to end.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// A flag that Ctrl-C and SIGTERM set.
-    ///
-    /// # Errors
-    /// When the handlers cannot be installed.
-    pub fn on_signals() -> Result<Stop> {
-        let stop = Stop::default();
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register(signal, stop.0.clone())?;
-        }
-        Ok(stop)
-    }
-
-    /// Whether a signal came.
-    pub fn is_wanted(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// Runs one phase to its end; the desk was cleared for it. What is under way when the time is up is waited for.

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
-use roost_bench::bench::{self, Kind};
+use roost_bench::bench;
 use roost_bench::cli::{Cli, Command, EchoOptions, Load};
 use roost_bench::echo;
-use roost_bench::load::Stop;
+use roost_bench::kind::Kind;
+use roost_bench::stop::Stop;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {

@@ -207,7 +207,7 @@ impl Spawned {
         command: &str,
         server: SocketAddrV4,
         probe: &[u8],
-        stop: &crate::load::Stop,
+        stop: &crate::stop::Stop,
     ) -> Result<Spawned> {
         let socket = UdpSocket::bind((*server.ip(), 0)).or_else(|_| UdpSocket::bind("0.0.0.0:0"))?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;

@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
-use crate::bench::Kind;
+use crate::kind::Kind;
 use crate::process::Cpu;
 use crate::tally::Tally;
 

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use clap::Parser as _;
 use roost_bench::bench::{Kind, run};
 use roost_bench::cli::{Cli, Command, Load};
-use roost_bench::load::Stop;
+use roost_bench::stop::Stop;
 use serde_json::Value;
 
 #[test]

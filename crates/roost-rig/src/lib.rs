@@ -1,7 +1,11 @@
 //! What tests and benchmarks stand on: programs of the machine, free ports, what a process says, database servers of
-//! their own. Development only; whatever is missing ends it with the remedy.
+//! their own, phones by hand. Development only; whatever is missing ends it with the remedy.
 
+pub mod call;
 mod database;
+pub mod md5;
+pub mod phone;
+pub mod random;
 
 use std::env;
 use std::fs;

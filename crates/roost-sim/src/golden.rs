@@ -10,14 +10,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use roost_core::{
-    Address, Algorithm, Authorize, Command, CommitOutcome, Config, Engine, Flow, Listener, Now, Outbox,
-    PathMode, Policy, Receipt, Rng, Rule, Secrets, ShardEvent, ShardId, Ticket, Transport, Write,
+    Address, Command, CommitOutcome, Config, Engine, Flow, Listener, Now, Outbox, Receipt, Rng, Rule,
+    Secrets, ShardEvent, ShardId, Ticket, Transport, Write,
 };
 use roost_sip::{Head, HeaderName, StartLine};
 
 use crate::client::{Challenge, ha1};
 use crate::desk::{HELD, statistic};
 use crate::script::{Database, Peer, Step, What, fits, parse};
+use crate::settings::{configure, flag};
 use crate::store::Tables;
 
 /// What a process's monotonic clock says when it starts.
@@ -190,80 +191,20 @@ impl Stage {
         Now { mono_ms: BASE_MS + self.now_ms - self.started_ms, unix_s: START_UNIX_S + self.now_ms / 1_000 }
     }
 
-    /// A setting by its name in `roost.toml`, without its section.
     fn configure(&mut self, key: &str, value: &str) -> Result<(), String> {
         if self.engine.is_some() {
             return Err("config belongs before the first message".to_string());
         }
-        let number = || value.parse::<u32>().map_err(|_| format!("not a number: {value}"));
-        let flag = || match value {
-            "1" => Ok(true),
-            "0" => Ok(false),
-            _ => Err(format!("neither 1 nor 0: {value}")),
-        };
-        let Policy { auth, auth_db, usrloc, registrar, .. } = &mut self.config.policy;
-        match key {
-            "realm" => auth.realm = value.to_string(),
-            "algorithms" => {
-                let named = |name: &str| match name {
-                    "MD5" => Ok(Algorithm::Md5),
-                    "SHA-256" => Ok(Algorithm::Sha256),
-                    "SHA-512-256" => Ok(Algorithm::Sha512Trunc256),
-                    _ => Err(format!("no such algorithm: {name}")),
-                };
-                auth.algorithms = value.split(' ').map(named).collect::<Result<_, _>>()?;
-            }
-            "nonce_expire" => auth.nonce_expire_s = number()?,
-            "qop" => auth.qop_auth = value == "auth",
-            "disable_nonce_check" => auth.disable_nonce_check = flag()?,
-            "check_to" => auth.check_to = flag()?,
-            "hide_unknown_users" => auth.hide_unknown_users = flag()?,
-            "calculate_ha1" => auth_db.calculate_ha1 = flag()?,
-            "write_through" => self.config.identity.write_through = flag()?,
-            "cseq_delay" => usrloc.cseq_delay_s = number()?,
-            "timer_interval" => usrloc.timer_interval_s = number()?,
-            "min_expires" => registrar.min_expires_s = number()?,
-            "max_expires" => registrar.max_expires_s = number()?,
-            "default_expires" => registrar.default_expires_s = number()?,
-            "max_contacts" => registrar.max_contacts = number()?,
-            "force_registration" => registrar.force_registration = flag()?,
-            "exclusive" => registrar.exclusive_ip = value == "ip",
-            "retry_after" => registrar.retry_after_s = number()?,
-            "add_date" => registrar.add_date = flag()?,
-            "fr_timeout" => self.config.policy.tm.fr_timeout_s = number()?,
-            "fr_inv_timeout" => self.config.policy.tm.fr_inv_timeout_s = number()?,
-            "ds_ping_interval" => {
-                self.config.policy.dispatcher.ping_interval_s = number()?;
-                self.config.policy.listeners = vec![Listener::udp(self.local)];
-            }
-            "tcp" => {
-                let listening = |transport| Listener { transport, address: self.local };
-                self.config.policy.listeners = [Transport::Udp, Transport::Tcp].map(listening).into();
-            }
-            "ds_probing_threshold" => self.config.policy.dispatcher.probing_threshold = number()?,
-            "serial_fork" => self.config.policy.proxy.serial_fork = flag()?,
-            "authorize" => {
-                self.config.policy.proxy.authorize = match value {
-                    "off" => Authorize::Off,
-                    "challenge" => Authorize::Challenge,
-                    _ => Authorize::Registered,
-                }
-            }
-            "path" => {
-                registrar.path = match value {
-                    "ignore" => PathMode::Ignore,
-                    "off" => PathMode::Off,
-                    "strict" => PathMode::Strict,
-                    _ => PathMode::Lazy,
-                }
-            }
-            "only_request_contacts" => registrar.only_request_contacts = flag()?,
-            "case_sensitive" => self.config.identity.case_sensitive = flag()?,
-            "use_domain" => self.config.identity.use_domain = flag()?,
-            "server_header" => self.config.policy.server_header = value.to_string(),
-            _ => return Err(format!("no such setting: {key}")),
+        let listening = |transport| Listener { transport, address: self.local };
+        if key == "tcp" {
+            self.config.policy.listeners = [Transport::Udp, Transport::Tcp].map(listening).into();
+            return flag(value).map(drop);
         }
-        Ok(())
+        // What pings has an address to send from.
+        if key == "ds_ping_interval" {
+            self.config.policy.listeners = vec![listening(Transport::Udp)];
+        }
+        configure(&mut self.config, key, value)
     }
 
     /// The bytes of a message, its `{nonce}` and `{auth …}` filled in; `{vias}` stands for the Via lines of the last

@@ -24,7 +24,9 @@ use crate::value::Value;
 /// Commits of one transaction at most.
 const MAX_BATCH: usize = 1_024;
 /// How often a batch is tried that another transaction is in the way of.
-const TRIES: usize = 4;
+const TRIES: u32 = 8;
+/// How long the other transaction is given before the second try; each later one waits that much longer.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(2);
 /// The first time, after the start.
 const PURGE_FIRST: Duration = Duration::from_secs(5);
 /// Rows that one look finds at most, and that one transaction deletes.
@@ -133,7 +135,8 @@ impl Writer {
     fn write(&mut self, batch: &[Commit], told: &mut Vec<CommitOutcome>) -> Result<(), StoreError> {
         let Writer { link, columns, live_rows, .. } = self;
         let mut done = Ok(());
-        for _ in 0..TRIES {
+        for attempt in 0..TRIES {
+            std::thread::sleep(CONFLICT_PAUSE * attempt);
             done = link.run(|client| {
                 told.clear();
                 match batch.iter().any(|commit| commit.exclusive.is_some()) {

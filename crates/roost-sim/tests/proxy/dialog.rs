@@ -1,0 +1,236 @@
+//! Inside a call: every request follows the route that the INVITE has recorded, and nobody else's.
+
+use crate::support::{A_WHILE, Message, Phone, Server, ack_of_failure, header, with_body, without_first_via};
+
+#[test]
+fn a_re_invite_is_answered_and_acknowledged_or_refused() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let (mut ours, mut theirs) = caller.establish(&callee);
+
+    // The callee holds the call.
+    let contact = format!("Contact: <{}>", callee.contact);
+    let hold = with_body(&theirs.request("INVITE", &[&contact]), "application/sdp", "a=sendonly\r\n");
+    callee.send(&hold);
+    assert_eq!(callee.await_message("an answer", |_| true).line(), "100 Giving a try");
+    let received = caller.await_request("INVITE");
+    assert_eq!((received.uri(), received.body()), (caller.contact.as_str(), "a=sendonly\r\n"));
+    assert!(received.header("Route").is_none(), "{}", received.text);
+    caller.answer(&received, "200 OK");
+    assert_eq!(callee.await_final("INVITE").line(), "200 OK");
+    callee.send(theirs.request("ACK", &[]));
+    assert_eq!(caller.await_message("the ACK", |_| true).method(), Some("ACK"));
+
+    // The caller's wish is refused; that ACK belongs to the transaction, and the call goes on.
+    let contact = format!("Contact: <{}>", caller.contact);
+    let wish = ours.request("INVITE", &[&contact]);
+    caller.send(&wish);
+    let received = callee.await_request("INVITE");
+    callee.answer(&received, "488 Not Acceptable Here");
+    callee.await_request("ACK");
+    let refused = caller.await_final("INVITE");
+    assert_eq!(refused.line(), "488 Not Acceptable Here");
+    caller.send(ack_of_failure(&wish, &refused));
+    callee.hears_nothing("its refusal has been acknowledged");
+    pass(&server, &caller, &callee, &ours.request("BYE", &[]));
+}
+
+#[test]
+fn a_request_without_route_is_not_here() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let (mut ours, _) = caller.establish(&callee);
+    let routes = std::mem::take(&mut ours.routes);
+    for method in ["BYE", "INFO", "INVITE"] {
+        let message = ours.request(method, &[]);
+        let answer = answer_to(&caller, method, &message);
+        assert_eq!(answer.line(), "404 Not here", "{method}");
+    }
+    caller.send(ours.request("ACK", &[]));
+    caller.hears_nothing("an ACK is never answered");
+    callee.hears_nothing("it is not roost's call");
+    ours.routes = routes;
+    pass(&server, &caller, &callee, &ours.request("BYE", &[]));
+}
+
+#[test]
+fn a_moved_remote_target_is_followed_with_the_right_did() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let (mut ours, _) = caller.establish(&callee);
+    // The callee has told in the dialog, by its Contact, that it is elsewhere; no binding says so.
+    let elsewhere = server.phone("9002");
+    ours.target = elsewhere.contact.clone();
+    pass(&server, &caller, &elsewhere, &ours.request("BYE", &[]));
+}
+
+#[test]
+fn a_route_to_a_stranger_is_forbidden_without_the_right_did() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let (ours, _) = caller.establish(&callee);
+    let (other, _) = caller.establish(&callee);
+    let stranger = server.phone("stranger");
+    let right = ours.routes[0].clone();
+    let (same, last) = right.split_at(right.len() - 2);
+    let wrong = format!("{same}{}>", if last == "0>" { '1' } else { '0' });
+    let bare = format!("<sip:{};lr>", server.sip);
+    let beyond = format!("<sip:{};lr>", stranger.local());
+
+    let cases = [
+        (vec![wrong.clone()], stranger.contact.clone()),
+        (vec![bare.clone()], stranger.contact.clone()),
+        (vec![other.routes[0].clone()], stranger.contact.clone()),
+        (vec![wrong, beyond.clone()], callee.contact.clone()),
+        (vec![bare, beyond.clone()], callee.contact.clone()),
+        (vec![beyond], callee.contact.clone()),
+    ];
+    for (routes, target) in cases {
+        for method in ["INFO", "INVITE", "ACK"] {
+            let mut forged = ours.clone();
+            forged.cseq = 50;
+            forged.routes.clone_from(&routes);
+            forged.target.clone_from(&target);
+            let message = forged.request(method, &[]);
+            if method == "ACK" {
+                caller.send(&message);
+                caller.hears_nothing("an ACK is never answered");
+            } else {
+                let answer = answer_to(&caller, method, &message);
+                assert_eq!(answer.status(), Some(403), "{routes:?} {target}: {}", answer.text);
+            }
+        }
+    }
+    stranger.hears_nothing("roost is no open relay");
+    callee.hears_nothing("nothing was for it");
+
+    // The call that they were forged for is as it was.
+    let mut ours = ours;
+    pass(&server, &caller, &callee, &ours.request("BYE", &[]));
+}
+
+#[test]
+fn a_live_binding_is_reached_without_a_did() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let (mut ours, _) = caller.establish(&callee);
+    // As after a change of the secret: what the did protects from is strangers.
+    ours.routes = vec![format!("<sip:{};lr>", server.sip)];
+    pass(&server, &caller, &callee, &ours.request("BYE", &[]));
+}
+
+#[test]
+fn nothing_is_forbidden_when_nobody_is_authorized() {
+    let server = Server::for_calls("[proxy]\nauthorize = \"off\"\n");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let (mut ours, _) = caller.establish(&callee);
+    assert_eq!(ours.routes, [format!("<sip:{};lr>", server.sip)]);
+    let stranger = server.phone("stranger");
+    ours.target = stranger.contact.clone();
+    pass(&server, &caller, &stranger, &ours.request("INFO", &[]));
+}
+
+#[test]
+fn further_routes_are_followed() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let (mut ours, _) = caller.establish(&callee);
+    let hop = server.phone("hop");
+    let loose = format!("<sip:{};lr>", hop.local());
+    ours.routes.push(loose.clone());
+    let message = ours.request("INFO", &[]);
+    caller.send(&message);
+    let received = hop.await_request("INFO");
+    assert_eq!(received.uri(), callee.contact);
+    assert_eq!(received.headers("Route"), [loose.as_str()], "its own Route it takes off itself");
+    hop.answer(&received, "200 OK");
+    assert_eq!(caller.await_final("INFO").line(), "200 OK");
+
+    // A strict router (RFC 3261 16.6 step 6) wants to be the Request-URI, and the target behind all routes.
+    let strict = format!("sip:{}", hop.local());
+    ours.routes[1] = format!("<{strict}>");
+    caller.send(ours.request("INFO", &[]));
+    let received = hop.await_request("INFO");
+    assert_eq!(received.uri(), strict);
+    assert_eq!(received.headers("Route"), [format!("<{}>", callee.contact)]);
+    hop.answer(&received, "200 OK");
+    assert_eq!(caller.await_final("INFO").line(), "200 OK");
+}
+
+#[test]
+fn a_strict_router_before_us_is_understood() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let (mut ours, _) = caller.establish(&callee);
+    // RFC 3261 16.4: it has put our Record-Route into the Request-URI, and the target behind.
+    let (route, target) = (ours.routes[0].clone(), ours.target.clone());
+    ours.target = route.trim_start_matches('<').trim_end_matches('>').to_owned();
+    ours.routes = vec![format!("<{target}>")];
+    caller.send(ours.request("BYE", &[]));
+    let received = callee.await_request("BYE");
+    assert_eq!(received.uri(), target);
+    assert!(received.header("Route").is_none(), "{}", received.text);
+    callee.answer(&received, "200 OK");
+    assert_eq!(caller.await_final("BYE").line(), "200 OK");
+}
+
+#[test]
+fn a_preloaded_route_is_ours_or_forbidden() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let stranger = server.phone("stranger");
+    let ours = format!("Route: <sip:{};lr>", server.sip);
+    let message = caller.initial("MESSAGE", "9002", &[&ours]);
+    caller.send(message);
+    let received = callee.await_request("MESSAGE");
+    assert!(received.header("Route").is_none(), "{}", received.text);
+    callee.answer(&received, "200 OK");
+    assert_eq!(caller.await_final("MESSAGE").line(), "200 OK");
+
+    let beyond = format!("Route: <sip:{};lr>", stranger.local());
+    for routes in [&[beyond.as_str()][..], &[ours.as_str(), beyond.as_str()]] {
+        for method in ["MESSAGE", "INVITE"] {
+            let message = caller.initial(method, "9002", routes);
+            assert_eq!(answer_to(&caller, method, &message).status(), Some(403), "{method} {routes:?}");
+        }
+    }
+    stranger.hears_nothing("roost is no open relay");
+    callee.hears_nothing("the Route led elsewhere");
+}
+
+/// Sends a request of a call: it arrives without our Route and otherwise as it is, and its answer comes back.
+fn pass(server: &Server, from: &Phone, to: &Phone, message: &str) {
+    from.send(message);
+    let method = message.split(' ').next().unwrap_or_default();
+    let received = to.await_request(method);
+    assert_eq!(received.source, server.sip);
+    assert!(received.header("Route").is_none(), "{}", received.text);
+    let vias = received.headers("Via");
+    assert_eq!(vias.len(), 2, "{}", received.text);
+    assert!(vias[0].starts_with(&format!("SIP/2.0/UDP {};branch=z9hG4bK", server.sip)), "{}", vias[0]);
+
+    // Line by line, but for Via, and Record-Route, which does no harm here.
+    let is_same =
+        |line: &&str| !["Via:", "Record-Route:", "Route:"].iter().any(|name| line.starts_with(name));
+    let sent = message.replace("Max-Forwards: 70", "Max-Forwards: 69");
+    let sent = sent.split_once("\r\n\r\n").map_or("", |(head, _)| head);
+    let received_lines: Vec<&str> = received.head().into_iter().filter(is_same).collect();
+    let sent_lines: Vec<&str> = sent.split("\r\n").filter(is_same).collect();
+    assert_eq!(received_lines, sent_lines);
+
+    let answer = to.answer(&received, "200 OK");
+    let back = from.await_final(method);
+    assert_eq!(back.text, without_first_via(&answer));
+}
+
+/// Sends a request that is refused; a refused INVITE is acknowledged.
+fn answer_to(phone: &Phone, method: &str, message: &str) -> Message {
+    phone.send(message);
+    let answer = phone.await_final(method);
+    if method == "INVITE" {
+        phone.send(ack_of_failure(message, &answer));
+        phone.overhear(A_WHILE / 10);
+    }
+    assert_eq!(answer.header("Call-ID"), header(message, "Call-ID"));
+    answer
+}

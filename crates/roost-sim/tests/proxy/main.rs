@@ -1,0 +1,9 @@
+//! The rules of the proxy (RFC 3261 section 16) by hand: phones and one engine, in virtual time.
+
+mod authorize;
+mod cancel;
+mod dialog;
+mod fork;
+mod passing;
+mod strangers;
+mod support;

@@ -1,0 +1,29 @@
+//! The black box: the program itself, its sockets, its databases and real phones.
+
+#[expect(unreachable_pub, reason = "a test program has no other users")]
+mod support;
+
+mod attacks;
+mod bad_input;
+mod baresip;
+mod calls;
+mod calls_sipp;
+mod calls_tcp;
+mod config;
+mod digest;
+mod examples;
+mod guessers;
+mod import;
+mod kill9;
+mod media_servers;
+mod mi;
+mod names;
+mod path;
+mod proxy;
+mod register;
+mod routes;
+mod serve;
+mod sipp;
+mod stores;
+mod tcp;
+mod user;
