@@ -6,8 +6,9 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use clap::Parser as _;
-use roost_bench::bench::{Kind, run};
+use roost_bench::bench::run;
 use roost_bench::cli::{Cli, Command, Load};
+use roost_bench::kind::Kind;
 use roost_bench::stop::Stop;
 use serde_json::Value;
 

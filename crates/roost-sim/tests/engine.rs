@@ -1,7 +1,9 @@
 //! What only an engine by itself shows: rules that a mutant of the core has broken unseen once.
 
-use roost_core::{Admin, CommitOutcome, Flow, Listener, Receipt, ShardEvent, Transport};
-use roost_sim::desk::{Desk, Words, known, memory, of_invite, open, phone, response, ringing, subscriber};
+use roost_core::{Admin, CommitOutcome, Config, Flow, Listener, Receipt, ShardEvent, Transport};
+use roost_sim::desk::{
+    Desk, Words, known, memory, of_invite, open, phone, request, response, ringing, subscriber,
+};
 use roost_sim::scenario::SERVER;
 
 const CONTACT: &str = "Contact: <sip:x@10.2.0.1>\r\n";
@@ -259,4 +261,29 @@ fn what_an_operator_binds_lasts_as_long_as_said() {
         [b"1", b"2"].map(|aor| desk.engine.lookup(aor, desk.now).len())
     };
     assert_eq!((shown(59_000), shown(1_000), shown(1_000_000_000)), ([1, 1], [0, 1], [0, 1]));
+}
+
+/// What an operator changes counts from the next message on; what is under way and what is bound stays.
+#[test]
+fn a_new_policy_counts_from_the_next_message_on() {
+    let mut desk = Desk::with_users(3, memory);
+    assert_eq!(desk.register("0", CONTACT).codes, [200]);
+    let mut policy = Config::default().policy;
+    policy.listeners = vec![Listener::udp(SERVER)];
+    policy.auth.realm = "other.test".to_string();
+    policy.server_header = "changed".to_string();
+    policy.registrar.min_expires_s = 600;
+    policy.registrar.max_expires_s = 900;
+    policy.pike.sampling_time_unit_s = 1;
+    policy.pike.reqs_density_per_unit = 3;
+    desk.engine.handle_policy(&policy, desk.now, &mut desk.out);
+    assert_eq!(desk.engine.lookup(b"0", desk.now).len(), 1, "what is bound stays");
+    // The realm has changed: the credentials are for another one.
+    let said = desk.register("0", CONTACT);
+    assert_eq!(said.codes, [401]);
+    assert!(said.texts[0].contains("realm=\"other.test\"") && said.texts[0].contains("Server: changed\r\n"));
+    // Floods are counted now.
+    let options = request("OPTIONS", "sip:roost.test", "1", "o", 1, "", 0);
+    let answers: Vec<_> = (0..10).map(|_| desk.send(phone(7), &options).codes.len()).collect();
+    assert_eq!(answers.iter().sum::<usize>(), 3, "{answers:?}");
 }

@@ -22,6 +22,17 @@ fn one_seed_gives_one_trace() {
     assert!(hashes.windows(2).all(|pair| pair[0] != pair[1]), "{hashes:?}");
 }
 
+/// Listening changes nothing that is sent, and what is told is so.
+#[test]
+fn events_are_told_in_order_and_change_nothing() {
+    for seed in 0..10 {
+        let silent = run(seed, Options::default()).expect("no promise is broken");
+        let told = run(seed, Options { listens: true, ..Options::default() }).expect("what is told is so");
+        assert!(told.told > 0, "seed {seed}");
+        assert_eq!(told.trace_hash, silent.trace_hash, "seed {seed}");
+    }
+}
+
 /// Of forty worlds that are broken on purpose so many show it (others have no such call, or no such row), and to the check
 /// that is there for it.
 fn is_found(options: Options, words: &str, at_least: usize) {

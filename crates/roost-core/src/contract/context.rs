@@ -1,6 +1,8 @@
 //! What every part of an engine is given with every call.
 
 use std::cell::Cell;
+#[cfg(test)]
+use std::net::SocketAddr;
 
 use roost_sip::{Head, HttpDate, http_date};
 
@@ -119,5 +121,28 @@ impl TestShard {
             buffers: &mut self.buffers,
             responses: self.responses.get_or_insert_with(|| ResponseTexts::of(&self.policy)),
         }
+    }
+
+    /// What was sent since the last call: where to, and its text.
+    pub(crate) fn sent(&mut self) -> Vec<(SocketAddr, String)> {
+        let texts = self.out.transmits.iter().map(|transmit| {
+            (transmit.flow.remote, String::from_utf8_lossy(self.out.message(transmit)).into_owned())
+        });
+        let texts = texts.collect();
+        self.out.transmits.clear();
+        self.out.bytes.clear();
+        texts
+    }
+
+    /// The first lines of what was sent since the last call.
+    pub(crate) fn lines(&mut self) -> Vec<String> {
+        let line = |(_, text): (SocketAddr, String)| text.lines().next().unwrap_or_default().to_string();
+        self.sent().into_iter().map(line).collect()
+    }
+
+    /// Time passes.
+    pub(crate) fn wait(&mut self, ms: u64) {
+        self.now.mono_ms += ms;
+        self.now.unix_s += ms / 1_000;
     }
 }

@@ -316,3 +316,7 @@ fn ping_source(listeners: &[Listener], transport: Transport, address: &Address) 
     };
     Some(local).filter(|local| !local.ip().is_unspecified())
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

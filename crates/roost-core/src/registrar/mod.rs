@@ -405,3 +405,6 @@ fn mint(record: &mut Record) -> u64 {
 fn find_contact(record: &Record, uri: &Uri<'_>) -> Option<u64> {
     record.bindings.iter().find(|binding| binding.is_contact(uri)).map(|binding| binding.contact_id)
 }
+
+#[cfg(test)]
+mod tests;

@@ -234,3 +234,6 @@ pub(crate) fn routing_hash(ctx: &Ctx<'_>, request: &Request<'_>) -> u32 {
     let cseq = request.value(HeaderName::CSeq);
     ctx.hasher.hash_one((request.uri, routes, request.call_id(), request.sender_tag(), cseq)) as u32
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,8 @@ pub struct Options {
     pub lets_anybody_call: bool,
     /// For tests of the checks: the model of the registrar has room for one contact more.
     pub model_has_more_room: bool,
+    /// The engines tell what happens, and what they tell is checked.
+    pub listens: bool,
 }
 
 /// What a seed that broke nothing did.
@@ -65,6 +67,8 @@ pub struct Report {
     pub ends: Ends,
     /// Answers that the model of the registrar gave too.
     pub compared: u64,
+    /// What the engines told has happened, where they were listened to.
+    pub told: u64,
     /// A hash over the time, the destination and the bytes of everything that the engines sent.
     pub trace_hash: u64,
     /// The same with every identifier masked: a run of eight hex digits or more counts as one.
@@ -85,6 +89,7 @@ impl Report {
         self.crashes += other.crashes;
         self.ends.add(&other.ends);
         self.compared += other.compared;
+        self.told += other.told;
         self.trace_hash ^= other.trace_hash;
         self.masked_hash ^= other.masked_hash;
     }
@@ -240,6 +245,7 @@ pub(crate) struct World {
     pub(crate) dice: Dice,
     pub(crate) glances: Dice,
     pub(crate) outbox: Outbox,
+    pub(crate) told: u64,
     pub(crate) head: Box<Head>,
     pub(crate) is_over: bool,
     pub(crate) handed_over: u64,
@@ -290,7 +296,8 @@ impl World {
             caused: 0,
             glances: dice.fork(),
             dice,
-            outbox: Outbox::default(),
+            outbox: Outbox { is_listening: options.listens, ..Outbox::default() },
+            told: 0,
             head: Head::new(),
             is_over: false,
             handed_over: 0,
@@ -341,6 +348,7 @@ impl World {
             crashes: self.crashes,
             ends: self.call_checks.ends,
             compared: self.model.compared,
+            told: self.told,
             trace_hash: self.trace.exact,
             masked_hash: self.trace.masked,
         }

@@ -62,9 +62,28 @@ impl World {
         for command in outbox.commands.drain(..) {
             self.command(shard, command, &outbox.bytes)?;
         }
+        for event in outbox.events.drain(..) {
+            self.told(&event)?;
+        }
         outbox.clear();
         self.outbox = outbox;
         Ok(())
+    }
+
+    /// What an engine tells is so: a binding is shown, and its row is in the table; one that is gone is not shown.
+    fn told(&mut self, event: &roost_core::Event) -> Result<(), String> {
+        self.told += 1;
+        let (roost_core::Event::Registered { aor, contact_id, .. }
+        | roost_core::Event::Unregistered { aor, contact_id, .. }) = event
+        else {
+            return Ok(());
+        };
+        let is_there = self.store.tables.rows_of(aor).any(|row| row.contact_id == *contact_id);
+        let is_registered = matches!(event, roost_core::Event::Registered { .. });
+        match is_registered && self.config.identity.write_through && !is_there {
+            true => Err(format!("told before it is durable: {event:?}")),
+            false => Ok(()),
+        }
     }
 
     fn transmit(&mut self, flow: Flow, bytes: &[u8]) -> Result<(), String> {
