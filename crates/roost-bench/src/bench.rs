@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::call::Calls;
 use crate::cli::Load;
-use crate::desk::Desk;
+use crate::context::Context;
 use crate::echo::Echo;
 use crate::kind::Kind;
 use crate::load::{self, Pace};
@@ -79,7 +79,7 @@ fn local_ip(options: &Load) -> Result<Ipv4Addr> {
     socket.connect(options.server).with_context(|| format!("no way to {}", options.server))?;
     match socket.local_addr()?.ip() {
         std::net::IpAddr::V4(ip) => Ok(ip),
-        std::net::IpAddr::V6(ip) => bail!("{ip} is no IPv4 address: give ours with --local-ip"),
+        std::net::IpAddr::V6(ip) => bail!("{ip} is not an IPv4 address: give ours with --local-ip"),
     }
 }
 
@@ -119,7 +119,7 @@ struct Bench<'a> {
     pid: Option<u32>,
     stop: &'a Stop,
     ip: String,
-    desk: Desk,
+    context: Context,
     receiver: Receiver,
 }
 
@@ -136,12 +136,12 @@ impl<'a> Bench<'a> {
         let (sender, receiver) = wire::open(local, base, options.contact_ports, options.server)?;
         let give_up = Duration::from_secs_f64(options.give_up);
         let repeats = !options.no_retransmission && kind != Kind::Raw;
-        let desk = Desk::new(sender, users, give_up, repeats, run_mark());
-        Ok(Bench { kind, options, pid, stop, ip: local.to_string(), desk, receiver })
+        let context = Context::new(sender, users, give_up, repeats, run_mark());
+        Ok(Bench { kind, options, pid, stop, ip: local.to_string(), context, receiver })
     }
 
     fn measure(&mut self, count: u64, mut echo: Option<EchoSide<'_>>) -> Result<Report> {
-        let users = self.desk.users.len();
+        let users = self.context.users.len();
         let pss_before = self.pss();
         let (mut scenario, set_up) = self.set_up()?;
         self.warm_up(&mut scenario, count)?;
@@ -183,7 +183,7 @@ impl<'a> Bench<'a> {
 
     /// Registers who must be registered first.
     fn set_up(&mut self) -> Result<(Scenario, Option<Tally>)> {
-        let users = self.desk.users.len();
+        let users = self.context.users.len();
         let register = Register::new(&self.ip, self.options.expires, users);
         let server = self.options.server.to_string();
         match self.kind {
@@ -221,14 +221,14 @@ impl<'a> Bench<'a> {
     }
 
     fn phase(&mut self, scenario: &mut Scenario, pace: Pace, title: &str) -> Result<Tally> {
-        self.desk.clear(pace.window);
+        self.context.clear(pace.window);
         match scenario {
             Scenario::Register(register) => register.clear(pace.window, self.kind == Kind::Refresh),
             Scenario::Calls(calls) => calls.clear(pace.window),
             Scenario::Ping(_) => {}
         }
         let bar = progress(Some(pace.count), title);
-        let tally = load::run(scenario, &mut self.desk, &mut self.receiver, &pace, &bar, self.stop)?;
+        let tally = load::run(scenario, &mut self.context, &mut self.receiver, &pace, &bar, self.stop)?;
         bar.finish_and_clear();
         ensure!(!self.stop.is_wanted(), "interrupted");
         Ok(tally)
@@ -263,7 +263,7 @@ impl<'a> Bench<'a> {
 /// The echo and the generator turned on it.
 struct EchoSide<'a> {
     echo: Echo,
-    desk: Desk,
+    context: Context,
     receiver: Receiver,
     scenario: Scenario,
     stop: &'a Stop,
@@ -273,8 +273,8 @@ impl<'a> EchoSide<'a> {
     fn start(options: &Load, program: &Path, stop: &'a Stop) -> Result<EchoSide<'a>> {
         let echo = Echo::start(program, options.echo_workers)?;
         let (sender, receiver) = wire::open(Ipv4Addr::LOCALHOST, 0, options.contact_ports, echo.address())?;
-        let desk = Desk::new(sender, Users::default(), ECHO_GIVE_UP, false, run_mark());
-        let mut side = EchoSide { echo, desk, receiver, scenario: Scenario::Ping(Ping::raw()), stop };
+        let context = Context::new(sender, Users::default(), ECHO_GIVE_UP, false, run_mark());
+        let mut side = EchoSide { echo, context, receiver, scenario: Scenario::Ping(Ping::raw()), stop };
         side.wait_until_ready()?;
         Ok(side)
     }
@@ -308,10 +308,10 @@ impl<'a> EchoSide<'a> {
     }
 
     fn phase(&mut self, pace: Pace) -> Result<Tally> {
-        self.desk.clear(pace.window);
+        self.context.clear(pace.window);
         load::run(
             &mut self.scenario,
-            &mut self.desk,
+            &mut self.context,
             &mut self.receiver,
             &pace,
             &progress(None, "echo"),

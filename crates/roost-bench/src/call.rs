@@ -2,7 +2,7 @@
 
 use roost_sip::{Head, HeaderName, Method, StartLine, list};
 
-use crate::desk::Desk;
+use crate::context::Context;
 use crate::digest::{Asked, Challenge};
 use crate::tally::Outcome;
 use crate::template::{Id, Template, Values, push_decimal};
@@ -118,7 +118,7 @@ impl Calls {
         self.calls.resize_with(slots as usize, Call::default);
     }
 
-    pub(crate) fn start(&mut self, desk: &mut Desk, slot: u32, nth: u64) {
+    pub(crate) fn start(&mut self, context: &mut Context, slot: u32, nth: u64) {
         let pair = (nth % u64::from(self.pairs)) as u32;
         let call = &mut self.calls[slot as usize];
         (call.caller, call.callee) = (pair * 2, pair * 2 + 1);
@@ -126,42 +126,42 @@ impl Calls {
         call.ok.clear();
         call.credentials.clear();
         // The transaction that comes next is the dialog's first.
-        call.dialog = desk.current(INVITE, slot).generation.wrapping_add(1);
-        self.send_invite(desk, slot);
+        call.dialog = context.current(INVITE, slot).generation.wrapping_add(1);
+        self.send_invite(context, slot);
     }
 
     /// A new INVITE transaction, with credentials once the call was challenged.
-    fn send_invite(&mut self, desk: &mut Desk, slot: u32) {
+    fn send_invite(&mut self, context: &mut Context, slot: u32) {
         let call = &mut self.calls[slot as usize];
         call.cseq += 1;
         call.state = State::Calling;
-        let id = desk.transaction(INVITE, slot);
+        let id = context.transaction(INVITE, slot);
         call.invite = id.generation;
         if call.answered > 0 {
-            let peer = desk.users.get(call.callee);
+            let peer = context.users.get(call.callee);
             self.uri.clear();
             for part in [b"sip:", peer.name, b"@", peer.domain] {
                 self.uri.extend_from_slice(part);
             }
-            credentials(call, desk, id, b"INVITE", &self.uri);
+            credentials(call, context, id, b"INVITE", &self.uri);
         }
         let mut request = std::mem::take(&mut call.request);
         request.clear();
-        fill(&self.invite, call, desk, id, &mut request);
+        fill(&self.invite, call, context, id, &mut request);
         call.request = request;
-        send_request(call, desk);
-        desk.start_timer(id, Side::Client);
+        send_request(call, context);
+        context.start_timer(id, Side::Client);
     }
 
     /// A timer fired that is still valid and not the last.
-    pub(crate) fn retransmit(&mut self, desk: &mut Desk, slot: u32, side: Side) {
+    pub(crate) fn retransmit(&mut self, context: &mut Context, slot: u32, side: Side) {
         let call = &self.calls[slot as usize];
         match (side, call.state) {
-            (Side::Callee, _) => desk.sender.message(call.callee_socket).extend_from_slice(&call.ok),
+            (Side::Callee, _) => context.sender.message(call.callee_socket).extend_from_slice(&call.ok),
             (Side::Client, State::Proceeding) => return,
-            (Side::Client, State::Calling | State::Leaving) => send_request(call, desk),
+            (Side::Client, State::Calling | State::Leaving) => send_request(call, context),
         }
-        desk.tally.retransmissions += 1;
+        context.tally.retransmissions += 1;
     }
 
     /// Whether the callee's timer of this dialog is still valid.
@@ -171,30 +171,32 @@ impl Calls {
     }
 
     /// Takes an answer to one of our INVITEs and BYEs; false if it belongs to none under way.
-    pub(crate) fn handle_answer(&mut self, desk: &mut Desk, id: Id, code: u16, message: &[u8]) -> bool {
+    pub(crate) fn handle_answer(&mut self, context: &mut Context, id: Id, code: u16, message: &[u8]) -> bool {
         let Some(call) = self.calls.get_mut(id.slot as usize) else { return false };
-        if !desk.is_current(id) {
+        if !context.is_current(id) {
             // A 200 that is repeated because its ACK was lost (RFC 3261 13.2.2.4).
-            let repeated = desk.is_busy(id) && id.kind == INVITE && id.generation == call.invite;
+            let repeated = context.is_busy(id) && id.kind == INVITE && id.generation == call.invite;
             if repeated && call.state == State::Leaving && (200..300).contains(&code) {
-                desk.sender.message(desk.socket(call.caller)).extend_from_slice(&call.ack);
+                context.sender.message(context.socket(call.caller)).extend_from_slice(&call.ack);
             }
             return repeated;
         }
         match (id.kind, code) {
             (INVITE, 100..=199) => call.state = State::Proceeding,
-            (INVITE, 200..=299) => self.accept(desk, id, message),
-            (INVITE, 300..) => self.handle_failure(desk, id, code, message),
-            (BYE, 200..=299) => desk.end(id.slot, Outcome::Ok),
-            (BYE, 401 | 407) if self.may_answer(desk, id.slot, code, message) => self.send_bye(desk, id.slot),
-            (BYE, 300..) => desk.end(id.slot, Outcome::Failed),
+            (INVITE, 200..=299) => self.accept(context, id, message),
+            (INVITE, 300..) => self.handle_failure(context, id, code, message),
+            (BYE, 200..=299) => context.end(id.slot, Outcome::Ok),
+            (BYE, 401 | 407) if self.may_answer(context, id.slot, code, message) => {
+                self.send_bye(context, id.slot)
+            }
+            (BYE, 300..) => context.end(id.slot, Outcome::Failed),
             _ => {}
         }
         true
     }
 
     /// 200 to the INVITE: ACK, and BYE at once.
-    fn accept(&mut self, desk: &mut Desk, id: Id, message: &[u8]) {
+    fn accept(&mut self, context: &mut Context, id: Id, message: &[u8]) {
         let call = &mut self.calls[id.slot as usize];
         call.accepted.clear();
         call.accepted.extend_from_slice(message);
@@ -202,21 +204,21 @@ impl Calls {
         call.ack.clear();
         let mut ack = std::mem::take(&mut call.ack);
         let is_dialog =
-            self.head.parse(message).is_ok() && self.push_inside(desk, b"ACK", branch, id.slot, &mut ack);
+            self.head.parse(message).is_ok() && self.push_inside(context, b"ACK", branch, id.slot, &mut ack);
         let call = &mut self.calls[id.slot as usize];
         call.ack = ack;
         if !is_dialog {
-            desk.end(id.slot, Outcome::Failed);
+            context.end(id.slot, Outcome::Failed);
             return;
         }
-        desk.sender.message(desk.socket(call.caller)).extend_from_slice(&call.ack);
+        context.sender.message(context.socket(call.caller)).extend_from_slice(&call.ack);
         call.state = State::Leaving;
-        self.send_bye(desk, id.slot);
+        self.send_bye(context, id.slot);
     }
 
     /// A new BYE transaction.
-    fn send_bye(&mut self, desk: &mut Desk, slot: u32) {
-        let id = desk.transaction(BYE, slot);
+    fn send_bye(&mut self, context: &mut Context, slot: u32) {
+        let id = context.transaction(BYE, slot);
         let call = &mut self.calls[slot as usize];
         call.cseq += 1;
         let accepted = std::mem::take(&mut call.accepted);
@@ -228,25 +230,32 @@ impl Calls {
             let call = &mut self.calls[slot as usize];
             self.uri.clear();
             self.uri.extend_from_slice(target(&self.head, &call.accepted).unwrap_or(&[]));
-            credentials(call, desk, id, b"BYE", &self.uri);
+            credentials(call, context, id, b"BYE", &self.uri);
         }
-        self.push_inside(desk, b"BYE", id, slot, &mut request);
+        self.push_inside(context, b"BYE", id, slot, &mut request);
         let call = &mut self.calls[slot as usize];
         call.request = request;
-        send_request(call, desk);
-        desk.start_timer(id, Side::Client);
+        send_request(call, context);
+        context.start_timer(id, Side::Client);
     }
 
     /// Appends a request inside the dialog that the 200 made, whose index is in `head`, along the route of its
     /// Record-Route (RFC 3261 12.2.1.1); false if the 200 makes no dialog.
-    fn push_inside(&self, desk: &Desk, method: &[u8], branch: Id, slot: u32, out: &mut Vec<u8>) -> bool {
+    fn push_inside(
+        &self,
+        context: &Context,
+        method: &[u8],
+        branch: Id,
+        slot: u32,
+        out: &mut Vec<u8>,
+    ) -> bool {
         let call = &self.calls[slot as usize];
         let (head, message) = (&self.head, &call.accepted[..]);
         let Some(target) = target(head, message) else { return false };
         for part in [method, b" ", target, b" SIP/2.0\r\nVia: SIP/2.0/UDP ", self.ip.as_bytes(), b":"] {
             out.extend_from_slice(part);
         }
-        push_decimal(desk.port(desk.socket(call.caller)).into(), out);
+        push_decimal(context.port(context.socket(call.caller)).into(), out);
         out.extend_from_slice(b";branch=z9hG4bK");
         branch.push(out);
         out.extend_from_slice(b";rport\r\nMax-Forwards: 70\r\n");
@@ -269,49 +278,49 @@ impl Calls {
     }
 
     /// A final answer that is no 2xx gets its ACK; a challenge is answered once.
-    fn handle_failure(&mut self, desk: &mut Desk, id: Id, code: u16, message: &[u8]) {
+    fn handle_failure(&mut self, context: &mut Context, id: Id, code: u16, message: &[u8]) {
         if self.head.parse(message).is_err() {
-            desk.end(id.slot, Outcome::Failed);
+            context.end(id.slot, Outcome::Failed);
             return;
         }
         let call = &mut self.calls[id.slot as usize];
         call.ack.clear();
         let mut ack = std::mem::take(&mut call.ack);
-        fill(&self.ack_of_failure, call, desk, id, &mut ack);
+        fill(&self.ack_of_failure, call, context, id, &mut ack);
         if let Some(to) = self.head.line(HeaderName::To) {
             ack.extend_from_slice(to.whole.of(message));
         }
         ack.extend_from_slice(b"\r\n");
-        desk.sender.message(desk.socket(call.caller)).extend_from_slice(&ack);
+        context.sender.message(context.socket(call.caller)).extend_from_slice(&ack);
         self.calls[id.slot as usize].ack = ack;
-        if matches!(code, 401 | 407) && self.may_answer(desk, id.slot, code, message) {
-            self.send_invite(desk, id.slot);
+        if matches!(code, 401 | 407) && self.may_answer(context, id.slot, code, message) {
+            self.send_invite(context, id.slot);
         } else {
-            desk.end(id.slot, Outcome::Failed);
+            context.end(id.slot, Outcome::Failed);
         }
     }
 
     /// Reads a challenge; true if it deserves an answer: the first, or one that says `stale`.
-    fn may_answer(&mut self, desk: &mut Desk, slot: u32, code: u16, message: &[u8]) -> bool {
+    fn may_answer(&mut self, context: &mut Context, slot: u32, code: u16, message: &[u8]) -> bool {
         let call = &mut self.calls[slot as usize];
         if self.head.parse(message).is_err() || !call.challenge.read(&self.head, message, code == 407) {
             return false;
         }
         if call.answered > 0 {
-            desk.tally.stale += 1;
+            context.tally.stale += 1;
         }
         call.answered += 1;
         call.answered == 1 || (call.answered < 4 && call.challenge.is_stale())
     }
 
     /// A request that reaches one of our phones: the callee's side. False if it belongs to no call under way.
-    pub(crate) fn handle_request(&mut self, desk: &mut Desk, socket: u32, message: &[u8]) -> bool {
+    pub(crate) fn handle_request(&mut self, context: &mut Context, socket: u32, message: &[u8]) -> bool {
         if self.head.parse(message).is_err() {
             return false;
         }
         let StartLine::Request { method, .. } = self.head.start_line() else { return false };
         let call_id = self.head.value(message, HeaderName::CallId).unwrap_or(&[]);
-        let Some(id) = Id::parse(call_id).filter(|id| id.kind == DIALOG && desk.is_busy(*id)) else {
+        let Some(id) = Id::parse(call_id).filter(|id| id.kind == DIALOG && context.is_busy(*id)) else {
             return false;
         };
         let Some(call) = self.calls.get_mut(id.slot as usize).filter(|call| call.dialog == id.generation)
@@ -320,19 +329,19 @@ impl Calls {
         };
         match method {
             Method::Invite if call.ok.is_empty() => {
-                let user = desk.users.get(call.callee).name;
-                let phone = Phone { user, ip: &self.ip, port: desk.port(socket), tag: id };
-                let ringing = desk.sender.message(socket);
+                let user = context.users.get(call.callee).name;
+                let phone = Phone { user, ip: &self.ip, port: context.port(socket), tag: id };
+                let ringing = context.sender.message(socket);
                 respond(b"180 Ringing", &self.head, message, Some((phone, "")), ringing);
                 respond(b"200 OK", &self.head, message, Some((phone, SDP)), &mut call.ok);
                 call.callee_socket = socket;
-                desk.sender.message(socket).extend_from_slice(&call.ok);
-                desk.start_timer(id, Side::Callee);
+                context.sender.message(socket).extend_from_slice(&call.ok);
+                context.start_timer(id, Side::Callee);
             }
             // Repeated before our answer came through.
-            Method::Invite => desk.sender.message(socket).extend_from_slice(&call.ok),
+            Method::Invite => context.sender.message(socket).extend_from_slice(&call.ok),
             Method::Ack => call.acknowledged = true,
-            Method::Bye => respond(b"200 OK", &self.head, message, None, desk.sender.message(socket)),
+            Method::Bye => respond(b"200 OK", &self.head, message, None, context.sender.message(socket)),
             _ => return false,
         }
         true
@@ -405,31 +414,31 @@ fn target<'a>(head: &Head, message: &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// Writes the caller's credentials for a request into the call.
-fn credentials(call: &mut Call, desk: &Desk, id: Id, method: &[u8], uri: &[u8]) {
-    let user = desk.users.get(call.caller);
+fn credentials(call: &mut Call, context: &Context, id: Id, method: &[u8], uri: &[u8]) {
+    let user = context.users.get(call.caller);
     let asked =
-        Asked { method, uri, user: user.name, password: user.password, cnonce: id.generation ^ desk.run };
+        Asked { method, uri, user: user.name, password: user.password, cnonce: id.generation ^ context.run };
     call.credentials.clear();
     call.challenge.answer(&asked, &mut call.credentials);
 }
 
-fn fill(template: &Template, call: &Call, desk: &Desk, transaction: Id, out: &mut Vec<u8>) {
-    let (user, peer) = (desk.users.get(call.caller), desk.users.get(call.callee));
+fn fill(template: &Template, call: &Call, context: &Context, transaction: Id, out: &mut Vec<u8>) {
+    let (user, peer) = (context.users.get(call.caller), context.users.get(call.callee));
     let values = Values {
         user: user.name,
         domain: user.domain,
         peer: peer.name,
         peer_domain: peer.domain,
-        port: desk.port(desk.socket(call.caller)),
+        port: context.port(context.socket(call.caller)),
         transaction,
-        dialog: Id { kind: DIALOG, slot: transaction.slot, generation: call.dialog, run: desk.run },
+        dialog: Id { kind: DIALOG, slot: transaction.slot, generation: call.dialog, run: context.run },
         cseq: call.cseq,
         credentials: &call.credentials,
     };
     template.fill(&values, out);
 }
 
-fn send_request(call: &Call, desk: &mut Desk) {
-    let socket = desk.socket(call.caller);
-    desk.sender.message(socket).extend_from_slice(&call.request);
+fn send_request(call: &Call, context: &mut Context) {
+    let socket = context.socket(call.caller);
+    context.sender.message(socket).extend_from_slice(&call.request);
 }

@@ -9,7 +9,7 @@
 pub mod bench;
 mod call;
 pub mod cli;
-mod desk;
+mod context;
 mod digest;
 pub mod echo;
 pub mod kind;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::ProgressBar;
 
-use crate::desk::Desk;
+use crate::context::Context;
 use crate::process;
 use crate::scenario::Scenario;
 use crate::stop::Stop;
@@ -32,77 +32,77 @@ pub(crate) struct Pace {
     pub(crate) max_time: Duration,
 }
 
-/// Runs one phase to its end; the desk was cleared for it. What is under way when the time is up is waited for.
+/// Runs one phase to its end; the context was cleared for it. What is under way when the time is up is waited for.
 ///
 /// # Errors
 /// When the system refuses to wait for datagrams.
 pub(crate) fn run(
     scenario: &mut Scenario,
-    desk: &mut Desk,
+    context: &mut Context,
     receiver: &mut Receiver,
     pace: &Pace,
     progress: &ProgressBar,
     stop: &Stop,
 ) -> Result<Tally> {
     let clock = Instant::now();
-    let (start_ns, own_cpu_us) = (desk.now_ns, process::own_cpu_us());
-    let now = |desk: &mut Desk| desk.now_ns = start_ns + clock.elapsed().as_nanos() as u64;
+    let (start_ns, own_cpu_us) = (context.now_ns, process::own_cpu_us());
+    let now = |context: &mut Context| context.now_ns = start_ns + clock.elapsed().as_nanos() as u64;
     let (mut last_end_ns, mut drawn_ns) = (start_ns, start_ns);
     loop {
-        now(desk);
-        while let Some(fired) = desk.timers.poll(desk.now_ns) {
-            scenario.handle_timer(desk, fired);
+        now(context);
+        while let Some(fired) = context.timers.poll(context.now_ns) {
+            scenario.handle_timer(context, fired);
         }
-        let elapsed_ns = desk.now_ns - start_ns;
+        let elapsed_ns = context.now_ns - start_ns;
         let is_closing = elapsed_ns > pace.max_time.as_nanos() as u64;
         if !is_closing {
-            start_operations(scenario, desk, pace, elapsed_ns);
+            start_operations(scenario, context, pace, elapsed_ns);
         }
-        desk.sender.flush();
-        let is_over = desk.tally.ended() >= pace.count || (is_closing && desk.outstanding() == 0);
+        context.sender.flush();
+        let is_over = context.tally.ended() >= pace.count || (is_closing && context.outstanding() == 0);
         if is_over || stop.is_wanted() {
             break;
         }
-        if desk.now_ns - drawn_ns > DRAW_NS {
-            drawn_ns = desk.now_ns;
-            progress.set_position(desk.tally.ended());
+        if context.now_ns - drawn_ns > DRAW_NS {
+            drawn_ns = context.now_ns;
+            progress.set_position(context.tally.ended());
         }
 
-        let ended = desk.tally.ended();
-        for event in 0..receiver.wait(wait(desk, pace, elapsed_ns, is_closing))? {
-            now(desk);
-            receiver.receive(event, |socket, message| scenario.handle_datagram(desk, socket, message));
+        let ended = context.tally.ended();
+        for event in 0..receiver.wait(wait(context, pace, elapsed_ns, is_closing))? {
+            now(context);
+            receiver.receive(event, |socket, message| scenario.handle_datagram(context, socket, message));
         }
-        if desk.tally.ended() > ended {
-            last_end_ns = desk.now_ns;
+        if context.tally.ended() > ended {
+            last_end_ns = context.now_ns;
         }
     }
-    progress.set_position(desk.tally.ended());
-    let mut tally = std::mem::take(&mut desk.tally);
-    (tally.sent, tally.unsent) = (desk.sender.sent, desk.sender.unsent);
+    progress.set_position(context.tally.ended());
+    let mut tally = std::mem::take(&mut context.tally);
+    (tally.sent, tally.unsent) = (context.sender.sent, context.sender.unsent);
     tally.elapsed_s = (last_end_ns - start_ns) as f64 / 1e9;
     tally.own_cpu_us = process::own_cpu_us() - own_cpu_us;
     Ok(tally)
 }
 
-fn start_operations(scenario: &mut Scenario, desk: &mut Desk, pace: &Pace, elapsed_ns: u64) {
+fn start_operations(scenario: &mut Scenario, context: &mut Context, pace: &Pace, elapsed_ns: u64) {
     let (allowed, burst) = match pace.rate {
         None => (pace.count, u32::MAX),
         Some(rate) => (pace.count.min((elapsed_ns as f64 * rate / 1e9) as u64 + 1), BURST),
     };
     for _ in 0..burst {
-        let nth = desk.tally.started;
+        let nth = context.tally.started;
         if nth >= allowed {
             return;
         }
-        let Some(slot) = desk.take_slot() else { return };
-        if !scenario.start(desk, slot, nth) {
-            desk.return_slot(slot);
+        let Some(slot) = context.take_slot() else { return };
+        if !scenario.start(context, slot, nth) {
+            context.return_slot(slot);
             return;
         }
         if let Some(rate) = pace.rate {
             let behind_ns = elapsed_ns.saturating_sub(due_ns(nth, rate));
-            desk.tally.behind_us = desk.tally.behind_us.max(behind_ns / 1000);
+            context.tally.behind_us = context.tally.behind_us.max(behind_ns / 1000);
         }
     }
 }
@@ -113,10 +113,10 @@ fn due_ns(nth: u64, rate: f64) -> u64 {
 }
 
 /// How long a round may sleep.
-fn wait(desk: &Desk, pace: &Pace, elapsed_ns: u64, is_closing: bool) -> Duration {
+fn wait(context: &Context, pace: &Pace, elapsed_ns: u64, is_closing: bool) -> Duration {
     match pace.rate {
-        Some(rate) if !is_closing && desk.tally.started < pace.count && desk.has_free_slot() => {
-            let due = Duration::from_nanos(due_ns(desk.tally.started, rate).saturating_sub(elapsed_ns));
+        Some(rate) if !is_closing && context.tally.started < pace.count && context.has_free_slot() => {
+            let due = Duration::from_nanos(due_ns(context.tally.started, rate).saturating_sub(elapsed_ns));
             due.min(ROUND)
         }
         _ => ROUND,

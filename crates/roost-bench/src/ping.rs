@@ -1,6 +1,6 @@
 //! OPTIONS to the server itself, and bare datagrams for an echo: one message out, one back.
 
-use crate::desk::Desk;
+use crate::context::Context;
 use crate::tally::Outcome;
 use crate::template::{Id, Template, Values};
 use crate::timers::Side;
@@ -45,40 +45,40 @@ impl Ping {
         Ping { kind: RAW, template: Template::new(&text, &[]) }
     }
 
-    pub(crate) fn start(&mut self, desk: &mut Desk, slot: u32) {
-        let id = desk.transaction(self.kind, slot);
-        self.send(desk, id);
-        desk.start_timer(id, Side::Client);
+    pub(crate) fn start(&mut self, context: &mut Context, slot: u32) {
+        let id = context.transaction(self.kind, slot);
+        self.send(context, id);
+        context.start_timer(id, Side::Client);
     }
 
     /// Sends the request under way once more.
-    pub(crate) fn retransmit(&mut self, desk: &mut Desk, slot: u32) {
-        desk.tally.retransmissions += 1;
-        let id = desk.current(self.kind, slot);
-        self.send(desk, id);
+    pub(crate) fn retransmit(&mut self, context: &mut Context, slot: u32) {
+        context.tally.retransmissions += 1;
+        let id = context.current(self.kind, slot);
+        self.send(context, id);
     }
 
-    fn send(&mut self, desk: &mut Desk, transaction: Id) {
-        let socket = desk.socket(transaction.slot);
+    fn send(&mut self, context: &mut Context, transaction: Id) {
+        let socket = context.socket(transaction.slot);
         let values = Values {
             user: &[],
             domain: &[],
             peer: &[],
             peer_domain: &[],
-            port: desk.port(socket),
+            port: context.port(socket),
             transaction,
             dialog: transaction,
             cseq: 1,
             credentials: &[],
         };
-        self.template.fill(&values, desk.sender.message(socket));
+        self.template.fill(&values, context.sender.message(socket));
     }
 
-    pub(crate) fn handle_answer(&mut self, desk: &mut Desk, id: Id, code: u16) {
+    pub(crate) fn handle_answer(&mut self, context: &mut Context, id: Id, code: u16) {
         match code {
             100..=199 => {}
-            200..=299 => desk.end(id.slot, Outcome::Ok),
-            _ => desk.end(id.slot, Outcome::Failed),
+            200..=299 => context.end(id.slot, Outcome::Ok),
+            _ => context.end(id.slot, Outcome::Failed),
         }
     }
 }

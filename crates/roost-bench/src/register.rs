@@ -3,7 +3,7 @@
 use memchr::memmem;
 use roost_sip::Head;
 
-use crate::desk::Desk;
+use crate::context::Context;
 use crate::digest::{Asked, Challenge};
 use crate::tally::Outcome;
 use crate::template::{Id, Template, Values};
@@ -90,7 +90,7 @@ impl Register {
     }
 
     /// Starts the nth operation; false while that user's previous one is under way.
-    pub(crate) fn start(&mut self, desk: &mut Desk, slot: u32, nth: u64) -> bool {
+    pub(crate) fn start(&mut self, context: &mut Context, slot: u32, nth: u64) -> bool {
         let user = (nth % self.accounts.len() as u64) as u32;
         let account = &mut self.accounts[user as usize];
         if account.busy {
@@ -99,23 +99,23 @@ impl Register {
         account.busy = true;
         let with_credentials = self.keep_nonce && account.challenge.is_known();
         self.attempts[slot as usize] = Attempt { user, with_credentials, answered: 0 };
-        self.begin(desk, slot);
+        self.begin(context, slot);
         true
     }
 
     /// A new transaction for the slot's user.
-    fn begin(&mut self, desk: &mut Desk, slot: u32) {
+    fn begin(&mut self, context: &mut Context, slot: u32) {
         let attempt = self.attempts[slot as usize];
         self.accounts[attempt.user as usize].cseq += 1;
-        let id = desk.transaction(KIND, slot);
-        self.send(desk, id);
-        desk.start_timer(id, Side::Client);
+        let id = context.transaction(KIND, slot);
+        self.send(context, id);
+        context.start_timer(id, Side::Client);
     }
 
-    fn send(&mut self, desk: &mut Desk, transaction: Id) {
+    fn send(&mut self, context: &mut Context, transaction: Id) {
         let attempt = self.attempts[transaction.slot as usize];
         let account = &mut self.accounts[attempt.user as usize];
-        let user = desk.users.get(attempt.user);
+        let user = context.users.get(attempt.user);
         self.credentials.clear();
         if attempt.with_credentials {
             self.uri.clear();
@@ -126,67 +126,67 @@ impl Register {
                 uri: &self.uri,
                 user: user.name,
                 password: user.password,
-                cnonce: transaction.generation ^ desk.run,
+                cnonce: transaction.generation ^ context.run,
             };
             account.challenge.answer(&asked, &mut self.credentials);
         }
-        let socket = desk.socket(attempt.user);
+        let socket = context.socket(attempt.user);
         let values = Values {
             user: user.name,
             domain: user.domain,
             peer: &[],
             peer_domain: &[],
-            port: desk.port(socket),
+            port: context.port(socket),
             transaction,
-            dialog: Id { kind: b'u', slot: attempt.user, generation: 0, run: desk.run },
+            dialog: Id { kind: b'u', slot: attempt.user, generation: 0, run: context.run },
             cseq: account.cseq,
             credentials: &self.credentials,
         };
-        self.template.fill(&values, desk.sender.message(socket));
+        self.template.fill(&values, context.sender.message(socket));
     }
 
     /// Sends the request of a transaction under way once more.
-    pub(crate) fn retransmit(&mut self, desk: &mut Desk, transaction: Id) {
+    pub(crate) fn retransmit(&mut self, context: &mut Context, transaction: Id) {
         let transaction = Id { kind: KIND, ..transaction };
-        desk.tally.retransmissions += 1;
+        context.tally.retransmissions += 1;
         // The same bytes: the nonce count must not go on.
         let attempt = self.attempts[transaction.slot as usize];
         if attempt.with_credentials {
             self.accounts[attempt.user as usize].challenge.take_back();
         }
-        self.send(desk, transaction);
+        self.send(context, transaction);
     }
 
-    pub(crate) fn give_up(&mut self, desk: &mut Desk, slot: u32) {
-        self.end(desk, slot, Outcome::TimedOut);
+    pub(crate) fn give_up(&mut self, context: &mut Context, slot: u32) {
+        self.end(context, slot, Outcome::TimedOut);
     }
 
     /// Takes the final or provisional answer to the transaction under way.
-    pub(crate) fn handle_answer(&mut self, desk: &mut Desk, id: Id, code: u16, message: &[u8]) {
+    pub(crate) fn handle_answer(&mut self, context: &mut Context, id: Id, code: u16, message: &[u8]) {
         match code {
             100..=199 => {}
             200..=299 => {
                 // RFC 3261 10.3, step 8: the answer lists the bindings.
                 if memmem::find(message, LINE.as_bytes()).is_none() {
-                    desk.tally.unlisted += 1;
+                    context.tally.unlisted += 1;
                 }
-                self.end(desk, id.slot, Outcome::Ok);
+                self.end(context, id.slot, Outcome::Ok);
             }
-            401 | 407 if self.may_answer(desk, id, code, message) => self.begin(desk, id.slot),
-            _ => self.end(desk, id.slot, Outcome::Failed),
+            401 | 407 if self.may_answer(context, id, code, message) => self.begin(context, id.slot),
+            _ => self.end(context, id.slot, Outcome::Failed),
         }
     }
 
     /// Reads the challenge; true if it deserves an answer. One is answered; a second only if it says `stale`, since
     /// without it the password was refused (RFC 3261 22.2).
-    fn may_answer(&mut self, desk: &mut Desk, id: Id, code: u16, message: &[u8]) -> bool {
+    fn may_answer(&mut self, context: &mut Context, id: Id, code: u16, message: &[u8]) -> bool {
         let attempt = &mut self.attempts[id.slot as usize];
         let challenge = &mut self.accounts[attempt.user as usize].challenge;
         if self.head.parse(message).is_err() || !challenge.read(&self.head, message, code == 407) {
             return false;
         }
         if attempt.with_credentials {
-            desk.tally.stale += 1;
+            context.tally.stale += 1;
         }
         let allowed = attempt.answered == 0 || (attempt.answered == 1 && challenge.is_stale());
         attempt.answered += 1;
@@ -194,8 +194,8 @@ impl Register {
         allowed
     }
 
-    fn end(&mut self, desk: &mut Desk, slot: u32, outcome: Outcome) {
+    fn end(&mut self, context: &mut Context, slot: u32, outcome: Outcome) {
         self.accounts[self.attempts[slot as usize].user as usize].busy = false;
-        desk.end(slot, outcome);
+        context.end(slot, outcome);
     }
 }

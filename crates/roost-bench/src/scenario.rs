@@ -3,7 +3,7 @@
 use memchr::memmem;
 
 use crate::call::Calls;
-use crate::desk::Desk;
+use crate::context::Context;
 use crate::ping::{Ping, RAW};
 use crate::register::Register;
 use crate::tally::Outcome;
@@ -18,81 +18,81 @@ pub(crate) enum Scenario {
 
 impl Scenario {
     /// Starts the nth operation in a slot; false when it cannot begin yet.
-    pub(crate) fn start(&mut self, desk: &mut Desk, slot: u32, nth: u64) -> bool {
+    pub(crate) fn start(&mut self, context: &mut Context, slot: u32, nth: u64) -> bool {
         match self {
-            Scenario::Register(register) => return register.start(desk, slot, nth),
-            Scenario::Calls(calls) => calls.start(desk, slot, nth),
-            Scenario::Ping(ping) => ping.start(desk, slot),
+            Scenario::Register(register) => return register.start(context, slot, nth),
+            Scenario::Calls(calls) => calls.start(context, slot, nth),
+            Scenario::Ping(ping) => ping.start(context, slot),
         }
         true
     }
 
     /// Takes a datagram that came to one of our sockets.
-    pub(crate) fn handle_datagram(&mut self, desk: &mut Desk, socket: u32, message: &[u8]) {
-        desk.tally.received += 1;
+    pub(crate) fn handle_datagram(&mut self, context: &mut Context, socket: u32, message: &[u8]) {
+        context.tally.received += 1;
         let is_ours = match Answer::read(message) {
-            Some(answer) => self.handle_answer(desk, &answer, message),
+            Some(answer) => self.handle_answer(context, &answer, message),
             None => match self {
-                Scenario::Calls(calls) => calls.handle_request(desk, socket, message),
+                Scenario::Calls(calls) => calls.handle_request(context, socket, message),
                 _ => false,
             },
         };
         if !is_ours {
-            desk.tally.strays += 1;
+            context.tally.strays += 1;
         }
     }
 
-    fn handle_answer(&mut self, desk: &mut Desk, answer: &Answer, message: &[u8]) -> bool {
+    fn handle_answer(&mut self, context: &mut Context, answer: &Answer, message: &[u8]) -> bool {
         let Answer { id, code } = *answer;
         let is_ours = match self {
-            Scenario::Calls(calls) => calls.handle_answer(desk, id, code, message),
-            _ if !desk.is_current(id) => false,
+            Scenario::Calls(calls) => calls.handle_answer(context, id, code, message),
+            _ if !context.is_current(id) => false,
             Scenario::Register(register) => {
-                register.handle_answer(desk, id, code, message);
+                register.handle_answer(context, id, code, message);
                 true
             }
             Scenario::Ping(ping) => {
-                ping.handle_answer(desk, id, code);
+                ping.handle_answer(context, id, code);
                 true
             }
         };
         if is_ours {
-            desk.tally.answer(code);
+            context.tally.answer(code);
         }
         is_ours
     }
 
     /// Takes a timer that fired: void, or time to repeat, or time to give up.
-    pub(crate) fn handle_timer(&mut self, desk: &mut Desk, fired: Fired) {
+    pub(crate) fn handle_timer(&mut self, context: &mut Context, fired: Fired) {
         let timer = fired.timer;
-        let id = Id { kind: 0, slot: timer.slot, generation: timer.generation, run: desk.run };
+        let id = Id { kind: 0, slot: timer.slot, generation: timer.generation, run: context.run };
         let is_void = match (&*self, timer.side) {
             (Scenario::Calls(calls), Side::Callee) => {
-                !desk.is_busy(id) || !calls.awaits_ack(timer.slot, timer.generation)
+                !context.is_busy(id) || !calls.awaits_ack(timer.slot, timer.generation)
             }
-            _ => !desk.is_current(id),
+            _ => !context.is_current(id),
         };
         if is_void {
             return;
         }
         let Some(step) = fired.next else {
             if timer.side == Side::Client {
-                self.give_up(desk, timer.slot);
+                self.give_up(context, timer.slot);
             }
             return;
         };
         match self {
-            Scenario::Register(register) => register.retransmit(desk, id),
-            Scenario::Calls(calls) => calls.retransmit(desk, timer.slot, timer.side),
-            Scenario::Ping(ping) => ping.retransmit(desk, timer.slot),
+            Scenario::Register(register) => register.retransmit(context, id),
+            Scenario::Calls(calls) => calls.retransmit(context, timer.slot, timer.side),
+            Scenario::Ping(ping) => ping.retransmit(context, timer.slot),
         }
-        desk.timers.start(desk.now_ns, step, timer);
+        context.timers.start(context.now_ns, step, timer);
     }
 
-    fn give_up(&mut self, desk: &mut Desk, slot: u32) {
+    fn give_up(&mut self, context: &mut Context, slot: u32) {
         match self {
-            Scenario::Register(register) => register.give_up(desk, slot),
-            Scenario::Calls(_) | Scenario::Ping(_) => desk.end(slot, Outcome::TimedOut),
+            Scenario::Register(register) => register.give_up(context, slot),
+            Scenario::Calls(_) | Scenario::Ping(_) => context.end(slot, Outcome::TimedOut),
         }
     }
 }

@@ -197,7 +197,7 @@ impl Engine {
         self.shared.stats.add(counter, messages);
     }
 
-    /// Counts bytes that are no SIP message.
+    /// Counts bytes that are not a SIP message.
     pub fn handle_unreadable(&mut self, error: HeadError) {
         match error {
             HeadError::KeepAlive => self.shared.stats.count(Counter::KeepAlives),

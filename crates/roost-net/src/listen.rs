@@ -100,7 +100,7 @@ pub fn stream_socket(listener: &Listener) -> Result<TcpListener, ListenError> {
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        // Connections of a process before, in TIME_WAIT, are no obstacle; another listener is.
+        // Connections of a process before, in TIME_WAIT, are not obstacle; another listener is.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;

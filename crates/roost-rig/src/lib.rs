@@ -103,7 +103,7 @@ pub fn kill_all(mut process: Child) {
     let pids = family(process.id());
     signal_all(&pids, "KILL");
     let _ = process.wait();
-    // Whoever had it as its parent has another one now, and ends on its own.
+    // What had it as its parent has another one now, and ends on its own.
     let is_there = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         !stat.is_empty() && !stat.contains(") Z ")

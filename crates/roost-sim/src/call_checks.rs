@@ -314,7 +314,7 @@ impl CallChecks {
         // One after another: the contacts were looked up when it came.
         let since_ms = if self.serial_fork { arrived_ms } else { now_ms };
         if !model.was_bound(&asked.callee, &message.uri, to, since_ms) {
-            return Err(format!("{to} is no contact of {}: {message}", original.uri));
+            return Err(format!("{to} is not a contact of {}: {message}", original.uri));
         }
         if asked.has_success || asked.failure.is_some() {
             return Err(format!("a new branch after the final response: {message}"));

@@ -379,7 +379,7 @@ impl Checks {
         let rows = scene.tables.rows_of(scene.aor);
         let mut sure = rows.filter(|row| self.has_time_left(row, scene.unix_s));
         match sure.find(|row| !scene.is_shown(&row.contact)) {
-            Some(row) => Err(format!("the row of {} is no binding at the end", scene.name(&row.contact))),
+            Some(row) => Err(format!("the row of {} is not a binding at the end", scene.name(&row.contact))),
             None => Ok(()),
         }
     }

@@ -133,7 +133,7 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// Parses the header's value; `None` when it is no Digest challenge.
+    /// Parses the header's value; `None` when it is not a Digest challenge.
     pub fn parse(value: &[u8]) -> Option<Challenge> {
         let params = value.strip_prefix(b"Digest ")?;
         let mut challenge =

@@ -23,7 +23,7 @@ pub enum Kind {
     Durable,
     /// INVITE, 100, 180, 200, ACK, BYE, 200: 6 messages in, 7 out.
     Call,
-    /// A datagram that is no SIP.
+    /// A datagram that is not SIP.
     Garbage,
 }
 
@@ -297,7 +297,7 @@ fn give_secret(engine: &mut Engine, ticket: Ticket, user: Box<[u8]>, now: Now, o
     engine.handle_receipt(Receipt::Credentials(ticket, Ok(Some(secrets))), now, out);
 }
 
-/// A request as a desk phone sends it.
+/// A request as a harness phone sends it.
 fn request(method: &str, uri: &str, user: usize, credentials: &str) -> Vec<u8> {
     let name = 100_000 + user;
     format!(

@@ -16,7 +16,7 @@ use roost_core::{
 use roost_sip::{Head, HeaderName, StartLine};
 
 use crate::client::{Challenge, ha1};
-use crate::desk::{HELD, statistic};
+use crate::harness::{HELD, statistic};
 use crate::script::{Database, Peer, Step, What, fits, parse};
 use crate::settings::{configure, flag};
 use crate::store::Tables;

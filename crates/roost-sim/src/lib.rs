@@ -6,16 +6,16 @@
 //! writing to standard error.
 #![forbid(unsafe_code)]
 
-pub mod agenda;
 pub mod call_checks;
 pub mod call_message;
 pub mod call_phone;
 pub mod checks;
 pub mod client;
 pub mod costs;
-pub mod desk;
 pub mod dice;
+pub mod event_queue;
 pub mod golden;
+pub mod harness;
 pub mod model;
 pub mod network;
 pub mod phone;

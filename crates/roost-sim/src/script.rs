@@ -102,7 +102,7 @@ pub enum Database {
 /// The line and what is wrong with it.
 pub fn parse(text: &str) -> Result<Vec<Step>, String> {
     let mut steps: Vec<Step> = Vec::new();
-    // Whether a line that is no directive belongs to the step before.
+    // Whether a line that is not a directive belongs to the step before.
     let mut is_open = false;
     for (index, line) in text.lines().enumerate() {
         let number = index + 1;

@@ -5,7 +5,7 @@ use roost_core::{
     Address, Admin, AdminReply, CommitOutcome, Identity, Reading, Receipt, Row, ShardId, SubscriberRow,
 };
 use roost_sim::client::Challenge;
-use roost_sim::desk::{Desk, PASSWORD, REALM, Words, known, memory, open, phone, request, subscriber};
+use roost_sim::harness::{Harness, PASSWORD, REALM, Words, known, memory, open, phone, request, subscriber};
 
 /// Every limit by its name, with the test that reaches it.
 const REACHED: [(&str, fn()); 39] = [
@@ -69,158 +69,161 @@ fn contacts(from: u32, count: u32) -> String {
 
 #[test]
 fn parked() {
-    let mut desk = Desk::new(|_| {});
+    let mut harness = Harness::new(|_| {});
     for user in 0..at::MAX_PARKED as u32 / 2 {
         for _ in 0..2 {
-            assert_eq!(desk.register(&user.to_string(), &contact(1)).codes, []);
+            assert_eq!(harness.register(&user.to_string(), &contact(1)).codes, []);
         }
     }
-    assert_eq!(desk.register("0", &contact(1)).codes, [503]);
-    assert_eq!((desk.count("roost:parked_full"), desk.count("roost:parked")), (1, at::MAX_PARKED as u64));
+    assert_eq!(harness.register("0", &contact(1)).codes, [503]);
+    assert_eq!(
+        (harness.count("roost:parked_full"), harness.count("roost:parked")),
+        (1, at::MAX_PARKED as u64)
+    );
 }
 
 #[test]
 fn parked_bytes() {
-    let mut desk = Desk::new(|_| {});
+    let mut harness = Harness::new(|_| {});
     let mut fit = 0;
     let words = Words { body: 60_000, ..Words::default() };
-    while desk.register_as(phone(1), &Words { user: &fit.to_string(), ..words }).codes.is_empty() {
+    while harness.register_as(phone(1), &Words { user: &fit.to_string(), ..words }).codes.is_empty() {
         assert!(fit < at::MAX_PARKED_BYTES / 30_000, "no limit");
         fit += 1;
     }
     assert_eq!(fit, at::MAX_PARKED_BYTES / 60_500);
-    assert_eq!(desk.count("roost:parked_full"), 1);
+    assert_eq!(harness.count("roost:parked_full"), 1);
 }
 
 #[test]
 fn parked_ms() {
-    let mut desk = Desk::new(|_| {});
-    desk.register("0", &contact(1));
-    assert_eq!(desk.wait(at::PARKED_MS - 1).codes, []);
-    assert_eq!(desk.wait(2_000).codes, [500]);
-    assert_eq!(desk.count("roost:credentials_late"), 1);
+    let mut harness = Harness::new(|_| {});
+    harness.register("0", &contact(1));
+    assert_eq!(harness.wait(at::PARKED_MS - 1).codes, []);
+    assert_eq!(harness.wait(2_000).codes, [500]);
+    assert_eq!(harness.count("roost:credentials_late"), 1);
 }
 
 #[test]
 fn unread_ms() {
-    let mut desk = Desk::with_users(1, |_| {});
-    desk.engine.begin_loading();
-    assert_eq!(desk.register("0", &contact(1)).codes, []);
-    assert_eq!(desk.wait(at::UNREAD_MS - 1).codes, []);
-    assert_eq!(desk.wait(2_000).codes, [503]);
-    assert_eq!(desk.count("roost:unread_late"), 1);
+    let mut harness = Harness::with_users(1, |_| {});
+    harness.engine.begin_loading();
+    assert_eq!(harness.register("0", &contact(1)).codes, []);
+    assert_eq!(harness.wait(at::UNREAD_MS - 1).codes, []);
+    assert_eq!(harness.wait(2_000).codes, [503]);
+    assert_eq!(harness.count("roost:unread_late"), 1);
 }
 
 #[test]
 fn waiting_admin() {
-    let mut desk = Desk::new(|_| {});
-    desk.engine.begin_loading();
+    let mut harness = Harness::new(|_| {});
+    harness.engine.begin_loading();
     let show = || Admin::Show { aor: b"0".to_vec() };
     for _ in 0..at::MAX_WAITING_ADMIN {
-        assert!(desk.ask(show()).replies.is_empty());
+        assert!(harness.ask(show()).replies.is_empty());
     }
-    assert!(matches!(desk.admin(show()), AdminReply::Failed));
-    assert_eq!(desk.count("roost:admin_full"), 1);
+    assert!(matches!(harness.admin(show()), AdminReply::Failed));
+    assert_eq!(harness.count("roost:admin_full"), 1);
 }
 
 #[test]
 fn waiting_per_aor() {
-    let mut desk = Desk::with_users(1, |_| {});
+    let mut harness = Harness::with_users(1, |_| {});
     for _ in 0..=at::MAX_WAITING_PER_AOR {
-        assert_eq!(desk.register("0", &contact(1)).codes, []);
+        assert_eq!(harness.register("0", &contact(1)).codes, []);
     }
-    let said = desk.register("0", &contact(1));
+    let said = harness.register("0", &contact(1));
     assert_eq!(said.codes, [503]);
     assert!(said.texts[0].contains(&format!("\r\nRetry-After: {}\r\n", at::BUSY_RETRY_AFTER_S)));
-    assert_eq!(desk.count("roost:waiting_full"), 1);
+    assert_eq!(harness.count("roost:waiting_full"), 1);
 }
 
 #[test]
 fn commits() {
     let users = at::MAX_COMMITS as u32;
-    let mut desk = Desk::with_users(users + 1, |_| {});
+    let mut harness = Harness::with_users(users + 1, |_| {});
     for user in 0..users {
-        assert_eq!(desk.register(&user.to_string(), &contact(1)).commits.len(), 1);
+        assert_eq!(harness.register(&user.to_string(), &contact(1)).commits.len(), 1);
     }
-    assert_eq!(desk.register(&users.to_string(), &contact(1)).codes, [503]);
-    assert_eq!(desk.count("roost:commits_full"), 1);
-    assert_eq!(desk.count("roost:commits_in_flight"), at::MAX_COMMITS as u64);
+    assert_eq!(harness.register(&users.to_string(), &contact(1)).codes, [503]);
+    assert_eq!(harness.count("roost:commits_full"), 1);
+    assert_eq!(harness.count("roost:commits_in_flight"), at::MAX_COMMITS as u64);
 }
 
 #[test]
 fn repairs() {
     let users = 2 * at::MAX_REPAIRS as u32;
-    let mut desk = Desk::with_users(users, |_| {});
+    let mut harness = Harness::with_users(users, |_| {});
     for user in 0..users {
-        let ticket = desk.register(&user.to_string(), &contact(1)).commits[0];
+        let ticket = harness.register(&user.to_string(), &contact(1)).commits[0];
         assert_eq!(
-            desk.receipt(Receipt::Commit(ticket, CommitOutcome::Failed("full".to_string()))).codes,
+            harness.receipt(Receipt::Commit(ticket, CommitOutcome::Failed("full".to_string()))).codes,
             [500]
         );
     }
-    assert_eq!(desk.wait(1_000).commits.len(), at::MAX_REPAIRS);
-    assert_eq!(desk.wait(1_000).commits.len(), at::MAX_REPAIRS);
+    assert_eq!(harness.wait(1_000).commits.len(), at::MAX_REPAIRS);
+    assert_eq!(harness.wait(1_000).commits.len(), at::MAX_REPAIRS);
 }
 
 #[test]
 fn doubts_per_aor() {
-    let mut desk = Desk::with_users(1, |config| config.policy.registrar.max_contacts = 0);
+    let mut harness = Harness::with_users(1, |config| config.policy.registrar.max_contacts = 0);
     let (many, rounds) = (at::MAX_CONTACTS_PER_REGISTER as u32, 4);
     for round in 0..rounds {
-        let ticket = desk.register("0", &contacts(1 + round * many, many)).commits[0];
-        desk.receipt(Receipt::Commit(ticket, CommitOutcome::Failed("full".to_string())));
+        let ticket = harness.register("0", &contacts(1 + round * many, many)).commits[0];
+        harness.receipt(Receipt::Commit(ticket, CommitOutcome::Failed("full".to_string())));
     }
     let doubts = u64::from(rounds * many);
-    assert_eq!(desk.count("roost:doubts_full"), doubts - at::MAX_DOUBTS_PER_AOR as u64);
+    assert_eq!(harness.count("roost:doubts_full"), doubts - at::MAX_DOUBTS_PER_AOR as u64);
 }
 
 #[test]
 fn loading() {
-    let mut desk = Desk::new(|_| {});
+    let mut harness = Harness::new(|_| {});
     for user in 0..at::MAX_LOADING {
-        assert_eq!(desk.register(&user.to_string(), &contact(1)).loads.len(), 1);
+        assert_eq!(harness.register(&user.to_string(), &contact(1)).loads.len(), 1);
     }
-    assert_eq!(desk.register("new", &contact(1)).codes, [503]);
-    assert_eq!(desk.count("roost:loading_full"), 1);
+    assert_eq!(harness.register("new", &contact(1)).codes, [503]);
+    assert_eq!(harness.count("roost:loading_full"), 1);
 }
 
 #[test]
 fn bindings_per_aor() {
-    let mut desk = Desk::with_users(1, |config| {
+    let mut harness = Harness::with_users(1, |config| {
         memory(config);
         config.policy.registrar.max_contacts = 0;
     });
     let many = at::MAX_CONTACTS_PER_REGISTER as u32;
     for round in 0..at::MAX_BINDINGS_PER_AOR as u32 / many + 1 {
-        assert_eq!(desk.register("0", &contacts(1 + round * many, many)).codes, [200]);
+        assert_eq!(harness.register("0", &contacts(1 + round * many, many)).codes, [200]);
     }
-    assert_eq!(desk.engine.lookup(b"0", desk.now).len(), at::MAX_BINDINGS_PER_AOR);
+    assert_eq!(harness.engine.lookup(b"0", harness.now).len(), at::MAX_BINDINGS_PER_AOR);
 }
 
 #[test]
 fn held_per_aor() {
-    let mut desk = Desk::with_users(1, |config| {
+    let mut harness = Harness::with_users(1, |config| {
         memory(config);
         config.policy.registrar.exclusive_ip = false;
     });
     for number in 0..at::MAX_HELD_PER_AOR {
-        assert!(matches!(desk.bind("0", &format!("sip:x@10.2.0.1:{}", 1 + number)), AdminReply::Done));
+        assert!(matches!(harness.bind("0", &format!("sip:x@10.2.0.1:{}", 1 + number)), AdminReply::Done));
     }
-    assert!(matches!(desk.bind("0", "sip:x@10.2.0.2"), AdminReply::Failed));
-    assert_eq!(desk.register("0", "Contact: <sip:x@10.2.0.2>\r\n").codes, [503]);
-    assert_eq!(desk.count("roost:held_full"), 2);
+    assert!(matches!(harness.bind("0", "sip:x@10.2.0.2"), AdminReply::Failed));
+    assert_eq!(harness.register("0", "Contact: <sip:x@10.2.0.2>\r\n").codes, [503]);
+    assert_eq!(harness.count("roost:held_full"), 2);
 }
 
 #[test]
 fn contacts_per_register() {
-    let mut desk = Desk::with_users(1, |config| {
+    let mut harness = Harness::with_users(1, |config| {
         memory(config);
         config.policy.registrar.max_contacts = 0;
     });
     let most = at::MAX_CONTACTS_PER_REGISTER as u32;
-    assert_eq!(desk.register("0", &contacts(1, most + 1)).codes, [400]);
-    assert_eq!(desk.register("0", &contacts(1, most)).codes, [200]);
-    assert_eq!(desk.count("roost:too_many_contacts"), 1);
+    assert_eq!(harness.register("0", &contacts(1, most + 1)).codes, [400]);
+    assert_eq!(harness.register("0", &contacts(1, most)).codes, [200]);
+    assert_eq!(harness.count("roost:too_many_contacts"), 1);
 }
 
 #[test]
@@ -228,117 +231,117 @@ fn secrets() {
     // All shards together hold so many: of a thousand shards each has a thousandth.
     let shards = 1_024;
     let each = at::MAX_SECRETS / usize::from(shards);
-    let mut desk = Desk::new(|config| config.identity.shards = shards);
+    let mut harness = Harness::new(|config| config.identity.shards = shards);
     let identity = Identity { shards, hash_seed: 7, ..Identity::default() };
     let own = |number: &u32| identity.shard_of(number.to_string().as_bytes()) == ShardId(0);
     let users: Vec<SubscriberRow> = (0..).filter(own).take(each + 3).map(subscriber).collect();
-    desk.read(users);
-    assert_eq!(desk.count("roost:secrets_evicted"), 3);
-    // Whoever is not there may have made room: nobody is a stranger.
+    harness.read(users);
+    assert_eq!(harness.count("roost:secrets_evicted"), 3);
+    // Who is not there may have made room: no one is a stranger.
     let absent = (0..).map(|number| format!("x{number}"));
     let absent = absent.filter(|user| identity.shard_of(user.as_bytes()) == ShardId(0));
     for user in absent.take(2 * at::MAX_UNKNOWN_NAMES_PER_S as usize) {
         let words = Words { user: &user, ..Words::default() };
-        assert_eq!(desk.register_as(phone(2), &words).loads.len(), 1);
+        assert_eq!(harness.register_as(phone(2), &words).loads.len(), 1);
     }
 }
 
 #[test]
 fn unknown_users() {
-    let mut desk = Desk::new(|_| {});
+    let mut harness = Harness::new(|_| {});
     for number in 0..at::MAX_UNKNOWN_USERS as u32 + 7 {
         let user = number.to_string();
-        let ticket = desk.register_as(phone(number), &Words { user: &user, ..Words::default() }).loads[0];
-        assert_eq!(desk.receipt(Receipt::Credentials(ticket, Ok(None))).codes, [404]);
+        let ticket = harness.register_as(phone(number), &Words { user: &user, ..Words::default() }).loads[0];
+        assert_eq!(harness.receipt(Receipt::Credentials(ticket, Ok(None))).codes, [404]);
     }
-    assert_eq!(desk.count("roost:unknown_evicted"), 7);
+    assert_eq!(harness.count("roost:unknown_evicted"), 7);
 }
 
 #[test]
 fn suspects() {
     let more = 7;
     let guessers = at::MAX_SUSPECTS as u32 + more;
-    let mut desk = Desk::with_users(guessers, memory);
+    let mut harness = Harness::with_users(guessers, memory);
     for number in 0..guessers {
         let words = Words { user: &number.to_string(), password: "wrong", ..Words::default() };
-        assert_eq!(desk.register_as(phone(number), &words).codes, [403]);
+        assert_eq!(harness.register_as(phone(number), &words).codes, [403]);
     }
     // Of the pairs, the addresses and the extensions.
-    assert_eq!(desk.count("roost:suspects_evicted"), 3 * u64::from(more));
-    assert_eq!(desk.count("roost:suspects"), 3 * at::MAX_SUSPECTS as u64);
+    assert_eq!(harness.count("roost:suspects_evicted"), 3 * u64::from(more));
+    assert_eq!(harness.count("roost:suspects"), 3 * at::MAX_SUSPECTS as u64);
 }
 
 #[test]
 fn forgotten() {
-    let mut desk = Desk::new(|_| {});
-    let began_ms = desk.now.mono_ms;
-    desk.wait(1_000);
+    let mut harness = Harness::new(|_| {});
+    let began_ms = harness.now.mono_ms;
+    harness.wait(1_000);
     for number in 0..=at::MAX_FORGOTTEN {
         let user = number.to_string().into_bytes();
-        desk.admin(Admin::ForgetCredentials { user, domain: vec![] });
+        harness.admin(Admin::ForgetCredentials { user, domain: vec![] });
     }
-    assert_eq!(desk.count("roost:forgotten_evicted"), 1);
+    assert_eq!(harness.count("roost:forgotten_evicted"), 1);
     // A reading that began before knows the old password of both; only of the newer one that is remembered.
-    desk.engine.handle_reading(Reading::Rows(vec![subscriber(0), subscriber(1)]), began_ms);
-    assert_eq!(desk.register("1", &contact(1)).loads.len(), 1);
-    assert_eq!(desk.register("0", &contact(1)).loads.len(), 0);
+    harness.engine.handle_reading(Reading::Rows(vec![subscriber(0), subscriber(1)]), began_ms);
+    assert_eq!(harness.register("1", &contact(1)).loads.len(), 1);
+    assert_eq!(harness.register("0", &contact(1)).loads.len(), 0);
 }
 
 #[test]
 fn recheck_ms() {
-    let mut desk = Desk::with_users(1, memory);
+    let mut harness = Harness::with_users(1, memory);
     let wrong = Words { password: "wrong", ..Words::default() };
-    desk.wait(at::RECHECK_MS);
-    let ticket = desk.register_as(phone(1), &wrong).loads[0];
-    assert_eq!(desk.receipt(known(ticket)).codes, [403]);
-    assert_eq!(desk.register_as(phone(1), &wrong).codes, [403]);
-    desk.wait(at::RECHECK_MS);
-    assert_eq!(desk.register_as(phone(1), &wrong).loads.len(), 1);
-    assert_eq!(desk.count("roost:credential_loads"), 2);
+    harness.wait(at::RECHECK_MS);
+    let ticket = harness.register_as(phone(1), &wrong).loads[0];
+    assert_eq!(harness.receipt(known(ticket)).codes, [403]);
+    assert_eq!(harness.register_as(phone(1), &wrong).codes, [403]);
+    harness.wait(at::RECHECK_MS);
+    assert_eq!(harness.register_as(phone(1), &wrong).loads.len(), 1);
+    assert_eq!(harness.count("roost:credential_loads"), 2);
 }
 
 #[test]
 fn buckets() {
-    let mut desk = Desk::new(|config| config.policy.pike.reqs_density_per_unit = 10);
+    let mut harness = Harness::new(|config| config.policy.pike.reqs_density_per_unit = 10);
     let text = request("OPTIONS", "sip:roost.test", "x", "o", 1, "", 0);
     for number in 0..2 * at::MAX_BUCKETS as u32 {
-        assert_eq!(desk.send(phone(number), &text).codes, [200]);
+        assert_eq!(harness.send(phone(number), &text).codes, [200]);
     }
-    assert!(desk.count("roost:buckets_evicted") >= at::MAX_BUCKETS as u64);
-    assert_eq!(desk.count("roost:pike_dropped"), 0);
+    assert!(harness.count("roost:buckets_evicted") >= at::MAX_BUCKETS as u64);
+    assert_eq!(harness.count("roost:pike_dropped"), 0);
 }
 
 #[test]
 fn strangers_per_s() {
-    let mut desk = Desk::with_users(1, |_| {});
+    let mut harness = Harness::with_users(1, |_| {});
     for number in 0..at::MAX_UNKNOWN_NAMES_PER_S {
         let words = Words { user: &format!("x{number}"), ..Words::default() };
-        assert_eq!(desk.register_as(phone(number), &words).loads.len(), 1);
+        assert_eq!(harness.register_as(phone(number), &words).loads.len(), 1);
     }
     let one_more = Words { user: "one-more", ..Words::default() };
-    assert_eq!(desk.register_as(phone(7), &one_more).codes, [503]);
-    assert_eq!(desk.count("roost:strangers_full"), 1);
-    desk.wait(1_000);
-    assert_eq!(desk.register_as(phone(7), &one_more).loads.len(), 1);
+    assert_eq!(harness.register_as(phone(7), &one_more).codes, [503]);
+    assert_eq!(harness.count("roost:strangers_full"), 1);
+    harness.wait(1_000);
+    assert_eq!(harness.register_as(phone(7), &one_more).loads.len(), 1);
 }
 
 #[test]
 fn nonces() {
     let users = at::MAX_NONCES as u32 / 2;
-    let mut desk = Desk::with_users(users + 1, |config| {
+    let mut harness = Harness::with_users(users + 1, |config| {
         memory(config);
         config.policy.auth.disable_nonce_check = false;
     });
     for _ in 0..2 {
-        desk.wait(1_000);
-        desk.challenge = None;
+        harness.wait(1_000);
+        harness.challenge = None;
         for user in 0..users {
-            assert_eq!(desk.register(&user.to_string(), "").codes, [200]);
+            assert_eq!(harness.register(&user.to_string(), "").codes, [200]);
         }
     }
-    assert_eq!(desk.count("roost:nonces_full"), 0);
-    assert_eq!(desk.register(&users.to_string(), "").codes, [503]);
-    assert_eq!(desk.count("roost:nonces_full"), 1);
+    assert_eq!(harness.count("roost:nonces_full"), 0);
+    assert_eq!(harness.register(&users.to_string(), "").codes, [503]);
+    assert_eq!(harness.count("roost:nonces_full"), 1);
 }
 
 /// A callee of shard 0, whatever the number of shards.
@@ -349,86 +352,86 @@ fn callee(shards: u16) -> String {
 }
 
 /// An engine that shares what all shards may hold with 63 others, and whom to call there.
-fn one_of_many() -> (Desk, String, usize) {
+fn one_of_many() -> (Harness, String, usize) {
     let (shards, callee) = (64, callee(64));
-    let mut desk = Desk::new(|config| {
+    let mut harness = Harness::new(|config| {
         open(config);
         config.identity.shards = shards;
     });
-    desk.bind(&callee, "sip:x@10.2.0.1");
-    (desk, callee, usize::from(shards))
+    harness.bind(&callee, "sip:x@10.2.0.1");
+    (harness, callee, usize::from(shards))
 }
 
 #[test]
 fn transactions() {
-    let (mut desk, callee, shards) = one_of_many();
+    let (mut harness, callee, shards) = one_of_many();
     let each = at::MAX_TRANSACTIONS / shards;
     for _ in 0..each {
-        assert_eq!(desk.invite(1, &callee, 0).codes, [100]);
+        assert_eq!(harness.invite(1, &callee, 0).codes, [100]);
     }
-    assert_eq!(desk.invite(1, &callee, 0).codes, [503]);
-    assert_eq!(desk.count("roost:transactions_full"), 1);
-    assert_eq!(desk.count("tm:inuse_transactions"), each as u64);
+    assert_eq!(harness.invite(1, &callee, 0).codes, [503]);
+    assert_eq!(harness.count("roost:transactions_full"), 1);
+    assert_eq!(harness.count("tm:inuse_transactions"), each as u64);
 }
 
 #[test]
 fn transaction_bytes() {
-    let (mut desk, callee, shards) = one_of_many();
+    let (mut harness, callee, shards) = one_of_many();
     let mut fit = 0;
-    while desk.invite(1, &callee, 60_000).codes == [100] {
+    while harness.invite(1, &callee, 60_000).codes == [100] {
         assert!(fit < at::MAX_TRANSACTION_BYTES / shards / 60_000, "no limit");
         fit += 1;
     }
     // Each holds the request as it came, and as it went.
     let each = at::MAX_TRANSACTION_BYTES / shards / 2 / 60_000;
     assert!((each - 10..=each).contains(&fit), "{fit}");
-    assert_eq!(desk.count("roost:transactions_full"), 1);
-    assert!(desk.count("roost:transaction_bytes") <= (at::MAX_TRANSACTION_BYTES / shards) as u64);
+    assert_eq!(harness.count("roost:transactions_full"), 1);
+    assert!(harness.count("roost:transaction_bytes") <= (at::MAX_TRANSACTION_BYTES / shards) as u64);
 }
 
 #[test]
 fn recent_calls() {
-    let mut desk = Desk::new(|config| {
+    let mut harness = Harness::new(|config| {
         memory(config);
         config.policy.registrar.exclusive_ip = false;
     });
-    desk.bind("caller", &format!("sip:caller@{}", phone(1)));
+    harness.bind("caller", &format!("sip:caller@{}", phone(1)));
     for _ in 0..at::MAX_ADMITTED_CALLS {
-        desk.invite(1, "nobody", 0);
+        harness.invite(1, "nobody", 0);
     }
-    assert_eq!(desk.count("roost:recent_evicted"), 0);
-    assert_eq!(desk.invite(1, "nobody", 0).codes, [100, 404]);
-    assert_eq!(desk.count("roost:recent_evicted"), 1);
+    assert_eq!(harness.count("roost:recent_evicted"), 0);
+    assert_eq!(harness.invite(1, "nobody", 0).codes, [100, 404]);
+    assert_eq!(harness.count("roost:recent_evicted"), 1);
 }
 
 #[test]
 fn resolving() {
-    let mut desk = Desk::new(open);
-    desk.bind("9", "sip:x@phone.example");
+    let mut harness = Harness::new(open);
+    harness.bind("9", "sip:x@phone.example");
     for _ in 0..at::MAX_RESOLVING {
-        assert_eq!(desk.invite(1, "9", 0).names.len(), 1);
+        assert_eq!(harness.invite(1, "9", 0).names.len(), 1);
     }
-    let said = desk.invite(1, "9", 0);
+    let said = harness.invite(1, "9", 0);
     assert!(said.names.is_empty() && said.codes.last().is_some_and(|code| *code >= 400), "{:?}", said.codes);
-    assert_eq!(desk.count("roost:resolving_full"), 1);
-    let said = desk.wait(at::RESOLVING_MS);
+    assert_eq!(harness.count("roost:resolving_full"), 1);
+    let said = harness.wait(at::RESOLVING_MS);
     let refused = said.codes.iter().filter(|code| **code >= 400).count();
     // The one that was refused at once is refused again: its caller has not acknowledged it.
     assert_eq!(refused, at::MAX_RESOLVING + 1);
-    assert_eq!(desk.count("roost:resolving_late"), at::MAX_RESOLVING as u64);
+    assert_eq!(harness.count("roost:resolving_late"), at::MAX_RESOLVING as u64);
 }
 
 #[test]
 fn addresses() {
-    let mut desk = Desk::new(open);
-    desk.bind("9", "sip:x@phone.example");
-    let ticket = desk.invite(1, "9", 0).names[0];
+    let mut harness = Harness::new(open);
+    harness.bind("9", "sip:x@phone.example");
+    let ticket = harness.invite(1, "9", 0).names[0];
     let address = |number: u32| Address { remote: phone(100 + number), local: None };
     let addresses = (0..at::MAX_ADDRESSES as u32 + 4).map(address).collect();
-    let mut tried = desk.receipt(Receipt::Resolved(ticket, addresses)).requests;
-    assert_eq!(desk.count("roost:places_cut"), 1);
-    while desk.count("tm:inuse_transactions") > 0 && tried.len() < 10_000 {
-        tried.extend(desk.wait(500).requests);
+    let mut tried = harness.receipt(Receipt::Resolved(ticket, addresses)).requests;
+    assert_eq!(harness.count("roost:places_cut"), 1);
+    while harness.count("tm:inuse_transactions") > 0 && tried.len() < 10_000 {
+        tried.extend(harness.wait(500).requests);
     }
     tried.sort_unstable();
     tried.dedup();
@@ -437,40 +440,40 @@ fn addresses() {
 
 #[test]
 fn large_request() {
-    let mut desk = Desk::new(open);
-    desk.bind("9", "sip:x@10.2.0.1");
-    let head = desk.invite(1, "9", 0).texts[1].len();
-    assert_eq!(desk.invite(1, "9", at::MAX_REQUEST - head - 400).codes, [100]);
-    assert_eq!(desk.invite(1, "9", at::MAX_REQUEST).codes, [513]);
-    assert_eq!(desk.count("core:err_requests"), 1);
+    let mut harness = Harness::new(open);
+    harness.bind("9", "sip:x@10.2.0.1");
+    let head = harness.invite(1, "9", 0).texts[1].len();
+    assert_eq!(harness.invite(1, "9", at::MAX_REQUEST - head - 400).codes, [100]);
+    assert_eq!(harness.invite(1, "9", at::MAX_REQUEST).codes, [513]);
+    assert_eq!(harness.count("core:err_requests"), 1);
 }
 
 #[test]
 fn branches() {
-    let mut desk = Desk::new(open);
+    let mut harness = Harness::new(open);
     for number in 0..=at::MAX_BRANCHES {
-        desk.bind("9", &format!("sip:x@10.2.0.1:{}", 1 + number));
+        harness.bind("9", &format!("sip:x@10.2.0.1:{}", 1 + number));
     }
-    assert_eq!(desk.invite(1, "9", 0).requests.len(), at::MAX_BRANCHES);
-    assert_eq!(desk.count("roost:branches_cut"), 1);
+    assert_eq!(harness.invite(1, "9", 0).requests.len(), at::MAX_BRANCHES);
+    assert_eq!(harness.count("roost:branches_cut"), 1);
 }
 
 #[test]
 fn long_words() {
     let long = |length: usize| "a".repeat(length);
     let answer = |words: &Words<'_>| {
-        let mut desk = Desk::new(|config| {
+        let mut harness = Harness::new(|config| {
             memory(config);
             config.identity.use_domain = true;
             config.policy.auth.check_to = false;
             config.policy.registrar.path = roost_core::PathMode::Off;
         });
-        let said = desk.register_as(phone(1), words);
+        let said = harness.register_as(phone(1), words);
         let said = match said.loads.first() {
-            Some(ticket) => desk.receipt(known(*ticket)),
+            Some(ticket) => harness.receipt(known(*ticket)),
             None => said,
         };
-        (said.codes[0], desk.count("registrar:rejected_regs"))
+        (said.codes[0], harness.count("registrar:rejected_regs"))
     };
     let user = |length| answer(&Words { user: &long(length), headers: &contact(1), ..Words::default() });
     assert_eq!(user(at::MAX_USER).0, 200);
@@ -494,33 +497,33 @@ fn long_words() {
 
 #[test]
 fn long_realm() {
-    let mut desk = Desk::new(|config| config.policy.auth.realm = String::new());
+    let mut harness = Harness::new(|config| config.policy.auth.realm = String::new());
     let mut answered = |length: usize| {
         let domain = "a".repeat(length);
         let text = |line: &str| request("REGISTER", "sip:x", "1", "c", 1, line, 0).replace(REALM, &domain);
-        let said = desk.send(phone(1), &text(""));
-        desk.head.parse(said.texts[0].as_bytes()).expect("a 401");
-        let challenge = Challenge::of(&desk.head, said.texts[0].as_bytes()).expect("a challenge");
+        let said = harness.send(phone(1), &text(""));
+        harness.head.parse(said.texts[0].as_bytes()).expect("a 401");
+        let challenge = Challenge::of(&harness.head, said.texts[0].as_bytes()).expect("a challenge");
         let line = challenge.answer("1", PASSWORD, "REGISTER", "sip:x", 1);
-        let said = desk.send(phone(1), &text(&format!("{line}\r\n")));
+        let said = harness.send(phone(1), &text(&format!("{line}\r\n")));
         (said.loads.len(), said.codes)
     };
     assert_eq!(answered(at::MAX_REALM), (1, vec![]));
     assert_eq!(answered(at::MAX_REALM + 1), (0, vec![404]));
-    assert_eq!(desk.count("roost:auth_failures"), 1);
+    assert_eq!(harness.count("roost:auth_failures"), 1);
 }
 
 #[test]
 fn what_is_too_long_to_keep() {
-    let mut desk = Desk::with_users(1, memory);
+    let mut harness = Harness::with_users(1, memory);
     let mut kept = |agent: usize, instance: usize| {
         let headers = format!(
             "Contact: <sip:x@10.2.0.1>;+sip.instance=\"<{}>\"\r\nUser-Agent: {}\r\n",
             "i".repeat(instance - 2),
             "u".repeat(agent)
         );
-        assert_eq!(desk.register("0", &headers).codes, [200]);
-        match desk.admin(Admin::Show { aor: b"0".to_vec() }) {
+        assert_eq!(harness.register("0", &headers).codes, [200]);
+        match harness.admin(Admin::Show { aor: b"0".to_vec() }) {
             AdminReply::Record(mut record) => {
                 let contact = record.contacts.pop().expect("a contact");
                 (contact.user_agent, contact.sip_instance.len())
@@ -535,11 +538,11 @@ fn what_is_too_long_to_keep() {
 
 #[test]
 fn dump_slice() {
-    let mut desk = Desk::new(memory);
+    let mut harness = Harness::new(memory);
     for number in 0..=at::MAX_DUMP_SLICE {
-        desk.bind(&number.to_string(), "sip:x@10.2.0.1");
+        harness.bind(&number.to_string(), "sip:x@10.2.0.1");
     }
-    match desk.admin(Admin::Dump { from: 0 }) {
+    match harness.admin(Admin::Dump { from: 0 }) {
         AdminReply::Slice { records, next: Some(next) } => {
             assert_eq!((records.len(), next), (at::MAX_DUMP_SLICE, at::MAX_DUMP_SLICE));
         }
@@ -550,18 +553,18 @@ fn dump_slice() {
 /// A row at a start is taken for what it is: the limits above are those of what strangers send.
 #[test]
 fn rows_of_the_database_are_no_strangers() {
-    let mut desk = Desk::new(|_| {});
+    let mut harness = Harness::new(|_| {});
     let row = |number: u64| Row {
         contact_id: roost_core::contact_id::compose(b"0", 1, number as u16),
         username: (*b"0").into(),
         contact: format!("sip:0@10.2.0.1:{number}").into_bytes().into(),
-        expires: desk.now.unix_s + 60,
+        expires: harness.now.unix_s + 60,
         ..Row::default()
     };
     let many = at::MAX_HELD_PER_AOR as u64 + 1;
     let rows: Vec<Row> = (1..=many).map(row).collect();
     for row in &rows {
-        assert_eq!(desk.engine.load(row, desk.now), Ok(None));
+        assert_eq!(harness.engine.load(row, harness.now), Ok(None));
     }
-    assert_eq!(desk.engine.lookup(b"0", desk.now).len() as u64, many);
+    assert_eq!(harness.engine.lookup(b"0", harness.now).len() as u64, many);
 }

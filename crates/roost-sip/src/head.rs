@@ -67,7 +67,7 @@ pub enum StartLine {
     },
 }
 
-/// Why bytes are no SIP message at all: nothing can be answered.
+/// Why bytes are not a SIP message at all: nothing can be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
     /// Nothing but line ends: a keep-alive (RFC 5626 3.5.1).
@@ -158,7 +158,7 @@ impl Head {
     /// [`defect`](Head::defect).
     ///
     /// # Errors
-    /// [`HeadError`] when it is no SIP message at all; the index is then empty.
+    /// [`HeadError`] when it is not a SIP message at all; the index is then empty.
     pub fn parse(&mut self, message: &[u8]) -> Result<(), HeadError> {
         self.first = [0; HeaderName::COUNT];
         self.repeated = 0;

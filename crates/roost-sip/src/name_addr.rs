@@ -4,7 +4,7 @@ use crate::params::{ParamError, Params};
 use crate::scan::{cut, is_lws, list, next_element, quoted_len, trim};
 use crate::uri::{Uri, UriError};
 
-/// Why a value is no name-addr.
+/// Why a value is not a name-addr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameAddrError {
     /// A display name or `<…>` that does not end.

@@ -17,7 +17,7 @@ pub enum ParamError {
     /// Something else than `;` where a parameter should begin.
     #[error("junk where a parameter should begin")]
     Junk,
-    /// A name that is no token.
+    /// A name that is not a token.
     #[error("a parameter without a name")]
     Name,
     /// A quoted value that does not end.

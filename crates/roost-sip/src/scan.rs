@@ -44,7 +44,7 @@ pub(crate) fn is_token(byte: u8) -> bool {
     is(byte, TOKEN)
 }
 
-/// A byte of a host name or IPv4 address; `_` is no letter of a host's, but phones use it.
+/// A byte of a host name or IPv4 address; `_` is not a letter of a host's, but phones use it.
 pub(crate) fn is_host_byte(byte: u8) -> bool {
     is(byte, HOST)
 }
@@ -75,7 +75,7 @@ pub fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// The value from its first byte that is no LWS.
+/// The value from its first byte that is not LWS.
 pub(crate) fn skip_lws(text: &[u8]) -> &[u8] {
     cut(text, text.iter().position(|byte| !is_lws(*byte)).unwrap_or(text.len())).1
 }

@@ -19,7 +19,7 @@ pub enum Scheme {
     Other,
 }
 
-/// Why a text is no URI.
+/// Why a text is not a URI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UriError {
     /// No scheme and colon.
@@ -34,7 +34,7 @@ pub enum UriError {
     /// No host, or one that is neither a name nor an address.
     #[error("malformed host")]
     Host,
-    /// A port that is no number from 1 to 65535.
+    /// A port that is not a number from 1 to 65535.
     #[error("malformed port")]
     Port,
 }
@@ -205,7 +205,7 @@ impl Marks {
 }
 
 /// Names and values of a URI's parameters. Their alphabet is not that of a header field's: no quotes, no LWS, and a name
-/// is no token.
+/// is not a token.
 fn uri_params(params: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     params.split(|byte| *byte == b';').skip(1).map(|param| split_at_byte(param, b'=').unwrap_or((param, &[])))
 }

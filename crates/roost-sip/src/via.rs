@@ -7,7 +7,7 @@ use crate::params::{ParamError, Params};
 use crate::scan::{cut, is_lws, is_token, next_element, skip_lws, trim};
 use crate::uri::{UriError, host_ip, is_host, port};
 
-/// Why a value is no Via.
+/// Why a value is not a Via.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ViaError {
     /// Not `SIP / version / transport`.
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(Via::parse(b"SIP/2.0/UNKNOWN h;branch=").unwrap().branch, None);
     }
 
-    /// RFC 4475 3.1.2.1 and 3.1.2.16: malformed, but whoever sent it can be told so.
+    /// RFC 4475 3.1.2.1 and 3.1.2.16: malformed, but its sender can be told so.
     #[test]
     fn enough_for_an_answer() {
         let via = Via::parse_for_answer(b"SIP/2.0/UDP 192.0.2.15;;,;,,").unwrap();

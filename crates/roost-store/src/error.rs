@@ -45,7 +45,7 @@ pub enum StoreError {
     #[error("table `{table}` has no column `{column}` ([{section}] {key})")]
     MissingColumn { column: String, table: &'static str, section: &'static str, key: &'static str },
     /// A configured column's name that no column could have.
-    #[error("`{column}` is no column name ([{section}] {key})")]
+    #[error("`{column}` is not a column name ([{section}] {key})")]
     ColumnName { column: String, section: &'static str, key: &'static str },
     /// `user add` of a name that is there.
     #[error("user '{user}' already exists")]

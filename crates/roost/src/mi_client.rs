@@ -37,7 +37,7 @@ pub(crate) fn call(settings: &Settings, method: &str, params: &Value) -> Result<
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
     let text = post(address, &body)?;
     let reply: Value = serde_json::from_str(&text)
-        .context("the answer of the running server is no JSON (did it stop meanwhile?)")
+        .context("the answer of the running server is not JSON (did it stop meanwhile?)")
         .map_err(MiError::Other)?;
     match reply.get("error") {
         Some(error) => Err(MiError::Refused {

@@ -253,7 +253,7 @@ pub(crate) enum Banned {
 }
 
 impl Banned {
-    /// Whether it does not hit whoever is registered so: a registered phone is heard from its own port always, and by its
+    /// Whether it does not hit a phone that is registered so: a registered phone is heard from its own port always, and by its
     /// neighbours' fault from its address.
     pub(crate) fn spares(self, home: Home) -> bool {
         match self {
@@ -385,7 +385,7 @@ mod tests {
     fn time_forgives_and_bans_may_be_off() {
         let mut stage = Stage::new();
         for second in 0..100 {
-            assert!(stage.fail(1, "9001", true, second * 61).is_empty(), "one a minute is no guesser");
+            assert!(stage.fail(1, "9001", true, second * 61).is_empty(), "one a minute is not a guesser");
         }
         stage.auth.ban_failures = 0;
         stage.auth.ban_source_failures = 0;
@@ -409,7 +409,7 @@ mod tests {
         for source in 1_000..1_200 {
             stage.fail(source, "nobody", false, 0);
         }
-        assert_eq!(stage.banned(5_000, "nobody", 1), None, "a name that nobody has is nobody's to guess");
+        assert_eq!(stage.banned(5_000, "nobody", 1), None, "a name that no one has cannot be guessed");
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl Authenticator {
         unknown_user(ctx, request, digest)
     }
 
-    /// Notes that right credentials were used, and whether whoever shows them may say to be who the request claims.
+    /// Notes that right credentials were used, and whether their owner may say to be who the request claims.
     ///
     /// # Errors
     /// Their nonce was used up, or they are another user's.
@@ -466,7 +466,7 @@ fn expected(request: &Request<'_>, digest: &Digest<'_>, ha1: &[u8]) -> Hex {
     response(digest.algorithm, ha1, digest.nonce, digest.qop, request.method_name, digest.uri)
 }
 
-/// An empty column is no password: whoever knows that it is empty could compute the response.
+/// An empty column is not a password: anyone who knows that it is empty could compute the response.
 fn matches(
     request: &Request<'_>,
     digest: &Digest<'_>,

@@ -33,7 +33,7 @@ impl Known {
         let Secrets { password, password_2, sha256, sha512t256 } = secrets;
         let mut parts: [&[u8]; 5] = [key, password, password_2, sha256, sha512t256];
         if parts.iter().map(|part| part.len()).sum::<usize>() > usize::from(u16::MAX) {
-            // No column of subscriber is that long: it is no secret that anybody has.
+            // No column of subscriber is that long: it is not a secret that anybody has.
             parts = [key, &[], &[], &[], &[]];
         }
         let mut ends = [0; 4];

@@ -2,7 +2,7 @@
 
 use roost_sip::Head;
 
-/// Buffers of one engine. Whoever takes one gives it back.
+/// Buffers of one engine. The function that takes one gives it back.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     texts: Vec<Vec<u8>>,

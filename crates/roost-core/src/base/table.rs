@@ -1,5 +1,5 @@
 //! A table of entries that are found by a key inside them: an index by hash, a slab, and a hand that goes round it, for
-//! whoever sweeps it a part at a time or takes an entry out to make room.
+//! its owner, which sweeps it a part at a time or takes an entry out to make room.
 //!
 //! The table keeps no hasher: its owner gives each key's hash, and says of an entry what its key hashes to.
 

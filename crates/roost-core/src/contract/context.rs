@@ -46,7 +46,7 @@ impl Ctx<'_> {
         })
     }
 
-    /// Indexes a message that was kept; `None` when it is no message.
+    /// Indexes a message that was kept; `None` when it is not a message.
     pub(crate) fn with_head<R>(
         &mut self,
         message: &[u8],

@@ -1,4 +1,4 @@
-//! What has happened, for whoever keeps a record of it: one stream, in order, and free while nobody listens.
+//! What has happened, for those who keep a record of it: one stream, in order, and free while no one listens.
 
 use std::net::SocketAddr;
 
@@ -71,7 +71,7 @@ pub enum CallStep {
         /// The user of the Request-URI.
         callee: Box<[u8]>,
     },
-    /// Somebody's phone rings: a provisional response but 100.
+    /// The callee's phone rings: a provisional response but 100.
     Ringing,
     Answered,
     /// The caller was told this status code.

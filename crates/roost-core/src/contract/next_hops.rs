@@ -67,10 +67,10 @@ pub struct Address {
     pub local: Option<IpAddr>,
 }
 
-/// Why a text is no next hop.
+/// Why a text is not a next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HopError {
-    #[error("is no SIP URI such as \"sip:10.0.0.5:5060\" or \"sip:fs.example.com\"")]
+    #[error("is not a SIP URI such as \"sip:10.0.0.5:5060\" or \"sip:fs.example.com\"")]
     Uri,
     #[error("names a user: the user comes from the Request-URI, write the host alone")]
     User,
@@ -180,7 +180,7 @@ impl Name {
         Name { host, port, transport }
     }
 
-    /// The address that it is, where it is no name.
+    /// The address that it is, where it is not a name.
     pub fn address(&self) -> Option<SocketAddr> {
         let ip = self.host.parse().ok()?;
         Some(SocketAddr::new(ip, self.transport.port_or_default(self.port)))

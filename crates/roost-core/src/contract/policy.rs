@@ -20,7 +20,7 @@ pub struct Policy {
     pub rr: RrParams,
     pub proxy: ProxyParams,
     pub dispatcher: DispatcherParams,
-    /// Where numbers go that are no extensions (`[[route]]`), the first that fits.
+    /// Where numbers go that are not extensions (`[[route]]`), the first that fits.
     pub routes: Arc<[Rule]>,
     /// The addresses listened on, wildcards included.
     pub listeners: Vec<Listener>,
@@ -49,7 +49,7 @@ pub struct AuthParams {
     pub ban_failures: u32,
     /// Failures from one address that ban it; 0: never.
     pub ban_source_failures: u32,
-    /// Failures of one extension from anywhere that ban it for whoever is not registered; 0: never.
+    /// Failures of one extension from anywhere that ban it for those who are not registered; 0: never.
     pub ban_user_failures: u32,
     /// How long the first ban lasts, in seconds; each next one is twice as long.
     pub ban_time_s: u32,

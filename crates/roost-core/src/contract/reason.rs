@@ -1,4 +1,4 @@
-//! Why a request is refused: the one table. Whoever refuses names an entry; its status, its phrase and what operators are
+//! Why a request is refused: the one table. Code that refuses names an entry; its status, its phrase and what operators are
 //! told stand here and nowhere else.
 
 use roost_sip::Defect;

@@ -47,7 +47,7 @@ pub struct Row<T = Box<[u8]>> {
 
 /// A row in one allocation: it goes from the shard to the disk as it is.
 ///
-/// Numbers are little-endian and first, texts follow with their lengths (2 bytes; 65535 is no text). The form is that of
+/// Numbers are little-endian and first, texts follow with their lengths (2 bytes; 65535 is not a text). The form is that of
 /// a journal on disk: it may grow at its end, no more.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PackedRow(Box<[u8]>);
@@ -222,11 +222,11 @@ pub enum RowError {
     /// With `use_domain`, a row without a domain has no AOR.
     #[error("no domain, but use_domain is set")]
     NoDomain,
-    /// The contact is no URI.
-    #[error("the contact is no URI")]
+    /// The contact is not a URI.
+    #[error("the contact is not a URI")]
     Contact,
-    /// The path is no Path: how to reach the contact is not known.
-    #[error("the path is no list of SIP routes that begins with a loose router")]
+    /// The path is not a Path: how to reach the contact is not known.
+    #[error("the path is not a list of SIP routes that begins with a loose router")]
     Path,
     /// A newer row has the same contact.
     #[error("a second row of the same contact")]

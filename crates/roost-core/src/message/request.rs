@@ -216,7 +216,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Max-Forwards is used up, or is no number.
+    /// Max-Forwards is used up, or is not a number.
     pub(crate) fn is_too_many_hops(&self) -> bool {
         self.value(HeaderName::MaxForwards).is_some_and(|value| number(value).unwrap_or(0) == 0)
     }

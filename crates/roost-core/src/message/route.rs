@@ -21,7 +21,7 @@ pub(crate) struct Routes<'a> {
     pub(crate) is_authentic: bool,
     /// The address in the last of those.
     pub(crate) own_last: Option<SocketAddr>,
-    /// Whether a value is no Route: another element may read more in it than we do.
+    /// Whether a value is not a Route: another element may read more in it than we do.
     pub(crate) is_malformed: bool,
     /// The first Route that is not ours.
     pub(crate) next: Option<&'a [u8]>,
@@ -75,7 +75,7 @@ pub(crate) fn route_uri(value: &[u8]) -> Option<(Uri<'_>, bool)> {
     Some((uri, is_loose))
 }
 
-/// The mark of a call's Record-Route: a keyed MAC of its Call-ID. Whoever shows it was in the call.
+/// The mark of a call's Record-Route: a keyed MAC of its Call-ID. Who shows it was in the call.
 pub(crate) fn dialog_mark(mac_key: &[u8; 32], request: &Request<'_>) -> [u8; 8] {
     let [mark @ .., _, _, _, _, _, _, _, _] =
         mac(mac_key, Purpose::Dialog, &[request.call_id().unwrap_or(&[])]);

@@ -1,7 +1,7 @@
 //! The one place where messages wait: for credentials, for rows that are still being read, for a commit, for a name.
 //!
 //! What waits is a message, or an operator's request, and a continuation that says how it goes on. Everything is bounded
-//! and counted; what waits for an event that does not come is given back in time by whoever awaits the event.
+//! and counted; what waits for an event that does not come is given back in time by the part that awaits the event.
 
 use std::collections::VecDeque;
 

@@ -77,7 +77,7 @@ impl ForwardWriter<'_, '_> {
             dialog_mark: (!is_open).then(|| dialog_mark(&identity.mac_key, request)),
             from_tag: request.sender_tag().filter(|_| policy.rr.append_fromtag),
         };
-        // An ACK repeats the INVITE's credentials, and a registered caller may send some that nobody asked for: whoever
+        // An ACK repeats the INVITE's credentials, and a registered caller may send some that no one asked for: who
         // reads them could call in the caller's name while the nonce lives.
         let has_credentials = request.head.line(HeaderName::ProxyAuthorization).is_some();
         let own_realm = (has_credentials && !is_open).then(|| call_realm(policy, request));

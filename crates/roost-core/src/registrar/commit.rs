@@ -128,7 +128,7 @@ impl Registrar {
         self.location.get(self.location.find(aor)?)?.commit
     }
 
-    /// Takes what became of a commit: the changes take effect or not, and whoever asked is answered. A ticket that is not
+    /// Takes what became of a commit: the changes take effect or not, and the one who asked is answered. A ticket that is not
     /// known any more is passed over.
     pub(crate) fn settle(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, outcome: CommitOutcome) {
         let (record, changes, done) = match self.commits.in_flight.remove(ticket) {

@@ -157,7 +157,7 @@ fn common<'a>(ctx: &Ctx<'_>, request: &Request<'a>) -> Result<Common<'a>, Reason
 /// The path to keep with the bindings of a REGISTER; empty when there is none.
 ///
 /// # Errors
-/// 400 for one that is no path, and with `path = "strict"` 420 to a phone that does not know Path (RFC 3327 5.3).
+/// 400 for one that is not a path, and with `path = "strict"` 420 to a phone that does not know Path (RFC 3327 5.3).
 fn path_of<'a>(mode: PathMode, request: &Request<'a>) -> Result<Cow<'a, [u8]>, Reason> {
     if mode == PathMode::Ignore || request.head.line(HeaderName::Path).is_none() {
         return Ok(Cow::Borrowed(&[]));

@@ -514,7 +514,7 @@ pub(crate) fn drop_response(ctx: &mut Ctx<'_>, flow: &Flow) {
 fn is_unsound(flow: &Flow, bytes: &[u8], head: &Head) -> bool {
     let length = head.value(bytes, HeaderName::ContentLength).map(roost_sip::number);
     let is_cut = match length {
-        // What is no length to us may be one to the next hop.
+        // What is not a length to us may be one to the next hop.
         Some(length) => length.map_or(true, |length| length as usize > head.body(bytes).len()),
         // Where its body ends in a stream nobody can tell.
         None => flow.transport.is_reliable(),

@@ -1,4 +1,4 @@
-//! Transactions (RFC 3261 section 17): a server side towards whoever sent a request, client sides towards those that it
+//! Transactions (RFC 3261 section 17): a server side towards the sender of a request, client sides towards those that it
 //! was sent on to, and their timers.
 //!
 //! The state machines are tables in `machines.rs`; `server.rs` and `client.rs` do what they say. What a response means for

@@ -1,4 +1,4 @@
-//! The server side of a transaction: towards whoever sent the request (RFC 3261 17.2).
+//! The server side of a transaction: towards the sender of the request (RFC 3261 17.2).
 
 use std::hash::BuildHasher;
 

@@ -6,7 +6,7 @@ use roost_core::{Flow, Mark, ShardId};
 
 use crate::call_message::Message;
 use crate::call_phone::{Acts, Alarm, CallPhone, CallPlan};
-use crate::desk::statistic;
+use crate::harness::statistic;
 use crate::scenario::{HEAL_MS, SERVER};
 use crate::world::{Event, World};
 
@@ -44,7 +44,7 @@ impl World {
         action(caller, self.now_ms, &mut acts);
         let life = caller.life;
         for (at_ms, alarm) in acts.alarms {
-            self.agenda.push(at_ms, Event::Alarm { phone: place, life, alarm });
+            self.queue.push(at_ms, Event::Alarm { phone: place, life, alarm });
         }
         let from = self.phones[place].source;
         for bytes in acts.messages {
@@ -57,7 +57,7 @@ impl World {
             self.call_checks.sent(&message);
             for delay_ms in self.network.copies() {
                 let event = Event::Arrive { from, branch: None, bytes: bytes.clone() };
-                self.agenda.push(self.now_ms + delay_ms.min(LONGEST_MS), event);
+                self.queue.push(self.now_ms + delay_ms.min(LONGEST_MS), event);
             }
         }
         Ok(())
@@ -111,7 +111,7 @@ impl World {
     /// An engine sends a message of a call.
     pub(crate) fn transmit_call(&mut self, to: SocketAddr, bytes: &[u8]) -> Result<(), String> {
         let Some(message) = Message::parse(&mut self.head, bytes) else {
-            return Err(format!("sent what is no message: {}", String::from_utf8_lossy(bytes)));
+            return Err(format!("sent what is not a message: {}", String::from_utf8_lossy(bytes)));
         };
         if self.options.swallows_answers && !message.is_request() && message.is_answer() {
             return Ok(());
@@ -120,7 +120,7 @@ impl World {
         self.note(|| format!("{to} <- {message}"));
         self.call_checks.transmitted(self.now_ms, to, &message, bytes, &self.model)?;
         for delay_ms in self.network.copies() {
-            self.agenda
+            self.queue
                 .push(self.now_ms + delay_ms.min(LONGEST_MS), Event::Deliver { to, bytes: bytes.to_vec() });
         }
         self.sent.push((to, message));

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use roost_core::{Authorize, Ban, Config, Flow, Mark, Now, Outbox, Receipt, ShardEvent, ShardId};
 use roost_sip::{Head, HeaderName, cseq};
 
-use crate::agenda::Agenda;
 use crate::call_checks::{CallChecks, Ends};
 use crate::call_message::Message;
 use crate::call_phone::{Alarm, CallPhone, CallPlan};
 use crate::checks::{Asked, Checks, Scene};
 use crate::client::Reply;
-use crate::desk::HELD;
 use crate::dice::Dice;
+use crate::event_queue::EventQueue;
+use crate::harness::HELD;
 use crate::model::Model;
 use crate::network::Network;
 use crate::phone::{Phone, Step};
@@ -125,7 +125,7 @@ pub fn run(seed: u64, options: Options) -> Result<Report, Failure> {
 pub fn run_without(seed: u64, options: Options, parts: &[Part]) -> Result<Report, Failure> {
     let mut world = World::new(seed, options, parts);
     world.begin();
-    while let Some((at_ms, event)) = world.agenda.pop() {
+    while let Some((at_ms, event)) = world.queue.pop() {
         world.now_ms = at_ms;
         let is_end = matches!(event, Event::Empty);
         world.happen(event).map_err(|what| Failure { at_ms, what })?;
@@ -222,7 +222,7 @@ pub(crate) struct World {
     pub(crate) now_ms: u64,
     /// By how much the wall clock was moved.
     pub(crate) stepped_ms: i64,
-    pub(crate) agenda: Agenda<Event>,
+    pub(crate) queue: EventQueue<Event>,
     /// `None` while it is down.
     pub(crate) server: Option<Server>,
     pub(crate) process: u32,
@@ -279,7 +279,7 @@ impl World {
             config: Arc::new(engines),
             now_ms: 0,
             stepped_ms: 0,
-            agenda: Agenda::default(),
+            queue: EventQueue::default(),
             server: None,
             process: 0,
             store,
@@ -309,29 +309,29 @@ impl World {
 
     /// Puts down everything that the scenario says.
     fn begin(&mut self) {
-        self.agenda.push(0, Event::Restart);
+        self.queue.push(0, Event::Restart);
         for (phone, plan) in self.scenario.phones.iter().enumerate() {
-            self.agenda.push(plan.starts_ms, Event::SwitchOn { phone });
+            self.queue.push(plan.starts_ms, Event::SwitchOn { phone });
         }
         for (at_ms, phone, action) in &self.scenario.actions {
-            self.agenda.push(*at_ms, Event::Act { phone: *phone, action: *action });
+            self.queue.push(*at_ms, Event::Act { phone: *phone, action: *action });
         }
         for crash in &self.scenario.crashes {
-            self.agenda.push(crash.at_ms, Event::Crash(*crash));
+            self.queue.push(crash.at_ms, Event::Crash(*crash));
         }
         for (at_ms, seconds) in &self.scenario.clock_steps {
-            self.agenda.push(*at_ms, Event::StepClock(*seconds));
+            self.queue.push(*at_ms, Event::StepClock(*seconds));
         }
         for (at_ms, long_ms) in &self.scenario.outages {
-            self.agenda.push(*at_ms, Event::Outage(*long_ms));
+            self.queue.push(*at_ms, Event::Outage(*long_ms));
         }
         for (at_ms, phone, plan) in &self.scenario.calls {
-            self.agenda.push(*at_ms, Event::Call { phone: *phone, plan: plan.clone() });
+            self.queue.push(*at_ms, Event::Call { phone: *phone, plan: plan.clone() });
         }
-        self.agenda.push(HEAL_MS, Event::Heal);
-        self.agenda.push(END_MS, Event::End);
-        self.agenda.push(DRAINED_MS, Event::Drained);
-        self.agenda.push(EMPTY_MS, Event::Empty);
+        self.queue.push(HEAL_MS, Event::Heal);
+        self.queue.push(END_MS, Event::End);
+        self.queue.push(DRAINED_MS, Event::Drained);
+        self.queue.push(EMPTY_MS, Event::Empty);
     }
 
     fn report(&mut self) -> Report {
@@ -471,7 +471,7 @@ impl World {
         let phone = &mut self.phones[place];
         let Step { message, wake } = action(phone);
         if let Some((at_ms, generation)) = wake {
-            self.agenda.push(at_ms, Event::Wake { phone: place, generation });
+            self.queue.push(at_ms, Event::Wake { phone: place, generation });
         }
         let Some(message) = message else { return };
         let (branch, from) = (message.branch, phone.source);
@@ -480,7 +480,7 @@ impl World {
         }
         for delay_ms in self.network.copies() {
             let event = Event::Arrive { from, branch: Some(branch), bytes: message.bytes.clone() };
-            self.agenda.push(self.now_ms + delay_ms, event);
+            self.queue.push(self.now_ms + delay_ms, event);
         }
     }
 
@@ -524,7 +524,7 @@ impl World {
         };
         if let Some(after_ms) = back_after_ms {
             let at_ms = (now_ms + after_ms).min(HEAL_MS + 5_000);
-            self.agenda.push(at_ms, Event::SwitchOn { phone: place });
+            self.queue.push(at_ms, Event::SwitchOn { phone: place });
         }
     }
 

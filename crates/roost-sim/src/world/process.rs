@@ -13,7 +13,7 @@ use roost_sip::Head;
 
 use crate::checks::Scene;
 use crate::client::Reply;
-use crate::desk::statistic;
+use crate::harness::statistic;
 use crate::scenario::{Crash, Loading, SERVER};
 use crate::store::{Answer, aor_of};
 use crate::world::{BASE_MS, Event, World, is_of_register};
@@ -109,7 +109,7 @@ impl World {
         self.answered.push(place);
         for delay_ms in self.network.copies() {
             let event = Event::Deliver { to: flow.remote, bytes: bytes.to_vec() };
-            self.agenda.push(self.now_ms + delay_ms, event);
+            self.queue.push(self.now_ms + delay_ms, event);
         }
         Ok(())
     }
@@ -130,29 +130,29 @@ impl World {
                     self.model.commit_asked(shard, ticket, self.now_ms);
                 }
                 let due_ms = self.store.submit(self.now_ms, receipt, writes);
-                self.agenda.push(due_ms, Event::StoreDue { process });
+                self.queue.push(due_ms, Event::StoreDue { process });
             }
             Command::LoadCredentials { ticket, user, domain } => {
                 let answer = self.store.lookup(self.now_ms, shard, ticket, &user, domain.as_deref());
                 let event = Event::Receipt { process, shard, receipt: answer.receipt };
-                self.agenda.push(answer.at_ms, event);
+                self.queue.push(answer.at_ms, event);
             }
             Command::ToShard(HandOver { shard, flow, start, end, mark }) => {
                 self.handed_over += 1;
                 let at_ms = self.now_ms + self.dice.below(4);
                 let bytes = bytes[start..end].into();
                 let caused = self.caused + self.sent.len();
-                self.agenda.push(at_ms, Event::HandOver { process, shard, flow, bytes, mark, caused });
+                self.queue.push(at_ms, Event::HandOver { process, shard, flow, bytes, mark, caused });
             }
             // No name leads anywhere in this world.
             Command::Resolve { ticket, .. } => {
                 let receipt = Receipt::Resolved(ticket, Vec::new());
-                self.agenda.push(self.now_ms + 1, Event::Receipt { process, shard, receipt });
+                self.queue.push(self.now_ms + 1, Event::Receipt { process, shard, receipt });
             }
             Command::Tell { shard: None, event: ShardEvent::Banned(ban) } => {
                 for shard in (0..self.config.identity.shards).map(ShardId) {
                     let at_ms = self.now_ms + self.dice.below(4);
-                    self.agenda.push(at_ms, Event::Banned { process, shard, ban: ban.clone() });
+                    self.queue.push(at_ms, Event::Banned { process, shard, ban: ban.clone() });
                 }
             }
             Command::Tell { .. } | Command::KeepConnection { .. } => {
@@ -172,11 +172,11 @@ impl World {
             if let Receipt::Commit(ticket, _) = &receipt {
                 self.checks.written(shard, *ticket, done.applied, done.is_answer_lost);
             }
-            self.agenda.push(at_ms, Event::Receipt { process, shard, receipt });
+            self.queue.push(at_ms, Event::Receipt { process, shard, receipt });
         }
     }
 
-    /// A datagram goes to the worker that the kernel chooses by its source, whoever owns its user.
+    /// A datagram goes to the worker that the kernel chooses by its source, whichever shard owns its user.
     pub(crate) fn arrive(
         &mut self,
         from: SocketAddr,
@@ -249,7 +249,7 @@ impl World {
         let due_ms = wanted_ms.max(self.now_ms);
         if due_ms < server.ticks[place] {
             server.ticks[place] = due_ms;
-            self.agenda.push(due_ms, Event::Tick { process, shard });
+            self.queue.push(due_ms, Event::Tick { process, shard });
         }
     }
 
@@ -272,7 +272,7 @@ impl World {
             config.identity.hash_seed = self.dice.next_u64();
             self.config = Arc::new(config);
         }
-        self.agenda.push(self.now_ms + crash.down_ms, Event::Restart);
+        self.queue.push(self.now_ms + crash.down_ms, Event::Restart);
     }
 
     /// A process starts: rows come in, page by page, beside what is served.
@@ -308,7 +308,7 @@ impl World {
         }
         if up_to.is_some() {
             let at_ms = self.now_ms + self.dice.between(pause_ms);
-            self.agenda.push(at_ms, Event::Page { process: self.process });
+            self.queue.push(at_ms, Event::Page { process: self.process });
             return Ok(());
         }
         // Later, a write may be done whose receipt is under way.

@@ -101,7 +101,7 @@ fn a_route_to_a_stranger_is_forbidden_without_the_right_did() {
             }
         }
     }
-    stranger.hears_nothing("roost is no open relay");
+    stranger.hears_nothing("roost is not an open relay");
     callee.hears_nothing("nothing was for it");
 
     // The call that they were forged for is as it was.
@@ -194,7 +194,7 @@ fn a_preloaded_route_is_ours_or_forbidden() {
             assert_eq!(answer_to(&caller, method, &message).status(), Some(403), "{method} {routes:?}");
         }
     }
-    stranger.hears_nothing("roost is no open relay");
+    stranger.hears_nothing("roost is not an open relay");
     callee.hears_nothing("the Route led elsewhere");
 }
 

@@ -10,7 +10,7 @@ use roost_core::{
     Command, CommitOutcome, Config, Engine, Flow, Listener, Now, Outbox, Receipt, Rng, Secrets, ShardId,
 };
 use roost_rig::phone::Line;
-use roost_sim::desk::statistic;
+use roost_sim::harness::statistic;
 use roost_sim::settings::configure;
 use roost_sip::Head;
 

@@ -52,7 +52,7 @@ impl Route {
         if let Err(error) = Regex::new(&self.user) {
             let why = error.to_string();
             let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            return Err(("user", format!("`route.user` is no regular expression: {why}")));
+            return Err(("user", format!("`route.user` is not a regular expression: {why}")));
         }
         if !is_host(&self.domain) {
             return Err(("domain", format!("`route.domain` must be a host, not \"{}\"", self.domain)));

@@ -90,11 +90,11 @@ mod tests {
             ("[[route]]\nprefix = 0", "x:2: `route.prefix` must be a string, not integer"),
             (
                 "[[route]]\nuser = \"^8[\"\nhops = [\"sip:a\"]",
-                "x:2: `route.user` is no regular expression: unclosed",
+                "x:2: `route.user` is not a regular expression: unclosed",
             ),
             (
                 "[[route]]\nprefix = \"0\"\nhops = [\"10.0.0.5\"]",
-                "x:3: `route.hops`: \"10.0.0.5\" is no SIP URI",
+                "x:3: `route.hops`: \"10.0.0.5\" is not a SIP URI",
             ),
             (
                 "[[route]]\nprefix = \"0\"\nhops = [\"sip:a@b\"]",

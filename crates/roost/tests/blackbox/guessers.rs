@@ -63,7 +63,7 @@ fn a_guesser_is_banned_and_the_registered_phone_beside_it_is_not() {
 }
 
 #[test]
-fn a_new_password_lifts_the_ban_whoever_sets_it() {
+fn a_new_password_lifts_the_ban_from_any_tool() {
     let server = started("[auth_db]\ncache_ttl = 2\n");
     let mut phone = server.phone("9001");
     guess(&mut phone, &server);

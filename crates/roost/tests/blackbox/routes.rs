@@ -117,7 +117,7 @@ fn extensions_win_over_routes() {
     caller.establish(&callee);
     assert_eq!(media.heard("INVITE").len(), 0);
     drop(callee);
-    // An extension that exists and is not registered is no number of somebody else's, unless the route says so.
+    // An extension that exists and is not registered is not a number of another network's, unless the route says so.
     let mut other = server.registered("9002");
     assert_eq!(other.unregister().line(), "200 OK");
     assert_eq!(call(&mut caller, "9002").unwrap_err().line(), "404 Not Found");

@@ -1,4 +1,4 @@
-//! On database servers: what a phone is answered for is in the table, whoever is killed; a server that is away, frozen,
+//! On database servers: what a phone is answered for is in the table, whichever process is killed; a server that is away, frozen,
 //! slow or locked fails registrations and harms no call; tables that others made are used as they stand.
 //!
 //! The rest of the behaviour is the same on all databases: `register`, `mi`, `user` and `import` run against each
@@ -26,7 +26,7 @@ macro_rules! on_servers {
 }
 
 on_servers!(
-    a_200_means_that_the_row_is_there_whoever_is_killed,
+    a_200_means_that_the_row_is_there_whichever_process_is_killed,
     a_database_that_is_away_fails_registrations_and_no_call,
     a_frozen_database_delays_no_call,
     an_opensips_database_is_used_as_it_stands,
@@ -66,7 +66,7 @@ fn refresh(phone: &mut Phone) -> String {
     phone.register_message(&[&contact, "Expires: 300"])
 }
 
-fn a_200_means_that_the_row_is_there_whoever_is_killed(kind: Kind) {
+fn a_200_means_that_the_row_is_there_whichever_process_is_killed(kind: Kind) {
     let mut server = started(kind, "");
     let mut phone = server.phone("9001");
     assert_eq!(phone.register(300).line(), "200 OK");

@@ -32,7 +32,7 @@ pub use server::{Ran, Server, roost, run, wait_for_end};
 pub use stream::TcpPhone;
 pub use tcp_relay::TcpRelay;
 
-/// A figure for whoever runs the tests: goes around the capturing of test output.
+/// A figure for the person who runs the tests: goes around the capturing of test output.
 pub fn report(figure: &str) {
     let mut stderr = std::io::stderr();
     let _ = writeln!(stderr, "{figure}");

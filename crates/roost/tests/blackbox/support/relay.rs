@@ -73,7 +73,7 @@ impl Drop for Relay {
 struct Direction {
     from: UdpSocket,
     to: UdpSocket,
-    /// None: whoever the other direction has heard.
+    /// None: the peer that the other direction has heard.
     target: Option<SocketAddr>,
     loss: u64,
     random: Random,

@@ -17,7 +17,7 @@ struct Slot {
     started_ns: u64,
 }
 
-pub(crate) struct Desk {
+pub(crate) struct Context {
     /// Since the generator's start.
     pub(crate) now_ns: u64,
     pub(crate) sender: Sender,
@@ -32,10 +32,16 @@ pub(crate) struct Desk {
     free: Vec<u32>,
 }
 
-impl Desk {
-    pub(crate) fn new(sender: Sender, users: Users, give_up: Duration, retransmit: bool, run: u32) -> Desk {
+impl Context {
+    pub(crate) fn new(
+        sender: Sender,
+        users: Users,
+        give_up: Duration,
+        retransmit: bool,
+        run: u32,
+    ) -> Context {
         let ports = (0..sender.ports()).map(|socket| sender.port(socket)).collect();
-        Desk {
+        Context {
             now_ns: 0,
             sender,
             users,

@@ -1,21 +1,21 @@
-//! The agenda: what will happen, by virtual time and, within one millisecond, in the order it was put down.
+//! What will happen, by virtual time and, within one millisecond, in the order it was put down.
 
 use std::collections::BTreeMap;
 
 /// Events to come.
 #[derive(Debug)]
-pub struct Agenda<E> {
+pub struct EventQueue<E> {
     events: BTreeMap<(u64, u64), E>,
     next: u64,
 }
 
-impl<E> Default for Agenda<E> {
+impl<E> Default for EventQueue<E> {
     fn default() -> Self {
-        Agenda { events: BTreeMap::new(), next: 0 }
+        EventQueue { events: BTreeMap::new(), next: 0 }
     }
 }
 
-impl<E> Agenda<E> {
+impl<E> EventQueue<E> {
     /// Puts an event down for this virtual time, in milliseconds.
     pub fn push(&mut self, at_ms: u64, event: E) {
         self.events.insert((at_ms, self.next), event);
@@ -34,11 +34,11 @@ mod tests {
 
     #[test]
     fn by_time_then_in_order() {
-        let mut agenda = Agenda::default();
+        let mut queue = EventQueue::default();
         for (at_ms, event) in [(5, 'c'), (1, 'a'), (5, 'd'), (2, 'b')] {
-            agenda.push(at_ms, event);
+            queue.push(at_ms, event);
         }
-        let order: String = std::iter::from_fn(|| agenda.pop()).map(|(_, event)| event).collect();
+        let order: String = std::iter::from_fn(|| queue.pop()).map(|(_, event)| event).collect();
         assert_eq!(order, "abcd");
     }
 }

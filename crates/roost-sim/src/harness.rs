@@ -1,4 +1,4 @@
-//! A desk with one engine on it: what is told to it, and what it says, by hand. For tests of what only an engine by itself
+//! One engine, by hand: what is told to it, and what it says, by hand. For tests of what only an engine by itself
 //! shows, such as its limits. What a test did not expect panics.
 
 use std::net::{IpAddr, SocketAddr};
@@ -35,7 +35,7 @@ pub struct Said {
 }
 
 /// One engine, and who talks to it.
-pub struct Desk {
+pub struct Harness {
     pub engine: Engine,
     pub head: Box<Head>,
     pub out: Outbox,
@@ -44,15 +44,15 @@ pub struct Desk {
     pub next: u32,
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for Harness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").field("now", &self.now).finish_non_exhaustive()
+        f.debug_struct("Harness").field("now", &self.now).finish_non_exhaustive()
     }
 }
 
-impl Desk {
+impl Harness {
     /// An engine of shard 0 with one realm, in a process of some age.
-    pub fn new(change: impl FnOnce(&mut Config)) -> Desk {
+    pub fn new(change: impl FnOnce(&mut Config)) -> Harness {
         let mut config = Config::default();
         config.policy.listeners = vec![Listener::udp(SERVER)];
         config.identity.hash_seed = 7;
@@ -63,14 +63,14 @@ impl Desk {
         let mut out = Outbox::default();
         engine.handle_timeout(now, &mut out);
         out.clear();
-        Desk { engine, head: Head::new(), out, now, challenge: None, next: 0 }
+        Harness { engine, head: Head::new(), out, now, challenge: None, next: 0 }
     }
 
     /// The same, with extensions from 0 on whose secrets are known.
-    pub fn with_users(users: u32, change: impl FnOnce(&mut Config)) -> Desk {
-        let mut desk = Desk::new(change);
-        desk.read((0..users).map(subscriber).collect());
-        desk
+    pub fn with_users(users: u32, change: impl FnOnce(&mut Config)) -> Harness {
+        let mut harness = Harness::new(change);
+        harness.read((0..users).map(subscriber).collect());
+        harness
     }
 
     /// A whole reading of `subscriber`.
@@ -172,7 +172,7 @@ impl Desk {
         text.replace(&format!("To: <sip:{user}@{REALM}>"), &format!("To: <sip:{user}@{domain}>"))
     }
 
-    /// The other shards, and whoever keeps the connections, have something to say.
+    /// The other shards, and the shell that keeps the connections, have something to say.
     pub fn hear(&mut self, news: ShardEvent) -> Said {
         self.engine.handle_shard_event(news, self.now, &mut self.out);
         self.said()
@@ -287,15 +287,15 @@ pub fn response(request: &str, line: &str) -> String {
 }
 
 /// A call to the phones 2 and so on, all of which ring; gives their INVITEs.
-pub fn ringing(desk: &mut Desk, phones: u32) -> Vec<String> {
+pub fn ringing(harness: &mut Harness, phones: u32) -> Vec<String> {
     for number in 2..2 + phones {
-        desk.bind("9", &format!("sip:x@{}", phone(number)));
+        harness.bind("9", &format!("sip:x@{}", phone(number)));
     }
-    let mut invites = desk.invite(1, "9", 0).texts;
+    let mut invites = harness.invite(1, "9", 0).texts;
     assert_eq!(invites.len() as u32, 1 + phones);
     invites.remove(0);
     for (invite, number) in invites.iter().zip(2..) {
-        assert_eq!(desk.send(phone(number), &response(invite, "180 Ringing")).codes, [180]);
+        assert_eq!(harness.send(phone(number), &response(invite, "180 Ringing")).codes, [180]);
     }
     invites
 }
