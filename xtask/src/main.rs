@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask test | ci | sim | gates | bench | soak`.
+//! The project's own commands: `cargo xtask test | ci | sim | gates | bench | soak | dist`.
 //!
 //! Owns which steps there are and their order. How a step runs is in `steps`, what the machine must have is in `tools`.
 
 mod bench;
 mod command;
+mod dist;
 mod figures;
 mod gates;
 mod soak;
@@ -47,6 +48,8 @@ enum Task {
     ///
     /// docs/benchmarks.md says what the figures mean.
     Bench(bench::Bench),
+    /// Build the release binary without symbols, and the symbols beside it.
+    Dist,
     /// Run what takes longer than a test may.
     #[command(subcommand)]
     Soak(soak::Soak),
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Task::Bench(bench) => return bench::run(&bench),
         Task::Soak(soak) => return soak::run(&soak),
         Task::Gates { write } => vec![gates_step(write)],
+        Task::Dist => vec![Step { title: "release binary", work: Work::Dist }],
     };
     steps::run(steps)
 }

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use crate::command::exit_code;
-use crate::{gates, tools};
+use crate::{dist, gates, tools};
 
 #[derive(Debug)]
 pub(crate) struct Step {
@@ -22,6 +22,8 @@ pub(crate) enum Work {
     CargoDeny,
     /// Compare instructions per operation, or note them.
     Gates { write: bool },
+    /// Build the release binary and take its symbols off.
+    Dist,
 }
 
 impl Step {
@@ -70,6 +72,7 @@ impl Work {
             Work::DebianPackages => tools::have_debian_packages().map(|()| 0),
             Work::CargoDeny => tools::have_cargo_deny().map(|()| 0),
             Work::Gates { write } => gates::run(write).map(|()| 0),
+            Work::Dist => dist::run().map(|()| 0),
         }
     }
 }

@@ -102,21 +102,70 @@ fn unsafe_code_lives_in_one_file() {
     );
 }
 
+/// Pages that are made from the program's own tables, in English.
+const MADE_PAGES: [&str; 1] = ["docs/reference.md"];
+
 #[test]
-fn both_readmes_say_the_same() {
-    let (english, chinese) = (read("README.md"), read("README.zh-CN.md"));
-    assert_eq!(
-        second_level_headings(&english),
-        second_level_headings(&chinese),
-        "README.md (left) and README.zh-CN.md (right) have the same number of ## headings: \
-         bring the change into the other one too"
-    );
-    assert_eq!(
-        shell_blocks(&english),
-        shell_blocks(&chinese),
-        "README.md (left) and README.zh-CN.md (right) have the same commands in their ```sh blocks: \
-         bring the change into the other one too (comment lines may differ)"
-    );
+fn both_languages_say_the_same() {
+    let mut pages: Vec<String> = texts()
+        .into_iter()
+        .map(|(path, _)| path.display().to_string())
+        .filter(|path| path.starts_with("docs/") && !path.ends_with(".zh-CN.md"))
+        .filter(|path| !MADE_PAGES.contains(&path.as_str()))
+        .collect();
+    pages.push("README.md".to_string());
+    for page in pages {
+        let translated = page.replace(".md", ".zh-CN.md");
+        let (english, chinese) = (read(&page), read(&translated));
+        assert_eq!(
+            second_level_headings(&english),
+            second_level_headings(&chinese),
+            "{page} (left) and {translated} (right) have the same number of ## headings: \
+             bring the change into the other one too"
+        );
+        assert_eq!(
+            shell_blocks(&english),
+            shell_blocks(&chinese),
+            "{page} (left) and {translated} (right) have the same commands in their ```sh blocks: \
+             bring the change into the other one too (comment lines may differ)"
+        );
+        assert_eq!(
+            table_rows(&english),
+            table_rows(&chinese),
+            "{page} (left) and {translated} (right) have tables of as many rows: bring the change into the other one too"
+        );
+    }
+}
+
+const MAX_README_LINES: usize = 150;
+
+#[test]
+fn the_readme_is_read_in_two_minutes() {
+    for name in ["README.md", "README.zh-CN.md"] {
+        let lines = read(name).lines().count();
+        assert!(
+            lines <= MAX_README_LINES,
+            "{name} has {lines} lines, more than {MAX_README_LINES}: what it is, quick start, one configuration, what \
+             works, links; the rest belongs into docs/"
+        );
+    }
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut faults = Vec::new();
+    for (path, text) in
+        texts().into_iter().filter(|(path, _)| path.extension().is_some_and(|kind| kind == "md"))
+    {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for link in links(&text).filter(|link| !link.contains("://") && !link.starts_with('#')) {
+            let file = link.split('#').next().unwrap_or(link);
+            if !root().join(folder).join(file).exists() {
+                faults.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    none(&faults, "links between pages name files that exist, relative to their page");
 }
 
 #[test]
@@ -361,4 +410,16 @@ fn shell_blocks(document: &str) -> Vec<&str> {
         .map(|(line, _)| line.trim())
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .collect()
+}
+
+/// Lines of tables outside fenced blocks.
+fn table_rows(document: &str) -> usize {
+    lines_with_fence(document).filter(|(line, fence)| fence.is_none() && line.starts_with('|')).count()
+}
+
+/// The targets of `[text](target)`.
+fn links(document: &str) -> impl Iterator<Item = &str> {
+    lines_with_fence(document)
+        .filter(|(_, fence)| fence.is_none())
+        .flat_map(|(line, _)| line.split("](").skip(1).filter_map(|rest| rest.split(')').next()))
 }
