@@ -463,7 +463,7 @@ mod tests {
     fn a_row_that_is_no_binding_is_found() {
         let tables = tables(CONTACT, 1_060);
         let scene = Scene { now_ms: 0, unix_s: 1_000, tables: &tables, aor: AOR, shown: &[] };
-        assert!(checks().agree(scene).unwrap_err().contains("no binding"));
+        assert!(checks().agree(scene).unwrap_err().contains("not a binding"));
         assert_eq!(checks().agree(Scene { unix_s: 1_060, ..scene }), Ok(()));
     }
 }
