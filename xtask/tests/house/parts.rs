@@ -10,12 +10,26 @@ use crate::files::root;
 /// What every part may use.
 const FLOOR: [&str; 3] = ["base", "contract", "message"];
 
-/// The parts. The proxy is their composer: it names those that it composes.
-const PARTS: [(&str, &[&str]); 6] = [
+/// The parts, and what else each may use: the proxy composes, and names what.
+const PARTS: [(&str, &[&str]); 7] = [
     ("admission", &[]),
     ("auth", &[]),
     ("dispatch", &[]),
     ("parking", &[]),
+    (
+        "proxy",
+        &[
+            "access",
+            "admission",
+            "auth",
+            "continuation",
+            "dispatch",
+            "parking",
+            "refusal",
+            "registrar",
+            "transaction",
+        ],
+    ),
     ("registrar", &[]),
     ("transaction", &[]),
 ];
@@ -58,7 +72,8 @@ fn make_crate(scratch: &Path, part: &str, others: &[&str]) {
     let core = root().join("crates/roost-core");
     let mut lib = String::new();
     for wing in FLOOR.iter().chain(others).chain([&part]) {
-        let path = core.join("src").join(wing).join("mod.rs");
+        let folder = core.join("src").join(wing);
+        let path = if folder.is_dir() { folder.join("mod.rs") } else { folder.with_extension("rs") };
         lib.push_str(&format!("#[path = {:?}]\nmod {wing};\n", path.display().to_string()));
     }
     fs::write(own.join("src/lib.rs"), lib).expect("the scratch folder can be written");
