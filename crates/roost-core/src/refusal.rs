@@ -1,9 +1,7 @@
 //! How a request is refused without a transaction: a handler's `Err` is the reply.
 
 use crate::auth::challenge::Challenger;
-use crate::base::flow::ShardId;
 use crate::base::stats::Counter;
-use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
 use crate::contract::event::Event;
 use crate::contract::policy::Policy;
@@ -70,12 +68,6 @@ pub(crate) fn registrar_realm<'t, 'r: 't>(policy: &'t Policy, request: &Request<
         true => request.to().map(|to| to.host),
         false => Some(policy.auth.realm.as_bytes()),
     }
-}
-
-/// Hands a request over to another shard.
-pub(crate) fn hand_over(ctx: &mut Ctx<'_>, request: &Request<'_>, shard: ShardId, mark: Mark) {
-    ctx.count(Counter::HandedOver);
-    ctx.out.hand_over(shard, request.flow, request.bytes, mark);
 }
 
 fn tell(ctx: &mut Ctx<'_>, request: &Request<'_>, response: &Response) {

@@ -138,7 +138,7 @@ async fn look_up(resolver: &TokioResolver, name: &Name) -> Vec<SocketAddr> {
     if let Some(port) = name.port {
         return addresses(resolver, &name.host, port).await;
     }
-    let service = format!("_sip._{}.{}.", name.transport.as_str(), name.host.trim_end_matches('.'));
+    let service = format!("{}.{}.", name.transport.srv_service(), name.host.trim_end_matches('.'));
     let records = match resolver.srv_lookup(service).await {
         Ok(found) => {
             let srv = |data: &RData| if let RData::SRV(srv) = data { Some(srv.clone()) } else { None };

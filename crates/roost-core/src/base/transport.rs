@@ -1,4 +1,5 @@
-//! The transports, and all that differs between them. A new one is a variant here and a codec in `roost-net`.
+//! The transports, and all facts that differ between them. A new one is a variant here, what it makes of arrived bytes in
+//! `roost-net`'s `stream/wire.rs`, and an entry of `listen` that its `listen.rs` takes.
 
 use roost_sip::{Uri, eq_unescaped};
 
@@ -34,6 +35,14 @@ impl Transport {
         match self {
             Transport::Udp => "",
             Transport::Tcp => ";transport=tcp",
+        }
+    }
+
+    /// What stands before a host in the name of its SRV records (RFC 3263 4.2).
+    pub fn srv_service(self) -> &'static str {
+        match self {
+            Transport::Udp => "_sip._udp",
+            Transport::Tcp => "_sip._tcp",
         }
     }
 

@@ -1,4 +1,5 @@
-//! What an operator may change while the process lives. Names are those of `roost.toml`; units stand last.
+//! What an operator may change while the process lives. Names are those of `roost.toml`, whose table of keys is
+//! `settings/keys.rs` of the binary; units stand last.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -122,7 +123,7 @@ pub struct RegistrarParams {
     pub exclusive_ip: bool,
     /// Whether the database decides that, in the commit (`exclusive_check = "database"`).
     pub exclusive_in_database: bool,
-    /// Seconds in Retry-After of 5xx answers; 0 sends none.
+    /// Seconds in Retry-After of the registrar's 5xx answers; 0 sends none, but for a commit that failed (2 s).
     pub retry_after_s: u32,
     /// Whether a 200 carries Date.
     pub add_date: bool,

@@ -1,5 +1,6 @@
 //! Why a request is refused: the one table. Code that refuses names an entry; its status, its phrase and what operators are
-//! told stand here and nowhere else.
+//! told stand here. The proxy's own 407 is a challenge in `message/response.rs`; what it says of a transaction that it has
+//! begun (408, 477, 480, 500) stands where the transaction ends.
 
 use roost_sip::Defect;
 
@@ -10,7 +11,7 @@ pub(crate) struct Entry {
     pub(crate) code: u16,
     /// Its reason phrase (RFC 3261 7.2).
     pub(crate) phrase: &'static str,
-    /// What was wrong, for operators.
+    /// What was wrong, for operators; `Kind::Registrar` sends it too.
     pub(crate) why: &'static str,
     pub(crate) kind: Kind,
 }

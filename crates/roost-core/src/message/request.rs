@@ -7,9 +7,12 @@ use roost_sip::{
 };
 
 use crate::base::aor::UserHost;
-use crate::base::flow::Flow;
+use crate::base::flow::{Flow, ShardId};
 use crate::base::limits;
 use crate::base::mac::{Purpose, mac};
+use crate::base::stats::Counter;
+use crate::contract::command::Mark;
+use crate::contract::context::Ctx;
 use crate::contract::event::Asked;
 use crate::contract::reason::Reason;
 
@@ -108,6 +111,12 @@ impl<'a> Request<'a> {
 
     pub(crate) fn sender_tag(&self) -> Option<&'a [u8]> {
         self.from_addr?.tag()
+    }
+
+    /// Hands it over to another shard.
+    pub(crate) fn hand_over(&self, ctx: &mut Ctx<'_>, shard: ShardId, mark: Mark) {
+        ctx.count(Counter::HandedOver);
+        ctx.out.hand_over(shard, self.flow, self.bytes, mark);
     }
 
     /// Whom it claims to come from, for the record.

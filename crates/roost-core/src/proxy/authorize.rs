@@ -17,7 +17,7 @@ use crate::message::response::Response;
 use crate::message::server_key::server_key;
 use crate::parking::Parking;
 use crate::proxy::admitted::Admitted;
-use crate::refusal::{Refusal, hand_over};
+use crate::refusal::Refusal;
 use crate::registrar::Registrar;
 use crate::registrar::binding::Binding;
 
@@ -44,7 +44,7 @@ pub(crate) fn authorize_call(
     let from = request.from();
     let shard = ctx.identity.shard_of_uri_user(from.map_or(&[][..], |from| from.user));
     if shard != ctx.shard {
-        hand_over(ctx, request, shard, Mark::None);
+        request.hand_over(ctx, shard, Mark::None);
         return Ok(false);
     }
     let repeated = repeated_hash(ctx, request);

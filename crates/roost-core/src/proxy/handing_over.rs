@@ -4,14 +4,13 @@ use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
 use crate::message::request::Request;
 use crate::proxy::authorize::needs_authorization;
-use crate::refusal::hand_over;
 
 /// Hands a request to the shard that its key names; whether it has gone.
 pub(crate) fn pass_to_owner(ctx: &mut Ctx<'_>, request: &Request<'_>, mark: Mark) -> bool {
     let shard = ctx.identity.shard_of_uri_user(request.shard_key());
     let goes = mark == Mark::None && shard != ctx.shard;
     if goes {
-        hand_over(ctx, request, shard, Mark::None);
+        request.hand_over(ctx, shard, Mark::None);
     }
     goes
 }
@@ -27,7 +26,7 @@ pub(crate) fn pass_cancel(ctx: &mut Ctx<'_>, request: &Request<'_>, mark: Mark, 
     let (shard, mark) = if caller == ctx.shard { (owner, Mark::Authorized) } else { (caller, Mark::None) };
     let goes = shard != ctx.shard;
     if goes {
-        hand_over(ctx, request, shard, mark);
+        request.hand_over(ctx, shard, mark);
     }
     goes
 }
@@ -38,7 +37,7 @@ pub(crate) fn pass_to_dialog(ctx: &mut Ctx<'_>, request: &Request<'_>, mark: Mar
     let shard = request.to().map_or(ctx.shard, |to| ctx.identity.shard_of_uri_user(to.user));
     let goes = mark == Mark::None && request.to_tag().is_some() && shard != ctx.shard;
     if goes {
-        hand_over(ctx, request, shard, Mark::InDialog);
+        request.hand_over(ctx, shard, Mark::InDialog);
     }
     goes
 }

@@ -25,7 +25,7 @@ use crate::proxy::callee::{Routed, Targets, look_up, route_out, trusted_target};
 use crate::proxy::edits::RouteEdits;
 use crate::proxy::forwarder::{Forwarder, Owner};
 use crate::proxy::response_context::ResponseContext;
-use crate::refusal::{Refusal, hand_over};
+use crate::refusal::Refusal;
 use crate::registrar::Registrar;
 use crate::transaction::routing_hash;
 
@@ -60,7 +60,7 @@ pub(crate) fn handle_initial(
     let mark = if mark == Mark::None { Mark::Authorized } else { mark };
     let shard = ctx.identity.shard_of_uri_user(request.shard_key());
     if shard != ctx.shard {
-        hand_over(ctx, request, shard, mark);
+        request.hand_over(ctx, shard, mark);
         return Ok(());
     }
     if let Some(ticket) = forwarder.transactions.find(ctx, request) {

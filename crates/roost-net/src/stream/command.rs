@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 
-use roost_core::Flow;
+use roost_core::{Flow, Transport};
 
 /// A message to send.
 #[derive(Debug)]
@@ -15,6 +15,7 @@ pub(super) struct Outgoing {
 pub(super) enum StreamCommand {
     /// Another thread has accepted this connection, which counts as its source's already.
     Accepted {
+        transport: Transport,
         stream: TcpStream,
         remote: SocketAddr,
     },

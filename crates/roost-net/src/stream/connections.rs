@@ -4,26 +4,42 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use roost_core::{Flow, Transport};
+
 use crate::stream::connection::Connection;
+
+/// Whom a connection leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Peer {
+    transport: Transport,
+    remote: SocketAddr,
+}
+
+impl Peer {
+    pub(super) fn of(flow: Flow) -> Peer {
+        Peer { transport: flow.transport, remote: flow.remote }
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     by_number: HashMap<u64, Rc<Connection>>,
     /// The newest connection to a peer.
-    by_remote: HashMap<SocketAddr, u64>,
+    by_peer: HashMap<Peer, u64>,
 }
 
 impl Connections {
     pub(super) fn insert(&mut self, connection: &Rc<Connection>) {
         self.by_number.insert(connection.flow.connection, Rc::clone(connection));
-        self.by_remote.insert(connection.flow.remote, connection.flow.connection);
+        self.by_peer.insert(Peer::of(connection.flow), connection.flow.connection);
     }
 
     /// Takes a connection out; false when it is out already.
     pub(super) fn remove(&mut self, connection: &Connection) -> bool {
         let number = connection.flow.connection;
-        if self.by_remote.get(&connection.flow.remote) == Some(&number) {
-            self.by_remote.remove(&connection.flow.remote);
+        let peer = Peer::of(connection.flow);
+        if self.by_peer.get(&peer) == Some(&number) {
+            self.by_peer.remove(&peer);
         }
         self.by_number.remove(&number).is_some()
     }
@@ -33,8 +49,8 @@ impl Connections {
     }
 
     /// The newest connection to a peer.
-    pub(super) fn to(&self, remote: SocketAddr) -> Option<Rc<Connection>> {
-        self.get(*self.by_remote.get(&remote)?)
+    pub(super) fn to(&self, peer: Peer) -> Option<Rc<Connection>> {
+        self.get(*self.by_peer.get(&peer)?)
     }
 
     /// The connection that has been silent longest among those that no binding was made over.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
-use roost_core::Flow;
+use roost_core::{Flow, Transport};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::clock::Clock;
@@ -47,7 +47,7 @@ impl Streams {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(
-        listeners: Vec<TcpListener>,
+        listeners: Vec<(Transport, TcpListener)>,
         settings: StreamSettings,
         inboxes: Arc<Vec<Inbox>>,
         clock: Clock,

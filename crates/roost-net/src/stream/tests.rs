@@ -56,7 +56,8 @@ fn start(settings: StreamSettings, workers: usize) -> Started {
     let address = listener.local_addr().unwrap();
     let inboxes = inboxes(workers);
     let (streams, threads) =
-        Streams::start(vec![listener], settings, Arc::clone(&inboxes), Clock::start()).unwrap();
+        Streams::start(vec![(Transport::Tcp, listener)], settings, Arc::clone(&inboxes), Clock::start())
+            .unwrap();
     assert_eq!(threads.len(), workers);
     Started { streams, inboxes, address }
 }

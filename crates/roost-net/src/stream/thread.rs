@@ -19,7 +19,7 @@ use crate::backpressure::Permit;
 use crate::inbox::InboxItem;
 use crate::stream::command::{Outgoing, StreamCommand};
 use crate::stream::connection::{Close, Connection};
-use crate::stream::connections::Connections;
+use crate::stream::connections::{Connections, Peer};
 use crate::stream::limits::{
     CONNECT_TIMEOUT, LAST_MS, MAX_CONNECTING, MAX_CONNECTING_PER_ADDRESS, MAX_PONGS, MAX_WAITING_PER_PEER,
     MAX_WRITE_QUEUE, READ, READS_PER_TURN, SWEEP,
@@ -35,7 +35,7 @@ pub(super) struct StreamThread {
     threads: Arc<[UnboundedSender<StreamCommand>]>,
     connections: RefCell<Connections>,
     /// What waits for a peer to be connected to.
-    connecting: RefCell<HashMap<SocketAddr, Vec<Outgoing>>>,
+    connecting: RefCell<HashMap<Peer, Vec<Outgoing>>>,
     /// Connections that it has had.
     opened: Cell<u64>,
     buffer: RefCell<Vec<u8>>,
@@ -63,13 +63,13 @@ impl StreamThread {
     /// Does what it is told until it must end.
     pub(super) async fn serve(
         self: Rc<Self>,
-        listeners: Vec<std::net::TcpListener>,
+        listeners: Vec<(Transport, std::net::TcpListener)>,
         mut commands: UnboundedReceiver<StreamCommand>,
     ) {
-        for listener in listeners {
+        for (transport, listener) in listeners {
             match TcpListener::from_std(listener) {
-                Ok(listener) => drop(tokio::task::spawn_local(Rc::clone(&self).accept(listener))),
-                Err(error) => tracing::error!(%error, "a TCP listener failed"),
+                Ok(listener) => drop(tokio::task::spawn_local(Rc::clone(&self).accept(transport, listener))),
+                Err(error) => tracing::error!(transport = transport.as_str(), %error, "a listener failed"),
             }
         }
         let sweeper = Rc::clone(&self);
@@ -86,8 +86,8 @@ impl StreamThread {
                     self.send(outgoing);
                 }
                 StreamCommand::Keep { connection, until_ms } => self.keep(connection, until_ms),
-                StreamCommand::Accepted { stream, remote } => match TcpStream::from_std(stream) {
-                    Ok(stream) => self.begin(stream, remote),
+                StreamCommand::Accepted { transport, stream, remote } => match TcpStream::from_std(stream) {
+                    Ok(stream) => self.begin(transport, stream, remote),
                     Err(_) => self.shared.sources.release(remote.ip()),
                 },
                 StreamCommand::End => return,
@@ -95,10 +95,10 @@ impl StreamThread {
         }
     }
 
-    async fn accept(self: Rc<Self>, listener: TcpListener) {
+    async fn accept(self: Rc<Self>, transport: Transport, listener: TcpListener) {
         loop {
             match listener.accept().await {
-                Ok((stream, remote)) => self.accepted(stream, remote),
+                Ok((stream, remote)) => self.accepted(transport, stream, remote),
                 Err(error) => {
                     // No descriptor is left, most likely: who is connected goes on.
                     tracing::debug!(%error, "a connection could not be accepted");
@@ -109,17 +109,19 @@ impl StreamThread {
     }
 
     /// Gives a new connection to the thread of its peer.
-    fn accepted(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr) {
+    fn accepted(self: &Rc<Self>, transport: Transport, stream: TcpStream, remote: SocketAddr) {
         if !self.shared.sources.admit(remote.ip(), self.shared.settings.max_per_source) {
             tracing::debug!(source = %remote, "too many connections of one address");
             return self.shared.counters.refused_source.increment();
         }
         let thread = self.shared.thread_of_peer(remote);
         if thread == self.own {
-            return self.begin(stream, remote);
+            return self.begin(transport, stream, remote);
         }
         let sent = match (stream.into_std(), self.threads.get(thread)) {
-            (Ok(stream), Some(thread)) => thread.send(StreamCommand::Accepted { stream, remote }).is_ok(),
+            (Ok(stream), Some(thread)) => {
+                thread.send(StreamCommand::Accepted { transport, stream, remote }).is_ok()
+            }
             _ => false,
         };
         if !sent {
@@ -128,7 +130,7 @@ impl StreamThread {
     }
 
     /// Opens a connection that its source was admitted with, where there is room for one.
-    fn begin(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr) {
+    fn begin(self: &Rc<Self>, transport: Transport, stream: TcpStream, remote: SocketAddr) {
         let Shared { settings, counters, sources, .. } = &*self.shared;
         let is_full = counters.connections.get() >= settings.max_connections as u64;
         match stream.local_addr() {
@@ -139,7 +141,7 @@ impl StreamThread {
             }
             Ok(local) => {
                 counters.accepted.increment();
-                self.open(stream, local, remote);
+                self.open(transport, stream, local, remote);
             }
             Err(_) => sources.release(remote.ip()),
         }
@@ -156,11 +158,11 @@ impl StreamThread {
     }
 
     /// Opens a connection that counts as its source's.
-    fn open(self: &Rc<Self>, stream: TcpStream, local: SocketAddr, remote: SocketAddr) {
+    fn open(self: &Rc<Self>, transport: Transport, stream: TcpStream, local: SocketAddr, remote: SocketAddr) {
         self.opened.set(self.opened.get() + 1);
         // Never used again, never 0, and its thread's.
         let number = self.opened.get() * self.shared.threads as u64 + self.own as u64;
-        let flow = Flow::stream(Transport::Tcp, local, remote, number);
+        let flow = Flow::stream(transport, local, remote, number);
         let connection = Rc::new(Connection::new(flow, stream, self.shared.now_ms()));
         self.connections.borrow_mut().insert(&connection);
         self.shared.counters.connections.increment();
@@ -304,7 +306,7 @@ impl StreamThread {
     fn send(self: &Rc<Self>, outgoing: Outgoing) {
         let number = outgoing.flow.connection;
         let found = match number {
-            0 => self.connections.borrow().to(outgoing.flow.remote),
+            0 => self.connections.borrow().to(Peer::of(outgoing.flow)),
             number => self.connections.borrow().get(number),
         };
         match found.filter(|connection| connection.must_close.get().is_none()) {
@@ -322,18 +324,19 @@ impl StreamThread {
     /// Connects to a peer; what is sent to it meanwhile waits.
     fn connect(self: &Rc<Self>, outgoing: Outgoing) {
         let flow = outgoing.flow;
+        let peer = Peer::of(flow);
         let mut connecting = self.connecting.borrow_mut();
         if !self.shared.try_hold(outgoing.message.len()) {
             return self.refuse(outgoing);
         }
-        if let Some(waiting) = connecting.get_mut(&flow.remote)
+        if let Some(waiting) = connecting.get_mut(&peer)
             && waiting.len() < MAX_WAITING_PER_PEER
         {
             return waiting.push(outgoing);
         }
-        if !connecting.contains_key(&flow.remote) && self.may_connect(flow.remote, connecting.len()) {
-            connecting.insert(flow.remote, vec![outgoing]);
-            tokio::task::spawn_local(Rc::clone(self).connect_to(flow.local, flow.remote));
+        if !connecting.contains_key(&peer) && self.may_connect(flow.remote, connecting.len()) {
+            connecting.insert(peer, vec![outgoing]);
+            tokio::task::spawn_local(Rc::clone(self).connect_to(flow));
             return;
         }
         self.shared.release(outgoing.message.len());
@@ -353,14 +356,15 @@ impl StreamThread {
         self.shared.unsent(outgoing);
     }
 
-    async fn connect_to(self: Rc<Self>, local: SocketAddr, remote: SocketAddr) {
+    async fn connect_to(self: Rc<Self>, flow: Flow) {
+        let Flow { transport, local, remote, .. } = flow;
         let connect = async {
             let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
             socket.bind(SocketAddr::new(local.ip(), 0))?;
             socket.connect(remote).await
         };
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
-        let waiting = self.connecting.borrow_mut().remove(&remote).unwrap_or_default();
+        let waiting = self.connecting.borrow_mut().remove(&Peer::of(flow)).unwrap_or_default();
         self.shared.release(waiting.iter().map(|outgoing| outgoing.message.len()).sum());
         self.shared.sources.end_connecting(remote.ip());
         let Ok(Ok(stream)) = connected else {
@@ -372,7 +376,7 @@ impl StreamThread {
         // It was asked for: it counts, and is not refused.
         self.shared.sources.admit(remote.ip(), usize::MAX);
         // What comes back over it is for the address that our Via names.
-        self.open(stream, local, remote);
+        self.open(transport, stream, local, remote);
         waiting.into_iter().for_each(|outgoing| self.send(outgoing));
     }
 

@@ -1,7 +1,7 @@
 //! How SIP messages are carried over a connection: what is read from its socket and written to it.
 //!
-//! A transport is added here: its variant, what it makes of arrived bytes, and how it writes a message. What a variant
-//! needs (a TLS session, a WebSocket's frames) is its own; the rest of the connection does not know it.
+//! What a transport makes of arrived bytes and how it writes a message is a variant here. What a variant needs (a TLS
+//! session, a WebSocket's frames) is its own; the rest of the connection knows the transport by its flow alone.
 
 use std::io;
 

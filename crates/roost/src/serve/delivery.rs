@@ -104,6 +104,7 @@ pub(super) fn dispatcher(
                         streams.keep(connection, until_ms);
                     }
                 }
+                // The worker has taken these: it knows which shards are its own.
                 Command::ToShard(_) => {}
             }
         }

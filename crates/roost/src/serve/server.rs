@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
 use roost_admin::Mi;
-use roost_core::{Config, Engine, Rng, ShardId};
+use roost_core::{Config, Engine, Rng, ShardId, Transport};
 use roost_net::{Clock, Inbox, Resolver, Streams, Worker, WorkerPool};
 use roost_store::{Preload, Receipts, Running, Store};
 use tokio::sync::{mpsc, oneshot};
@@ -44,7 +44,7 @@ impl Server {
         settings: &Settings,
         config: Arc<Config>,
         store: &Store,
-        stream_sockets: Vec<TcpListener>,
+        stream_sockets: Vec<(Transport, TcpListener)>,
     ) -> Result<Server> {
         let clock = Clock::start();
         let shards = usize::from(config.identity.shards);
@@ -147,7 +147,7 @@ impl Server {
 }
 
 fn start_streams(
-    sockets: Vec<TcpListener>,
+    sockets: Vec<(Transport, TcpListener)>,
     settings: &Settings,
     inboxes: &Arc<Vec<Inbox>>,
     clock: Clock,

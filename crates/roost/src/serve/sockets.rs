@@ -3,7 +3,7 @@
 use std::net::{TcpListener, UdpSocket};
 
 use anyhow::{Context as _, Result};
-use roost_core::Listener;
+use roost_core::{Listener, Transport};
 use roost_net::StreamSettings;
 
 use crate::settings::Settings;
@@ -25,9 +25,10 @@ pub(super) fn bind_mi(settings: &Settings) -> Result<Option<TcpListener>> {
 }
 
 /// The sockets that connections come to.
-pub(super) fn stream_sockets(listeners: &[Listener]) -> Result<Vec<TcpListener>> {
+pub(super) fn stream_sockets(listeners: &[Listener]) -> Result<Vec<(Transport, TcpListener)>> {
     let is_stream = |listener: &&Listener| listener.transport.is_reliable();
-    Ok(listeners.iter().filter(is_stream).map(roost_net::stream_socket).collect::<Result<_, _>>()?)
+    let open = |listener: &Listener| Ok((listener.transport, roost_net::stream_socket(listener)?));
+    listeners.iter().filter(is_stream).map(open).collect()
 }
 
 /// Descriptors for all but connections.

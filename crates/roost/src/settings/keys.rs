@@ -1,5 +1,6 @@
 //! Every configuration key, once: its name, type, default and meaning. The parser, its errors and the reference are
-//! made from this table: a key is added here, with its field in `values.rs`.
+//! made from this table. What a key sets is a field of the core's `contract/policy.rs` or `contract/identity.rs`, or of
+//! `values.rs` where the core does not know it.
 
 use roost_core::{Algorithm, Authorize, PathMode};
 

@@ -1,4 +1,5 @@
-//! What the settings say, one field for each key and what follows from several.
+//! What the settings say: a field for each key that the core does not know (`core` has the others), and what follows from
+//! several.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
