@@ -19,13 +19,14 @@ use crate::contract::context::{Ctx, ResponseTexts};
 use crate::contract::identity::Identity;
 use crate::contract::next_hops::{Address, HopId, Name};
 use crate::contract::outbox::Outbox;
-use crate::contract::policy::{PathMode, Policy};
+use crate::contract::policy::{Authorize, PathMode, Policy};
 use crate::contract::reason::Reason;
 use crate::contract::row::{Row, RowError};
 use crate::contract::subscriber::Reading;
 use crate::dispatch::monitor::{Due, HopMonitor, PING_RESEND_MS};
 use crate::message::request::Request;
 use crate::message::response::Response;
+use crate::message::route::{Routes, dialog_mark};
 use crate::message::trace;
 use crate::parking::{Message, Parked, Parking, Released, Topic};
 use crate::proxy::admitted::Admitted;
@@ -112,7 +113,7 @@ impl Engine {
             registrar: Registrar::new(identity, first_label),
             auth: Authenticator::new(identity),
             admission: Admission::new(identity, policy),
-            transactions: Transactions::new(rng.next_u64()),
+            transactions: Transactions::new(rng.next_u64(), identity.hash_seed),
             admitted: Admitted::default(),
             hops: HopMonitor::new(&policy.routes),
             parking: Parking::new(identity.hash_seed),
@@ -207,6 +208,9 @@ impl Engine {
 
     /// Handles one received message and its index.
     pub fn handle_message(&mut self, flow: &Flow, bytes: &[u8], head: &Head, now: Now, out: &mut Outbox) {
+        if head.left_out() > 0 {
+            self.shared.stats.add(Counter::LinesLeftOut, u64::from(head.left_out()));
+        }
         if let StartLine::Response { .. } = head.start_line() {
             self.shared.stats.count(Counter::RcvReplies);
             return self.handle_response(flow, bytes, head, now, out);
@@ -354,7 +358,7 @@ impl Engine {
         }
         let realm = registrar_realm(ctx.policy, request).ok_or(Reason::ToWithoutAddress)?;
         let claimed = Claimed {
-            who: request.to(),
+            who: request.registrant(),
             is_checked: ctx.policy.auth.check_to,
             header: HeaderName::Authorization,
             realm,
@@ -651,6 +655,17 @@ impl Engine {
     }
 }
 
+/// Whether an OPTIONS of a dialog is meant for the other side: a dead call must look dead. Our own Route and the dialog's mark
+/// say so; with `authorize = "off"` all are answered here, as in OpenSIPS's original script.
+fn is_for_peer(ctx: &Ctx<'_>, request: &Request<'_>) -> bool {
+    if ctx.policy.proxy.authorize == Authorize::Off || request.head.line(HeaderName::Route).is_none() {
+        return false;
+    }
+    let mark = dialog_mark(&ctx.identity.mac_key, request);
+    let routes = Routes::of(request, ctx.policy, &mark);
+    routes.is_authentic && !routes.is_at_end(request, ctx.policy)
+}
+
 /// What any shard answers, because it needs no state; `None` when the request goes on.
 fn stateless_answer(ctx: &mut Ctx<'_>, request: &Request<'_>) -> Option<Response> {
     if let Err(reason) = request.check() {
@@ -666,6 +681,7 @@ fn stateless_answer(ctx: &mut Ctx<'_>, request: &Request<'_>) -> Option<Response
             Reason::UriScheme
         }
         _ if request.is_too_many_hops() => Reason::TooManyHops,
+        Method::Options if is_in_dialog && is_for_peer(ctx, request) => return None,
         Method::Options if request.unsupported(false).next().is_some() => Reason::BadExtension,
         Method::Options => return Some(Response::ok("OK")),
         Method::Register if is_in_dialog => Reason::RegisterInDialog,

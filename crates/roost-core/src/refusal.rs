@@ -65,7 +65,7 @@ pub(crate) fn refuse(ctx: &mut Ctx<'_>, registrar: &Registrar, request: &Request
 /// The realm of a REGISTER: the configured one, else To's host; `None` when To names none.
 pub(crate) fn registrar_realm<'t, 'r: 't>(policy: &'t Policy, request: &Request<'r>) -> Option<&'t [u8]> {
     match policy.auth.realm.is_empty() {
-        true => request.to().map(|to| to.host),
+        true => request.registrant().map(|to| to.host),
         false => Some(policy.auth.realm.as_bytes()),
     }
 }

@@ -1,6 +1,6 @@
 //! Digest credentials: Authorization and Proxy-Authorization (RFC 3261 22, RFC 2617 3.2.2, RFC 7616 3.4).
 
-use crate::scan::{cut, is_lws, quoted_len, skip_lws, token_len, trim, unquote};
+use crate::scan::{cut, is_lws, next_element, quoted_len, skip_lws, token_len, trim, unquote};
 
 /// Why a value holds no digest credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +14,37 @@ pub enum DigestError {
     /// A parameter that stands twice: two readers could take different ones.
     #[error("a parameter that stands twice")]
     Twice,
+}
+
+/// The credentials of a value, each as text: some peers join what belongs into several header fields by commas.
+pub fn joined_credentials(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = trim(value);
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut end = 0;
+        loop {
+            let (element, after) = next_element(cut(rest, end).1);
+            end += element.len();
+            match after {
+                Some(after) if is_scheme_next(after) => {
+                    let one = cut(rest, end).0;
+                    rest = skip_lws(after);
+                    return Some(trim(one));
+                }
+                Some(_) => end += 1,
+                None => return Some(trim(std::mem::take(&mut rest))),
+            }
+        }
+    })
+}
+
+/// Whether a scheme stands here, a name that is followed by another, and not a parameter.
+fn is_scheme_next(text: &[u8]) -> bool {
+    let text = skip_lws(text);
+    let (name, rest) = cut(text, token_len(text));
+    !name.is_empty() && rest.first().is_some_and(|byte| is_lws(*byte)) && token_len(skip_lws(rest)) > 0
 }
 
 /// Digest credentials as sent, quotes removed and escapes left in: this is what is hashed (RFC 2617 `unq`).
@@ -119,6 +150,21 @@ mod tests {
             (Some(&b"r"[..]), Some(&b""[..]), Some(&b"auth"[..]))
         );
         assert_eq!(parsed.response, None);
+    }
+
+    #[test]
+    fn credentials_in_one_header_field_come_apart() {
+        let split = |value: &'static str| {
+            let one = |text: &'static [u8]| std::str::from_utf8(text).unwrap();
+            joined_credentials(value.as_bytes()).map(one).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            split("Digest realm=\"a, Digest x=y\", nc = 1,Digest realm=b ,\r\n Basic abc, Digest realm=c"),
+            ["Digest realm=\"a, Digest x=y\", nc = 1", "Digest realm=b", "Basic abc", "Digest realm=c"]
+        );
+        assert_eq!(split("Digest realm=a, nonce = b"), ["Digest realm=a, nonce = b"]);
+        assert_eq!(split("Digest realm=\"a"), ["Digest realm=\"a"]);
+        assert_eq!(split(" "), [""; 0]);
     }
 
     #[test]

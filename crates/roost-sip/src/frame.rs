@@ -10,7 +10,7 @@ use crate::values::number;
 pub enum Frame {
     /// Nothing whole; `is_message`: a message has begun.
     Part { is_message: bool },
-    /// A line end between messages, or the answer to a keep-alive: so many bytes to pass over.
+    /// A line end or NULs between messages, or the answer to a keep-alive: so many bytes to pass over.
     Blank(usize),
     /// A keep-alive of so many bytes, to be answered with one line end (RFC 5626 4.4.1).
     Ping(usize),
@@ -40,6 +40,7 @@ impl Frame {
             }
             [b'\r', b'\n', ..] => return Frame::Blank(2),
             [b'\n', ..] => return Frame::Blank(1),
+            [0, ..] => return Frame::Blank(bytes.iter().take_while(|byte| **byte == 0).count()),
             _ => {}
         }
         if progress.length == 0 {
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn any_chunking_gives_the_same_messages() {
-        let all = [ONE, b"\r\n\r\n", TWO, b"\r\n", ONE, b"\n", TWO].concat();
+        let all = [ONE, b"\r\n\r\n", TWO, b"\r\n\0\0\0\0", ONE, b"\n", TWO, b"\0"].concat();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let expected = [text(ONE), "ping".into(), text(TWO), text(ONE), text(TWO)];
         for piece in 1..=all.len() {
@@ -141,6 +142,7 @@ mod tests {
         last("Content-Length: 4294967295\r\n");
         last("Content-Length: 99999999999999999999\r\n");
         last("Content-Length: 0\r\nbad\rline: 1\r\n");
+        last("Content-Length: 0\r\nContent-Length 4\r\n");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::header::HeaderName;
 use crate::method::Method;
-use crate::scan::{cut, is_token, token_len, trim};
+use crate::scan::{cut, is_lws, is_token, token_len, trim};
 
 /// The largest message, in bytes (a UDP datagram's limit).
 pub const MAX_MESSAGE: usize = 65_535;
@@ -88,7 +88,8 @@ pub enum Defect {
     Version,
     /// Blanks where none belong in the request line.
     RequestLine,
-    /// A line without a colon, with a bad name, or with a bare CR or NUL.
+    /// A line with a bare CR or NUL, or one without a colon or with a bad name that could be taken for a header field which is
+    /// read here.
     HeaderLine,
     /// More than [`MAX_LINES`] header lines.
     TooManyLines,
@@ -117,6 +118,10 @@ pub struct Head {
     /// One bit for each name that stands more than once.
     repeated: u32,
     count: u16,
+    /// Lines that are no header field and left out.
+    left_out: u16,
+    /// The first line with its line end.
+    start: Span,
     body: u16,
     defect: Option<Defect>,
     lines: [Line; MAX_LINES],
@@ -140,6 +145,8 @@ impl Default for Head {
             first: [0; HeaderName::COUNT],
             repeated: 0,
             count: 0,
+            left_out: 0,
+            start: Span::default(),
             body: 0,
             defect: None,
             lines: [empty; MAX_LINES],
@@ -153,8 +160,9 @@ impl Head {
         Box::default()
     }
 
-    /// Indexes `message`, forgetting the one before. Line ends are CRLF or LF; empty lines before the first are
-    /// passed over (RFC 3261 7.5). A message that is only malformed in places is indexed as far as it goes, see
+    /// Indexes `message`, forgetting the one before. Line ends are CRLF or LF; empty lines and
+    /// NULs before the first are passed over (RFC 3261 7.5). A line that is no header field is left out with its folded
+    /// lines, unless it could be taken for one that is read here. A message that is only malformed in places is indexed as far as it goes, see
     /// [`defect`](Head::defect).
     ///
     /// # Errors
@@ -163,16 +171,18 @@ impl Head {
         self.first = [0; HeaderName::COUNT];
         self.repeated = 0;
         self.count = 0;
+        self.left_out = 0;
         self.defect = None;
         self.body = 0;
         if message.len() > MAX_MESSAGE {
             return Err(HeadError::TooLarge);
         }
-        let blank = message.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let blank = message.iter().take_while(|byte| matches!(byte, b'\r' | b'\n' | 0)).count();
         if blank == message.len() {
             return Err(HeadError::KeepAlive);
         }
         let (line_end, next) = line_end(message, blank);
+        self.start = Span::new(blank, next);
         self.parse_start_line(message, blank, line_end)?;
         self.parse_lines(message, next);
         Ok(())
@@ -256,10 +266,13 @@ impl Head {
             self.defect = self.defect.or(Some(Defect::TooManyLines));
             return end.next;
         }
-        if end.has_stray_control || !has_name {
+        if end.has_stray_control || (!has_name && is_read_by_some(message.get(start..end.end).unwrap_or(&[])))
+        {
             self.defect = self.defect.or(Some(Defect::HeaderLine));
         }
-        if has_name {
+        if !has_name {
+            self.left_out = self.left_out.saturating_add(1);
+        } else {
             let value = trim(message.get(value_start..end.end).unwrap_or(&[]));
             let value_start = value.as_ptr() as usize - message.as_ptr() as usize;
             self.push_line(Line {
@@ -330,6 +343,21 @@ impl Head {
         self.defect
     }
 
+    /// How many lines are left out: they are no header fields.
+    pub fn left_out(&self) -> u16 {
+        self.left_out
+    }
+
+    /// The first line with its line end.
+    pub fn start_line_text<'a>(&self, message: &'a [u8]) -> &'a [u8] {
+        self.start.of(message)
+    }
+
+    /// The reason phrase of a response (RFC 3261 7.2).
+    pub fn reason_phrase<'a>(&self, message: &'a [u8]) -> &'a [u8] {
+        trim(self.start_line_text(message).get("SIP/2.0 200 ".len()..).unwrap_or(&[]))
+    }
+
     /// Everything behind the empty line.
     pub fn body<'a>(&self, message: &'a [u8]) -> &'a [u8] {
         message.get(usize::from(self.body)..).unwrap_or(&[])
@@ -339,6 +367,18 @@ impl Head {
     pub fn body_start(&self) -> usize {
         usize::from(self.body)
     }
+}
+
+/// Whether some reader could take a line that is no header field for one that roost reads: by its first word, or by its name
+/// without the blanks inside it, or with hyphens in their place.
+fn is_read_by_some(line: &[u8]) -> bool {
+    let line = trim(line);
+    let is_known = |name: &[u8]| HeaderName::parse(name) != HeaderName::Other;
+    let name = trim(memchr::memchr(b':', line).map_or(line, |colon| cut(line, colon).0));
+    let words = || name.split(|byte| is_lws(*byte)).filter(|word| !word.is_empty());
+    is_known(cut(line, token_len(line)).0)
+        || is_known(&words().collect::<Vec<_>>().concat())
+        || is_known(&words().collect::<Vec<_>>().join(&b'-'))
 }
 
 /// The end of the line that begins at `start`, without its line end, and the start of the next one.
@@ -387,6 +427,7 @@ fn find_end(message: &[u8], from: usize) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::header::NAMES;
 
     fn head(message: &[u8]) -> Box<Head> {
         let mut head = Head::new();
@@ -444,6 +485,7 @@ mod tests {
         let mut head = Head::new();
         assert_eq!(head.parse(b"\r\n\r\n"), Err(HeadError::KeepAlive));
         assert_eq!(head.parse(b""), Err(HeadError::KeepAlive));
+        assert_eq!(head.parse(b"\0\0\0\0"), Err(HeadError::KeepAlive));
         assert_eq!(head.parse(b"GET / HTTP/1.1\r\n\r\n"), Err(HeadError::NotSip));
         assert_eq!(head.parse(b"\xff\xfe\x00\x01"), Err(HeadError::NotSip));
         assert_eq!(head.parse(&[b'a'; MAX_MESSAGE + 1]), Err(HeadError::TooLarge));
@@ -457,10 +499,9 @@ mod tests {
         assert_eq!(defect(b"REGISTER  sip:a SIP/2.0\r\n\r\n"), Some(Defect::RequestLine));
         assert_eq!(defect(b"REGISTER sip:a; b SIP/2.0\r\n\r\n"), Some(Defect::RequestLine));
         assert_eq!(defect(b"REGISTER sip:a SIP/2.0 \r\n\r\n"), Some(Defect::RequestLine));
-        assert_eq!(defect(b"REGISTER sip:a SIP/2.0\r\nnonsense\r\n\r\n"), Some(Defect::HeaderLine));
         assert_eq!(defect(b"REGISTER sip:a SIP/2.0\r\nTo: a\x00b\r\n\r\n"), Some(Defect::HeaderLine));
         assert_eq!(defect(b"REGISTER sip:a SIP/2.0\r\nTo: a\rb\r\n\r\n"), Some(Defect::HeaderLine));
-        for hidden in ["X:\rFrom: <sip:b@d>", "X: a\r", " From: <sip:a>", "X\r\n : a", "X\r: a"] {
+        for hidden in ["X:\rFrom: <sip:b@d>", "X: a\r", " From: <sip:a>", "X\r: a", "X a\x00", "\x00"] {
             let message = format!("REGISTER sip:a SIP/2.0\r\n{hidden}\r\nTo: <sip:a>\r\n\r\n");
             assert_eq!(defect(message.as_bytes()), Some(Defect::HeaderLine), "{hidden:?}");
         }
@@ -474,6 +515,54 @@ mod tests {
         assert_eq!(defect(&many), None);
         many.splice(end.., *b"A: b\r\n\r\n");
         assert_eq!(defect(&many), Some(Defect::TooManyLines));
+    }
+
+    #[test]
+    fn lines_that_are_no_header_fields_are_left_out() {
+        for odd in [
+            "nonsense",
+            "X Y: 1",
+            "X Y\r\n : 1",
+            "nonsense\r\n\tTo: <sip:b>",
+            ": 1",
+            "X@Y: 1",
+            " X: 1",
+            "a\\: 1",
+        ] {
+            let message = format!("SIP/2.0 200 Fine then\r\n{odd}\r\nTo: <sip:a>\r\n\r\n");
+            let head = head(message.as_bytes());
+            assert_eq!((head.defect(), head.left_out(), head.lines().len()), (None, 1, 1), "{odd:?}");
+            assert_eq!(head.start_line_text(message.as_bytes()), b"SIP/2.0 200 Fine then\r\n");
+            assert_eq!(head.reason_phrase(message.as_bytes()), b"Fine then");
+        }
+    }
+
+    #[test]
+    fn what_could_be_taken_for_a_field_that_is_read_is_a_defect() {
+        let compact = ["v", "f", "t", "i", "m", "l", "c", "k"];
+        for name in NAMES.iter().map(|name| name.as_str()).chain(compact) {
+            let (first, rest) = name.split_at(1);
+            for odd in [
+                name.to_string(),
+                format!("{name} 1"),
+                format!("{name} x: 1"),
+                format!("{}\r\n 1", name.to_ascii_lowercase()),
+                format!("{first} {rest}: 1"),
+                format!("{name}=1"),
+                format!("{name}<sip:a@b:1>"),
+                format!("{}: 1", name.replacen('-', " ", 1)),
+            ] {
+                // A whole name with its colon is a header field.
+                let name_of = odd.split_once(':').map(|(name, _)| name.trim());
+                if name_of.is_some_and(|found| found == name) {
+                    continue;
+                }
+                let message = format!("REGISTER sip:a SIP/2.0\r\n{odd}\r\nX: 1\r\n\r\n");
+                assert_eq!(head(message.as_bytes()).defect(), Some(Defect::HeaderLine), "{odd:?}");
+            }
+        }
+        let message = b"REGISTER sip:a SIP/2.0\r\nContent Length: 9\r\n\r\n";
+        assert_eq!(head(message).defect(), Some(Defect::HeaderLine));
     }
 
     #[test]

@@ -44,6 +44,10 @@ macro_rules! headers {
             )*
             places
         };
+
+        /// All of them, but for `Other`.
+        #[cfg(test)]
+        pub(crate) const NAMES: &[HeaderName] = &[$(HeaderName::$variant,)*];
     };
 }
 

@@ -19,7 +19,7 @@ mod values;
 mod via;
 
 pub use date::{HttpDate, http_date};
-pub use digest::{Credentials, DigestError};
+pub use digest::{Credentials, DigestError, joined_credentials};
 pub use frame::{Frame, Progress};
 pub use head::{Defect, Head, HeadError, Line, MAX_LINES, MAX_MESSAGE, Span, StartLine};
 pub use header::HeaderName;
@@ -27,6 +27,6 @@ pub use method::{ALL_METHODS, Method, MethodSet, parse_allow};
 pub use name_addr::{ContactList, ContactValue, NameAddr, NameAddrError, contacts};
 pub use params::{Param, ParamError, Params};
 pub use scan::{eq_unescaped, list, trim, unescape_into, unquote};
-pub use uri::{Scheme, Uri, UriError, same_uri};
+pub use uri::{Scheme, Uri, UriError, User, same_uri};
 pub use values::{CSeq, Q, ValueError, cseq, delta_seconds, number, q_value};
 pub use via::{Via, ViaError};

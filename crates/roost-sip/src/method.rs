@@ -1,6 +1,6 @@
 //! Methods, and sets of them as OpenSIPS keeps them in `location.methods`.
 
-use crate::scan::{cut, is_lws, list, skip_lws, token_len};
+use crate::scan::{cut, is_lws, skip_lws, token_len};
 
 /// A request's method. `Other` is any extension method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,29 +51,38 @@ impl Method {
         }
     }
 
+    /// Looks up what a list of methods names.
+    fn parse_any_case(text: &[u8]) -> Method {
+        // Nearly all phones write them as they are.
+        match Method::parse(text) {
+            Method::Other => Method::parse(&text.to_ascii_uppercase()),
+            known => known,
+        }
+    }
+
     /// The method's bit in a [`MethodSet`].
     pub fn bit(self) -> MethodSet {
         1 << self as u8
     }
 }
 
-/// The methods named by an Allow header or a `methods=` parameter (a comma list); an empty one is the empty set.
-pub fn parse_allow(value: &[u8]) -> MethodSet {
+/// The methods named by an Allow header or a `methods=` parameter, a comma list; in any case, as phones write them so.
+/// `None` when it names none, or something that is no method: what cannot be read says nothing.
+pub fn parse_allow(value: &[u8]) -> Option<MethodSet> {
     let mut set = 0;
     let mut rest = value;
     loop {
         rest =
             cut(rest, rest.iter().position(|byte| *byte != b',' && !is_lws(*byte)).unwrap_or(rest.len())).1;
         if rest.is_empty() {
-            return set;
+            return Some(set).filter(|set| *set != 0);
         }
         let (name, after) = cut(rest, token_len(rest));
         let after = skip_lws(after);
-        if !matches!(after, [] | [b',', ..]) {
-            // Not a list of plain tokens: the general rules split it.
-            return list(rest).fold(set, |set, name| set | Method::parse(name).bit());
+        if name.is_empty() || !matches!(after, [] | [b',', ..]) {
+            return None;
         }
-        set |= Method::parse(name).bit();
+        set |= Method::parse_any_case(name).bit();
         rest = after;
     }
 }
@@ -85,12 +94,14 @@ mod tests {
     #[test]
     fn masks_of_the_terminals_that_opensips_recorded() {
         let yealink = b"INVITE, INFO, PRACK, ACK, BYE, CANCEL, OPTIONS, NOTIFY, REGISTER, SUBSCRIBE, REFER, PUBLISH, UPDATE, MESSAGE";
-        assert_eq!(parse_allow(yealink), 16383);
+        assert_eq!(parse_allow(yealink), Some(16383));
+        assert_eq!(parse_allow(yealink.to_ascii_lowercase().as_slice()), Some(16383));
         let eyebeam = b"INVITE, ACK, CANCEL, OPTIONS, BYE, REFER, NOTIFY, MESSAGE, SUBSCRIBE, INFO";
-        assert_eq!(parse_allow(eyebeam), 5951);
-        assert_eq!(parse_allow(b"FOO"), 16384);
-        assert_eq!(parse_allow(b""), 0);
-        assert_eq!(parse_allow(b" ,INVITE , \r\n ACK,,BYE,"), 1 | 4 | 8);
-        assert_eq!(parse_allow(b"ACK, \"a, b\", <x,y>, INVITE"), 1 | 4 | 16384);
+        assert_eq!(parse_allow(eyebeam), Some(5951));
+        assert_eq!(parse_allow(b"FOO"), Some(16384));
+        assert_eq!(parse_allow(b" ,INVITE , \r\n ACK,,BYE,"), Some(1 | 4 | 8));
+        for unreadable in [&b""[..], b" , ", b"ACK, \"a, b\", INVITE", b"INVITE ACK", b"<INVITE>", b"\xff"] {
+            assert_eq!(parse_allow(unreadable), None);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! name-addr and addr-spec (From, To, Contact, Route), and the list of a REGISTER's contacts.
 
 use crate::params::{ParamError, Params};
-use crate::scan::{cut, is_lws, list, next_element, quoted_len, trim};
+use crate::scan::{cut, find_unquoted, is_lws, list, next_element, trim};
 use crate::uri::{Uri, UriError};
 
 /// Why a value is not a name-addr.
@@ -45,23 +45,20 @@ impl<'a> NameAddr<'a> {
     /// [`NameAddrError`], but for its `Uri` and `List`.
     pub fn parse(value: &'a [u8]) -> Result<NameAddr<'a>, NameAddrError> {
         let value = trim(value);
-        let display_len = match value.first() {
-            Some(b'"') => quoted_len(value).ok_or(NameAddrError::Unbalanced)?,
-            _ => 0,
-        };
-        let open = memchr::memchr(b'<', cut(value, display_len).1).map(|at| at + display_len);
+        let is_quoted = value.first() == Some(&b'"');
+        let open = find_unquoted(value, b'<').map_err(|_| NameAddrError::Unbalanced)?;
         let parsed = match open {
             Some(open) => {
                 let display = trim(cut(value, open).0);
                 let inside = cut(value, open + 1).1;
                 let close = memchr::memchr(b'>', inside).ok_or(NameAddrError::Unbalanced)?;
-                if display_len == 0 {
+                if !is_quoted {
                     check_unquoted(display)?;
                 }
                 let (uri_text, rest) = cut(inside, close);
                 NameAddr { display, uri_text, params: Params::new(cut(rest, 1).1) }
             }
-            None if display_len > 0 => return Err(NameAddrError::Unbalanced),
+            None if is_quoted => return Err(NameAddrError::Unbalanced),
             None => {
                 let end = value.iter().position(|byte| *byte == b';' || is_lws(*byte)).unwrap_or(value.len());
                 let (uri_text, rest) = cut(value, end);
@@ -151,6 +148,10 @@ mod tests {
         assert_eq!((bare.uri_text, bare.tag()), (&b"sip:+12125551212@phone.com"[..], Some(&b"887s"[..])));
         assert_eq!(NameAddr::parse(b"\"401999\"<sip:401999@10.2.84.19>").unwrap().display, b"\"401999\"");
         assert_eq!(NameAddr::parse(b"caller<sip:caller@example.com>;tag=").unwrap().tag(), None);
+        let instance = NameAddr::parse(b"sip:a@b:5062;x=1;+sip.instance=\"<urn:uuid:0, ;>\";q=1").unwrap();
+        assert_eq!((instance.uri_text, instance.display), (&b"sip:a@b:5062"[..], &b""[..]));
+        assert_eq!(instance.params.get(b"+sip.instance"), Some(&b"\"<urn:uuid:0, ;>\""[..]));
+        assert_eq!(instance.params.get(b"q"), Some(&b"1"[..]));
         assert_eq!(NameAddr::parse(b"J\xf8rgen <sip:j@x>").unwrap().display, b"J\xf8rgen");
     }
 

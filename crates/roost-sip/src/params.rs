@@ -1,6 +1,6 @@
 //! `;name=value` parameters of header fields and URIs.
 
-use crate::scan::{cut, quoted_len, skip_lws, token_len, trim};
+use crate::scan::{cut, find_unquoted, quoted_len, skip_lws, token_len, trim};
 
 /// One parameter. `value` is `None` without `=`; a quoted value keeps its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,8 @@ fn param(text: &[u8]) -> Result<(Param<'_>, &[u8]), ParamError> {
     let value_len = if after.first() == Some(&b'"') {
         quoted_len(after).ok_or(ParamError::Quote)?
     } else {
-        after.iter().position(|byte| *byte == b';').unwrap_or(after.len())
+        let end = find_unquoted(after, b';').map_err(|_| ParamError::Quote)?;
+        end.unwrap_or(after.len())
     };
     let (value, rest) = cut(after, value_len);
     Ok((Param { name, value: Some(trim(value)) }, rest))
@@ -114,12 +115,14 @@ mod tests {
         assert_eq!(params.get(b"expires"), Some(&b"\"a;b\""[..]));
         assert_eq!(params.get(b"q"), Some(&b"0.5"[..]));
         assert_eq!(params.get(b"none"), None);
+        assert_eq!(Params::new(b";a=x\"y;b=1\";b=2").get(b"b"), Some(&b"2"[..]));
         assert_eq!(params.check(), Ok(()));
     }
 
     #[test]
     fn errors_end_the_iteration() {
         assert_eq!(Params::new(b";a=\"x").check(), Err(ParamError::Quote));
+        assert_eq!(Params::new(b";a=x\"y;z").check(), Err(ParamError::Quote));
         assert_eq!(Params::new(b";;").check(), Err(ParamError::Name));
         assert_eq!(Params::new(b"junk;a").check(), Err(ParamError::Junk));
         assert_eq!(Params::new(b"").check(), Ok(()));

@@ -104,6 +104,46 @@ pub(crate) fn quoted_len(value: &[u8]) -> Option<usize> {
     }
 }
 
+/// A quoted string that does not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unended;
+
+/// Where the first byte outside quoted strings stands that `is_wanted`; quotes themselves are not asked about. Inside quotes
+/// any byte is text (RFC 3261 25.1).
+///
+/// # Errors
+/// [`Unended`]: what follows is text or not, nobody can tell.
+pub(crate) fn position_unquoted(
+    value: &[u8],
+    mut is_wanted: impl FnMut(u8) -> bool,
+) -> Result<Option<usize>, Unended> {
+    let mut index = 0;
+    while let Some(byte) = value.get(index) {
+        match byte {
+            b'"' => index += quoted_len(cut(value, index).1).ok_or(Unended)?,
+            byte if is_wanted(*byte) => return Ok(Some(index)),
+            _ => index += 1,
+        }
+    }
+    Ok(None)
+}
+
+/// Where `wanted` first stands outside quoted strings, see [`position_unquoted`].
+///
+/// # Errors
+/// [`Unended`].
+pub(crate) fn find_unquoted(value: &[u8], wanted: u8) -> Result<Option<usize>, Unended> {
+    let mut from = 0;
+    loop {
+        let rest = cut(value, from).1;
+        let Some(at) = memchr::memchr2(wanted, b'"', rest) else { return Ok(None) };
+        match rest.get(at) {
+            Some(b'"') => from += at + quoted_len(cut(rest, at).1).ok_or(Unended)?,
+            _ => return Ok(Some(from + at)),
+        }
+    }
+}
+
 /// A quoted string without its quotes, escapes left in; anything else as it stands.
 pub fn unquote(value: &[u8]) -> &[u8] {
     match value {
@@ -131,28 +171,18 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The first element of a comma list, untrimmed, and what follows its comma.
 pub(crate) fn next_element(value: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let mut index = 0;
     let mut in_brackets = false;
-    while let Some(byte) = value.get(index) {
-        match byte {
-            b'"' if !in_brackets => match quoted_len(cut(value, index).1) {
-                Some(len) => {
-                    index += len;
-                    continue;
-                }
-                None => return (value, None),
-            },
-            b'<' => in_brackets = true,
-            b'>' => in_brackets = false,
-            b',' if !in_brackets => {
-                let (element, rest) = cut(value, index);
-                return (element, Some(cut(rest, 1).1));
-            }
-            _ => {}
+    let comma = position_unquoted(value, |byte| {
+        in_brackets = if in_brackets { byte != b'>' } else { byte == b'<' };
+        byte == b',' && !in_brackets
+    });
+    match comma {
+        Ok(Some(comma)) => {
+            let (element, rest) = cut(value, comma);
+            (element, Some(cut(rest, 1).1))
         }
-        index += 1;
+        Ok(None) | Err(Unended) => (value, None),
     }
-    (value, None)
 }
 
 pub(crate) fn hex_value(byte: u8) -> Option<u8> {
@@ -194,12 +224,18 @@ pub fn eq_unescaped(mut a: &[u8], mut b: &[u8], fold: bool) -> bool {
     }
 }
 
-/// Appends `text` with every `%XX` undone.
-pub fn unescape_into(mut text: &[u8], out: &mut Vec<u8>) {
-    while let Some((byte, _, rest)) = next_unescaped(text) {
-        out.push(byte);
+/// The bytes of `text` with every `%XX` undone.
+pub(crate) fn unescaped(mut text: &[u8]) -> impl Iterator<Item = u8> {
+    std::iter::from_fn(move || {
+        let (byte, _, rest) = next_unescaped(text)?;
         text = rest;
-    }
+        Some(byte)
+    })
+}
+
+/// Appends `text` with every `%XX` undone.
+pub fn unescape_into(text: &[u8], out: &mut Vec<u8>) {
+    out.extend(unescaped(text));
 }
 
 #[cfg(test)]
@@ -214,6 +250,7 @@ mod tests {
         assert_eq!(split(b" , ,a,, "), [b"a"]);
         assert_eq!(split(b"\"open, <sip:a>").len(), 1);
         assert_eq!(split(b"\"a\\\",b\", c").len(), 2);
+        assert_eq!(split(b"<sip:a>;x=\"<,>\", sip:b;y=\"<\",<sip:c>").len(), 3);
         assert_eq!(split(b""), Vec::<&[u8]>::new());
     }
 

@@ -1,9 +1,10 @@
 //! URIs: sip, sips and tel in parts, any other scheme as a whole; comparison by RFC 3261 19.1.4.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::params::Params;
-use crate::scan::{cut, eq_unescaped, is_host_byte, is_uri_mark, split_at_byte};
+use crate::scan::{cut, eq_unescaped, is_host_byte, is_uri_mark, split_at_byte, unescape_into, unescaped};
 use crate::values::number;
 
 /// A URI's scheme.
@@ -56,6 +57,47 @@ pub struct Uri<'a> {
     pub port: Option<u16>,
     params: &'a [u8],
     headers: &'a [u8],
+}
+
+/// The user of a URI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User<'a> {
+    /// As it was sent, with its escapes.
+    pub text: &'a [u8],
+    /// Whether it is a telephone number, whose visual separators say nothing (RFC 3966 section 3).
+    pub is_number: bool,
+}
+
+impl<'a> User<'a> {
+    /// No user.
+    pub const NONE: User<'static> = User { text: b"", is_number: false };
+
+    /// Whom it means: without escapes, and a telephone number without visual separators.
+    pub fn plain(&self) -> Cow<'a, [u8]> {
+        let is_odd = |byte: &u8| *byte == b'%' || (self.is_number && is_separator(*byte));
+        if !self.text.iter().any(is_odd) {
+            return Cow::Borrowed(self.text);
+        }
+        let mut plain = Vec::with_capacity(self.text.len());
+        unescape_into(self.text, &mut plain);
+        if self.is_number {
+            plain.retain(|byte| !is_separator(*byte));
+        }
+        Cow::Owned(plain)
+    }
+
+    /// As it was sent, a telephone number without visual separators.
+    pub fn without_separators(&self) -> Cow<'a, [u8]> {
+        if !self.is_number || !self.text.iter().any(|byte| is_separator(*byte)) {
+            return Cow::Borrowed(self.text);
+        }
+        Cow::Owned(self.text.iter().copied().filter(|byte| !is_separator(*byte)).collect())
+    }
+}
+
+/// A visual separator of a telephone number (RFC 3966 section 3).
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b'-' | b'.' | b'(' | b')')
 }
 
 impl<'a> Uri<'a> {
@@ -131,6 +173,19 @@ impl<'a> Uri<'a> {
         self.params = params;
         self.headers = cut(headers, 1).1;
         Ok(self)
+    }
+
+    /// Its user; empty where there is none. The user of a SIP URI with `user=phone` is a telephone number where it looks like
+    /// one: phones say so of names, too.
+    pub fn user_part(&self) -> User<'a> {
+        let text = self.user.unwrap_or(&[]);
+        let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'*' | b'#');
+        let is_number = || {
+            text.iter().any(|byte| is_separator(*byte) || *byte == b'%')
+                && unescaped(text).all(|byte| is_digit(byte) || is_separator(byte))
+                && self.param(b"user").is_some_and(|kind| eq_unescaped(kind, b"phone", true))
+        };
+        User { text, is_number: self.scheme == Scheme::Tel || is_number() }
     }
 
     /// The URI's parameters.
@@ -246,12 +301,16 @@ pub(crate) fn is_host(host: &[u8]) -> bool {
     }
 }
 
-pub(crate) fn port(digits: &[u8]) -> Result<u16, UriError> {
+fn port(digits: &[u8]) -> Result<u16, UriError> {
+    port_or_zero(digits).and_then(|port| if port > 0 { Ok(port) } else { Err(UriError::Port) })
+}
+
+pub(crate) fn port_or_zero(digits: &[u8]) -> Result<u16, UriError> {
     if !digits.iter().all(u8::is_ascii_digit) {
         return Err(UriError::Port);
     }
     let port = number(digits).map_err(|_| UriError::Port)?;
-    u16::try_from(port).ok().filter(|port| *port > 0).ok_or(UriError::Port)
+    u16::try_from(port).map_err(|_| UriError::Port)
 }
 
 fn is_scheme_byte(byte: &u8) -> bool {
@@ -273,7 +332,7 @@ pub fn same_uri<'a>(a: &Uri<'a>, b: &Uri<'a>) -> bool {
     }
     match a.scheme {
         Scheme::Sip | Scheme::Sips => {
-            same_option(a.user, b.user, false)
+            same_user(a, b)
                 && same_option(a.password, b.password, false)
                 && same_host(a.host, b.host)
                 && a.port == b.port
@@ -281,13 +340,21 @@ pub fn same_uri<'a>(a: &Uri<'a>, b: &Uri<'a>) -> bool {
                 && same_headers(a.headers, b.headers)
         }
         Scheme::Tel => {
-            let visual = |byte: &&u8| !matches!(byte, b'-' | b'.' | b'(' | b')');
+            let visual = |byte: &&u8| !is_separator(**byte);
             let digits =
                 |uri: &Uri<'a>| uri.user.unwrap_or(&[]).iter().filter(visual).map(u8::to_ascii_lowercase);
             digits(a).eq(digits(b)) && same_tel_params(a.params(), b.params())
         }
         Scheme::Other => false,
     }
+}
+
+fn same_user(a: &Uri<'_>, b: &Uri<'_>) -> bool {
+    let are_numbers = || {
+        let (a, b) = (a.user_part(), b.user_part());
+        a.plain() == b.plain() && (a.is_number || b.is_number)
+    };
+    same_option(a.user, b.user, false) || are_numbers()
 }
 
 fn same_option(a: Option<&[u8]>, b: Option<&[u8]>, fold: bool) -> bool {
@@ -356,6 +423,22 @@ mod tests {
 
     fn uri(text: &str) -> Uri<'_> {
         Uri::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn separators_of_a_number_say_nothing() {
+        let plain = |text: &str| {
+            let plain = Uri::parse(text.as_bytes()).unwrap().user_part().plain().into_owned();
+            String::from_utf8(plain).unwrap()
+        };
+        assert_eq!(plain("tel:+49-30-123456;phone-context=x"), "+4930123456");
+        assert_eq!(plain("sip:+49(30).12%2D3@h;transport=tcp;user=phone"), "+4930123");
+        assert_eq!(plain("sip:+49-30@h"), "+49-30");
+        assert_eq!(plain("sip:john.doe@h;user=phone"), "john.doe");
+        assert_eq!(plain("sip:%41.b@h"), "A.b");
+        assert_eq!(plain("sip:h"), "");
+        let dialled = Uri::parse(b"tel:0-49%23-1").unwrap().user_part();
+        assert_eq!((&*dialled.without_separators(), &*dialled.plain()), (&b"049%231"[..], &b"049#1"[..]));
     }
 
     #[test]
@@ -466,6 +549,10 @@ mod tests {
             ("sip:9001@10.0.0.1:5060;rinstance=1", "sip:9001@10.0.0.1:5060;rinstance=2", false),
             ("tel:+1-201-555", "tel:+1201555", true),
             ("tel:+1201555", "tel:+1201556", false),
+            ("sip:+49-30-1@h;user=phone", "sip:+49(30)1@h;user=phone", true),
+            ("sip:+49%2D30-1@h;user=phone", "sip:+49301@h;user=phone", true),
+            ("sip:+49-30-1@h", "sip:+49301@h", false),
+            ("sip:a.b@h;user=phone", "sip:ab@h;user=phone", false),
             ("urn:a", "urn:b", false),
             ("urn:a", "urn:a", true),
         ] {

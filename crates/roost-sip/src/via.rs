@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::params::{ParamError, Params};
 use crate::scan::{cut, is_lws, is_token, next_element, skip_lws, trim};
-use crate::uri::{UriError, host_ip, is_host, port};
+use crate::uri::{UriError, host_ip, is_host, port_or_zero};
 
 /// Why a value is not a Via.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,7 @@ pub struct Via<'a> {
     pub transport: &'a [u8],
     /// The sent-by host, an IPv6 address in brackets.
     pub host: &'a [u8],
-    /// The sent-by port.
+    /// The sent-by port; 0 from peers that do not know their own.
     pub port: Option<u16>,
     /// The branch; `None` from RFC 2543 peers.
     pub branch: Option<&'a [u8]>,
@@ -141,7 +141,7 @@ fn split_sent_by(sent_by: &[u8]) -> Result<(&[u8], Option<u16>), ViaError> {
     }
     match trim(rest) {
         [] => Ok((host, None)),
-        [b':', digits @ ..] => Ok((host, Some(port(trim(digits))?))),
+        [b':', digits @ ..] => Ok((host, Some(port_or_zero(trim(digits))?))),
         _ => Err(UriError::Host.into()),
     }
 }
@@ -174,6 +174,7 @@ mod tests {
         let v6 = Via::parse(b"SIP/2.0/TCP [2001:db8::9:1]:5060;branch=x").unwrap();
         assert_eq!(v6.host_ip(), Some("2001:db8::9:1".parse().unwrap()));
         assert_eq!(Via::parse(b"SIP/2.0/UNKNOWN h;branch=").unwrap().branch, None);
+        assert_eq!(Via::parse(b"SIP/2.0/TCP h:0;rport").unwrap().port, Some(0));
     }
 
     /// RFC 4475 3.1.2.1 and 3.1.2.16: malformed, but its sender can be told so.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher as _};
 use std::num::NonZeroU64;
 
-use roost_sip::{Credentials, HeaderName};
+use roost_sip::{Credentials, DigestError, HeaderName, joined_credentials};
 
 use crate::auth::credentials::{Cached, CredentialCache, Known};
 use crate::auth::digest::{QopAuth, ha1, md5_ha1, response};
@@ -128,8 +128,7 @@ impl Authenticator {
         request: &Request<'a>,
         claimed: &Claimed<'_>,
     ) -> Result<Digest<'a>, Reason> {
-        let credentials =
-            find_credentials(request, claimed.header, claimed.realm).ok_or(Reason::NoCredentials)?;
+        let credentials = find_credentials(request, claimed.header, claimed.realm)?;
         let digest = digest_of(&credentials, &ctx.policy.auth.algorithms)?;
         let expires = check_nonce(&ctx.identity.mac_key, digest.nonce, ctx.now.unix_s);
         let expires_unix_s = expires.ok_or(Reason::NonceExpired)?;
@@ -374,11 +373,35 @@ impl<'a> Digest<'a> {
     }
 }
 
-/// The first credentials for this realm; what is not Digest or does not parse is passed over.
-fn find_credentials<'a>(request: &Request<'a>, name: HeaderName, realm: &[u8]) -> Option<Credentials<'a>> {
-    let mut parsed =
-        request.head.values(request.bytes, name).filter_map(|value| Credentials::parse(value).ok());
-    parsed.find(|credentials| credentials.realm.is_some_and(|given| given.eq_ignore_ascii_case(realm)))
+/// The first credentials for this realm; others are passed over.
+///
+/// # Errors
+/// There are none; or digests that do not parse, of which nobody can say that they are not these: a new challenge would
+/// bring them again.
+fn find_credentials<'a>(
+    request: &Request<'a>,
+    name: HeaderName,
+    realm: &[u8],
+) -> Result<Credentials<'a>, Reason> {
+    let is_ours = |credentials: &Credentials<'_>| {
+        credentials.realm.is_some_and(|given| given.eq_ignore_ascii_case(realm))
+    };
+    let mut missing = Reason::NoCredentials;
+    for value in request.head.values(request.bytes, name) {
+        match Credentials::parse(value) {
+            Ok(credentials) if is_ours(&credentials) => return Ok(credentials),
+            Ok(_) => continue,
+            Err(_) => {}
+        }
+        for one in joined_credentials(value) {
+            match Credentials::parse(one) {
+                Ok(credentials) if is_ours(&credentials) => return Ok(credentials),
+                Ok(_) | Err(DigestError::Scheme) => {}
+                Err(_) => missing = Reason::MalformedCredentials,
+            }
+        }
+    }
+    Err(missing)
 }
 
 fn digest_of<'a>(credentials: &Credentials<'a>, offered: &[Algorithm]) -> Result<Digest<'a>, Reason> {
@@ -398,7 +421,8 @@ fn digest_of<'a>(credentials: &Credentials<'a>, offered: &[Algorithm]) -> Result
     let mut same = offered.iter().filter(|offered| name.eq_ignore_ascii_case(offered.as_str().as_bytes()));
     let algorithm = same.next().copied().ok_or(Reason::AlgorithmNotOffered)?;
     let count = match qop {
-        Some(qop) => match parse_hex(qop.nc).filter(|_| qop.nc.len() == 8) {
+        // Some write fewer digits than the eight of RFC 7616 3.4.
+        Some(qop) => match parse_hex(qop.nc).filter(|_| (1..=8).contains(&qop.nc.len())) {
             Some(count) => Some(count as u32),
             None => return Err(Reason::MalformedCount),
         },
@@ -446,17 +470,10 @@ fn asked_hash(hasher: KeyedState, request: &Request<'_>) -> u64 {
 /// not register 9003.
 fn may_be(identity: &Identity, digest: &Digest<'_>, who: UserHost<'_>) -> bool {
     let (user, domain) = split_username(digest.username);
-    let mut plain = Vec::new();
-    let claimed = match memchr::memchr(b'%', who.user) {
-        Some(_) => {
-            roost_sip::unescape_into(who.user, &mut plain);
-            &plain
-        }
-        None => who.user,
-    };
+    let claimed = who.user.plain();
     let same_user = match identity.case_sensitive {
-        true => user == claimed,
-        false => user.eq_ignore_ascii_case(claimed),
+        true => *user == *claimed,
+        false => user.eq_ignore_ascii_case(&claimed),
     };
     let same_domain = domain.is_none_or(|domain| domain.eq_ignore_ascii_case(who.host));
     same_user && (same_domain || !identity.use_domain)
@@ -577,7 +594,7 @@ mod tests {
         let address = "10.0.0.1:5060".parse().unwrap();
         let request = Request::new(Flow::udp(address, address), text.as_bytes(), &head).unwrap();
         let header = HeaderName::Authorization;
-        let claimed = Claimed { who: request.to(), is_checked: true, header, realm: b"a.com" };
+        let claimed = Claimed { who: request.registrant(), is_checked: true, header, realm: b"a.com" };
         let ctx = &mut shard.ctx();
         let digest = auth.read(ctx, &request, &claimed)?;
         match auth.check(ctx, &request, &digest, CacheAge::Fresh) {

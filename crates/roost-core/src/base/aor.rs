@@ -1,12 +1,26 @@
 //! AORs and subscribers as keys: `user`, or `user@domain` with `use_domain`.
 
+use roost_sip::{Uri, User};
+
 use crate::base::limits;
 
 /// A user and a host, as To, From or a Request-URI name them; escapes stand as they were sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UserHost<'a> {
-    pub(crate) user: &'a [u8],
+    pub(crate) user: User<'a>,
+    /// Empty where a `tel` URI has none.
     pub(crate) host: &'a [u8],
+}
+
+impl<'a> UserHost<'a> {
+    pub(crate) fn of(uri: &Uri<'a>) -> UserHost<'a> {
+        UserHost { user: uri.user_part(), host: uri.host }
+    }
+
+    /// The same user, at another host where it names none.
+    pub(crate) fn or_host(self, host: &'a [u8]) -> UserHost<'a> {
+        if self.host.is_empty() { UserHost { host, ..self } } else { self }
+    }
 }
 
 /// Why there is no AOR.
@@ -16,7 +30,7 @@ pub(crate) enum AorError {
     TooLong,
 }
 
-/// Writes the AOR as tables have it into `aor`: the unescaped user, with `use_domain` an `@` and the host in lower case.
+/// Writes the AOR as tables have it into `aor`: whom the user means, with `use_domain` an `@` and the host in lower case.
 pub(crate) fn write_aor(
     of: UserHost<'_>,
     use_domain: bool,
@@ -24,10 +38,10 @@ pub(crate) fn write_aor(
     aor: &mut Vec<u8>,
 ) -> Result<(), AorError> {
     aor.clear();
-    if of.user.is_empty() {
+    if of.user.text.is_empty() {
         return Err(AorError::NoUser);
     }
-    roost_sip::unescape_into(of.user, aor);
+    aor.extend_from_slice(&of.user.plain());
     let user_len = aor.len();
     if !case_sensitive {
         aor.make_ascii_lowercase();
@@ -127,12 +141,15 @@ mod tests {
     fn an_aor_is_what_the_table_has() {
         let built = |user: &str, host: &str, use_domain, case_sensitive| {
             let mut aor = Vec::new();
-            let of = UserHost { user: user.as_bytes(), host: host.as_bytes() };
+            let user = User { text: user.as_bytes(), is_number: user.starts_with('+') };
+            let of = UserHost { user, host: host.as_bytes() };
             write_aor(of, use_domain, case_sensitive, &mut aor).map(|()| String::from_utf8(aor).unwrap())
         };
         assert_eq!(built("%41lice", "A.com", false, true).as_deref(), Ok("Alice"));
         assert_eq!(built("Alice", "A.com", true, true).as_deref(), Ok("Alice@a.com"));
         assert_eq!(built("Alice", "A.com", false, false).as_deref(), Ok("alice"));
+        assert_eq!(built("+49-30.1%2D2(3)", "", false, true).as_deref(), Ok("+4930123"));
+        assert_eq!(built("a-b.c", "", false, true).as_deref(), Ok("a-b.c"));
         assert_eq!(built("", "a", false, true), Err(AorError::NoUser));
         assert_eq!(built(&"x".repeat(65), "a", false, true), Err(AorError::TooLong));
         assert_eq!(built("x", &"a".repeat(65), false, true), Err(AorError::TooLong));

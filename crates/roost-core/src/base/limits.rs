@@ -78,5 +78,7 @@ pub const MAX_CALL_ID: usize = 255;
 pub const MAX_USER_AGENT: usize = 255;
 /// `location.sip_instance`, in bytes; a longer one is not kept.
 pub const MAX_INSTANCE: usize = 255;
+/// The Reason header of a CANCEL that is copied into those to callees, in bytes; of a longer one nothing is.
+pub const MAX_REASON: usize = 1_024;
 /// Records that one slice of a dump holds at most.
 pub const MAX_DUMP_SLICE: usize = 256;

@@ -19,6 +19,7 @@ counters! {
     DropReplies "core:drop_replies",
     ErrRequests "core:err_requests",
     BadMsgHdr "core:bad_msg_hdr",
+    LinesLeftOut "roost:header_lines_left_out",
     BadUrisRcvd "core:bad_URIs_rcvd",
     Replies1xx "sl:1xx_replies",
     Replies2xx "sl:2xx_replies",

@@ -2,6 +2,8 @@
 
 use std::hash::{BuildHasher, Hasher as _};
 
+use roost_sip::User;
+
 use crate::base::flow::ShardId;
 use crate::base::hash::KeyedState;
 
@@ -49,17 +51,12 @@ impl Identity {
         ShardId((hasher.finish() % u64::from(self.shards)) as u16)
     }
 
-    /// The shard of a URI's user, which may have escapes.
-    pub(crate) fn shard_of_uri_user(&self, user: &[u8]) -> ShardId {
+    /// The shard of a URI's user.
+    pub(crate) fn shard_of_user(&self, user: User<'_>) -> ShardId {
         if self.shards <= 1 {
             return ShardId(0);
         }
-        if !user.contains(&b'%') {
-            return self.shard_of(user);
-        }
-        let mut plain = Vec::with_capacity(user.len());
-        roost_sip::unescape_into(user, &mut plain);
-        self.shard_of(&plain)
+        self.shard_of(&user.plain())
     }
 
     /// A limit that all shards share, as one shard's part of it.

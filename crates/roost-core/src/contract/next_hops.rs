@@ -200,7 +200,8 @@ impl Numbers {
 impl Rule {
     /// The Request-URI that goes to a hop: `None` when nothing is left of the user.
     pub(crate) fn rewrite(&self, uri: &Uri<'_>, hop: &HopUri) -> Option<Vec<u8>> {
-        let user = stripped(uri.user.unwrap_or(&[]), self.strip);
+        let user = uri.user_part().without_separators();
+        let user = stripped(&user, self.strip);
         if user.is_empty() && self.prepend.is_empty() {
             return None;
         }

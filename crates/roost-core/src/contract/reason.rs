@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Challenge,
     /// A challenge that says `stale=true`: the credentials are right, their nonce is not (RFC 7616 3.3).
     Stale,
+    /// Allow names the methods that are taken (RFC 3261 21.4.6).
+    Methods,
     /// Unsupported names what Require or Proxy-Require asks for and is not there.
     Extension,
     /// Unsupported names `path`, and the Path goes along (RFC 3327 5.3).
@@ -117,7 +119,7 @@ reasons! {
     TooManyHops 483 "Too Many Hops" Plain "Too Many Hops",
     BadExtension 420 "Bad Extension" Extension "Bad Extension",
     RegisterInDialog 404 "Not here" Plain "Not here",
-    MethodNotAllowed 405 "Method Not Allowed" Plain "Method Not Allowed",
+    MethodNotAllowed 405 "Method Not Allowed" Methods "Method Not Allowed",
 
     // Who asks.
     ToWithoutAddress 403 "Forbidden" Plain "To names no SIP address",
@@ -127,6 +129,7 @@ reasons! {
     NonceUsed 401 "Unauthorized" Stale "nonce or nonce count used before",
     QopNotOffered 401 "Unauthorized" Challenge "a qop that was not offered",
     AlgorithmNotOffered 401 "Unauthorized" Challenge "an algorithm that was not offered",
+    MalformedCredentials 400 "Bad Request" Plain "credentials that do not parse",
     IncompleteCredentials 400 "Bad Request" Plain "credentials without username, nonce, uri or response",
     QopWithoutCount 400 "Bad Request" Plain "qop without nc or cnonce",
     MalformedCount 400 "Bad Request" Plain "malformed nc",

@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use roost_sip::{Credentials, Head, HeaderName, Line, StartLine, Uri, list, number};
+use roost_sip::{Credentials, Head, HeaderName, Line, StartLine, Uri, joined_credentials, list, number};
 
 use crate::base::hex::push_hex;
 use crate::base::text::{push_ip, push_number, push_socket};
@@ -128,8 +128,9 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
                 out.extend_from_slice(b"\r\n");
             }
             HeaderName::Route => routes.write(line, out),
-            HeaderName::ProxyAuthorization
-                if is_own_credentials(line.value.of(request.bytes), edits.own_realm) => {}
+            HeaderName::ProxyAuthorization if edits.own_realm.is_some() => {
+                write_others_credentials(request.bytes, line, edits.own_realm, out);
+            }
             _ => write_line(request.bytes, line, out),
         }
     }
@@ -162,6 +163,20 @@ fn write_request_uri(uri: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Credentials that are for others.
+fn write_others_credentials(bytes: &[u8], line: &Line, own_realm: Option<&[u8]>, out: &mut Vec<u8>) {
+    let value = line.value.of(bytes);
+    let is_others = |one: &&[u8]| !is_own_credentials(one, own_realm);
+    if joined_credentials(value).all(|one| is_others(&one)) {
+        return write_line(bytes, line, out);
+    }
+    let mut others = joined_credentials(value).filter(is_others).peekable();
+    if others.peek().is_some() {
+        out.extend_from_slice(b"Proxy-Authorization: ");
+        write_joined(others, out);
+    }
+}
+
 fn is_own_credentials(value: &[u8], realm: Option<&[u8]>) -> bool {
     let given = Credentials::parse(value).ok().and_then(|credentials| credentials.realm);
     matches!((given, realm), (Some(given), Some(realm)) if given.eq_ignore_ascii_case(realm))
@@ -176,10 +191,7 @@ pub(crate) fn write_response(
     transport: Transport,
     out: &mut Vec<u8>,
 ) {
-    let first = head.lines().first().map_or(head.body_start(), |line| line.whole.start());
-    let status_line = bytes.get(..first).unwrap_or(&[]);
-    let start = status_line.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
-    let status_line = status_line.get(start..).unwrap_or(&[]);
+    let status_line = head.start_line_text(bytes);
     match status {
         Some(code) => {
             let _ = write!(out, "SIP/2.0 {code}");
@@ -218,11 +230,11 @@ fn write_body(head: &Head, bytes: &[u8], transport: Transport, out: &mut Vec<u8>
 
 /// Appends the ACK of a failure (RFC 3261 17.1.1.3): hop by hop, from the request that was sent and the response's To.
 pub(crate) fn write_ack(sent: &[u8], head: &Head, to: &[u8], agent: &str, out: &mut Vec<u8>) {
-    write_of_invite(sent, head, "ACK", Some(to), None, agent, out);
+    write_of_invite(sent, head, "ACK", Some(to), b"", agent, out);
 }
 
 /// Appends the CANCEL of a request that was sent (RFC 3261 9.1).
-pub(crate) fn write_cancel(sent: &[u8], head: &Head, reason: Option<&str>, agent: &str, out: &mut Vec<u8>) {
+pub(crate) fn write_cancel(sent: &[u8], head: &Head, reason: &[u8], agent: &str, out: &mut Vec<u8>) {
     write_of_invite(sent, head, "CANCEL", None, reason, agent, out);
 }
 
@@ -232,7 +244,7 @@ fn write_of_invite(
     head: &Head,
     method: &str,
     to: Option<&[u8]>,
-    reason: Option<&str>,
+    reason: &[u8],
     agent: &str,
     out: &mut Vec<u8>,
 ) {
@@ -260,8 +272,10 @@ fn write_of_invite(
         write_line(sent, line, out);
     }
     out.extend_from_slice(b"Max-Forwards: 70\r\n");
-    if let Some(reason) = reason {
-        let _ = write!(out, "Reason: {reason}\r\n");
+    if !reason.is_empty() {
+        out.extend_from_slice(b"Reason: ");
+        out.extend_from_slice(reason);
+        out.extend_from_slice(b"\r\n");
     }
     if !agent.is_empty() {
         let _ = write!(out, "User-Agent: {agent}\r\n");
@@ -404,6 +418,24 @@ mod tests {
         let text = forwarded(|edits| edits.own_realm = Some(b"a.com"));
         assert_eq!(text.matches("Proxy-Authorization").count(), 1);
         assert!(text.contains("realm=\"b.com\", response=\"2\""), "{text}");
+    }
+
+    #[test]
+    fn credentials_that_are_joined_come_apart() {
+        let value = "Digest realm=\"a.com\", nc=1, Digest realm=\"b.com\", nc=2, Digest realm=c.com";
+        let message = format!("ACK sip:a@b SIP/2.0\r\nProxy-Authorization: {value}\r\n\r\n");
+        let mut head = Head::new();
+        head.parse(message.as_bytes()).unwrap();
+        let line = head.line(HeaderName::ProxyAuthorization).unwrap();
+        for (realm, expected) in [
+            ("a.com", "Digest realm=\"b.com\", nc=2, Digest realm=c.com"),
+            ("c.com", "Digest realm=\"a.com\", nc=1, Digest realm=\"b.com\", nc=2"),
+            ("d.com", value),
+        ] {
+            let mut out = Vec::new();
+            write_others_credentials(message.as_bytes(), line, Some(realm.as_bytes()), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("Proxy-Authorization: {expected}\r\n"));
+        }
     }
 
     #[test]

@@ -3,18 +3,16 @@
 //! A path is one text, the values of all Path header fields joined by commas, in memory and in the column `path` as
 //! OpenSIPS writes it. As it stands it is the Route of what goes to the contact.
 
-use std::borrow::Cow;
-
 use roost_sip::{ContactValue, HeaderName, Scheme, Uri, contacts, list};
 
 use crate::base::limits;
-use crate::message::request::Request;
+use crate::message::request::{Request, joined};
 use crate::message::route::route_uri;
 
 /// `Path: …` as the request has it, in one header field.
 pub(crate) fn write_path(request: &Request<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"Path: ");
-    out.extend_from_slice(&joined(request));
+    out.extend_from_slice(&joined(request, HeaderName::Path));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -34,25 +32,6 @@ pub(crate) fn is_path(text: &[u8]) -> bool {
 /// The next hop of what follows a path; `None` when it names no loose router.
 pub(crate) fn first_hop(path: &[u8]) -> Option<Uri<'_>> {
     list(path).next().and_then(route_uri).filter(|(_, is_loose)| *is_loose).map(|(uri, _)| uri)
-}
-
-/// All Path values; without a second header field or a folded line a slice of the message.
-pub(crate) fn joined<'a>(request: &Request<'a>) -> Cow<'a, [u8]> {
-    let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
-    let mut values = request.head.values(request.bytes, HeaderName::Path);
-    let first = values.next().unwrap_or(&[]);
-    let mut rest = values.peekable();
-    if rest.peek().is_none() && !first.iter().any(is_line_end) {
-        return Cow::Borrowed(first);
-    }
-    let mut path = Vec::with_capacity(limits::MAX_PATH);
-    for value in std::iter::once(first).chain(rest) {
-        if !path.is_empty() {
-            path.push(b',');
-        }
-        path.extend(value.iter().map(|byte| if is_line_end(byte) { b' ' } else { *byte }));
-    }
-    Cow::Owned(path)
 }
 
 /// `Supported: path`

@@ -1,9 +1,10 @@
 //! One request under way through the engine: the received bytes, their index, and what every handler asks of them.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use roost_sip::{
-    CSeq, Head, HeaderName, Line, Method, NameAddr, StartLine, Uri, UriError, Via, cseq, list, number,
+    CSeq, Head, HeaderName, Line, Method, NameAddr, StartLine, Uri, UriError, User, Via, cseq, list, number,
 };
 
 use crate::base::aor::UserHost;
@@ -51,6 +52,10 @@ impl<'a> Request<'a> {
             Ok(via) => (via, false),
             Err(_) => (Via::parse_for_answer(value).ok()?, true),
         };
+        // Port 0 is nobody's; it does no harm where the answer goes to where the request came from.
+        if via.port == Some(0) && !via.has_rport && !flow.transport.is_reliable() {
+            return None;
+        }
         let name_addr = |name| NameAddr::parse(head.value(bytes, name)?).ok();
         Some(Request {
             flow,
@@ -93,16 +98,37 @@ impl<'a> Request<'a> {
         self.to_uri.get_or_init(|| self.to_addr?.uri().ok()).as_ref()
     }
 
-    /// The To URI's user and host, where it is a SIP URI.
+    /// The To URI's user and host.
     pub(crate) fn to(&self) -> Option<UserHost<'a>> {
-        let uri = self.uri_of_to().filter(|uri| !uri.host.is_empty())?;
-        Some(UserHost { user: uri.user.unwrap_or(&[]), host: uri.host })
+        self.uri_of_to().map(UserHost::of)
     }
 
-    /// The From URI's user and host; a URI without a host has an empty one.
+    /// The To URI's user and host, where it can be registered: it is a SIP URI.
+    pub(crate) fn registrant(&self) -> Option<UserHost<'a>> {
+        self.to().filter(|to| !to.host.is_empty())
+    }
+
+    /// The From URI's user and host.
     pub(crate) fn from(&self) -> Option<UserHost<'a>> {
-        let uri = self.uri_of_from()?;
-        Some(UserHost { user: uri.user.unwrap_or(&[]), host: uri.host })
+        self.uri_of_from().map(UserHost::of)
+    }
+
+    /// The host that a caller means who names none (`From: <tel:9003>`): To's, else the Request-URI's; empty when no one
+    /// names any.
+    pub(crate) fn called_host(&self) -> &'a [u8] {
+        let hosts = [self.uri_of_to().map(|uri| uri.host), self.target.ok().map(|uri| uri.host)];
+        hosts.into_iter().flatten().find(|host| !host.is_empty()).unwrap_or(&[])
+    }
+
+    /// The From URI's user, in the domain that it means.
+    pub(crate) fn caller(&self) -> Option<UserHost<'a>> {
+        Some(self.from()?.or_host(self.called_host()))
+    }
+
+    /// The Request-URI's user, in the caller's domain where it names none.
+    pub(crate) fn callee(&self) -> Option<UserHost<'a>> {
+        let callee = UserHost::of(self.target.as_ref().ok().filter(|uri| uri.user.is_some())?);
+        Some(callee.or_host(self.caller().map_or(&[][..], |caller| caller.host)))
     }
 
     pub(crate) fn to_tag(&self) -> Option<&'a [u8]> {
@@ -122,10 +148,10 @@ impl<'a> Request<'a> {
     /// Whom it claims to come from, for the record.
     pub(crate) fn asked(&self) -> Asked {
         let who = if self.method == Method::Register { self.to() } else { self.from() };
-        let UserHost { user, host } = who.unwrap_or(UserHost { user: &[], host: &[] });
+        let UserHost { user, host } = who.unwrap_or(UserHost { user: User::NONE, host: &[] });
         Asked {
             method: self.method_name.into(),
-            user: user.into(),
+            user: user.text.into(),
             host: host.into(),
             flow: self.flow,
             user_agent: self.value(HeaderName::UserAgent).unwrap_or(&[]).into(),
@@ -133,12 +159,13 @@ impl<'a> Request<'a> {
     }
 
     /// What the choice of a shard goes by: the user of To (REGISTER) or of the Request-URI, else the Call-ID.
-    pub(crate) fn shard_key(&self) -> &'a [u8] {
+    pub(crate) fn shard_key(&self) -> User<'a> {
         let user = match self.method {
-            Method::Register => self.to().map(|to| to.user),
-            _ => self.target.as_ref().ok().and_then(|uri| uri.user),
+            Method::Register => self.registrant().map(|to| to.user),
+            _ => self.target.as_ref().ok().map(Uri::user_part),
         };
-        user.filter(|user| !user.is_empty()).or(self.call_id()).unwrap_or(&[])
+        let call_id = || User { text: self.call_id().unwrap_or(&[]), is_number: false };
+        user.filter(|user| !user.text.is_empty()).unwrap_or_else(call_id)
     }
 
     /// Where an answer goes (RFC 3261 18.2.2, RFC 3581): to the packet's source, its port only when `rport` asks.
@@ -151,7 +178,8 @@ impl<'a> Request<'a> {
     }
 
     /// The option tags that are required of us and are not there: of Require in a REGISTER, else of Proxy-Require
-    /// (RFC 3261 8.2.2.3, 16.3 step 5). A registrar may know `path`. OPTIONS is answered here, so both are ours.
+    /// (RFC 3261 8.2.2.3, 16.3 step 5). A registrar may know `path`. OPTIONS outside a dialog is answered here, so both are
+    /// ours.
     pub(crate) fn unsupported(&self, knows_path: bool) -> impl Iterator<Item = &'a [u8]> {
         let (asked_by, knows_path) = match self.method {
             Method::Register => (HeaderName::Require, knows_path),
@@ -162,6 +190,11 @@ impl<'a> Request<'a> {
         };
         let tags = self.head.values(self.bytes, asked_by).flat_map(list);
         tags.filter(move |tag| !(knows_path && tag.eq_ignore_ascii_case(b"path")))
+    }
+
+    /// The option tags that are required of a proxy, which knows none.
+    pub(crate) fn required_of_proxy(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.head.values(self.bytes, HeaderName::ProxyRequire).flat_map(list)
     }
 
     /// What no handler should have to look at: a message that does not keep the grammar's rules.
@@ -237,6 +270,25 @@ impl<'a> Request<'a> {
             mac(key, Purpose::Tag, &parts.map(|part| part.unwrap_or(&[])))
         })
     }
+}
+
+/// All values of a header field as one list; without a second field or a folded line a slice of the message.
+pub(crate) fn joined<'a>(request: &Request<'a>, name: HeaderName) -> Cow<'a, [u8]> {
+    let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let mut values = request.head.values(request.bytes, name);
+    let first = values.next().unwrap_or(&[]);
+    let mut rest = values.peekable();
+    if rest.peek().is_none() && !first.iter().any(is_line_end) {
+        return Cow::Borrowed(first);
+    }
+    let mut list = Vec::with_capacity(256);
+    for value in std::iter::once(first).chain(rest) {
+        if !list.is_empty() {
+            list.push(b',');
+        }
+        list.extend(value.iter().map(|byte| if is_line_end(byte) { b' ' } else { *byte }));
+    }
+    Cow::Owned(list)
 }
 
 /// Headers that two readers could read differently when they stand twice.

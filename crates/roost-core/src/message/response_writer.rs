@@ -104,7 +104,7 @@ impl<'a> ResponseWriter<'a> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// What a refusal says beside its status: Unsupported, Path, P-Registrar-Error and Retry-After.
+    /// What a refusal says beside its status: Allow, Unsupported, Path, P-Registrar-Error and Retry-After.
     pub(crate) fn write_refusal(&self, request: &Request<'_>, response: &Response, out: &mut Vec<u8>) {
         match response.kind {
             Kind::Extension => {
@@ -114,6 +114,7 @@ impl<'a> ResponseWriter<'a> {
                 }
                 out.extend_from_slice(b"\r\n");
             }
+            Kind::Methods => out.extend_from_slice(ALLOW),
             Kind::PathExtension => {
                 out.extend_from_slice(b"Unsupported: path\r\n");
                 write_path(request, out);
@@ -128,6 +129,10 @@ impl<'a> ResponseWriter<'a> {
         self.policy.registrar.path != PathMode::Ignore
     }
 }
+
+/// What may begin something here, or belongs to what has begun.
+const ALLOW: &[u8] =
+    b"Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, UPDATE, PRACK, REFER, NOTIFY\r\n";
 
 /// P-Registrar-Error and Retry-After, as far as the response has them.
 fn write_error(response: &Response, out: &mut Vec<u8>) {

@@ -66,6 +66,13 @@ impl<'a> Routes<'a> {
         }
         routes
     }
+
+    /// Whether they end here: there is no other Route, and the target is ourselves.
+    pub(crate) fn is_at_end(&self, request: &Request<'_>, policy: &Policy) -> bool {
+        let target = Uri::parse(self.target.unwrap_or(request.uri));
+        let is_ours = |uri: &Uri<'_>| uri.user.is_none() && is_own(uri, request, policy, &[0; 8]);
+        self.next.is_none() && target.as_ref().is_ok_and(is_ours)
+    }
 }
 
 /// A Route value's URI and whether it is a loose router.

@@ -39,7 +39,7 @@ pub(crate) fn response(request: &Request<'_>, response: &Response) {
     debug!(
         rm = text(Some(request.method_name)),
         ci = text(request.call_id()),
-        tU = text(request.to().map(|to| to.user)),
+        tU = text(request.to().map(|to| to.user.text)),
         si = %request.flow.remote.ip(),
         sp = request.flow.remote.port(),
         code = response.code,

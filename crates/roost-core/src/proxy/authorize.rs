@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 
-use roost_sip::HeaderName;
+use roost_sip::{HeaderName, User};
 
 use crate::access::{Access, Verdict, wait_for_credentials};
 use crate::auth::authenticator::{CacheAge, Claimed};
@@ -41,8 +41,8 @@ pub(crate) fn authorize_call(
     if !needs_authorization(ctx.policy, access.hops.is_trusted(ctx.policy, request.flow.remote.ip())) {
         return Ok(true);
     }
-    let from = request.from();
-    let shard = ctx.identity.shard_of_uri_user(from.map_or(&[][..], |from| from.user));
+    let from = request.caller();
+    let shard = ctx.identity.shard_of_user(from.map_or(User::NONE, |from| from.user));
     if shard != ctx.shard {
         request.hand_over(ctx, shard, Mark::None);
         return Ok(false);
@@ -89,9 +89,9 @@ pub(crate) fn call_realm(policy: &Policy, request: &Request<'_>) -> Vec<u8> {
     if !policy.auth.realm.is_empty() {
         return policy.auth.realm.clone().into_bytes();
     }
-    match request.from() {
-        Some(from) if !is_anonymous(&from) => from.host.to_vec(),
-        _ => request.to().map_or(Vec::new(), |to| to.host.to_vec()),
+    match request.caller() {
+        Some(caller) if !is_anonymous(&caller) => caller.host.to_vec(),
+        _ => request.called_host().to_vec(),
     }
 }
 
@@ -120,5 +120,5 @@ fn is_from_binding(
 }
 
 fn is_anonymous(from: &UserHost<'_>) -> bool {
-    from.host.eq_ignore_ascii_case(b"anonymous.invalid") || from.user.eq_ignore_ascii_case(b"anonymous")
+    from.host.eq_ignore_ascii_case(b"anonymous.invalid") || from.user.text.eq_ignore_ascii_case(b"anonymous")
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
-use roost_sip::{Uri, unescape_into};
+use roost_sip::Uri;
 use smallvec::SmallVec;
 
 use crate::auth::authenticator::{Authenticator, CacheAge};
@@ -118,16 +118,15 @@ pub(crate) fn route_out<'t>(
     uri: &Uri<'_>,
     age: CacheAge,
 ) -> Routed<'t> {
-    let raw = uri.user.unwrap_or(&[]);
-    let mut user = Vec::with_capacity(raw.len());
-    unescape_into(raw, &mut user);
+    let user = uri.user_part().plain();
     let next_hops = std::sync::Arc::clone(hops.next_hops());
     let Some((rule, indices)) = next_hops.rule_for(&user, uri.host) else { return Routed::Nowhere };
-    if registrar.is_registered(ctx, UserHost { user: raw, host: uri.host }) {
+    let callee = request.callee().unwrap_or(UserHost::of(uri));
+    if registrar.is_registered(ctx, callee) {
         return Routed::Nowhere;
     }
     if !rule.offline
-        && let Some(key) = UserKey::new(&user, uri.host, ctx.identity.use_domain)
+        && let Some(key) = UserKey::new(&user, callee.host, ctx.identity.use_domain)
     {
         match auth.is_extension(ctx, &key) {
             Some(true) => return Routed::Refused(Reason::NotRegistered),

@@ -1,11 +1,14 @@
 //! CANCEL and ACK: they belong to an INVITE (RFC 3261 9.2, 16.10, 17.2.1).
 
+use std::borrow::Cow;
+
 use roost_sip::HeaderName;
 
+use crate::base::limits;
 use crate::base::stats::Counter;
 use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
-use crate::message::request::Request;
+use crate::message::request::{Request, joined};
 use crate::message::response::Response;
 use crate::proxy::dialog::handle_in_dialog;
 use crate::proxy::forwarder::Forwarder;
@@ -39,7 +42,16 @@ pub(crate) fn handle_cancel(
     if let Some(context) = forwarder.context(ticket) {
         context.cancel();
     }
-    forwarder.cancel_branches(ctx, ticket, None, ORIGINATOR_CANCEL);
+    forwarder.cancel_branches(ctx, ticket, None, &reason_of(request));
+}
+
+/// What the caller said of why, for the CANCELs that take its place (RFC 3326 section 2).
+fn reason_of<'a>(request: &Request<'a>) -> Cow<'a, [u8]> {
+    let reason = joined(request, HeaderName::Reason);
+    match reason.is_empty() || reason.len() > limits::MAX_REASON {
+        true => Cow::Borrowed(ORIGINATOR_CANCEL),
+        false => reason,
+    }
 }
 
 /// An ACK: of a failure of ours it ends here; of a 2xx it follows its Route; any other is dropped.

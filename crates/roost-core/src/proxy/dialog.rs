@@ -66,7 +66,7 @@ fn handle(
         forwarder.transactions.absorb(ctx, ticket);
         return Ok(());
     }
-    if !is_ack && request.unsupported(false).next().is_some() {
+    if !is_ack && request.required_of_proxy().next().is_some() {
         return Err(Reason::BadExtension);
     }
     let mark_of_dialog = dialog_mark(&ctx.identity.mac_key, request);
@@ -176,7 +176,7 @@ fn dialog_target<'t, 'r: 't>(
         is_open || routes.is_authentic || is_trusted(ctx.policy, forwarder.hops, next_hop)
     };
     let remote = routes.target.unwrap_or(request.uri);
-    let edits = RouteEdits::of(request, routes);
+    let edits = RouteEdits::of(ctx.policy, request, routes);
     if let Some(next) = routes.next {
         let uri = Uri::parse(next).map_err(|_| Reason::MalformedRoute)?;
         let next_hop = NextHop::of(listeners, &uri, local)?;

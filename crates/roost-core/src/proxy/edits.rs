@@ -23,12 +23,15 @@ pub(crate) struct RouteEdits<'a> {
 
 impl<'a> RouteEdits<'a> {
     /// What its Routes ask for.
-    pub(crate) fn of(request: &Request<'a>, routes: &Routes<'a>) -> RouteEdits<'a> {
+    pub(crate) fn of(policy: &Policy, request: &Request<'a>, routes: &Routes<'a>) -> RouteEdits<'a> {
         let is_initial = request.to_tag().is_none();
+        // A peer may take the route set of a dialog from what refreshes its target (16.6 step 4).
+        let is_refresh = matches!(request.method, Method::Invite | Method::Update)
+            && policy.proxy.authorize != Authorize::Off;
         let edits = RouteEdits {
             strip_routes: routes.own,
             drop_last_route: routes.from_strict && !is_initial,
-            with_record_route: is_initial && request.method != Method::Message,
+            with_record_route: if is_initial { request.method != Method::Message } else { is_refresh },
             append_route: None,
         };
         match routes.next {
@@ -45,7 +48,7 @@ impl<'a> RouteEdits<'a> {
     /// The same from the request alone.
     pub(crate) fn read(ctx: &Ctx<'_>, request: &Request<'a>) -> RouteEdits<'a> {
         let mark = dialog_mark(&ctx.identity.mac_key, request);
-        RouteEdits::of(request, &Routes::of(request, ctx.policy, &mark))
+        RouteEdits::of(ctx.policy, request, &Routes::of(request, ctx.policy, &mark))
     }
 }
 

@@ -271,8 +271,8 @@ impl Forwarder<'_> {
         if !rest.is_empty() {
             return self.try_rest(ctx, ticket, rest, None);
         }
-        if code.is_some_and(|code| code >= 600) {
-            self.cancel_others(ctx, ticket, index, ELSEWHERE);
+        if let Some(code) = code.filter(|code| *code >= 600) {
+            self.cancel_others(ctx, ticket, index, &cause(code, response));
         }
         self.settle(ctx, ticket);
     }
@@ -386,13 +386,7 @@ impl Forwarder<'_> {
     }
 
     /// Cancels every branch that may still answer, but for one; nothing else is tried.
-    pub(crate) fn cancel_others(
-        &mut self,
-        ctx: &mut Ctx<'_>,
-        ticket: Ticket,
-        but: u16,
-        reason: &'static str,
-    ) {
+    pub(crate) fn cancel_others(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, but: u16, reason: &[u8]) {
         if let Some(context) = self.context(ticket) {
             context.drop_later();
         }
@@ -407,7 +401,7 @@ impl Forwarder<'_> {
         ctx: &mut Ctx<'_>,
         ticket: Ticket,
         but: Option<u16>,
-        reason: &'static str,
+        reason: &[u8],
     ) {
         for index in (0..self.transactions.clients(ticket)).filter(|index| Some(*index) != but) {
             if self.transactions.cancel(ctx, ticket, index, reason)
@@ -443,6 +437,19 @@ impl Forwarder<'_> {
             tell_failure(ctx, method, head.value(response, HeaderName::CallId), code);
         });
     }
+}
+
+/// The Reason of a CANCEL to the others once one callee has refused for all (RFC 3326).
+fn cause(code: u16, response: Option<Received<'_>>) -> Vec<u8> {
+    let mut reason = format!("SIP;cause={code}").into_bytes();
+    let phrase = response.map_or(&[][..], |(bytes, head)| head.reason_phrase(bytes));
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if !phrase.is_empty() && phrase.iter().all(is_plain) {
+        reason.extend_from_slice(b";text=\"");
+        reason.extend_from_slice(phrase);
+        reason.push(b'"');
+    }
+    reason
 }
 
 fn copy_challenges(head: &Head, bytes: &[u8], out: &mut Vec<u8>) {

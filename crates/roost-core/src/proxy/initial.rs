@@ -58,7 +58,7 @@ pub(crate) fn handle_initial(
         }
     }
     let mark = if mark == Mark::None { Mark::Authorized } else { mark };
-    let shard = ctx.identity.shard_of_uri_user(request.shard_key());
+    let shard = ctx.identity.shard_of_user(request.shard_key());
     if shard != ctx.shard {
         request.hand_over(ctx, shard, mark);
         return Ok(());
@@ -70,7 +70,7 @@ pub(crate) fn handle_initial(
     let callee = check(ctx, request)?;
     let mark_of_dialog = dialog_mark(&ctx.identity.mac_key, request);
     let routes = Routes::of(request, ctx.policy, &mark_of_dialog);
-    let edits = RouteEdits::of(request, &routes);
+    let edits = RouteEdits::of(ctx.policy, request, &routes);
     if routes.is_malformed {
         return Err(Reason::MalformedRoute.into());
     }
@@ -112,15 +112,15 @@ pub(crate) fn handle_initial(
 
 /// What must hold of a request that starts something; its callee.
 fn check<'a>(ctx: &Ctx<'_>, request: &Request<'a>) -> Result<UserHost<'a>, Reason> {
-    let uri = request.target.map_err(|_| Reason::BadRequestUri)?;
-    let user = uri.user.ok_or(Reason::NoNumber)?;
-    if request.unsupported(false).next().is_some() {
+    request.target.map_err(|_| Reason::BadRequestUri)?;
+    let callee = request.callee().ok_or(Reason::NoNumber)?;
+    if request.required_of_proxy().next().is_some() {
         return Err(Reason::BadExtension);
     }
     if is_looped(ctx, request) {
         return Err(Reason::Loop);
     }
-    Ok(UserHost { user, host: uri.host })
+    Ok(callee)
 }
 
 /// Whether one of our Vias was written for the very same routing (RFC 3261 16.3 step 4).
@@ -191,8 +191,8 @@ fn tell_begun(ctx: &mut Ctx<'_>, request: &Request<'_>, callee: UserHost<'_>) {
     ctx.out.tell(|| Event::Call {
         call_id: request.call_id().unwrap_or(&[]).into(),
         step: CallStep::Begun {
-            caller: request.from().map_or(&[][..], |from| from.user).into(),
-            callee: Cow::Borrowed(callee.user).into(),
+            caller: request.from().map_or(&[][..], |from| from.user.text).into(),
+            callee: Cow::Borrowed(callee.user.text).into(),
         },
     });
 }

@@ -85,7 +85,7 @@ impl Registrar {
     /// Handles an authorized REGISTER: answers it, or sends its changes on their way to the database.
     pub(crate) fn save(&mut self, ctx: &mut Ctx<'_>, request: &Request<'_>) -> Saved {
         let mut aor = ctx.buffers.take_text();
-        let saved = match ctx.write_aor(request.to(), &mut aor) {
+        let saved = match ctx.write_aor(request.registrant(), &mut aor) {
             Ok(()) => self.save_aor(ctx, request, &aor),
             Err(reason) => Saved::Refused(reason.into(), None),
         };

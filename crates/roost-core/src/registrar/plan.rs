@@ -16,6 +16,7 @@ use crate::contract::policy::{PathMode, RegistrarParams, UsrlocParams};
 use crate::contract::reason::Reason;
 use crate::message::path;
 use crate::message::request::Request;
+use crate::message::request::joined;
 use crate::message::response::Response;
 use crate::registrar::binding::{Binding, BindingText, Origin};
 use crate::registrar::location::Record;
@@ -146,11 +147,9 @@ fn common<'a>(ctx: &Ctx<'_>, request: &Request<'a>) -> Result<Common<'a>, Reason
         .value(HeaderName::UserAgent)
         .filter(|value| !value.is_empty() && value.len() <= limits::MAX_USER_AGENT);
     let path = path_of(ctx.policy.registrar.path, request)?;
-    let mut allow = request.head.values(request.bytes, HeaderName::Allow).peekable();
-    let methods = match allow.peek() {
-        None => ALL_METHODS,
-        Some(_) => allow.fold(0, |set, value| set | parse_allow(value)),
-    };
+    let mut allow = request.head.values(request.bytes, HeaderName::Allow);
+    let methods = allow.try_fold(0, |set, value| Some(set | parse_allow(value)?));
+    let methods = methods.filter(|set| *set != 0).unwrap_or(ALL_METHODS);
     Ok(Common { call_id, cseq, user_agent: user_agent.unwrap_or(b"n/a"), methods, path, expires_s })
 }
 
@@ -162,7 +161,7 @@ fn path_of<'a>(mode: PathMode, request: &Request<'a>) -> Result<Cow<'a, [u8]>, R
     if mode == PathMode::Ignore || request.head.line(HeaderName::Path).is_none() {
         return Ok(Cow::Borrowed(&[]));
     }
-    let path = path::joined(request);
+    let path = joined(request, HeaderName::Path);
     if !path::is_path(&path) {
         return Err(Reason::PathParse);
     }
@@ -361,8 +360,7 @@ fn binding(
     (name_addr, uri): (&NameAddr<'_>, &Uri<'_>),
     (contact_id, q, expires_s): (u64, Option<u16>, u32),
 ) -> Binding {
-    let methods =
-        name_addr.params.get(b"methods").map_or(common.methods, |value| parse_allow(unquote(value)));
+    let methods = name_addr.params.get(b"methods").and_then(|value| parse_allow(unquote(value)));
     let instance = name_addr.params.get(b"+sip.instance").map_or(&[][..], unquote);
     let text = BindingText {
         contact: uri.text,
@@ -377,7 +375,7 @@ fn binding(
         text: text.into(),
         cseq: common.cseq,
         q,
-        methods,
+        methods: methods.unwrap_or(common.methods),
         deadline_ms: ctx.now.mono_ms + u64::from(expires_s) * 1000,
         updated_ms: ctx.now.mono_ms,
         origin: Origin::Live(request.flow).into(),

@@ -15,10 +15,10 @@ use crate::transaction::machines::{ClientAction, ClientEvent, InviteClient, NonI
 use crate::transaction::timers::{AlarmKind, LINGER_MS, T1_MS, T2_MS, T4_MS};
 use crate::transaction::{Transaction, Transactions};
 
-/// Why a client transaction is cancelled, as its Reason header says it (RFC 3326).
-pub(crate) const ORIGINATOR_CANCEL: &str = "SIP;cause=487;text=\"ORIGINATOR_CANCEL\"";
-pub(crate) const NO_ANSWER: &str = "SIP;cause=480;text=\"NO_ANSWER\"";
-pub(crate) const ELSEWHERE: &str = "SIP ;cause=200 ;text=\"Call completed elsewhere\"";
+/// Why a client transaction is cancelled, as its Reason header says it (RFC 3326), where no peer has said why.
+pub(crate) const ORIGINATOR_CANCEL: &[u8] = b"SIP;cause=487;text=\"ORIGINATOR_CANCEL\"";
+pub(crate) const NO_ANSWER: &[u8] = b"SIP;cause=480;text=\"NO_ANSWER\"";
+pub(crate) const ELSEWHERE: &[u8] = b"SIP ;cause=200 ;text=\"Call completed elsewhere\"";
 
 /// The side towards one peer.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ pub(super) struct ClientTransaction {
 #[derive(Debug)]
 enum Cancel {
     No,
-    /// As soon as a provisional response comes (RFC 3261 9.1), with this Reason.
-    Wanted(Option<&'static str>),
+    /// As soon as a provisional response comes (RFC 3261 9.1), with this Reason; mostly empty, which is none.
+    Wanted(Stored),
     /// Sent, and sent again until it is answered.
     Sent {
         bytes: Stored,
@@ -322,7 +322,10 @@ impl<O> Transactions<O> {
             self.set_alarm(ctx, inv_ms, ticket, AlarmKind::ClientTimeout(index));
         }
         if let Some(reason) = wanted {
-            self.send_cancel(ctx, ticket, index, reason);
+            let mut text = ctx.buffers.take_text();
+            text.extend_from_slice(self.text(ticket, reason));
+            self.send_cancel(ctx, ticket, index, &text);
+            ctx.buffers.give_text(text);
         }
     }
 
@@ -381,28 +384,31 @@ impl<O> Transactions<O> {
     }
 
     /// Cancels a ringing client transaction, or marks one that has not answered at all; whether there was anything to
-    /// cancel.
-    pub(crate) fn cancel(
-        &mut self,
-        ctx: &mut Ctx<'_>,
-        ticket: Ticket,
-        index: u16,
-        reason: &'static str,
-    ) -> bool {
+    /// cancel. `reason` is the value of the Reason header.
+    pub(crate) fn cancel(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, index: u16, reason: &[u8]) -> bool {
         let Some(client) = self.client_mut(ticket, index) else { return false };
         if !client.is_open() || !matches!(client.cancel, Cancel::No) {
             return false;
         }
         if client.is_ringing() {
-            self.send_cancel(ctx, ticket, index, Some(reason));
+            self.send_cancel(ctx, ticket, index, reason);
         } else {
             // OpenSIPS gives no Reason when the caller gave up before the callee was heard of.
-            client.cancel = Cancel::Wanted((reason != ORIGINATOR_CANCEL).then_some(reason));
+            self.want_cancel(ticket, index, if reason == ORIGINATOR_CANCEL { b"" } else { reason });
         }
         true
     }
 
-    fn send_cancel(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, index: u16, reason: Option<&'static str>) {
+    /// A CANCEL goes out as soon as it may.
+    fn want_cancel(&mut self, ticket: Ticket, index: u16, reason: &[u8]) {
+        let reason = self.store(ticket, reason);
+        if let Some(client) = self.client_mut(ticket, index) {
+            client.cancel = Cancel::Wanted(reason);
+        }
+    }
+
+    /// `reason`: the value of its Reason header; empty for none.
+    fn send_cancel(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, index: u16, reason: &[u8]) {
         let agent = ctx.policy.server_header.as_str();
         let write =
             |sent: &[u8], head: &Head, out: &mut Vec<u8>| write_cancel(sent, head, reason, agent, out);
@@ -474,16 +480,16 @@ impl<O> Transactions<O> {
         if client.is_ringing() && matches!(client.cancel, Cancel::No) {
             // Timer C: the callee's ringing ends, the caller hears at once; the 487 is absorbed.
             client.is_given_up = true;
-            self.send_cancel(ctx, ticket, index, Some(NO_ANSWER));
+            self.send_cancel(ctx, ticket, index, NO_ANSWER);
             return outcome;
         }
         if client.state == ClientState::Invite(InviteClient::Calling) && !client.is_given_up {
             // Timer B: nobody waits any longer, but a phone that rings after all is silenced, and a 2xx forwarded.
             client.is_given_up = true;
-            if matches!(client.cancel, Cancel::No) {
-                client.cancel = Cancel::Wanted(Some(NO_ANSWER));
-            }
             client.deadline_ms = ctx.now.mono_ms + LINGER_MS;
+            if matches!(client.cancel, Cancel::No) {
+                self.want_cancel(ticket, index, NO_ANSWER);
+            }
             self.set_alarm(ctx, LINGER_MS, ticket, AlarmKind::ClientTimeout(index));
             return outcome;
         }

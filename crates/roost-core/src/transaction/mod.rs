@@ -14,11 +14,12 @@ pub(crate) mod timers;
 
 use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 use roost_sip::{HeaderName, Method};
 use smallvec::SmallVec;
 
 use crate::base::flow::{Flow, Ticket};
+use crate::base::hash::KeyedState;
 use crate::base::mac::{Purpose, mac};
 use crate::base::tickets::Tickets;
 use crate::contract::context::Ctx;
@@ -36,6 +37,8 @@ pub(crate) struct Transactions<O> {
     entries: Tickets<Transaction<O>>,
     /// Tickets by what a retransmission of the request repeats, see [`server_key`].
     index: HashTable<(u64, Ticket)>,
+    /// The newest INVITE of each [`Transactions::cancel_hash`]: its CANCEL is found whatever its Via says of its host.
+    invites: HashMap<u64, Ticket, KeyedState>,
     arenas: Arenas,
     timers: Timers,
     /// Makes the branches of this process's life unlike those of the one before.
@@ -67,10 +70,11 @@ impl<O> Transaction<O> {
 
 impl<O> Transactions<O> {
     /// None yet; `salt` is drawn at random.
-    pub(crate) fn new(salt: u64) -> Transactions<O> {
+    pub(crate) fn new(salt: u64, hash_seed: u64) -> Transactions<O> {
         Transactions {
             entries: Tickets::default(),
             index: HashTable::new(),
+            invites: HashMap::with_hasher(KeyedState::new(hash_seed)),
             arenas: Arenas::default(),
             timers: Timers::default(),
             salt,
@@ -103,7 +107,20 @@ impl<O> Transactions<O> {
         };
         let found = self.index.find(ctx.hasher.hash_one(&key[..]), is_it).map(|(_, ticket)| *ticket);
         ctx.buffers.give_text(key);
-        found
+        match found {
+            None if request.method == Method::Cancel => {
+                self.invites.get(&Self::cancel_hash(ctx, request)).copied()
+            }
+            found => found,
+        }
+    }
+
+    /// What an INVITE and its CANCEL share although a phone whose address has changed writes another host into the second
+    /// Via: branch, Call-ID, From tag, CSeq number and where they come from.
+    fn cancel_hash(ctx: &Ctx<'_>, request: &Request<'_>) -> u64 {
+        let cseq = request.cseq().map(|cseq| cseq.number);
+        let tag = request.sender_tag();
+        ctx.hasher.hash_one((request.via.branch, request.call_id(), tag, cseq, request.flow.remote))
     }
 
     /// Who owns a transaction.
@@ -186,6 +203,11 @@ impl<O> Transactions<O> {
             && let Ok(entry) = self.index.find_entry(server.key_hash, |(_, other)| *other == ticket)
         {
             entry.remove();
+        }
+        if let Some(hash) = transaction.server.as_ref().and_then(|server| server.cancel_hash)
+            && self.invites.get(&hash) == Some(&ticket)
+        {
+            self.invites.remove(&hash);
         }
         self.arenas.close(transaction.arena);
     }

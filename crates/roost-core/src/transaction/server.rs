@@ -30,6 +30,8 @@ pub(super) struct ServerTransaction {
     pub(super) key: Stored,
     /// Its hash in the index.
     pub(super) key_hash: u64,
+    /// Of an INVITE, what its CANCEL shares with it.
+    pub(super) cancel_hash: Option<u64>,
     /// Where responses go.
     flow: Flow,
     /// Where the request came from.
@@ -111,6 +113,7 @@ impl<O> Transactions<O> {
             method: request.method,
             key: arena.add(&mut self.arenas, &key),
             key_hash,
+            cancel_hash: is_invite.then(|| Self::cancel_hash(ctx, request)),
             flow: request.reply_flow(),
             source: request.flow,
             request: arena.add(&mut self.arenas, request.bytes),
@@ -119,7 +122,11 @@ impl<O> Transactions<O> {
         };
         ctx.buffers.give_text(key);
         let clients = smallvec::SmallVec::new();
+        let cancel_hash = server.cancel_hash;
         let ticket = self.entries.insert(Transaction { server: Some(server), clients, arena, owner });
+        if let Some(hash) = cancel_hash {
+            self.invites.insert(hash, ticket);
+        }
         self.index.insert_unique(key_hash, (key_hash, ticket), |(hash, _)| *hash);
         ctx.count(Counter::UasTransactions);
         if is_invite {

@@ -39,8 +39,12 @@ struct Lab {
 impl Lab {
     /// An INVITE that was sent on to one callee.
     fn calling() -> Lab {
-        let mut lab =
-            Lab { shard: TestShard::new(), transactions: Transactions::new(1), ticket: Ticket(0), id: None };
+        let mut lab = Lab {
+            shard: TestShard::new(),
+            transactions: Transactions::new(1, 0),
+            ticket: Ticket(0),
+            id: None,
+        };
         lab.with_invite(|lab, request| {
             let ctx = &mut lab.shard.ctx();
             lab.ticket = lab.transactions.open(ctx, request, "the caller's").unwrap();
@@ -189,7 +193,7 @@ fn a_callee_that_is_silent_is_given_up_and_silenced_later() {
     assert_eq!(lab.hear(180, "INVITE"), Some(What::Provisional(180)));
     let sent = lab.shard.sent();
     assert!(
-        matches!(&sent[..], [(_, text)] if text.starts_with("CANCEL") && text.contains(NO_ANSWER)),
+        matches!(&sent[..], [(_, text)] if text.starts_with("CANCEL") && text.contains("cause=480;text=\"NO_ANSWER\"")),
         "{sent:?}"
     );
 }

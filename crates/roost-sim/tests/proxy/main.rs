@@ -3,6 +3,7 @@
 mod authorize;
 mod cancel;
 mod dialog;
+mod field;
 mod fork;
 mod passing;
 mod strangers;
