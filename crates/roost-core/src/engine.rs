@@ -134,9 +134,13 @@ impl Engine {
     /// Other settings from here on; what is derived from them is made anew.
     pub fn handle_policy(&mut self, policy: &Policy, now: Now, out: &mut Outbox) {
         let has_other_rules = !Arc::ptr_eq(&policy.routes, &self.shared.policy.routes);
+        let has_other_pike = policy.pike != self.shared.policy.pike;
         self.shared.policy = Arc::new(policy.clone());
         self.shared.responses = ResponseTexts::of(policy);
-        self.admission.set_policy(&self.shared.identity, policy);
+        if has_other_pike {
+            self.admission.set_pike(&self.shared.identity, &policy.pike);
+        }
+        self.hops.reconsider(&mut self.shared.ctx(now, out));
         if has_other_rules && self.shared.shard == ShardId(0) {
             self.set_rules(now, out);
         }
@@ -432,7 +436,7 @@ impl Engine {
             }
             Some(Owner::HopPing(hop)) => {
                 let is_failure = match outcome.what {
-                    What::Provisional(_) => return,
+                    What::Provisional(_) | What::Late(_) => return,
                     What::Success { .. } => false,
                     What::Failure(code) => code == 408 || (500..600).contains(&code),
                     What::Silence | What::Unsent(_) => true,
@@ -544,7 +548,8 @@ impl Engine {
         let ctx = &mut self.shared.ctx(now, out);
         match event {
             ShardEvent::ConnectionClosed(connection) => self.registrar.connection_closed(ctx, connection),
-            ShardEvent::Unsent(flow, message) => self.unsent(&flow, &message, now, out),
+            ShardEvent::Unsent(flow, message) => self.unsent(&flow, &message, true, now, out),
+            ShardEvent::NoRoom(flow, message) => self.unsent(&flow, &message, false, now, out),
             ShardEvent::Hops(next_hops) if ctx.shard != ShardId(0) => self.hops.take(next_hops),
             ShardEvent::Hops(_) => {}
             ShardEvent::Banned(ban) => self.admission.ban(ctx, &ban),
@@ -554,18 +559,23 @@ impl Engine {
         }
     }
 
-    fn unsent(&mut self, flow: &Flow, message: &[u8], now: Now, out: &mut Outbox) {
+    /// A message was not sent; `is_gone`: because there is no connection.
+    fn unsent(&mut self, flow: &Flow, message: &[u8], is_gone: bool, now: Now, out: &mut Outbox) {
         let ctx = &mut self.shared.ctx(now, out);
         ctx.count(Counter::Unsent);
-        if flow.connection != 0 {
+        if is_gone && flow.connection != 0 {
             self.registrar.connection_closed(ctx, flow.connection);
         }
-        let Some(id) = handle_unsent(ctx, flow, message) else { return };
+        let Some(id) = handle_unsent(ctx, flow, message, is_gone) else { return };
         if id.shard != ctx.shard {
-            let event = ShardEvent::Unsent(*flow, message.into());
+            let message = message.into();
+            let event = match is_gone {
+                true => ShardEvent::Unsent(*flow, message),
+                false => ShardEvent::NoRoom(*flow, message),
+            };
             return ctx.out.commands.push(Command::Tell { shard: Some(id.shard), event });
         }
-        let code = if flow.connection != 0 { 480 } else { 477 };
+        let code = if is_gone && flow.connection != 0 { 480 } else { 477 };
         if let Some(outcome) = self.transactions.client_unsent(id, code) {
             self.client_ended(&outcome, None, now, out);
             self.transactions.close_if_done(id.transaction);

@@ -79,6 +79,7 @@ impl InboxItem {
         match self {
             InboxItem::Messages(batch) => (batch.messages.len(), batch.bytes.len()),
             InboxItem::Stream { message, .. } => (1, message.len()),
+            InboxItem::ShardEvent(ShardEvent::NoRoom(_, message)) => (1, message.len()),
             _ => (0, 0),
         }
     }

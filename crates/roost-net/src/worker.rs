@@ -148,8 +148,7 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
                     }
                 }
                 (None, Verdict::Leave) => {
-                    io.give_up(&pool, &mut shards)?;
-                    pool.leave(own);
+                    pool.leave(own, || io.give_up(&pool, &mut shards).map(drop))?;
                 }
                 _ => {}
             }

@@ -22,6 +22,7 @@ pub struct WorkerPool<F> {
     pub(crate) streams: Option<Streams>,
     /// Whether worker 0 can take another shard.
     pub(crate) has_room: AtomicBool,
+    is_stopping: Mutex<bool>,
 }
 
 /// What one shard works with.
@@ -77,11 +78,19 @@ impl<F: FnMut(&mut Vec<Command>)> WorkerPool<F> {
             })
         };
         let shards = shards.into_iter().map(shard).collect::<io::Result<_>>()?;
-        Ok(Arc::new(WorkerPool { shards, inboxes, streams, has_room: AtomicBool::new(false) }))
+        Ok(Arc::new(WorkerPool {
+            shards,
+            inboxes,
+            streams,
+            has_room: AtomicBool::new(false),
+            is_stopping: Mutex::new(false),
+        }))
     }
 
     /// Tells all workers to finish what is under way and to end.
     pub fn stop(&self) {
+        // No shard changes its worker from here on, and what has left its own is in worker 0's inbox before the end is.
+        *self.is_stopping.lock().unwrap_or_else(PoisonError::into_inner) = true;
         for inbox in self.inboxes.iter() {
             inbox.post([InboxItem::Stop]);
         }
@@ -110,11 +119,14 @@ impl<F> WorkerPool<F> {
         }
     }
 
-    /// Leaves a shard to worker 0.
-    pub(crate) fn leave(&self, index: usize) {
-        if let Some(inbox) = self.inboxes.first() {
+    /// Leaves a shard to worker 0 by `give_up`, unless that is ending.
+    pub(crate) fn leave(&self, index: usize, give_up: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let is_stopping = self.is_stopping.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(inbox) = self.inboxes.first().filter(|_| !*is_stopping) {
+            give_up()?;
             inbox.post([InboxItem::Shard(index)]);
         }
+        Ok(())
     }
 }
 
@@ -124,8 +136,12 @@ impl<F> Shard<F> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Who is called to a shard comes first, and finds there that it must end.
     fn call(&self, call: Call) {
-        *self.call.lock().unwrap_or_else(PoisonError::into_inner) = call;
+        let mut called = self.call.lock().unwrap_or_else(PoisonError::into_inner);
+        if *called != Call::Come {
+            *called = call;
+        }
         self.called.notify_all();
     }
 }

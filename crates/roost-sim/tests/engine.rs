@@ -146,6 +146,24 @@ fn a_branch_is_cancelled_once_and_gives_back_what_it_held() {
     assert_eq!((harness.count("tm:inuse_transactions"), harness.count("roost:transaction_bytes")), (0, 0));
 }
 
+/// What the connections' threads have no room for now is not sent; their connections live.
+#[test]
+fn no_room_for_a_message_takes_no_phone_its_way() {
+    let mut harness = Harness::new(|config| {
+        open(config);
+        let tcp = Listener { transport: Transport::Tcp, ..config.policy.listeners[0] };
+        config.policy.listeners.push(tcp);
+    });
+    harness.bind("9", &format!("sip:x@{};transport=tcp", phone(2)));
+    let invite = harness.invite(1, "9", 0).texts.pop().expect("the INVITE");
+    let flow = Flow { transport: Transport::Tcp, connection: 7, ..Flow::udp(SERVER, phone(2)) };
+    let said = harness.hear(ShardEvent::NoRoom(flow, invite.into_bytes().into()));
+    assert_eq!(said.codes, [477], "the caller hears at once");
+    let response = b"SIP/2.0 200 OK\r\nVia: SIP/2.0/TCP 10.0.0.9;branch=z9hG4bK1\r\n\r\n";
+    let said = harness.hear(ShardEvent::NoRoom(flow, (*response).into()));
+    assert!(said.texts.is_empty(), "no other way is better: {:?}", said.texts);
+}
+
 #[test]
 fn a_connection_that_breaks_after_the_answer_changes_nothing() {
     let mut harness = Harness::new(|config| {

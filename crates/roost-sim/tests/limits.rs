@@ -5,10 +5,13 @@ use roost_core::{
     Address, Admin, AdminReply, CommitOutcome, Identity, Reading, Receipt, Row, ShardId, SubscriberRow,
 };
 use roost_sim::client::Challenge;
-use roost_sim::harness::{Harness, PASSWORD, REALM, Words, known, memory, open, phone, request, subscriber};
+use roost_sim::harness::{
+    Harness, PASSWORD, REALM, Words, known, memory, of_invite, open, phone, request, response, ringing,
+    subscriber,
+};
 
 /// Every limit by its name, with the test that reaches it.
-const REACHED: [(&str, fn()); 39] = [
+const REACHED: [(&str, fn()); 40] = [
     ("MAX_PARKED", parked),
     ("MAX_PARKED_BYTES", parked_bytes),
     ("PARKED_MS", parked_ms),
@@ -47,6 +50,7 @@ const REACHED: [(&str, fn()); 39] = [
     ("MAX_CALL_ID", long_words),
     ("MAX_USER_AGENT", what_is_too_long_to_keep),
     ("MAX_INSTANCE", what_is_too_long_to_keep),
+    ("MAX_REASON", long_reason),
     ("MAX_DUMP_SLICE", dump_slice),
 ];
 
@@ -493,6 +497,22 @@ fn long_words() {
     let (fits, does_not) = (path(at::MAX_PATH), path(at::MAX_PATH + 1));
     assert_eq!(fits, (200, 0));
     assert!(does_not.0 >= 400 && does_not.1 == 1, "{does_not:?}");
+}
+
+#[test]
+fn long_reason() {
+    for (length, is_copied) in [(at::MAX_REASON, true), (at::MAX_REASON + 1, false)] {
+        let mut harness = Harness::new(open);
+        let invites = ringing(&mut harness, 1);
+        harness.send(phone(2), &response(&invites[0], "180 Ringing"));
+        let reason = format!("SIP;text=\"{}\"", "x".repeat(length - "SIP;text=\"\"".len()));
+        let cancel = of_invite(&invites[0], "CANCEL")
+            .replace("Content-Length", &format!("Reason: {reason}\r\nContent-Length"));
+        let said = harness.send(phone(1), &cancel);
+        let sent = said.texts.iter().find(|text| text.starts_with("CANCEL")).expect("a CANCEL");
+        assert_eq!(sent.contains(&reason), is_copied);
+        assert_eq!(sent.contains("ORIGINATOR_CANCEL"), !is_copied);
+    }
 }
 
 #[test]

@@ -51,7 +51,15 @@ pub(crate) fn within<T, E: Into<DbError>>(
     time: Duration,
     asked: impl Future<Output = Result<T, E>>,
 ) -> Result<T, DbError> {
-    match runtime.block_on(async { tokio::time::timeout(time, asked).await }) {
+    runtime.block_on(answered(time, asked))
+}
+
+/// The answer, or that none came in time.
+pub(crate) async fn answered<T, E: Into<DbError>>(
+    time: Duration,
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, DbError> {
+    match tokio::time::timeout(time, asked).await {
         Ok(answer) => answer.map_err(Into::into),
         Err(_) => Err(DbError::Timeout(time)),
     }

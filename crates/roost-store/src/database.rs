@@ -39,14 +39,14 @@ impl Database {
             Some(("sqlite", path)) => {
                 let path = path.strip_prefix("//").unwrap_or(path);
                 let path = Some(path).filter(|path| !path.is_empty());
-                let path = path.ok_or_else(|| StoreError::Url { url: shown(url) })?;
+                let path = path.ok_or_else(|| StoreError::Url { url: shown(url), why: String::new() })?;
                 Ok(Database::Sqlite(folder.join(path)))
             }
             Some(("mysql" | "mariadb", _)) => mysql::Server::parse(url, access).map(Database::MySql),
             Some(("postgres" | "postgresql", _)) => {
                 postgres::Server::parse(url, access).map(Box::new).map(Database::Postgres)
             }
-            _ => Err(StoreError::Url { url: shown(url) }),
+            _ => Err(StoreError::Url { url: shown(url), why: String::new() }),
         }
     }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 pub enum StoreError {
     /// A URL that names no database roost can use.
     #[error(
-        "database = \"{url}\" is not a database that this roost can use: write \"sqlite:FILE\", \"mysql://USER:PASSWORD@HOST/NAME\" or \"postgres://USER:PASSWORD@HOST/NAME\""
+        "database = \"{url}\" is not a database that this roost can use{why}: write \"sqlite:FILE\", \"mysql://USER:PASSWORD@HOST/NAME\" or \"postgres://USER:PASSWORD@HOST/NAME\""
     )]
-    Url { url: String },
+    Url { url: String, why: String },
     /// The file cannot be opened or made.
     #[error(
         "cannot open the database {}: {source}; check that it and its folder may be written, or set `database` to another file",

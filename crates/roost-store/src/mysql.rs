@@ -5,7 +5,7 @@ use mysql_async::{Conn, Opts, OptsBuilder, Params, SslOpts, Statement};
 use roost_core::{PackedRow, Row, Write};
 use tokio::runtime::Runtime;
 
-use crate::access::{Access, CONNECT_TIMEOUT, STATEMENT_TIMEOUT, runtime, shown, within};
+use crate::access::{Access, CONNECT_TIMEOUT, STATEMENT_TIMEOUT, answered, runtime, shown, within};
 use crate::columns::{LOCATION_COLUMNS, LocationColumns, shown_agent};
 use crate::error::{DbError, StoreError};
 use crate::value::Value;
@@ -56,11 +56,11 @@ impl Server {
     /// Takes `mysql://USER:PASSWORD@HOST:PORT/NAME`.
     pub(crate) fn parse(url: &str, access: &Access) -> Result<Server, StoreError> {
         let shown = shown(url);
-        let wrong = || StoreError::Url { url: shown.clone() };
+        let wrong = |why: String| StoreError::Url { url: shown.clone(), why };
         let plain = url.replacen("mariadb:", "mysql:", 1);
-        let opts = Opts::from_url(&plain).map_err(|_| wrong())?;
+        let opts = Opts::from_url(&plain).map_err(|error| wrong(format!(" ({error})")))?;
         if opts.db_name().is_none_or(str::is_empty) {
-            return Err(wrong());
+            return Err(wrong(" (it names no database)".to_string()));
         }
         let password = access.password.clone().or_else(|| opts.pass().map(str::to_string));
         let authorities = |path: std::path::PathBuf| {
@@ -169,15 +169,15 @@ impl MySql {
             .collect();
         let count = chunks(&puts).count() + chunks(&removals).count() + chunks(&purges).count();
         let begins = count > 1 && !has_begun;
-        let written = within(runtime, STATEMENT_TIMEOUT, async {
+        let written = runtime.block_on(async {
             if begins {
-                conn.query_drop("BEGIN").await?;
+                answered(STATEMENT_TIMEOUT, conn.query_drop("BEGIN")).await?;
             }
             statements.run(conn, &puts, &removals, &purges).await?;
             if begins || has_begun {
-                conn.query_drop("COMMIT").await?;
+                answered(STATEMENT_TIMEOUT, conn.query_drop("COMMIT")).await?;
             }
-            Ok::<_, mysql_async::Error>(())
+            Ok::<_, DbError>(())
         });
         if let Err(error) = &written
             && begins
@@ -194,12 +194,15 @@ impl Prepared {
         Prepared { sql, statement: None }
     }
 
-    async fn run(&mut self, conn: &mut Conn, params: Vec<mysql_async::Value>) -> mysql_async::Result<()> {
+    async fn run(&mut self, conn: &mut Conn, params: Vec<mysql_async::Value>) -> Result<(), DbError> {
         let statement = match &self.statement {
             Some(statement) => statement.clone(),
-            None => self.statement.insert(conn.prep(self.sql.as_str()).await?).clone(),
+            None => {
+                let prepared = answered(STATEMENT_TIMEOUT, conn.prep(self.sql.as_str())).await?;
+                self.statement.insert(prepared).clone()
+            }
         };
-        conn.exec_drop(statement, Params::Positional(params)).await
+        answered(STATEMENT_TIMEOUT, conn.exec_drop(statement, Params::Positional(params))).await
     }
 }
 
@@ -223,7 +226,7 @@ impl Statements {
         puts: &[&PackedRow],
         removals: &[(u64, &[u8])],
         purges: &[(u64, u64)],
-    ) -> mysql_async::Result<()> {
+    ) -> Result<(), DbError> {
         use mysql_async::Value::{Bytes, UInt};
         for (size, some) in chunks(puts) {
             let mut params = Vec::with_capacity(some.len() * COLUMNS.len());

@@ -59,9 +59,11 @@ impl Server {
     /// Takes `postgres://USER:PASSWORD@HOST:PORT/NAME`.
     pub(crate) fn parse(url: &str, access: &Access) -> Result<Server, StoreError> {
         let shown = shown(url);
-        let mut config: Config = url.parse().map_err(|_| StoreError::Url { url: shown.clone() })?;
+        let mut config: Config = url
+            .parse()
+            .map_err(|error| StoreError::Url { url: shown.clone(), why: format!(" ({error})") })?;
         if config.get_dbname().is_none_or(str::is_empty) {
-            return Err(StoreError::Url { url: shown });
+            return Err(StoreError::Url { url: shown, why: " (it names no database)".to_string() });
         }
         if let Some(password) = &access.password {
             config.password(password);

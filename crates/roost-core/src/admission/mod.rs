@@ -17,7 +17,7 @@ use crate::contract::command::{Command, ShardEvent};
 use crate::contract::context::Ctx;
 use crate::contract::event::Event;
 use crate::contract::identity::Identity;
-use crate::contract::policy::Policy;
+use crate::contract::policy::{PikeParams, Policy};
 
 /// What one shard counts of its senders.
 #[derive(Debug)]
@@ -32,9 +32,9 @@ impl Admission {
         Admission { bans: Bans::new(identity.hash_seed), pike: Pike::new(&policy.pike, identity.hash_seed) }
     }
 
-    /// Other limits from here on.
-    pub(crate) fn set_policy(&mut self, identity: &Identity, policy: &Policy) {
-        self.pike = Pike::new(&policy.pike, identity.hash_seed);
+    /// Other limits of what an address may send from here on; counting begins anew.
+    pub(crate) fn set_pike(&mut self, identity: &Identity, pike: &PikeParams) {
+        self.pike = Pike::new(pike, identity.hash_seed);
     }
 
     /// Whether a request is dropped before it is looked at: its address sends too much, an operator has banned it, or it
@@ -194,7 +194,7 @@ mod tests {
         );
         assert_eq!(admission.unban(Some(SOURCE), b""), 1);
         shard.policy.pike.reqs_density_per_unit = 0;
-        admission.set_policy(&shard.identity, &shard.policy);
+        admission.set_pike(&shard.identity, &shard.policy.pike);
         assert!(!is_unwelcome(&mut admission, &mut shard, "Yealink", false), "no limit any more");
     }
 

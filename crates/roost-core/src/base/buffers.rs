@@ -2,6 +2,11 @@
 
 use roost_sip::Head;
 
+/// Texts that wait for their next use at most: what many commits at once have needed goes back.
+const KEPT: usize = 256;
+/// The largest of them, in bytes.
+const LARGEST_KEPT: usize = 16 << 10;
+
 /// Buffers of one engine. The function that takes one gives it back.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
@@ -16,8 +21,10 @@ impl Buffers {
     }
 
     pub(crate) fn give_text(&mut self, mut text: Vec<u8>) {
-        text.clear();
-        self.texts.push(text);
+        if self.texts.len() < KEPT && text.capacity() <= LARGEST_KEPT {
+            text.clear();
+            self.texts.push(text);
+        }
     }
 
     /// A head to index a message with that was kept.
@@ -26,6 +33,8 @@ impl Buffers {
     }
 
     pub(crate) fn give_head(&mut self, head: Box<Head>) {
-        self.heads.push(head);
+        if self.heads.len() < KEPT {
+            self.heads.push(head);
+        }
     }
 }

@@ -89,6 +89,8 @@ pub enum ShardEvent {
     ConnectionClosed(u64),
     /// A message could not be sent: its connection is gone, or none could be made.
     Unsent(Flow, Box<[u8]>),
+    /// A message could not be sent now: too much waits for the connections, which are alive.
+    NoRoom(Flow, Box<[u8]>),
     /// An address is banned.
     Banned(Ban),
     /// How a call to a next hop went.

@@ -59,7 +59,7 @@ pub struct AuthParams {
 }
 
 /// `[pike]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PikeParams {
     /// In how many seconds requests are counted.
     pub sampling_time_unit_s: u32,

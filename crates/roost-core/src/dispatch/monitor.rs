@@ -41,6 +41,7 @@ struct Watch {
     next_look_up_ms: u64,
     /// `None` until the hops have been looked up once.
     next_ping_ms: Option<u64>,
+    last_ping_ms: u64,
 }
 
 /// What is due.
@@ -103,11 +104,13 @@ impl HopMonitor {
         if self.watch.next_look_up_ms <= ctx.now.mono_ms {
             due.names = self.look_up(ctx);
         }
-        let interval_ms = u64::from(ctx.policy.dispatcher.ping_interval_s) * 1000;
+        let interval_ms = ping_interval_ms(ctx);
         match self.watch.next_ping_ms {
             _ if interval_ms == 0 => {}
             None => self.watch.next_ping_ms = Some(ctx.now.mono_ms),
-            Some(due_ms) if due_ms <= ctx.now.mono_ms => {
+            // Sooner than it was due where the interval has become shorter.
+            Some(due_ms) if due_ms.min(self.watch.last_ping_ms + interval_ms) <= ctx.now.mono_ms => {
+                self.watch.last_ping_ms = ctx.now.mono_ms;
                 self.watch.next_ping_ms = Some(ctx.now.mono_ms + interval_ms);
                 due.pings = self.pings(ctx);
             }
@@ -221,6 +224,22 @@ impl HopMonitor {
         self.next_hops = next_hops;
     }
 
+    /// Takes another `ds_ping_interval` or threshold up: states are weighed anew, and where nothing is pinged nothing is down.
+    pub(crate) fn reconsider(&mut self, ctx: &mut Ctx<'_>) {
+        if ctx.shard != ShardId(0) {
+            return;
+        }
+        let (threshold, is_pinged) = (ctx.policy.dispatcher.probing_threshold, ping_interval_ms(ctx) > 0);
+        self.change(ctx, |next_hops| {
+            for hop in next_hops.hops.iter_mut() {
+                if !is_pinged {
+                    hop.addresses.iter_mut().for_each(|known| known.failures = 0);
+                }
+                hop.weigh(threshold);
+            }
+        });
+    }
+
     /// Puts a hop into a state for an operator; whether there is such a hop.
     pub(crate) fn set_state(&mut self, ctx: &mut Ctx<'_>, set: u32, uri: &str, state: HopState) -> bool {
         let threshold = ctx.policy.dispatcher.probing_threshold;
@@ -293,6 +312,10 @@ impl Ping {
         }
         out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
     }
+}
+
+fn ping_interval_ms(ctx: &Ctx<'_>) -> u64 {
+    u64::from(ctx.policy.dispatcher.ping_interval_s) * 1000
 }
 
 fn log_state(hop: &Hop) {

@@ -120,3 +120,25 @@ fn other_shards_tell_shard_0_of_calls() {
     );
     assert!(told, "{:?}", lab.shard.out.commands);
 }
+
+#[test]
+fn another_threshold_and_interval_count_at_once() {
+    let mut lab = Lab::new();
+    let ping = lab.ping();
+    assert_eq!(lab.ended(&ping, true), HopState::Active, "one of two");
+    lab.shard.policy.dispatcher.probing_threshold = 1;
+    lab.monitor.reconsider(&mut lab.shard.ctx());
+    assert_eq!(lab.monitor.next_hops().hops()[0].state, HopState::Probing);
+    lab.shard.policy.dispatcher.ping_interval_s = 3_600;
+    lab.shard.wait(10_000);
+    assert!(lab.due().pings.len() == 1, "it was due already");
+    lab.shard.policy.dispatcher.ping_interval_s = 20;
+    lab.shard.wait(19_000);
+    assert!(lab.due().pings.is_empty());
+    lab.monitor.watch.pinged.clear();
+    lab.shard.wait(1_000);
+    assert!(lab.due().pings.len() == 1, "an hour has become shorter");
+    lab.shard.policy.dispatcher.ping_interval_s = 0;
+    lab.monitor.reconsider(&mut lab.shard.ctx());
+    assert_eq!(lab.monitor.next_hops().hops()[0].state, HopState::Active, "nothing is known of it");
+}

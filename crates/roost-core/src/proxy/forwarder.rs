@@ -240,7 +240,7 @@ impl Forwarder<'_> {
                 self.transactions.relay(ctx, ticket, response, None);
                 self.cancel_others(ctx, ticket, index, ELSEWHERE);
             }
-            (What::Provisional(_) | What::Success { .. }, None) => {}
+            (What::Provisional(_) | What::Success { .. }, None) | (What::Late(_), _) => {}
             (What::Failure(code), response) => self.failed(ctx, &outcome, Some(code), response),
             (What::Silence, _) => self.failed(ctx, &outcome, None, None),
             (What::Unsent(code), _) => {
@@ -292,7 +292,7 @@ impl Forwarder<'_> {
             What::Silence | What::Unsent(_) if !outcome.has_rung => true,
             // A 5xx shows that the hop is there; only a ping decides whether it is usable.
             What::Provisional(101..) | What::Success { .. } => false,
-            What::Failure(code) if !(500..600).contains(&code) => false,
+            What::Failure(code) | What::Late(code) if !(500..600).contains(&code) => false,
             _ => return,
         };
         self.hops.call_ended(ctx, hop, outcome.remote, is_failure);

@@ -10,13 +10,21 @@ use crate::contract::context::Ctx;
 use crate::contract::listener::flow_to;
 use crate::message::branch_id::BranchId;
 
-/// Sends a response another way, if there is one; of a request the branch whose client transaction has failed.
-pub(crate) fn handle_unsent(ctx: &mut Ctx<'_>, flow: &Flow, message: &[u8]) -> Option<BranchId> {
+/// Sends a response another way, if its connection is gone and there is one; of a request the branch whose client
+/// transaction has failed.
+pub(crate) fn handle_unsent(
+    ctx: &mut Ctx<'_>,
+    flow: &Flow,
+    message: &[u8],
+    is_gone: bool,
+) -> Option<BranchId> {
     ctx.with_head(message, |ctx, head| {
         let via = head.value(message, HeaderName::Via).and_then(|value| Via::parse(value).ok())?;
         match head.start_line() {
             StartLine::Response { .. } => {
-                send_elsewhere(ctx, flow, message, &via);
+                if is_gone {
+                    send_elsewhere(ctx, flow, message, &via);
+                }
                 None
             }
             StartLine::Request { name, .. } => {

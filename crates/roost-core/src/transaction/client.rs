@@ -82,6 +82,8 @@ pub(crate) enum What {
     },
     /// A final response of 300 or more.
     Failure(u16),
+    /// The same, after the owner has heard of [`What::Silence`].
+    Late(u16),
     /// No answer in time (timers B, C and F).
     Silence,
     /// It could not be sent; the status code that says so best.
@@ -286,7 +288,8 @@ impl<O> Transactions<O> {
                 Some(outcome)
             }
             ClientAction::Pass | ClientAction::AckAndPass => {
-                let outcome = was_awaited.then(|| outcome(What::Failure(code)));
+                let what = if was_awaited { What::Failure(code) } else { What::Late(code) };
+                let outcome = Some(outcome(what));
                 if action == ClientAction::AckAndPass {
                     self.send_ack(ctx, ticket, index, (bytes, head));
                 }
@@ -465,12 +468,11 @@ impl<O> Transactions<O> {
         ticket: Ticket,
         index: u16,
     ) -> Option<ClientOutcome> {
-        let restarts = ctx.policy.tm.restart_fr_on_each_reply;
         let client = self.client_mut(ticket, index).filter(|client| client.is_open())?;
         if client.deadline_ms > ctx.now.mono_ms {
             // Answered meanwhile; an alarm of its own stands for the new deadline, but a restarted one needs another.
             let left_ms = client.deadline_ms - ctx.now.mono_ms;
-            if restarts && client.is_ringing() {
+            if client.is_ringing() {
                 let after_ms = [LINGER_MS, T2_MS].into_iter().find(|ms| *ms <= left_ms).unwrap_or(T1_MS);
                 self.set_alarm(ctx, after_ms, ticket, AlarmKind::ClientTimeout(index));
             }

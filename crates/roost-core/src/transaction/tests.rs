@@ -199,6 +199,27 @@ fn a_callee_that_is_silent_is_given_up_and_silenced_later() {
 }
 
 #[test]
+fn a_failure_after_silence_is_told_as_late() {
+    let mut lab = Lab::calling();
+    let fr_ms = u64::from(lab.shard.policy.tm.fr_timeout_s) * 1_000;
+    assert_eq!(lab.wait(fr_ms), [What::Silence]);
+    assert_eq!(lab.hear(404, "INVITE"), Some(What::Late(404)));
+}
+
+#[test]
+fn a_ringing_that_was_prolonged_ends_although_replies_restart_nothing_any_more() {
+    let mut lab = Lab::calling();
+    let inv_ms = u64::from(lab.shard.policy.tm.fr_inv_timeout_s) * 1_000;
+    lab.shard.policy.tm.restart_fr_on_each_reply = true;
+    lab.hear(180, "INVITE");
+    lab.wait(10_000);
+    lab.hear(180, "INVITE");
+    lab.shard.policy.tm.restart_fr_on_each_reply = false;
+    assert_eq!(lab.wait(inv_ms - 1), []);
+    assert!(lab.wait(LINGER_MS).contains(&What::Silence));
+}
+
+#[test]
 fn a_request_of_roost_s_own_ends_by_itself() {
     let mut lab = Lab::calling();
     let mut id = None;

@@ -83,7 +83,7 @@ impl Streams {
     }
 
     /// Sends a message over a flow's connection; over 0, the one that leads to its peer, or a new one. What cannot be sent
-    /// comes back as [`roost_core::ShardEvent::Unsent`].
+    /// comes back as [`roost_core::ShardEvent::Unsent`], and what there is no room for as `NoRoom`.
     pub fn send(&self, flow: Flow, message: &[u8]) {
         let thread = match flow.connection {
             0 => self.shared.thread_of_peer(flow.remote),
@@ -98,7 +98,7 @@ impl Streams {
         if let Some(StreamCommand::Send(outgoing)) = refused {
             self.shared.commanded.fetch_sub(message.len(), Ordering::Relaxed);
             self.shared.counters.memory_full.increment();
-            self.shared.unsent(outgoing);
+            self.shared.no_room(outgoing);
         }
     }
 

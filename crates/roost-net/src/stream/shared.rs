@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) sources: Sources,
     /// Bytes that `MAX_COMMANDED` limits.
     pub(super) commanded: AtomicUsize,
+    /// Peers that are being connected to.
+    pub(super) connecting: AtomicUsize,
     /// Bytes that `MAX_HELD` limits.
     held: AtomicUsize,
     hasher: RandomState,
@@ -44,6 +46,7 @@ impl Shared {
             counters: Counters::default(),
             sources: Sources::default(),
             commanded: AtomicUsize::new(0),
+            connecting: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             hasher: RandomState::new(),
         }
@@ -72,6 +75,14 @@ impl Shared {
         self.counters.unsent.increment();
         if let Some(inbox) = self.inboxes.first() {
             inbox.post([InboxItem::ShardEvent(ShardEvent::Unsent(flow, message))]);
+        }
+    }
+
+    /// Tells the engines that there is no room for a message now.
+    pub(super) fn no_room(&self, Outgoing { flow, message }: Outgoing) {
+        self.counters.unsent.increment();
+        if let Some(inbox) = self.inboxes.first() {
+            inbox.post([InboxItem::ShardEvent(ShardEvent::NoRoom(flow, message))]);
         }
     }
 

@@ -123,7 +123,7 @@ fn a_source_has_its_limit_over_all_threads_and_gets_it_back() {
 
 /// A thread that does not keep up makes no INVITE wait for its own timeout: the engine hears of it and tries another branch.
 #[test]
-fn what_the_queue_has_no_room_for_comes_back_as_unsent() {
+fn what_the_queue_has_no_room_for_comes_back() {
     let inboxes = inboxes(1);
     let (streams, mut commands) = Streams::unstarted(1, SETTINGS, Arc::clone(&inboxes), Clock::start());
     let address = "127.0.0.1:5060".parse().unwrap();
@@ -134,7 +134,7 @@ fn what_the_queue_has_no_room_for_comes_back_as_unsent() {
     assert_eq!(streams.shared.counters.unsent.get(), 0);
     streams.send(flow, INVITE);
     match next(&inboxes) {
-        InboxItem::ShardEvent(ShardEvent::Unsent(unsent, message)) => {
+        InboxItem::ShardEvent(ShardEvent::NoRoom(unsent, message)) => {
             assert_eq!((unsent, &*message), (flow, INVITE));
         }
         other => panic!("{other:?}"),
@@ -149,5 +149,5 @@ fn what_the_queue_has_no_room_for_comes_back_as_unsent() {
     // A thread that has ended takes nothing.
     drop(commands);
     streams.send(flow, INVITE);
-    assert!(matches!(next(&inboxes), InboxItem::ShardEvent(ShardEvent::Unsent(..))));
+    assert!(matches!(next(&inboxes), InboxItem::ShardEvent(ShardEvent::NoRoom(..))));
 }

@@ -334,7 +334,7 @@ impl StreamThread {
         {
             return waiting.push(outgoing);
         }
-        if !connecting.contains_key(&peer) && self.may_connect(flow.remote, connecting.len()) {
+        if !connecting.contains_key(&peer) && self.begin_connecting(flow.remote, connecting.len()) {
             connecting.insert(peer, vec![outgoing]);
             tokio::task::spawn_local(Rc::clone(self).connect_to(flow));
             return;
@@ -343,12 +343,23 @@ impl StreamThread {
         self.refuse(outgoing);
     }
 
-    /// Whether another peer may be connected to; then it counts.
-    fn may_connect(&self, remote: SocketAddr, connecting: usize) -> bool {
-        let all = self.shared.counters.connections.get() as usize + connecting;
-        connecting < MAX_CONNECTING
-            && (all < self.shared.settings.max_connections || self.evict())
-            && self.shared.sources.begin_connecting(remote.ip(), MAX_CONNECTING_PER_ADDRESS)
+    /// Whether another peer may be connected to; then it counts. Nobody has to go for a peer that has too many already.
+    fn begin_connecting(&self, remote: SocketAddr, own: usize) -> bool {
+        let Shared { sources, counters, settings, connecting, .. } = &*self.shared;
+        if own >= MAX_CONNECTING || !sources.begin_connecting(remote.ip(), MAX_CONNECTING_PER_ADDRESS) {
+            return false;
+        }
+        let all = counters.connections.get() as usize + connecting.fetch_add(1, Ordering::Relaxed);
+        if all < settings.max_connections || self.evict() {
+            return true;
+        }
+        self.end_connecting(remote);
+        false
+    }
+
+    fn end_connecting(&self, remote: SocketAddr) {
+        self.shared.sources.end_connecting(remote.ip());
+        self.shared.connecting.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn refuse(&self, outgoing: Outgoing) {
@@ -366,7 +377,7 @@ impl StreamThread {
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
         let waiting = self.connecting.borrow_mut().remove(&Peer::of(flow)).unwrap_or_default();
         self.shared.release(waiting.iter().map(|outgoing| outgoing.message.len()).sum());
-        self.shared.sources.end_connecting(remote.ip());
+        self.end_connecting(remote);
         let Ok(Ok(stream)) = connected else {
             tracing::debug!(%remote, "no connection");
             self.shared.counters.connect_failed.increment();

@@ -115,6 +115,7 @@ impl Server {
             () = signals.wait() => Ok(()),
             () = store_ended(&self.running) => Err(anyhow!("a thread of the database has ended; see the log")),
             _ = self.worker_ended.recv() => Err(anyhow!("a worker ended; see the log")),
+            () = thread_ended(&self.stream_threads) => Err(anyhow!("a thread of the connections has ended; see the log")),
         };
         let _ = stop.send(());
         if let Some(admin) = admin {
@@ -229,6 +230,13 @@ async fn serve_mi(listener: TcpListener, mi: Mi, stopped: oneshot::Receiver<()>)
 /// Resolves when a registrar whose bindings go nowhere should rather end.
 async fn store_ended(running: &Running) {
     while !running.has_ended() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Resolves when one of these has ended.
+async fn thread_ended(threads: &[JoinHandle<()>]) {
+    while !threads.iter().any(JoinHandle::is_finished) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

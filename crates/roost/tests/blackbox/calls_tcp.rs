@@ -37,7 +37,7 @@ fn after_its_connection_was_cut_and_remade_a_phone_calls_and_is_called() {
 }
 
 fn server() -> Server {
-    let server = Server::started("", "[registrar]\nmin_expires = 4\n");
+    let server = Server::started("", "[registrar]\nmin_expires = 4\n[tm]\nfr_timeout = 20\n");
     for user in ["9001", "9002"] {
         server.add_user(user, user);
     }
