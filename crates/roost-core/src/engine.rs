@@ -26,7 +26,7 @@ use crate::contract::subscriber::Reading;
 use crate::dispatch::monitor::{Due, HopMonitor, PING_RESEND_MS};
 use crate::message::request::Request;
 use crate::message::response::Response;
-use crate::message::route::{Routes, dialog_mark};
+use crate::message::route::RouteReader;
 use crate::message::trace;
 use crate::parking::{Message, Parked, Parking, Released, Topic};
 use crate::proxy::admitted::Admitted;
@@ -671,9 +671,9 @@ fn is_for_peer(ctx: &Ctx<'_>, request: &Request<'_>) -> bool {
     if ctx.policy.proxy.authorize == Authorize::Off || request.head.line(HeaderName::Route).is_none() {
         return false;
     }
-    let mark = dialog_mark(&ctx.identity.mac_key, request);
-    let routes = Routes::of(request, ctx.policy, &mark);
-    routes.is_authentic && !routes.is_at_end(request, ctx.policy)
+    let reader = RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None };
+    let routes = reader.read();
+    routes.is_authentic && !reader.is_at_end(&routes)
 }
 
 /// What any shard answers, because it needs no state; `None` when the request goes on.

@@ -23,6 +23,7 @@ pub fn configure(config: &mut Config, key: &str, value: &str) -> Result<(), Stri
         "ds_ping_interval" => dispatcher.ping_interval_s = number(value)?,
         "ds_probing_threshold" => dispatcher.probing_threshold = number(value)?,
         "serial_fork" => proxy.serial_fork = flag(value)?,
+        "trusted" => proxy.trusted = list(value)?,
         "check_from" => proxy.check_from = flag(value)?,
         "authorize" => {
             proxy.authorize = match value {
@@ -34,10 +35,15 @@ pub fn configure(config: &mut Config, key: &str, value: &str) -> Result<(), Stri
         "write_through" => config.identity.write_through = flag(value)?,
         "case_sensitive" => config.identity.case_sensitive = flag(value)?,
         "use_domain" => config.identity.use_domain = flag(value)?,
+        "domains" => config.policy.domains = list(value)?,
         "server_header" => config.policy.server_header = value.to_string(),
         _ => return configure_registrar(&mut config.policy, key, value),
     }
     Ok(())
+}
+
+fn list<T: std::str::FromStr<Err: std::fmt::Display>, C: FromIterator<T>>(value: &str) -> Result<C, String> {
+    value.split(' ').map(|one| one.parse().map_err(|error: T::Err| error.to_string())).collect()
 }
 
 fn configure_registrar(policy: &mut Policy, key: &str, value: &str) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-/// A run of so many hex digits is an identifier: a branch, a tag, a nonce, a mark.
+/// A run of so many hex digits is an identifier: a branch, a tag, a nonce; and so is the mark of a dialog.
 const IDENTIFIER: usize = 8;
 
 /// Hashes (FNV-1a) over time, destination and bytes of every message.
@@ -29,7 +29,13 @@ impl Trace {
         message.iter().for_each(|byte| step(&mut self.exact, *byte));
         let mut rest = message;
         while let Some((first, others)) = rest.split_first() {
-            let digits = rest.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+            let is_mark =
+                message.get(..message.len() - rest.len()).is_some_and(|before| before.ends_with(b";did="));
+            let is_of_it = |byte: &&u8| match is_mark {
+                true => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'),
+                false => byte.is_ascii_hexdigit(),
+            };
+            let digits = rest.iter().take_while(is_of_it).count();
             let masked = digits >= IDENTIFIER;
             step(&mut self.masked, if masked { b'#' } else { *first });
             rest = if masked { &rest[digits..] } else { others };

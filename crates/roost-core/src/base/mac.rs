@@ -9,9 +9,12 @@ use std::hash::Hasher as _;
 pub(crate) enum Purpose {
     Nonce = 1,
     Tag,
-    /// The mark of a call's Record-Route.
+    /// The mark of a call's Record-Route as it was before there were tokens.
     Dialog,
     Branch,
+    /// The token of a call's Record-Route, and what it is encrypted with.
+    DialogToken,
+    DialogCover,
 }
 
 /// The MAC of `parts`; how a text is cut into parts counts.

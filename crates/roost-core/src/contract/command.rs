@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::base::flow::{Flow, ShardId, Ticket};
 use crate::contract::admin::AdminReply;
 use crate::contract::ban::Ban;
+use crate::contract::binding_ref::BindingRef;
 use crate::contract::exclusive::Exclusive;
 use crate::contract::next_hops::{Address, HopId, Name, NextHops};
 use crate::contract::row::Write;
@@ -74,9 +75,9 @@ pub enum Mark {
     /// Nothing.
     #[default]
     None,
-    /// The caller may call.
-    Authorized,
-    /// It belongs to a dialog, and to the shard of its To.
+    /// The caller may call; the binding that it calls from, where it has one.
+    Authorized(Option<BindingRef>),
+    /// It belongs to a dialog, and to this shard.
     InDialog,
 }
 

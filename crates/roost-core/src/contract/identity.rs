@@ -59,6 +59,11 @@ impl Identity {
         self.shard_of(&user.plain())
     }
 
+    /// Tells this process's shards from those of others, for what outlives it.
+    pub(crate) fn epoch(&self) -> u8 {
+        self.hash_seed.to_be_bytes().into_iter().fold(0, |sum, byte| sum ^ byte)
+    }
+
     /// A limit that all shards share, as one shard's part of it.
     pub(crate) fn share_of(&self, all: usize) -> usize {
         all / usize::from(self.shards.max(1))

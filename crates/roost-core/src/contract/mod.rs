@@ -2,10 +2,12 @@
 
 pub(crate) mod admin;
 pub(crate) mod ban;
+pub(crate) mod binding_ref;
 pub(crate) mod command;
 pub(crate) mod config;
 pub mod contact_id;
 pub(crate) mod context;
+pub(crate) mod domain;
 pub(crate) mod event;
 pub(crate) mod exclusive;
 pub(crate) mod identity;

@@ -307,6 +307,13 @@ impl NextHops {
         self.hops.iter().any(|hop| hop.uri.name.host == name.host)
     }
 
+    /// Whether a host is a rule's domain, or a hop's name.
+    pub(crate) fn has_host(&self, host: &[u8]) -> bool {
+        let is_it = |name: &str| name.as_bytes().eq_ignore_ascii_case(host);
+        self.rules.iter().any(|rule| rule.domain.as_deref().is_some_and(is_it))
+            || self.hops.iter().any(|hop| is_it(&hop.uri.name.host))
+    }
+
     /// Whether an address has not answered so often that others come first.
     pub(crate) fn is_down(&self, remote: SocketAddr, threshold: u32) -> bool {
         let mut known = self.hops.iter().flat_map(|hop| &hop.addresses);

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::contract::domain::Domain;
 use crate::contract::listener::Listener;
 use crate::contract::next_hops::Rule;
 
@@ -25,6 +26,8 @@ pub struct Policy {
     pub routes: Arc<[Rule]>,
     /// The addresses listened on, wildcards included.
     pub listeners: Vec<Listener>,
+    /// Names that are ours in Route and Request-URI, beside `advertised_address`.
+    pub domains: Vec<Domain>,
     /// The host that Via and Record-Route name in place of ours; empty names ours.
     pub advertised_address: String,
 }
@@ -252,6 +255,7 @@ impl Default for Policy {
             },
             routes: Arc::new([]),
             listeners: Vec::new(),
+            domains: Vec::new(),
             advertised_address: String::new(),
         }
     }

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 
 use roost_sip::{Credentials, Head, HeaderName, Line, StartLine, Uri, joined_credentials, list, number};
 
-use crate::base::hex::push_hex;
 use crate::base::text::{push_ip, push_number, push_socket};
 use crate::base::transport::Transport;
 use crate::message::branch_id::BranchId;
@@ -50,8 +49,8 @@ pub(crate) struct RecordRoute<'a> {
     pub(crate) inbound: Sender<'a>,
     /// Where it goes out.
     pub(crate) outbound: Sender<'a>,
-    /// The dialog's mark; none where nobody is authorized.
-    pub(crate) dialog_mark: Option<[u8; 8]>,
+    /// The dialog's mark as text; empty where nobody is authorized.
+    pub(crate) mark: &'a [u8],
     /// The From tag, with `rr.append_fromtag`.
     pub(crate) from_tag: Option<&'a [u8]>,
 }
@@ -299,9 +298,9 @@ fn write_record_route(record_route: &RecordRoute<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(b";ftag=");
             out.extend_from_slice(tag);
         }
-        if let Some(mark) = &record_route.dialog_mark {
+        if !record_route.mark.is_empty() {
             out.extend_from_slice(b";did=");
-            push_hex(mark, out);
+            out.extend_from_slice(record_route.mark);
         }
         out.extend_from_slice(b">\r\n");
     }
@@ -466,15 +465,14 @@ mod tests {
             local: "[2001:db8::9]:5070".parse().unwrap(),
             advertised: "",
         };
-        let record_route =
-            RecordRoute { inbound, outbound, dialog_mark: Some([0xab; 8]), from_tag: Some(b"1") };
+        let record_route = RecordRoute { inbound, outbound, mark: b"abababababababab", from_tag: Some(b"1") };
         let text = forwarded(|edits| edits.record_route = Some(record_route));
         let did = "did=abababababababab";
         let expected = format!(
             "Record-Route: <sip:[2001:db8::9]:5070;r2=on;lr;ftag=1;{did}>\r\nRecord-Route: <sip:10.0.0.9;r2=on;lr;ftag=1;{did}>\r\n"
         );
         assert!(text.contains(&expected), "{text}");
-        let same = RecordRoute { outbound: inbound, dialog_mark: None, from_tag: None, ..record_route };
+        let same = RecordRoute { outbound: inbound, mark: b"", from_tag: None, ..record_route };
         let text = forwarded(|edits| edits.record_route = Some(same));
         assert!(text.contains("\r\nRecord-Route: <sip:10.0.0.9;lr>\r\n"), "{text}");
     }

@@ -1,6 +1,7 @@
 //! Messages: what is read in a received one, and how one of ours is written.
 
 pub(crate) mod branch_id;
+pub(crate) mod dialog_token;
 pub(crate) mod forward;
 pub(crate) mod path;
 pub(crate) mod request;

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use roost_sip::{HeaderName, NameAddr, Uri, list};
 use subtle::ConstantTimeEq;
 
-use crate::base::flow::Flow;
 use crate::base::hex::parse_hex;
 use crate::base::mac::{Purpose, mac};
 use crate::base::transport::Transport;
+use crate::contract::identity::Identity;
 use crate::contract::policy::Policy;
+use crate::message::dialog_token::DialogToken;
 use crate::message::request::Request;
 
 /// What the Routes of a request say.
@@ -19,8 +20,11 @@ pub(crate) struct Routes<'a> {
     pub(crate) own: usize,
     /// Whether one of them carries the dialog's own mark: we wrote it into this very call.
     pub(crate) is_authentic: bool,
-    /// The address in the last of those.
-    pub(crate) own_last: Option<SocketAddr>,
+    /// The mark as it came, and what it says where it says something.
+    pub(crate) mark: Option<&'a [u8]>,
+    pub(crate) token: Option<DialogToken>,
+    /// The transport and, if it names one, the address in the last of those.
+    pub(crate) own_last: Option<(Transport, Option<SocketAddr>)>,
     /// Whether a value is not a Route: another element may read more in it than we do.
     pub(crate) is_malformed: bool,
     /// The first Route that is not ours.
@@ -33,19 +37,29 @@ pub(crate) struct Routes<'a> {
     pub(crate) target: Option<&'a [u8]>,
 }
 
-impl<'a> Routes<'a> {
-    /// Reads them. `mark` is what our Record-Route of this call carries, see [`dialog_mark`].
-    pub(crate) fn of(request: &Request<'a>, policy: &Policy, mark: &[u8; 8]) -> Routes<'a> {
+/// What the Routes of a request are read with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RouteReader<'e, 'r, 'a> {
+    pub(crate) identity: &'e Identity,
+    pub(crate) policy: &'e Policy,
+    pub(crate) request: &'r Request<'a>,
+    /// A name that means us in this request, see [`crate::proxy::callee::own_host`].
+    pub(crate) own_host: Option<&'a [u8]>,
+}
+
+impl<'a> RouteReader<'_, '_, 'a> {
+    pub(crate) fn read(&self) -> Routes<'a> {
+        let request = self.request;
         let values = || request.head.values(request.bytes, HeaderName::Route).flat_map(list);
         let mut routes = Routes::default();
         let count = values().count();
         let mut usable = count;
         // Our Record-Route in the Request-URI: a strict router sent this (16.4).
-        let own_uri =
-            request.target.ok().filter(|uri| uri.user.is_none() && is_own(uri, request, policy, mark));
-        if let (Some(uri), Some(last)) = (own_uri.filter(|uri| uri.param(b"lr").is_some()), values().last()) {
+        let own_uri = request.target.ok().filter(|uri| uri.user.is_none() && uri.param(b"lr").is_some());
+        if let (Some(uri), Some(last)) = (own_uri, values().last())
+            && self.takes(&uri, &mut routes)
+        {
             routes.from_strict = true;
-            routes.is_authentic = has_mark(&uri, mark);
             routes.target = route_uri(last).map(|(uri, _)| uri.text);
             usable = count.saturating_sub(1);
         }
@@ -54,10 +68,11 @@ impl<'a> Routes<'a> {
                 routes.is_malformed = true;
                 break;
             };
-            if routes.next.is_none() && is_own(&uri, request, policy, mark) {
+            if self.takes(&uri, &mut routes) {
                 routes.own += 1;
-                routes.own_last = uri.host_ip().map(|ip| SocketAddr::new(ip, port_of(&uri)));
-                routes.is_authentic |= has_mark(&uri, mark);
+                let transport = Transport::of_uri(&uri).unwrap_or(Transport::Udp);
+                let address = uri.host_ip().map(|ip| SocketAddr::new(ip, port_of(&uri)));
+                routes.own_last = Some((transport, address));
                 continue;
             }
             routes.next = Some(uri.text);
@@ -67,12 +82,68 @@ impl<'a> Routes<'a> {
         routes
     }
 
-    /// Whether they end here: there is no other Route, and the target is ourselves.
-    pub(crate) fn is_at_end(&self, request: &Request<'_>, policy: &Policy) -> bool {
-        let target = Uri::parse(self.target.unwrap_or(request.uri));
-        let is_ours = |uri: &Uri<'_>| uri.user.is_none() && is_own(uri, request, policy, &[0; 8]);
-        self.next.is_none() && target.as_ref().is_ok_and(is_ours)
+    /// Whether the request ends here: there is no other Route, and the target is ourselves.
+    pub(crate) fn is_at_end(&self, routes: &Routes<'a>) -> bool {
+        let target = Uri::parse(routes.target.unwrap_or(self.request.uri));
+        routes.next.is_none() && target.is_ok_and(|uri| uri.user.is_none() && self.is_own(&uri))
     }
+
+    /// Takes a URI that is ours into account; false when it is not.
+    fn takes(&self, uri: &Uri<'a>, routes: &mut Routes<'a>) -> bool {
+        if let Some(mark) = uri.param(b"did") {
+            let call_id = self.request.call_id().unwrap_or(&[]);
+            let token = DialogToken::parse(&self.identity.mac_key, call_id, mark);
+            if token.is_some() || self.is_old_mark(mark) {
+                routes.is_authentic = true;
+                routes.mark = Some(mark);
+                routes.token = token;
+                return true;
+            }
+        }
+        self.is_own(uri)
+    }
+
+    /// Sixteen hexadecimal digits, a keyed MAC of the Call-ID: what calls carry that began before there were tokens.
+    fn is_old_mark(&self, given: &[u8]) -> bool {
+        let Some(given) = Some(given).filter(|digits| digits.len() == 16).and_then(parse_hex) else {
+            return false;
+        };
+        let call_id = self.request.call_id().unwrap_or(&[]);
+        let [mark @ .., _, _, _, _, _, _, _, _] = mac(&self.identity.mac_key, Purpose::Dialog, &[call_id]);
+        bool::from(given.to_be_bytes().ct_eq(&mark))
+    }
+
+    /// Whether a URI names us: the address that the request came to, a listener, the advertised address, a name that is
+    /// ours.
+    pub(crate) fn is_own(&self, uri: &Uri<'_>) -> bool {
+        let RouteReader { policy, request, .. } = *self;
+        let local = request.flow.local;
+        let listeners = || policy.listeners.iter().map(|listener| listener.address).chain([local]);
+        let Some(ip) = uri.host_ip() else {
+            let listens_at = |port: u16| listeners().any(|address| address.port() == port);
+            let is_own_host = self.own_host.is_some_and(|own| uri.host.eq_ignore_ascii_case(own));
+            return is_advertised(policy, uri, local)
+                || (is_own_host && uri.port.is_none_or(listens_at))
+                || policy.domains.iter().any(|domain| domain.is_named_by(uri, listens_at));
+        };
+        is_advertised(policy, uri, local) || {
+            let mut same_ip = listeners().filter(|address| address.ip() == ip).peekable();
+            same_ip.peek().is_some() && {
+                let port = port_of(uri);
+                same_ip.any(|address| address.port() == port)
+            }
+        }
+    }
+}
+
+fn is_advertised(policy: &Policy, uri: &Uri<'_>, local: SocketAddr) -> bool {
+    if policy.advertised_address.is_empty() {
+        return false;
+    }
+    let advertised = policy.advertised_address.as_bytes();
+    let host = uri.host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(uri.host);
+    (host.eq_ignore_ascii_case(advertised) || uri.host.eq_ignore_ascii_case(advertised))
+        && port_of(uri) == local.port()
 }
 
 /// A Route value's URI and whether it is a loose router.
@@ -82,43 +153,7 @@ pub(crate) fn route_uri(value: &[u8]) -> Option<(Uri<'_>, bool)> {
     Some((uri, is_loose))
 }
 
-/// The mark of a call's Record-Route: a keyed MAC of its Call-ID. Who shows it was in the call.
-pub(crate) fn dialog_mark(mac_key: &[u8; 32], request: &Request<'_>) -> [u8; 8] {
-    let [mark @ .., _, _, _, _, _, _, _, _] =
-        mac(mac_key, Purpose::Dialog, &[request.call_id().unwrap_or(&[])]);
-    mark
-}
-
-fn has_mark(uri: &Uri<'_>, mark: &[u8; 8]) -> bool {
-    let given = uri.param(b"did").filter(|digits| digits.len() == 16).and_then(parse_hex);
-    given.is_some_and(|given| bool::from(given.to_be_bytes().ct_eq(mark)))
-}
-
 fn port_of(uri: &Uri<'_>) -> u16 {
     let default = || Transport::of_uri(uri).unwrap_or(Transport::Udp).default_port();
     uri.port.unwrap_or_else(default)
-}
-
-/// Whether a URI names us: by the mark, the address that the request came to, a listener, or the advertised address.
-fn is_own(uri: &Uri<'_>, request: &Request<'_>, policy: &Policy, mark: &[u8; 8]) -> bool {
-    if has_mark(uri, mark) {
-        return true;
-    }
-    let Flow { local, .. } = request.flow;
-    if !policy.advertised_address.is_empty() {
-        let advertised = policy.advertised_address.as_bytes();
-        let host = uri.host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(uri.host);
-        if (host.eq_ignore_ascii_case(advertised) || uri.host.eq_ignore_ascii_case(advertised))
-            && port_of(uri) == local.port()
-        {
-            return true;
-        }
-    }
-    let Some(ip) = uri.host_ip() else { return false };
-    let listeners = policy.listeners.iter().map(|listener| listener.address);
-    let mut same_ip = listeners.chain([local]).filter(|address| address.ip() == ip).peekable();
-    same_ip.peek().is_some() && {
-        let port = port_of(uri);
-        same_ip.any(|address| address.port() == port)
-    }
 }

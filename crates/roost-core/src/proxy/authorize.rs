@@ -8,6 +8,7 @@ use crate::access::{Access, Verdict, wait_for_credentials};
 use crate::auth::authenticator::{CacheAge, Claimed};
 use crate::base::aor::UserHost;
 use crate::continuation::Continuation;
+use crate::contract::binding_ref::BindingRef;
 use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
 use crate::contract::policy::{Authorize, Policy};
@@ -18,15 +19,22 @@ use crate::message::server_key::server_key;
 use crate::parking::Parking;
 use crate::proxy::admitted::Admitted;
 use crate::refusal::Refusal;
-use crate::registrar::Registrar;
-use crate::registrar::binding::Binding;
 
 /// Whether a request's sender is asked who it is.
 pub(crate) fn needs_authorization(policy: &Policy, is_trusted: bool) -> bool {
     policy.proxy.authorize != Authorize::Off && !is_trusted
 }
 
-/// Whether the caller may call; `Ok(false)` when the request has gone to another shard or waits for the database.
+/// What becomes of a caller.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Call {
+    /// He may call, from this binding where he has one.
+    Admitted(Option<BindingRef>),
+    /// The request has gone to another shard, or waits for the database.
+    Elsewhere,
+}
+
+/// Whether the caller may call.
 ///
 /// # Errors
 /// The refusal, a challenge in most cases.
@@ -37,25 +45,24 @@ pub(crate) fn authorize_call(
     admitted: &mut Admitted,
     request: &Request<'_>,
     age: CacheAge,
-) -> Result<bool, Refusal> {
+) -> Result<Call, Refusal> {
     if !needs_authorization(ctx.policy, access.hops.is_trusted(ctx.policy, request.flow.remote.ip())) {
-        return Ok(true);
+        return Ok(Call::Admitted(None));
     }
     let from = request.caller();
     let shard = ctx.identity.shard_of_user(from.map_or(User::NONE, |from| from.user));
     if shard != ctx.shard {
         request.hand_over(ctx, shard, Mark::None);
-        return Ok(false);
+        return Ok(Call::Elsewhere);
     }
+    let binding = from.and_then(|from| access.registrar.binding_from(ctx, from, &request.flow));
     let repeated = repeated_hash(ctx, request);
     if admitted.contains(repeated, ctx.now.mono_ms) {
-        return Ok(true);
+        return Ok(Call::Admitted(binding));
     }
-    if ctx.policy.proxy.authorize == Authorize::Registered
-        && from.is_some_and(|from| is_from_binding(ctx, access.registrar, request, from))
-    {
+    if ctx.policy.proxy.authorize == Authorize::Registered && binding.is_some() {
         admitted.note(repeated, ctx.now.mono_ms);
-        return Ok(true);
+        return Ok(Call::Admitted(binding));
     }
     let realm = call_realm(ctx.policy, request);
     if realm.is_empty() {
@@ -70,7 +77,7 @@ pub(crate) fn authorize_call(
     match access.authenticate(ctx, request, &claimed, age) {
         Verdict::Granted => {
             admitted.note(repeated, ctx.now.mono_ms);
-            Ok(true)
+            Ok(Call::Admitted(binding))
         }
         Verdict::Refused(reason) => {
             Err(Refusal { realm: Some(realm), ..Response::from(reason).by_proxy().into() })
@@ -79,7 +86,7 @@ pub(crate) fn authorize_call(
         Verdict::Load(key) => {
             let then = Continuation::Initial { mark: Mark::None, age: CacheAge::Fresh, hash: 0 };
             wait_for_credentials(ctx, access.auth, parking, request, key, then)?;
-            Ok(false)
+            Ok(Call::Elsewhere)
         }
     }
 }
@@ -103,20 +110,6 @@ fn repeated_hash(ctx: &mut Ctx<'_>, request: &Request<'_>) -> u64 {
     let hash = ctx.hasher.hash_one((&key[..], request.flow.remote, request.uri, to));
     ctx.buffers.give_text(key);
     hash
-}
-
-/// Whether the request comes from where its From is registered from.
-fn is_from_binding(
-    ctx: &mut Ctx<'_>,
-    registrar: &Registrar,
-    request: &Request<'_>,
-    from: UserHost<'_>,
-) -> bool {
-    let now = ctx.now;
-    let Some(record) = registrar.record_of(ctx, from) else { return false };
-    // What comes from a proxy that wrote a Path may come from anybody behind it.
-    let is_own = |binding: &Binding| binding.path().is_empty() && binding.is_from(&request.flow);
-    record.live(now).any(is_own)
 }
 
 fn is_anonymous(from: &UserHost<'_>) -> bool {

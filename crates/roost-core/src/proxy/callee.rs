@@ -43,16 +43,19 @@ pub(crate) fn look_up<'r>(
     request: &Request<'_>,
     callee: UserHost<'_>,
 ) -> Result<Targets<'r>, Reason> {
-    let record = registrar.record_of(ctx, callee).ok_or(Reason::NotRegistered)?;
+    let record = registrar.find(ctx, callee).ok_or(Reason::NotRegistered)?;
     let mut targets = Targets::new();
     let mut failure = Reason::MethodNotTaken;
-    for binding in record.live(ctx.now).filter(|binding| binding.takes(request.method)) {
+    for (binding, reference) in registrar.live(ctx, record) {
+        if !binding.takes(request.method) {
+            continue;
+        }
         if targets.len() == limits::MAX_BRANCHES {
             ctx.count(Counter::BranchesCut);
             break;
         }
         match next_hop_of(ctx.policy, request.flow.local, binding) {
-            Ok(next_hop) => targets.push(Target::of_binding(binding, next_hop)),
+            Ok(next_hop) => targets.push(Target::of_binding(binding, reference, next_hop)),
             Err(reason) => failure = reason,
         }
     }
@@ -84,6 +87,15 @@ pub(crate) fn next_hop_of(policy: &Policy, usual: SocketAddr, binding: &Binding)
             NextHop::of(listeners, &contact, local)
         }
     }
+}
+
+/// The host of the Request-URI as a name of ours: who is let in and names it in his Route, too, has set us as his outbound
+/// proxy. Names that lead elsewhere by our configuration are not ours, and where nobody is authorized none is.
+pub(crate) fn own_host<'a>(policy: &Policy, hops: &HopMonitor, request: &Request<'a>) -> Option<&'a [u8]> {
+    let is_initial = request.to_tag().is_none() && policy.proxy.authorize != Authorize::Off;
+    let uri = request.target.ok().filter(|uri| is_initial && uri.host_ip().is_none())?;
+    let is_elsewhere = hops.next_hops().has_host(uri.host);
+    Some(uri.host).filter(|host| !host.is_empty() && !is_elsewhere)
 }
 
 /// A next hop outside: only addresses that the configuration trusts, or any where nobody is authorized.

@@ -10,6 +10,7 @@ use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
 use crate::message::request::{Request, joined};
 use crate::message::response::Response;
+use crate::message::route::RouteReader;
 use crate::proxy::dialog::handle_in_dialog;
 use crate::proxy::forwarder::Forwarder;
 use crate::proxy::handing_over::pass_to_dialog;
@@ -30,7 +31,9 @@ pub(crate) fn handle_cancel(
     let found = forwarder.transactions.find(ctx, request);
     let found = found.filter(|ticket| forwarder.transactions.asked(*ticket).is_some_and(is_callers));
     let Some(ticket) = found else {
-        if !pass_to_dialog(ctx, request, mark) {
+        let routes =
+            RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None }.read();
+        if !pass_to_dialog(ctx, request, &routes, mark) {
             ctx.count(Counter::DropRequests);
         }
         return;
@@ -71,8 +74,12 @@ pub(crate) fn handle_ack(
     {
         return;
     }
-    if pass_to_dialog(ctx, request, mark) {
-        return;
+    if ctx.identity.shards > 1 {
+        let routes =
+            RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None }.read();
+        if pass_to_dialog(ctx, request, &routes, mark) {
+            return;
+        }
     }
     let is_sound = request.check().is_ok() && !request.is_too_many_hops();
     if !is_sound || request.to_tag().is_none() || request.head.line(HeaderName::Route).is_none() {

@@ -1,11 +1,14 @@
 //! A request inside a dialog (with a To tag): it follows its Route (RFC 3261 16.4, 16.12).
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use roost_sip::{Method, Uri};
 
 use crate::access::message_of;
+use crate::base::aor::UserHost;
 use crate::base::flow::{Flow, Ticket};
+use crate::base::host::is_local_host;
 use crate::base::stats::Counter;
 use crate::continuation::Continuation;
 use crate::contract::command::{Command, Mark};
@@ -15,8 +18,9 @@ use crate::contract::next_hops::Address;
 use crate::contract::policy::Authorize;
 use crate::contract::reason::Reason;
 use crate::message::branch_id::BranchId;
+use crate::message::dialog_token::Side;
 use crate::message::request::Request;
-use crate::message::route::{Routes, dialog_mark};
+use crate::message::route::{RouteReader, Routes};
 use crate::parking::Topic;
 use crate::proxy::callee::{is_trusted, next_hop_of};
 use crate::proxy::edits::{ForwardWriter, RouteEdits};
@@ -58,7 +62,8 @@ fn handle(
     request: &Request<'_>,
     mark: Mark,
 ) -> Result<(), Reason> {
-    if pass_to_dialog(ctx, request, mark) {
+    let routes = RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None }.read();
+    if pass_to_dialog(ctx, request, &routes, mark) {
         return Ok(());
     }
     let is_ack = request.method == Method::Ack;
@@ -69,8 +74,6 @@ fn handle(
     if !is_ack && request.required_of_proxy().next().is_some() {
         return Err(Reason::BadExtension);
     }
-    let mark_of_dialog = dialog_mark(&ctx.identity.mac_key, request);
-    let routes = Routes::of(request, ctx.policy, &mark_of_dialog);
     if routes.is_authentic
         && let Some(to) = request.to()
         && let Some(hash) = not_loaded(ctx, registrar, to)
@@ -78,7 +81,8 @@ fn handle(
         let message = message_of(ctx, request);
         return forwarder.parking.wait(ctx, Topic::Rows, message, Continuation::InDialog { mark, hash });
     }
-    let (target, edits) = dialog_target(ctx, registrar, forwarder, request, &routes)?;
+    let edits = RouteEdits::of(ctx.policy, request, &routes, None);
+    let (target, rest) = dialog_target(ctx, registrar, forwarder, request, &routes)?;
     if is_ack {
         match target.next_hop {
             NextHop::Flow(flow) => forward_ack(ctx, request, &target, flow, &edits),
@@ -88,7 +92,8 @@ fn handle(
     }
     let owner = Owner::Forward(ResponseContext::default());
     let ticket = forwarder.transactions.open(ctx, request, owner)?;
-    forwarder.try_target(ctx, request, ticket, target, Vec::new(), &edits);
+    let rest = rest.map(|target| target.store(forwarder.transactions, ticket)).into_iter().collect();
+    forwarder.try_target(ctx, request, ticket, target, rest, &edits);
     Ok(())
 }
 
@@ -110,7 +115,7 @@ fn forward_ack(
     };
     ctx.count(Counter::FwdRequests);
     let writer = ForwardWriter { identity: ctx.identity, policy: ctx.policy, request, edits };
-    ctx.out.send(flow, |bytes| writer.write((&target.uri, &target.path), &flow, branch, bytes));
+    ctx.out.send(flow, |bytes| writer.write(target, &flow, branch, bytes));
 }
 
 /// An ACK whose next hop is a name waits for it like a branch.
@@ -140,15 +145,16 @@ pub(crate) fn ack_resolved(
 ) {
     match forwarder.flows_of(ctx, &target.next_hop, addresses).into_iter().next() {
         Some(flow) => {
-            let edits = RouteEdits::read(ctx, request);
+            let reader = RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None };
+            let edits = RouteEdits::of(ctx.policy, request, &reader.read(), None);
             forward_ack(ctx, request, &target.borrowed(), flow, &edits);
         }
         None => ctx.count(Counter::DropRequests),
     }
 }
 
-/// The next hop of a request, and what becomes of its Routes.
-type Next<'t, 'r> = (Target<Cow<'t, [u8]>>, RouteEdits<'r>);
+/// Where a request goes first, and where it goes when that fails.
+type Way<'t> = (Target<Cow<'t, [u8]>>, Option<Target<Cow<'t, [u8]>>>);
 
 /// Where a request inside a dialog goes.
 fn dialog_target<'t, 'r: 't>(
@@ -157,13 +163,13 @@ fn dialog_target<'t, 'r: 't>(
     forwarder: &Forwarder<'_>,
     request: &Request<'r>,
     routes: &Routes<'r>,
-) -> Result<Next<'t, 'r>, Reason> {
+) -> Result<Way<'t>, Reason> {
     if routes.is_malformed {
         return Err(Reason::MalformedRoute);
     }
     let listeners = &ctx.policy.listeners;
     // With two own Routes the second names the interface that the other side is on.
-    let own_last = routes.own_last.filter(|local| is_local(listeners, *local));
+    let own_last = routes.own_last.and_then(|(_, address)| address).filter(|own| is_local(listeners, *own));
     let local = own_last.unwrap_or(request.flow.local);
     let is_open = ctx.policy.proxy.authorize == Authorize::Off;
     if routes.own == 0 && !routes.from_strict && (routes.next.is_none() || !is_open) {
@@ -176,7 +182,6 @@ fn dialog_target<'t, 'r: 't>(
         is_open || routes.is_authentic || is_trusted(ctx.policy, forwarder.hops, next_hop)
     };
     let remote = routes.target.unwrap_or(request.uri);
-    let edits = RouteEdits::of(ctx.policy, request, routes);
     if let Some(next) = routes.next {
         let uri = Uri::parse(next).map_err(|_| Reason::MalformedRoute)?;
         let next_hop = NextHop::of(listeners, &uri, local)?;
@@ -184,36 +189,114 @@ fn dialog_target<'t, 'r: 't>(
             return Err(Reason::RouteToStranger);
         }
         let target = if routes.next_is_loose { remote } else { next };
-        return Ok((Target::new(target, next_hop), edits));
+        return Ok((Target::new(target, next_hop), None));
     }
     let uri = Uri::parse(remote).map_err(|_| Reason::BadRequestUri)?;
-    if let Some(target) = binding_target(ctx, registrar, request, &uri) {
-        return target.map(|target| (target, edits));
+    let side = routes.token.map_or(Side::Unknown, |token| token.destination(request));
+    if let Some(target) = binding_target(ctx, registrar, request, &uri, &side)? {
+        return Ok((target, None));
     }
-    let next_hop = NextHop::of(listeners, &uri, local)?;
+    let peer = side.flow(listeners, local);
+    let reader = RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None };
+    if uri.user.is_some() && reader.is_own(&uri) {
+        // Its target is an AOR, or whatever it calls itself at our address.
+        return match (look_up_one(ctx, registrar, request, &uri), peer) {
+            (Some(target), _) => Ok((target?, None)),
+            (None, Some(flow)) => Ok((Target::new(remote, NextHop::Flow(flow)), None)),
+            (None, None) => Err(Reason::NotRegistered),
+        };
+    }
+    let transport =
+        routes.own_last.map(|(transport, _)| transport).filter(|_| uri.param(b"transport").is_none());
+    let named = NextHop::by(listeners, &uri, local, transport);
+    if let Some(flow) = peer.filter(|flow| is_peers(&uri, flow)) {
+        let named = named.ok().filter(|_| flow.connection != 0).map(|next_hop| Target::new(remote, next_hop));
+        return Ok((Target::new(remote, NextHop::Flow(flow)), named));
+    }
+    let next_hop = named?;
     if !may_go(&next_hop) {
         return Err(Reason::NotOurDialog);
     }
-    Ok((Target::new(remote, next_hop), edits))
+    Ok((Target { source: peer, ..Target::new(remote, next_hop) }, None))
 }
 
-/// The remote target as a live binding of To's user: it goes where that binding goes. A phone that registered over a
-/// connection may name that connection's port in its dialogs, which nobody else can reach.
+/// Whether a remote target is at the peer whose flow the dialog remembers: it names the peer's address over a connection,
+/// whose port nobody else can reach, or a host that means nothing here.
+fn is_peers(uri: &Uri<'_>, flow: &Flow) -> bool {
+    match uri.host_ip().map(|ip| ip.to_canonical()) {
+        Some(ip) if ip == flow.remote.ip().to_canonical() => flow.connection != 0,
+        _ => is_local_host(uri),
+    }
+}
+
+/// The remote target as a live binding, of the side that the request goes to or else of To's user: it goes where that
+/// binding goes.
+///
+/// # Errors
+/// The binding cannot be reached.
 fn binding_target<'t, 'r: 't>(
     ctx: &mut Ctx<'_>,
     registrar: &'t Registrar,
     request: &Request<'_>,
     uri: &Uri<'r>,
-) -> Option<Result<Target<Cow<'t, [u8]>>, Reason>> {
+    side: &Side,
+) -> Result<Option<Target<Cow<'t, [u8]>>>, Reason> {
+    let to = request.to();
+    let of_side = match side {
+        Side::Binding { epoch, binding } => {
+            registrar.binding_of(ctx, binding, *epoch == ctx.identity.epoch(), to)
+        }
+        _ => None,
+    };
+    let binding = match of_side.filter(|binding| binding.is_contact(uri) || is_at(binding, uri)) {
+        Some(binding) => Some(binding),
+        None => to.and_then(|to| binding_at(ctx, registrar, to, uri)),
+    };
+    let Some(binding) = binding else { return Ok(None) };
+    let path = Cow::Borrowed(binding.path());
+    let next_hop = next_hop_of(ctx.policy, request.flow.local, binding)?;
+    Ok(Some(Target { path, ..Target::new(uri.text, next_hop) }))
+}
+
+/// The live binding of a user whose Contact a URI is, or the only one that it may be.
+fn binding_at<'t>(
+    ctx: &mut Ctx<'_>,
+    registrar: &'t Registrar,
+    user: UserHost<'_>,
+    uri: &Uri<'_>,
+) -> Option<&'t Binding> {
     let now = ctx.now;
-    let record = registrar.record_of(ctx, request.to()?)?;
-    let same_but_port = || {
-        let is_it = |binding: &&Binding| binding.connection() != 0 && binding.is_contact_but_port(uri);
-        let mut found = record.live(now).filter(is_it);
+    let record = registrar.record_of(ctx, user)?;
+    let only = || {
+        let mut found = record.live(now).filter(|binding| is_at(binding, uri));
         found.next().filter(|_| found.next().is_none())
     };
-    let binding = record.live(now).find(|binding| binding.is_contact(uri)).or_else(same_but_port)?;
-    let path = Cow::Borrowed(binding.path());
+    record.live(now).find(|binding| binding.is_contact(uri)).or_else(only)
+}
+
+/// Whether a URI that is not a binding's Contact leads to the same phone: in its dialogs a phone may leave its user out, or
+/// name the port of its connection. Only of one that has a way of its own, behind NAT or over a connection: any other is
+/// reached where it says.
+fn is_at(binding: &Binding, uri: &Uri<'_>) -> bool {
+    if binding.connection() == 0 && !binding.behind_nat {
+        return false;
+    }
+    let is_source = |ip: IpAddr| binding.source_ip().map(|own| own.to_canonical()) == Some(ip.to_canonical());
+    match uri.host_ip() {
+        Some(ip) if is_source(ip) => true,
+        _ => binding.is_contact_host(uri) || is_local_host(uri),
+    }
+}
+
+/// An AOR inside a dialog: where its first binding is.
+fn look_up_one<'t, 'r: 't>(
+    ctx: &mut Ctx<'_>,
+    registrar: &'t Registrar,
+    request: &Request<'_>,
+    uri: &Uri<'r>,
+) -> Option<Result<Target<Cow<'t, [u8]>>, Reason>> {
+    let record = registrar.find(ctx, UserHost::of(uri))?;
+    let (binding, reference) = registrar.live(ctx, record).next()?;
     let next_hop = next_hop_of(ctx.policy, request.flow.local, binding);
-    Some(next_hop.map(|next_hop| Target { path, ..Target::new(uri.text, next_hop) }))
+    Some(next_hop.map(|next_hop| Target::of_binding(binding, reference, next_hop)))
 }

@@ -1,16 +1,21 @@
 //! How a request is edited on its way (RFC 3261 16.6 and 16.12), and how it is written then.
 
+use std::borrow::Cow;
+
 use crate::base::flow::Flow;
-use crate::contract::context::Ctx;
+use crate::contract::binding_ref::BindingRef;
 use crate::contract::identity::Identity;
 use crate::contract::policy::{Authorize, Policy};
 use crate::message::branch_id::BranchId;
+use crate::message::dialog_token::{DialogToken, MAX_TOKEN, Side};
 use crate::message::forward::{Edits, RecordRoute, Sender, write_request};
 use crate::message::request::Request;
-use crate::message::route::{Routes, dialog_mark};
+use crate::message::route::Routes;
 use crate::proxy::authorize::call_realm;
+use crate::proxy::target::Target;
 
 use roost_sip::{HeaderName, Method};
+use smallvec::SmallVec;
 
 /// What becomes of a request's Routes, and whether it gets our Record-Route.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,12 +23,31 @@ pub(crate) struct RouteEdits<'a> {
     strip_routes: usize,
     drop_last_route: bool,
     append_route: Option<&'a [u8]>,
-    with_record_route: bool,
+    record_route: Recorded<'a>,
 }
+
+/// Whether a request gets our Record-Route, and its mark.
+#[derive(Debug, Clone, Copy, Default)]
+enum Recorded<'a> {
+    #[default]
+    No,
+    /// It begins a dialog: the mark says who calls from where.
+    New(Caller),
+    /// It refreshes one: the mark is the one that it came with.
+    Again(&'a [u8]),
+}
+
+/// Who begins a dialog.
+pub(crate) type Caller = Option<BindingRef>;
 
 impl<'a> RouteEdits<'a> {
     /// What its Routes ask for.
-    pub(crate) fn of(policy: &Policy, request: &Request<'a>, routes: &Routes<'a>) -> RouteEdits<'a> {
+    pub(crate) fn of(
+        policy: &Policy,
+        request: &Request<'a>,
+        routes: &Routes<'a>,
+        caller: Caller,
+    ) -> RouteEdits<'a> {
         let is_initial = request.to_tag().is_none();
         // A peer may take the route set of a dialog from what refreshes its target (16.6 step 4).
         let is_refresh = matches!(request.method, Method::Invite | Method::Update)
@@ -31,7 +55,11 @@ impl<'a> RouteEdits<'a> {
         let edits = RouteEdits {
             strip_routes: routes.own,
             drop_last_route: routes.from_strict && !is_initial,
-            with_record_route: if is_initial { request.method != Method::Message } else { is_refresh },
+            record_route: match is_initial {
+                true if request.method != Method::Message => Recorded::New(caller),
+                false if is_refresh => Recorded::Again(routes.mark.unwrap_or(&[])),
+                _ => Recorded::No,
+            },
             append_route: None,
         };
         match routes.next {
@@ -43,12 +71,6 @@ impl<'a> RouteEdits<'a> {
             },
             _ => edits,
         }
-    }
-
-    /// The same from the request alone.
-    pub(crate) fn read(ctx: &Ctx<'_>, request: &Request<'a>) -> RouteEdits<'a> {
-        let mark = dialog_mark(&ctx.identity.mac_key, request);
-        RouteEdits::of(ctx.policy, request, &Routes::of(request, ctx.policy, &mark))
     }
 }
 
@@ -62,22 +84,28 @@ pub(crate) struct ForwardWriter<'a, 'r> {
 }
 
 impl ForwardWriter<'_, '_> {
-    /// Appends the request as it goes over `flow` to a target: its URI and its path.
+    /// Appends the request as it goes over `flow` to a target.
     pub(crate) fn write(
         &self,
-        (uri, path): (&[u8], &[u8]),
+        target: &Target<Cow<'_, [u8]>>,
         flow: &Flow,
         branch: BranchId,
         bytes: &mut Vec<u8>,
     ) {
-        let ForwardWriter { identity, policy, request, edits } = *self;
+        let ForwardWriter { policy, request, edits, .. } = *self;
         let advertised = policy.advertised_address.as_str();
         let sender = |flow: &Flow| Sender { transport: flow.transport, local: flow.local, advertised };
         let is_open = policy.proxy.authorize == Authorize::Off;
+        let mut mark = SmallVec::<[u8; MAX_TOKEN]>::new();
+        match edits.record_route {
+            Recorded::New(caller) if !is_open => self.write_mark(caller, target.binding, flow, &mut mark),
+            Recorded::Again(text) => mark.extend_from_slice(text),
+            Recorded::New(_) | Recorded::No => {}
+        }
         let record_route = RecordRoute {
             inbound: sender(&request.flow),
             outbound: sender(flow),
-            dialog_mark: (!is_open).then(|| dialog_mark(&identity.mac_key, request)),
+            mark: &mark,
             from_tag: request.sender_tag().filter(|_| policy.rr.append_fromtag),
         };
         // An ACK repeats the INVITE's credentials, and a registered caller may send some that no one asked for: who
@@ -85,16 +113,33 @@ impl ForwardWriter<'_, '_> {
         let has_credentials = request.head.line(HeaderName::ProxyAuthorization).is_some();
         let own_realm = (has_credentials && !is_open).then(|| call_realm(policy, request));
         let edits = Edits {
-            uri,
+            uri: &target.uri,
             via: sender(flow),
             branch,
-            record_route: edits.with_record_route.then_some(record_route),
+            record_route: (!matches!(edits.record_route, Recorded::No)).then_some(record_route),
             strip_routes: edits.strip_routes,
             drop_last_route: edits.drop_last_route,
             append_route: edits.append_route,
-            path,
+            path: &target.path,
             own_realm: own_realm.as_deref(),
         };
         write_request(request, &edits, bytes);
+    }
+
+    /// Where both sides of a new dialog are: by their bindings, else where the request came from and goes to.
+    fn write_mark(
+        &self,
+        caller: Caller,
+        callee: Option<BindingRef>,
+        flow: &Flow,
+        mark: &mut SmallVec<[u8; MAX_TOKEN]>,
+    ) {
+        let ForwardWriter { identity, policy, request, .. } = *self;
+        let side = |binding: Option<BindingRef>, flow: &Flow| match binding {
+            Some(binding) => Side::of_binding(identity, binding),
+            None => Side::of_flow(&policy.listeners, flow),
+        };
+        let token = DialogToken::new(request, side(caller, &request.flow), side(callee, flow));
+        token.write(&identity.mac_key, request.call_id().unwrap_or(&[]), mark);
     }
 }

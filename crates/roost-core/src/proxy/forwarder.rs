@@ -12,15 +12,17 @@ use crate::continuation::Continuation;
 use crate::contract::command::Command;
 use crate::contract::context::Ctx;
 use crate::contract::event::{CallStep, Event};
-use crate::contract::listener::{flow_to, local_for};
+use crate::contract::listener::{flow_to, is_local, local_for};
 use crate::contract::next_hops::{Address, HopId};
+use crate::contract::policy::Policy;
 use crate::contract::reason::Reason;
 use crate::dispatch::monitor::HopMonitor;
 use crate::message::forward::write_response;
 use crate::message::request::Request;
+use crate::message::route::RouteReader;
 use crate::message::trace;
 use crate::parking::Parking;
-use crate::proxy::callee::Targets;
+use crate::proxy::callee::{Targets, own_host};
 use crate::proxy::edits::{ForwardWriter, RouteEdits};
 use crate::proxy::response_context::{Best, Noted, ResponseContext};
 use crate::proxy::target::{NextHop, Target};
@@ -132,8 +134,7 @@ impl Forwarder<'_> {
             context.add_branch(target.hop, rest);
         }
         let writer = ForwardWriter { identity: ctx.identity, policy: ctx.policy, request, edits };
-        let write =
-            |branch, bytes: &mut Vec<u8>| writer.write((&target.uri, &target.path), &flow, branch, bytes);
+        let write = |branch, bytes: &mut Vec<u8>| writer.write(target, &flow, branch, bytes);
         self.transactions.open_client(ctx, ticket, flow, routing, write);
     }
 
@@ -149,6 +150,7 @@ impl Forwarder<'_> {
         let Some(context) = self.context(ticket) else { return };
         context.end_resolving();
         for flow in self.flows_of(ctx, &target.next_hop, addresses).into_iter().rev() {
+            let flow = not_ourselves(ctx.policy, flow, &target);
             rest.push(Target { next_hop: NextHop::Flow(flow), is_same: true, ..target.clone() });
         }
         let is_lost = rest.last().is_none_or(|next| !next.is_same);
@@ -208,13 +210,21 @@ impl Forwarder<'_> {
         };
         ctx.with_head(&bytes, |ctx, head| {
             let Some(request) = Request::new(source, &bytes, head) else { return };
-            let edits = RouteEdits::read(ctx, &request);
+            let edits = self.edits_of(ctx, &request, ticket);
             for target in targets {
                 let target = target.load(self.transactions, ticket);
                 self.try_target(ctx, &request, ticket, target, std::mem::take(&mut rest), &edits);
             }
         });
         ctx.buffers.give_text(bytes);
+    }
+
+    /// How a transaction's request is edited.
+    fn edits_of<'a>(&mut self, ctx: &Ctx<'_>, request: &Request<'a>, ticket: Ticket) -> RouteEdits<'a> {
+        let caller = self.context(ticket).and_then(|context| context.caller());
+        let own_host = own_host(ctx.policy, self.hops, request);
+        let routes = RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host }.read();
+        RouteEdits::of(ctx.policy, request, &routes, caller)
     }
 
     /// Takes what a client transaction has to say.
@@ -437,6 +447,11 @@ impl Forwarder<'_> {
             tell_failure(ctx, method, head.value(response, HeaderName::CallId), code);
         });
     }
+}
+
+/// The flow, or where the binding's REGISTER came from when its Contact's name leads to an address of ours.
+fn not_ourselves<T>(policy: &Policy, flow: Flow, target: &Target<T>) -> Flow {
+    target.source.filter(|_| is_local(&policy.listeners, flow.remote)).unwrap_or(flow)
 }
 
 /// The Reason of a CANCEL to the others once one callee has refused for all (RFC 3326).

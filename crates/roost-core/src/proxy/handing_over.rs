@@ -4,7 +4,9 @@ use roost_sip::User;
 
 use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
+use crate::message::dialog_token::Side;
 use crate::message::request::Request;
+use crate::message::route::Routes;
 use crate::proxy::authorize::needs_authorization;
 
 /// Hands a request to the shard that its key names; whether it has gone.
@@ -25,7 +27,8 @@ pub(crate) fn pass_cancel(ctx: &mut Ctx<'_>, request: &Request<'_>, mark: Mark, 
     }
     let caller = ctx.identity.shard_of_user(request.from().map_or(User::NONE, |from| from.user));
     let owner = ctx.identity.shard_of_user(request.shard_key());
-    let (shard, mark) = if caller == ctx.shard { (owner, Mark::Authorized) } else { (caller, Mark::None) };
+    let (shard, mark) =
+        if caller == ctx.shard { (owner, Mark::Authorized(None)) } else { (caller, Mark::None) };
     let goes = shard != ctx.shard;
     if goes {
         request.hand_over(ctx, shard, mark);
@@ -33,11 +36,27 @@ pub(crate) fn pass_cancel(ctx: &mut Ctx<'_>, request: &Request<'_>, mark: Mark, 
     goes
 }
 
-/// Hands a dialog's request to the shard of its To: the contact's user need not be the extension's, whose bindings are
-/// there. Whether it has gone.
-pub(crate) fn pass_to_dialog(ctx: &mut Ctx<'_>, request: &Request<'_>, mark: Mark) -> bool {
-    let shard = request.to().map_or(ctx.shard, |to| ctx.identity.shard_of_user(to.user));
-    let goes = mark == Mark::None && request.to_tag().is_some() && shard != ctx.shard;
+/// Hands a dialog's request to the shard of the binding that it goes to, or else of its To: the contact's user need not be
+/// the extension's, whose bindings are there. Whether it has gone.
+pub(crate) fn pass_to_dialog(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    routes: &Routes<'_>,
+    mark: Mark,
+) -> bool {
+    if mark != Mark::None || request.to_tag().is_none() {
+        return false;
+    }
+    let of_to = || request.to().map_or(ctx.shard, |to| ctx.identity.shard_of_user(to.user));
+    let shard = match routes.token.map(|token| token.destination(request)) {
+        Some(Side::Binding { epoch, binding })
+            if epoch == ctx.identity.epoch() && binding.shard.0 < ctx.identity.shards.max(1) =>
+        {
+            binding.shard
+        }
+        _ => of_to(),
+    };
+    let goes = shard != ctx.shard;
     if goes {
         request.hand_over(ctx, shard, Mark::InDialog);
     }

@@ -17,11 +17,11 @@ use crate::contract::reason::Reason;
 use crate::message::branch_id::BranchId;
 use crate::message::request::Request;
 use crate::message::response::Response;
-use crate::message::route::{Routes, dialog_mark};
+use crate::message::route::{RouteReader, Routes};
 use crate::parking::Topic;
 use crate::proxy::admitted::Admitted;
-use crate::proxy::authorize::authorize_call;
-use crate::proxy::callee::{Routed, Targets, look_up, route_out, trusted_target};
+use crate::proxy::authorize::{Call, authorize_call};
+use crate::proxy::callee::{Routed, Targets, look_up, own_host, route_out, trusted_target};
 use crate::proxy::edits::RouteEdits;
 use crate::proxy::forwarder::{Forwarder, Owner};
 use crate::proxy::response_context::ResponseContext;
@@ -50,14 +50,19 @@ pub(crate) fn handle_initial(
     mark: Mark,
     age: CacheAge,
 ) -> Result<(), Refusal> {
-    if mark == Mark::None {
+    let caller = if mark == Mark::None {
         let Facts { auth, admission, registrar, admitted } = facts;
         let mut access = Access { auth, admission, registrar, hops: forwarder.hops };
-        if !authorize_call(ctx, &mut access, forwarder.parking, admitted, request, age)? {
-            return Ok(());
+        match authorize_call(ctx, &mut access, forwarder.parking, admitted, request, age)? {
+            Call::Admitted(binding) => binding,
+            Call::Elsewhere => return Ok(()),
         }
-    }
-    let mark = if mark == Mark::None { Mark::Authorized } else { mark };
+    } else if let Mark::Authorized(binding) = mark {
+        binding
+    } else {
+        None
+    };
+    let mark = Mark::Authorized(caller);
     let shard = ctx.identity.shard_of_user(request.shard_key());
     if shard != ctx.shard {
         request.hand_over(ctx, shard, mark);
@@ -68,9 +73,9 @@ pub(crate) fn handle_initial(
         return Ok(());
     }
     let callee = check(ctx, request)?;
-    let mark_of_dialog = dialog_mark(&ctx.identity.mac_key, request);
-    let routes = Routes::of(request, ctx.policy, &mark_of_dialog);
-    let edits = RouteEdits::of(ctx.policy, request, &routes);
+    let own_host = own_host(ctx.policy, forwarder.hops, request);
+    let routes = RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host }.read();
+    let edits = RouteEdits::of(ctx.policy, request, &routes, caller);
     if routes.is_malformed {
         return Err(Reason::MalformedRoute.into());
     }
@@ -98,7 +103,7 @@ pub(crate) fn handle_initial(
     {
         return Err(reason.into());
     }
-    let owner = Owner::Forward(ResponseContext::default());
+    let owner = Owner::Forward(ResponseContext::of(caller));
     let ticket = forwarder.transactions.open(ctx, request, owner)?;
     match found {
         Ok(targets) => {

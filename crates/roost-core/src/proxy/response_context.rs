@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use crate::contract::next_hops::HopId;
+use crate::proxy::edits::Caller;
 use crate::proxy::target::Target;
 use crate::transaction::arena::Stored;
 
@@ -17,6 +18,7 @@ pub(crate) struct ResponseContext {
     later: VecDeque<Vec<Target<Stored>>>,
     best: Option<Best>,
     is_cancelled: bool,
+    caller: Caller,
     /// Branches that wait for a name.
     resolving: u16,
 }
@@ -51,6 +53,16 @@ pub(crate) enum Noted {
 }
 
 impl ResponseContext {
+    /// Of a request that this caller has begun.
+    pub(crate) fn of(caller: Caller) -> ResponseContext {
+        ResponseContext { caller, ..ResponseContext::default() }
+    }
+
+    /// Who has begun it.
+    pub(crate) fn caller(&self) -> Caller {
+        self.caller
+    }
+
     /// A client transaction was started.
     pub(crate) fn add_branch(&mut self, hop: Option<HopId>, rest: Vec<Target<Stored>>) {
         self.branches.push(Branch { hop, rest });
@@ -193,7 +205,7 @@ mod tests {
         let address = "10.0.0.1:5060".parse().unwrap();
         let next_hop = NextHop::Flow(Flow::udp(address, address));
         let (uri, path) = (Stored::default(), Stored::default());
-        Target { uri, path, next_hop, q: None, hop: None, is_same }
+        Target { uri, path, next_hop, q: None, hop: None, is_same, binding: None, source: None }
     }
 
     #[test]

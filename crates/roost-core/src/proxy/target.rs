@@ -7,10 +7,11 @@ use roost_sip::{Scheme, Uri};
 
 use crate::base::flow::{Flow, Ticket};
 use crate::base::transport::Transport;
+use crate::contract::binding_ref::BindingRef;
 use crate::contract::listener::{Listener, flow_to};
 use crate::contract::next_hops::{HopId, Name};
 use crate::contract::reason::Reason;
-use crate::registrar::binding::Binding;
+use crate::registrar::binding::{Binding, Origin};
 use crate::transaction::Transactions;
 use crate::transaction::arena::Stored;
 
@@ -26,6 +27,10 @@ pub(crate) struct Target<T> {
     pub(crate) hop: Option<HopId>,
     /// Whether it is another address of the target before it.
     pub(crate) is_same: bool,
+    /// The binding that it is, where it is one.
+    pub(crate) binding: Option<BindingRef>,
+    /// Where its REGISTER came from: there it is, should its name lead to ourselves.
+    pub(crate) source: Option<Flow>,
 }
 
 /// How a target is reached.
@@ -39,10 +44,20 @@ pub(crate) enum NextHop {
 impl NextHop {
     /// Where a URI leads; an address at once.
     pub(crate) fn of(listeners: &[Listener], uri: &Uri<'_>, local: SocketAddr) -> Result<NextHop, Reason> {
+        NextHop::by(listeners, uri, local, None)
+    }
+
+    /// The same by this transport, if one is given, whatever the URI says.
+    pub(crate) fn by(
+        listeners: &[Listener],
+        uri: &Uri<'_>,
+        local: SocketAddr,
+        transport: Option<Transport>,
+    ) -> Result<NextHop, Reason> {
         if !matches!(uri.scheme, Scheme::Sip) {
             return Err(Reason::Unresolvable);
         }
-        let transport = Transport::of_uri(uri).ok_or(Reason::NoTransport)?;
+        let transport = transport.or_else(|| Transport::of_uri(uri)).ok_or(Reason::NoTransport)?;
         match uri.host_ip() {
             Some(ip) => {
                 let remote = SocketAddr::new(ip, transport.port_or_default(uri.port));
@@ -57,13 +72,37 @@ impl NextHop {
 impl<'a> Target<Cow<'a, [u8]>> {
     /// A URI that is reached so.
     pub(crate) fn new(uri: impl Into<Cow<'a, [u8]>>, next_hop: NextHop) -> Target<Cow<'a, [u8]>> {
-        Target { uri: uri.into(), path: Cow::Borrowed(&[]), next_hop, q: None, hop: None, is_same: false }
+        Target {
+            uri: uri.into(),
+            path: Cow::Borrowed(&[]),
+            next_hop,
+            q: None,
+            hop: None,
+            is_same: false,
+            binding: None,
+            source: None,
+        }
     }
 
     /// A binding that is reached so.
-    pub(crate) fn of_binding(binding: &'a Binding, next_hop: NextHop) -> Target<Cow<'a, [u8]>> {
+    pub(crate) fn of_binding(
+        binding: &'a Binding,
+        reference: BindingRef,
+        next_hop: NextHop,
+    ) -> Target<Cow<'a, [u8]>> {
         let path = Cow::Borrowed(binding.path());
-        Target { path, q: binding.q, ..Target::new(binding.contact(), next_hop) }
+        let source = match binding.origin() {
+            Origin::Live(flow) => Some(flow),
+            Origin::Loaded { .. } => None,
+        };
+        let binding_ref = Some(reference);
+        Target {
+            path,
+            q: binding.q,
+            binding: binding_ref,
+            source,
+            ..Target::new(binding.contact(), next_hop)
+        }
     }
 
     /// Kept with a transaction.
@@ -96,15 +135,15 @@ impl Target<Stored> {
 impl Target<Box<[u8]>> {
     /// Taken up again.
     pub(crate) fn borrowed(&self) -> Target<Cow<'_, [u8]>> {
-        let Target { next_hop, q, hop, is_same, .. } = self.clone();
+        let Target { next_hop, q, hop, is_same, binding, source, .. } = self.clone();
         let (uri, path) = (Cow::Borrowed(&*self.uri), Cow::Borrowed(&*self.path));
-        Target { uri, path, next_hop, q, hop, is_same }
+        Target { uri, path, next_hop, q, hop, is_same, binding, source }
     }
 }
 
 impl<T> Target<T> {
     fn with<U>(self, uri: U, path: U) -> Target<U> {
-        let Target { next_hop, q, hop, is_same, .. } = self;
-        Target { uri, path, next_hop, q, hop, is_same }
+        let Target { next_hop, q, hop, is_same, binding, source, .. } = self;
+        Target { uri, path, next_hop, q, hop, is_same, binding, source }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Binding {
     pub(crate) updated_ms: u64,
     /// Where it is reached from.
     pub(crate) origin: StoredOrigin,
-    /// Whether the Contact names another address than the packet came from.
+    /// Whether it is where its packet came from and not where its Contact says.
     pub(crate) behind_nat: bool,
 }
 
@@ -147,11 +147,9 @@ impl Binding {
         Uri::parse(self.contact()).is_ok_and(|contact| same_uri(&contact, uri))
     }
 
-    /// Whether the Contact URI has this user and host.
-    pub(crate) fn is_contact_but_port(&self, uri: &Uri<'_>) -> bool {
-        Uri::parse(self.contact()).is_ok_and(|contact| {
-            contact.user.is_some() && contact.user == uri.user && contact.host.eq_ignore_ascii_case(uri.host)
-        })
+    /// Whether the Contact URI has this host.
+    pub(crate) fn is_contact_host(&self, uri: &Uri<'_>) -> bool {
+        Uri::parse(self.contact()).is_ok_and(|contact| contact.host.eq_ignore_ascii_case(uri.host))
     }
 
     pub(crate) fn callid(&self) -> &[u8] {

@@ -17,6 +17,18 @@ use crate::registrar::binding::Binding;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RecordId(u32);
 
+impl RecordId {
+    /// Its slot, for a [`crate::BindingRef`].
+    pub(crate) fn slot(self) -> u32 {
+        self.0
+    }
+
+    /// The record of a slot, if there is one; it may be another than it was.
+    pub(crate) fn of_slot(slot: u32) -> RecordId {
+        RecordId(slot)
+    }
+}
+
 /// One AOR.
 #[derive(Debug)]
 pub(crate) struct Record {

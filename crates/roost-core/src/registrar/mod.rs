@@ -19,10 +19,11 @@ use std::hash::BuildHasher;
 use roost_sip::{HeaderName, Method, Uri};
 
 use crate::base::aor::{UserHost, split_aor};
-use crate::base::flow::{Flow, Now, Ticket, responsible};
+use crate::base::flow::{Flow, Now, ShardId, Ticket, responsible};
 use crate::base::limits;
 use crate::base::stats::Counter;
 use crate::contract::ban::Home;
+use crate::contract::binding_ref::BindingRef;
 use crate::contract::command::Command;
 use crate::contract::contact_id;
 use crate::contract::context::Ctx;
@@ -32,6 +33,7 @@ use crate::contract::identity::Identity;
 use crate::contract::policy::PathMode;
 use crate::contract::reason::Reason;
 use crate::contract::row::Write;
+use crate::message::dialog_token::instance_hash;
 use crate::message::path::{knows_path, write_path};
 use crate::message::request::Request;
 use crate::message::response::Response;
@@ -259,10 +261,67 @@ impl Registrar {
 
     /// The AOR's record; without `use_domain` any host will do.
     pub(crate) fn record_of(&self, ctx: &mut Ctx<'_>, who: UserHost<'_>) -> Option<&Record> {
+        self.location.get(self.find(ctx, who)?)
+    }
+
+    /// The AOR's record.
+    pub(crate) fn find(&self, ctx: &mut Ctx<'_>, who: UserHost<'_>) -> Option<RecordId> {
         let mut aor = ctx.buffers.take_text();
         let found = ctx.write_aor(Some(who), &mut aor).ok().and_then(|()| self.location.find(&aor));
         ctx.buffers.give_text(aor);
-        self.location.get(found?)
+        found
+    }
+
+    /// The live bindings of a record by falling q, and how others name them.
+    pub(crate) fn live<'s>(
+        &'s self,
+        ctx: &Ctx<'_>,
+        id: RecordId,
+    ) -> impl Iterator<Item = (&'s Binding, BindingRef)> + use<'s> {
+        let (now, shard) = (ctx.now, ctx.shard);
+        let record = self.location.get(id).into_iter();
+        record.flat_map(move |record| {
+            record.live(now).map(move |binding| (binding, reference(shard, id, binding)))
+        })
+    }
+
+    /// The binding that a request comes from, of the AOR that it claims: there it is reached.
+    pub(crate) fn binding_from(
+        &self,
+        ctx: &mut Ctx<'_>,
+        who: UserHost<'_>,
+        flow: &Flow,
+    ) -> Option<BindingRef> {
+        // What comes from a proxy that wrote a Path may come from anybody behind it.
+        let is_own = |binding: &Binding| binding.path().is_empty() && binding.is_from(flow);
+        let id = self.find(ctx, who)?;
+        self.live(ctx, id).find(|(binding, _)| is_own(binding)).map(|(_, reference)| reference)
+    }
+
+    /// A live binding of this shard by its reference. Where it is gone, that of the same instance of its AOR, else its only
+    /// one: a phone that registers anew is reached as before.
+    pub(crate) fn binding_of(
+        &self,
+        ctx: &mut Ctx<'_>,
+        wanted: &BindingRef,
+        is_this_process_s: bool,
+        aor: Option<UserHost<'_>>,
+    ) -> Option<&Binding> {
+        let now = ctx.now;
+        let has_it = |record: &&Record| record.bindings.iter().any(|one| one.contact_id == wanted.contact_id);
+        let label = contact_id::aor_label(wanted.contact_id);
+        let at_slot = self.location.get(RecordId::of_slot(wanted.record)).filter(|_| is_this_process_s);
+        let at_slot = at_slot.filter(|record| record.label == label || has_it(record));
+        let record = match at_slot {
+            Some(record) => record,
+            None => self.record_of(ctx, aor?)?,
+        };
+        let live = || record.live(now);
+        let only = || live().next().filter(|_| live().count() == 1);
+        let is_same =
+            |one: &&Binding| wanted.instance != 0 && instance_hash(one.instance()) == wanted.instance;
+        let same = || live().find(is_same).filter(|_| live().filter(is_same).count() == 1);
+        live().find(|one| one.contact_id == wanted.contact_id).or_else(same).or_else(only)
     }
 
     /// Whether anybody is registered as this user.
@@ -334,6 +393,11 @@ fn tell_change(ctx: &mut Ctx<'_>, record: &Record, change: &Change) {
             ctx.out.tell(|| Event::Unregistered { aor: aor(), contact_id: *contact_id, why: Gone::Removed });
         }
     }
+}
+
+fn reference(shard: ShardId, id: RecordId, binding: &Binding) -> BindingRef {
+    let instance = instance_hash(binding.instance());
+    BindingRef { shard, record: id.slot(), contact_id: binding.contact_id, instance }
 }
 
 /// The Occupied rule by what is in memory.

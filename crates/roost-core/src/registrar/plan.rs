@@ -10,9 +10,10 @@ use roost_sip::{
 use smallvec::SmallVec;
 
 use crate::base::flow::Now;
+use crate::base::host::is_local_name;
 use crate::base::limits;
 use crate::contract::context::Ctx;
-use crate::contract::policy::{PathMode, RegistrarParams, UsrlocParams};
+use crate::contract::policy::{PathMode, Policy, RegistrarParams, UsrlocParams};
 use crate::contract::reason::Reason;
 use crate::message::path;
 use crate::message::request::Request;
@@ -369,7 +370,6 @@ fn binding(
         instance: if instance.len() > limits::MAX_INSTANCE { &[] } else { instance },
         path: &common.path,
     };
-    let source = request.flow.remote.ip().to_canonical();
     Binding {
         contact_id,
         text: text.into(),
@@ -379,8 +379,21 @@ fn binding(
         deadline_ms: ctx.now.mono_ms + u64::from(expires_s) * 1000,
         updated_ms: ctx.now.mono_ms,
         origin: Origin::Live(request.flow).into(),
-        behind_nat: uri.host_ip().is_some_and(|ip| ip.to_canonical() != source),
+        behind_nat: is_elsewhere(ctx.policy, request, uri),
     }
+}
+
+/// Whether a contact is where its REGISTER came from and not where its URI says: that names another address, a host that means
+/// nothing here, or ourselves.
+fn is_elsewhere(policy: &Policy, request: &Request<'_>, uri: &Uri<'_>) -> bool {
+    if let Some(ip) = uri.host_ip() {
+        return ip.to_canonical() != request.flow.remote.ip().to_canonical();
+    }
+    let is_it = |host: &[u8]| uri.host.eq_ignore_ascii_case(host);
+    is_local_name(uri.host)
+        || request.target.is_ok_and(|registrar| is_it(registrar.host))
+        || is_it(policy.advertised_address.as_bytes())
+        || policy.domains.iter().any(|domain| domain.is_named_by(uri, |_| true))
 }
 
 fn rank(q: Option<u16>) -> i32 {

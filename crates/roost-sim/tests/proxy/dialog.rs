@@ -1,6 +1,8 @@
 //! Inside a call: every request follows the route that the INVITE has recorded, and nobody else's.
 
-use crate::support::{A_WHILE, Message, Phone, Server, ack_of_failure, header, with_body, without_first_via};
+use crate::support::{
+    A_WHILE, Dialog, Message, Phone, Server, ack_of_failure, header, with_body, without_first_via,
+};
 
 #[test]
 fn a_re_invite_is_answered_and_acknowledged_or_refused() {
@@ -233,4 +235,136 @@ fn answer_to(phone: &Phone, method: &str, message: &str) -> Message {
     }
     assert_eq!(answer.header("Call-ID"), header(message, "Call-ID"));
     answer
+}
+
+/// A phone behind NAT whose Contact in a dialog is not the one that it has registered.
+#[test]
+fn a_phone_behind_nat_is_reached_whatever_it_calls_itself_in_its_dialogs() {
+    for (settings, shards) in [("", 1), ("", 4), ("[proxy]\nauthorize = \"off\"\n", 1)] {
+        for contact in ["sip:192.168.1.5:5060", "sip:9002@192.168.1.5", "sip:9002-1@192.168.1.5:5062;ob"] {
+            let server = Server::of_shards(shards, settings);
+            let mut caller = server.registered("9001");
+            let mut callee = server.phone("9002");
+            callee.contact = "sip:9002@192.168.1.5:5060".to_owned();
+            assert_eq!(callee.register(300).line(), "200 OK");
+            callee.contact = contact.to_owned();
+            let (mut ours, mut theirs) = caller.establish(&callee);
+            for method in ["INVITE", "BYE"] {
+                reaches(&caller, &callee, &ours.request(method, &["Contact: <sip:9001@127.0.0.1>"]));
+            }
+            reaches(&callee, &caller, &theirs.request("INFO", &[]));
+        }
+    }
+}
+
+/// The To of a call need not be the extension that it reaches.
+#[test]
+fn the_binding_that_was_called_is_reached_although_to_names_another() {
+    for shards in [1, 4] {
+        let server = Server::of_shards(shards, "");
+        let mut caller = server.registered("9001");
+        let mut callee = server.phone("9002");
+        callee.contact = "sip:9002@192.168.1.5:5060".to_owned();
+        assert_eq!(callee.register(300).line(), "200 OK");
+        callee.contact = "sip:192.168.1.5:5060".to_owned();
+        let invite = caller.initial("INVITE", "9002", &[]).replace("To: <sip:9002@", "To: <sip:reception@");
+        caller.send(&invite);
+        let invite = callee.await_request("INVITE");
+        callee.answer(&invite, "200 OK");
+        let mut ours = Dialog::of_caller(&caller, &caller.await_final("INVITE"));
+        caller.send(ours.request("ACK", &[]));
+        callee.await_request("ACK");
+        reaches(&caller, &callee, &ours.request("BYE", &[]));
+    }
+}
+
+#[test]
+fn a_phone_that_registers_anew_is_reached_as_before() {
+    let server = Server::for_calls("[registrar]\nmax_contacts = 3\n");
+    let mut caller = server.registered("9001");
+    let mut callee = server.phone("9002");
+    let instance = ";+sip.instance=\"<urn:uuid:1>\"";
+    let bind = |phone: &mut Phone, port: u16, instance: &str, expires: u16| {
+        let contact = format!("Contact: <sip:9002@192.168.1.5:{port}>{instance};expires={expires}");
+        assert_eq!(phone.send_register(&[&contact]).line(), "200 OK");
+    };
+    bind(&mut callee, 5060, instance, 300);
+    callee.contact = "sip:192.168.1.5:5060".to_owned();
+    let (mut ours, _) = caller.establish(&callee);
+    // Its address has changed: another binding of the same instance. Another phone of the extension is there, too.
+    let mut beside = server.phone("9002");
+    bind(&mut beside, 5070, "", 300);
+    bind(&mut callee, 5061, instance, 300);
+    bind(&mut callee, 5060, instance, 0);
+    reaches(&caller, &callee, &ours.request("INFO", &[]));
+    // The only one that is left.
+    bind(&mut beside, 5070, "", 0);
+    reaches(&caller, &callee, &ours.request("BYE", &[]));
+}
+
+/// A gateway that is not registered and calls over a connection, whose port it names as its Contact.
+#[test]
+fn a_caller_without_a_binding_is_reached_over_its_connection() {
+    for (settings, shards) in [
+        ("[proxy]\ntrusted = \"127.0.0.1\"\n", 1),
+        ("[proxy]\ntrusted = \"127.0.0.1\"\n", 4),
+        ("[proxy]\nauthorize = \"off\"\n", 1),
+    ] {
+        let server = Server::of_shards(shards, settings);
+        let callee = server.registered("9002");
+        let mut gateway = server.tcp_phone("9001");
+        gateway.contact = format!("sip:9001@{}", gateway.local());
+        let (_, mut theirs) = gateway.establish(&callee);
+        assert_eq!(theirs.routes.len(), 2, "it changes interfaces: {:?}", theirs.routes);
+        reaches(&callee, &gateway, &theirs.request("INFO", &[]));
+        // A host that means nothing here: nobody but the token knows where that is.
+        if settings.contains("trusted") {
+            theirs.target = "sip:9001@192.168.7.7:5060".to_owned();
+            reaches(&callee, &gateway, &theirs.request("BYE", &[]));
+        }
+    }
+}
+
+#[test]
+fn the_mark_opens_its_own_call_only_and_old_marks_stay_valid() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let stranger = server.phone("stranger");
+    let (mut ours, _) = caller.establish(&callee);
+    let (other, _) = caller.establish(&callee);
+    let did = |route: &str| route.split("did=").nth(1).expect("a mark").trim_end_matches('>').to_owned();
+    let own = did(&ours.routes[0]);
+    assert!(own.len() <= 64 && own.len() != 16, "{own}");
+    ours.target = stranger.contact.clone();
+    for wrong in
+        [did(&other.routes[0]), own.to_lowercase(), own[1..].to_owned(), "0000000000000000".to_owned()]
+    {
+        let mut forged = ours.clone();
+        forged.routes = vec![ours.routes[0].replace(&own, &wrong)];
+        caller.send(forged.request("BYE", &[]));
+        assert_eq!(caller.await_final("BYE").status(), Some(403), "{wrong}");
+    }
+    stranger.hears_nothing("no mark of this call");
+    reaches(&caller, &stranger, &ours.request("BYE", &[]));
+}
+
+#[test]
+fn an_aor_as_the_target_of_a_dialog_is_looked_up() {
+    let server = Server::for_calls("domains = \"pbx.example.com\"\n");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let (mut ours, _) = caller.establish(&callee);
+    for target in [format!("sip:9002@{}", server.sip), "sip:9002@pbx.example.com".to_owned()] {
+        ours.target = target;
+        caller.send(ours.request("INFO", &[]));
+        assert_eq!(callee.await_request("INFO").uri(), callee.contact);
+    }
+}
+
+/// A request inside a dialog arrives and is answered.
+fn reaches(from: &Phone, to: &Phone, message: &str) {
+    from.send(message);
+    let method = message.split(' ').next().unwrap_or_default();
+    let received = to.await_request(method);
+    to.answer(&received, "200 OK");
+    assert_eq!(from.await_final(method).line(), "200 OK");
 }

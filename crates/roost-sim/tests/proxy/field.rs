@@ -295,3 +295,44 @@ fn credentials(caller: &Phone, challenge: &Challenge) -> String {
     let answer = challenge.answer(&caller.digest_user, &caller.password, "INVITE", &uri, 1);
     format!("Proxy-{answer}")
 }
+
+/// A Contact's host that means nothing here, or that is ourselves: the phone is where its REGISTER came from.
+#[test]
+fn a_contact_without_a_global_host_is_reached_where_it_registers_from() {
+    let server = Server::for_calls("domains = \"own.example.com\"\n");
+    server.names("pbx.example.com", server.sip);
+    server.names("phone.example.com", "127.0.0.1:5999".parse().expect("an address"));
+    let mut caller = server.registered("9001");
+    for (host, is_nat) in [
+        ("localhost:5060", true),
+        ("phone5", true),
+        ("phone.local", true),
+        ("x9f2.invalid", true),
+        ("phone.lan:5062", true),
+        ("10.9.8.7", true),
+        ("own.example.com", true),
+        ("pbx.example.com:5070", false),
+    ] {
+        let mut callee = server.phone("9002");
+        callee.contact = format!("sip:9002@{host}");
+        let ok = callee.register(300);
+        let contact = ok.header("Contact").expect("a Contact");
+        let received = format!(";received=\"sip:{}\"", callee.local());
+        assert_eq!(contact.contains(&received), is_nat, "{host}: {contact}");
+        let invite = caller.invite("9002");
+        let received = callee.await_request("INVITE");
+        assert_eq!(received.uri(), callee.contact, "{host}");
+        callee.answer(&received, "486 Busy Here");
+        callee.await_request("ACK");
+        caller.send(ack_of_failure(&invite, &caller.await_final("INVITE")));
+    }
+    // The registrar's own name, and a name that leads elsewhere.
+    let mut callee = server.phone("9002");
+    callee.contact = "sip:9002@registrar.example.com".to_owned();
+    callee.domain = "registrar.example.com".to_owned();
+    assert!(callee.register(300).header("Contact").expect("a Contact").contains("received"));
+    callee.contact = "sip:9002@phone.example.com:5999".to_owned();
+    assert!(!callee.register(300).header("Contact").expect("a Contact").contains("received"));
+    let _ = caller.invite("9002");
+    callee.hears_nothing("its name leads elsewhere");
+}

@@ -146,3 +146,66 @@ fn a_victim_gets_nothing_through_a_stolen_route() {
     }
     victim.hears_nothing("that did is of another Call-ID");
 }
+
+/// A phone whose outbound proxy is set to the server's own name.
+#[test]
+fn a_route_by_our_name_is_taken_off_and_never_followed() {
+    let server = Server::for_calls("");
+    let stranger = server.phone("stranger");
+    server.names("pbx.example.com", stranger.local());
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    for route in ["<sip:pbx.example.com;lr>", "<sip:PBX.example.com:5070;lr>", "<sip:pbx.example.com>"] {
+        let headers = [format!("Contact: <{}>", caller.contact), format!("Route: {route}")];
+        let invite = caller.message("INVITE", "sip:9002@pbx.example.com", &[&headers[0], &headers[1]]);
+        caller.send(&invite);
+        let received = callee.await_request("INVITE");
+        assert_eq!(received.header("Route"), None);
+        callee.answer(&received, "486 Busy Here");
+        callee.await_request("ACK");
+        caller.send(ack_of_failure(&invite, &caller.await_final("INVITE")));
+        // Whoever is not here is not called elsewhere.
+        let invite = caller.message("INVITE", "sip:9009@pbx.example.com", &[&headers[0], &headers[1]]);
+        caller.send(&invite);
+        let refused = caller.await_final("INVITE");
+        assert_eq!(refused.status(), Some(404), "{route}");
+        caller.send(ack_of_failure(&invite, &refused));
+    }
+    // Another port, or another name than the one that is called, is somebody else.
+    for (route, uri) in [
+        ("<sip:pbx.example.com:5099;lr>", "sip:9002@pbx.example.com"),
+        ("<sip:pbx.example.com;lr>", "sip:9002@127.0.0.1"),
+        ("<sip:pbx.example.com;lr>", "sip:9002@example.com"),
+    ] {
+        let route = format!("Route: {route}");
+        let invite = caller.message("INVITE", uri, &["Contact: <sip:127.0.0.1>", &route]);
+        caller.send(&invite);
+        let refused = caller.await_final("INVITE");
+        assert_eq!(refused.status(), Some(403), "{route} {uri}");
+        caller.send(ack_of_failure(&invite, &refused));
+    }
+    stranger.hears_nothing("nothing leaves");
+    callee.hears_nothing("it was not called");
+}
+
+#[test]
+fn names_that_are_configured_are_ours_everywhere() {
+    for (domains, route, is_ours) in [
+        ("pbx.example.com", "<sip:pbx.example.com;lr>", true),
+        ("pbx.example.com", "<sip:pbx.example.com:5070;lr>", true),
+        ("pbx.example.com", "<sip:pbx.example.com:5080;lr>", false),
+        ("pbx.example.com:5080", "<sip:pbx.example.com:5080;lr>", true),
+        ("pbx.example.com:5080", "<sip:pbx.example.com;lr>", false),
+    ] {
+        for settings in ["", "[proxy]\nauthorize = \"off\"\n"] {
+            let server = Server::for_calls(&format!("domains = \"{domains}\"\n{settings}"));
+            let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+            let route = format!("Route: {route}");
+            let invite = caller.initial("INVITE", "9002", &[&route]);
+            caller.send(&invite);
+            match is_ours {
+                true => drop(callee.await_request("INVITE")),
+                false => callee.hears_nothing("it leads elsewhere"),
+            }
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! One engine and phones by hand, in virtual time: a while of silence costs nothing, and what fails fails again.
+//! Engines and phones by hand, in virtual time: a while of silence costs nothing, and what fails fails again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use roost_core::{
-    Command, CommitOutcome, Config, Engine, Flow, Listener, Now, Outbox, Receipt, Rng, Secrets, ShardId,
+    Address, Command, CommitOutcome, Config, Engine, Flow, HandOver, Listener, Now, Outbox, Receipt, Rng,
+    Secrets, ShardEvent, ShardId, Transport,
 };
 use roost_rig::phone::Line;
 use roost_sim::harness::statistic;
@@ -26,7 +27,7 @@ const BASE_MS: u64 = 1 << 40;
 /// Extensions, whose passwords are their names.
 const USERS: [&[u8]; 3] = [b"9001", b"9002", b"9003"];
 
-/// An engine at an address, and the network around it.
+/// Engines at an address, and the network around them.
 pub(crate) struct Server {
     pub(crate) sip: SocketAddr,
     world: Rc<RefCell<World>>,
@@ -36,13 +37,20 @@ pub(crate) struct Server {
 /// A phone's way to it.
 pub(crate) struct VirtualLine {
     local: SocketAddr,
+    /// Over a connection, not by datagrams.
+    is_stream: bool,
     world: Rc<RefCell<World>>,
 }
 
 struct World {
-    engine: Engine,
+    /// One for each shard.
+    engines: Vec<Engine>,
     local: SocketAddr,
     now_ms: u64,
+    /// The connections that there are, by their peers.
+    connections: HashMap<SocketAddr, u64>,
+    /// Where names lead.
+    names: HashMap<String, SocketAddr>,
     /// What has arrived, and from where.
     arrived: HashMap<SocketAddr, VecDeque<(Vec<u8>, SocketAddr)>>,
     head: Box<Head>,
@@ -52,9 +60,16 @@ struct World {
 impl Server {
     /// With the extensions 9001, 9002 and 9003, and these settings: lines of `key = value` as in `roost.toml`.
     pub(crate) fn for_calls(settings: &str) -> Server {
+        Server::of_shards(1, settings)
+    }
+
+    /// The same with so many workers.
+    pub(crate) fn of_shards(shards: u16, settings: &str) -> Server {
         let local: SocketAddr = "127.0.0.1:5070".parse().expect("an address");
         let mut config = Config::default();
-        config.policy.listeners = vec![Listener::udp(local)];
+        let tcp = Listener { transport: Transport::Tcp, address: local };
+        config.policy.listeners = vec![Listener::udp(local), tcp];
+        config.identity.shards = shards;
         for line in settings.lines().filter(|line| !line.starts_with('[')) {
             let (key, value) = line.split_once(" = ").expect("key = value");
             let value = match value {
@@ -64,9 +79,17 @@ impl Server {
             };
             configure(&mut config, key, value).expect("a setting");
         }
-        let engine = Engine::new(&config, ShardId(0), Rng::new(7));
-        let (head, out) = (Head::new(), Outbox::default());
-        let world = World { engine, local, now_ms: BASE_MS, arrived: HashMap::new(), head, out };
+        let engine = |shard| Engine::new(&config, ShardId(shard), Rng::new(7 + u64::from(shard)));
+        let world = World {
+            engines: (0..shards).map(engine).collect(),
+            local,
+            now_ms: BASE_MS,
+            connections: HashMap::new(),
+            names: HashMap::new(),
+            arrived: HashMap::new(),
+            head: Head::new(),
+            out: Outbox::default(),
+        };
         Server { sip: local, world: Rc::new(RefCell::new(world)), ports: Cell::new(20_000) }
     }
 
@@ -77,11 +100,29 @@ impl Server {
 
     /// A phone at an address.
     pub(crate) fn phone_at(&self, address: &str, user: &str, password: &str) -> Phone {
+        self.line_at(address, false, user, password)
+    }
+
+    /// A phone of an extension over a connection.
+    pub(crate) fn tcp_phone(&self, user: &str) -> Phone {
+        self.line_at("127.0.0.1", true, user, user)
+    }
+
+    fn line_at(&self, address: &str, is_stream: bool, user: &str, password: &str) -> Phone {
         self.ports.set(self.ports.get() + 1);
         let local = SocketAddr::new(address.parse().expect("an address"), self.ports.get());
-        self.world.borrow_mut().arrived.insert(local, VecDeque::new());
-        let line = VirtualLine { local, world: Rc::clone(&self.world) };
+        let world = &mut *self.world.borrow_mut();
+        world.arrived.insert(local, VecDeque::new());
+        if is_stream {
+            world.connections.insert(local, local.port().into());
+        }
+        let line = VirtualLine { local, is_stream, world: Rc::clone(&self.world) };
         Phone::over(line, "127.0.0.1", user, password)
+    }
+
+    /// From here on a name leads to an address.
+    pub(crate) fn names(&self, name: &str, address: SocketAddr) {
+        self.world.borrow_mut().names.insert(name.to_owned(), address);
     }
 
     /// A phone of an extension, registered for five minutes.
@@ -94,7 +135,7 @@ impl Server {
     pub(crate) fn statistic(&self, name: &str) -> u64 {
         let world = &mut *self.world.borrow_mut();
         let now = world.now();
-        statistic(&mut world.engine, name, now)
+        world.engines.iter_mut().map(|engine| statistic(engine, name, now)).sum()
     }
 }
 
@@ -104,7 +145,15 @@ impl Line for VirtualLine {
     }
 
     fn send(&self, bytes: &[u8]) {
-        self.world.borrow_mut().arrive(self.local, bytes);
+        let is_request = !bytes.starts_with(b"SIP/2.0");
+        let text = String::from_utf8_lossy(bytes);
+        match self.is_stream && is_request {
+            true => {
+                let text = text.replacen("Via: SIP/2.0/UDP", "Via: SIP/2.0/TCP", 1);
+                self.world.borrow_mut().arrive(self.local, text.as_bytes());
+            }
+            false => self.world.borrow_mut().arrive(self.local, bytes),
+        }
     }
 
     fn receive(&self, patience: Duration) -> Option<(Vec<u8>, SocketAddr)> {
@@ -117,10 +166,13 @@ impl Line for VirtualLine {
             if world.now_ms >= end_ms {
                 return None;
             }
-            world.now_ms = world.engine.poll_timeout().max(world.now_ms + 1).min(end_ms);
-            let now = world.now();
-            world.engine.handle_timeout(now, &mut world.out);
-            world.pump();
+            let next_ms = world.engines.iter().map(Engine::poll_timeout).min().unwrap_or(end_ms);
+            world.now_ms = next_ms.max(world.now_ms + 1).min(end_ms);
+            for shard in 0..world.engines.len() {
+                let now = world.now();
+                world.engines[shard].handle_timeout(now, &mut world.out);
+                world.pump(shard);
+            }
         }
     }
 
@@ -134,29 +186,45 @@ impl World {
         Now { mono_ms: self.now_ms, unix_s: 1_800_000_000 + (self.now_ms - BASE_MS) / 1_000 }
     }
 
+    /// A message arrives, at any shard.
     fn arrive(&mut self, from: SocketAddr, bytes: &[u8]) {
-        let (flow, now) = (Flow::udp(self.local, from), self.now());
+        let flow = match self.connections.get(&from) {
+            Some(number) => Flow::stream(Transport::Tcp, self.local, from, *number),
+            None => Flow::udp(self.local, from),
+        };
+        let (shard, now) = (usize::from(from.port()) % self.engines.len(), self.now());
         match self.head.parse(bytes) {
-            Ok(()) => self.engine.handle_message(&flow, bytes, &self.head, now, &mut self.out),
-            Err(error) => self.engine.handle_unreadable(error),
+            Ok(()) => self.engines[shard].handle_message(&flow, bytes, &self.head, now, &mut self.out),
+            Err(error) => self.engines[shard].handle_unreadable(error),
         }
-        self.pump();
+        self.pump(shard);
     }
 
-    /// Carries out what the engine wants until it wants nothing more.
-    fn pump(&mut self) {
+    /// Carries out what a shard's engine wants until it wants nothing more.
+    fn pump(&mut self, shard: usize) {
         loop {
             let mut out = std::mem::take(&mut self.out);
             let now = self.now();
+            let mut unsent = Vec::new();
             for transmit in &out.transmits {
-                let (to, bytes) = (transmit.flow.remote, out.message(transmit).to_vec());
-                if to == self.local {
-                    self.arrive_from_ourselves(&bytes);
-                } else if let Some(arrived) = self.arrived.get_mut(&to) {
+                let (flow, bytes) = (transmit.flow, out.message(transmit).to_vec());
+                let connection = self.connections.get(&flow.remote).copied();
+                let is_there = match flow.transport.is_reliable() {
+                    true => connection.is_some_and(|number| [0, number].contains(&flow.connection)),
+                    false => connection.is_none(),
+                };
+                if flow.remote == self.local {
+                    self.arrive(self.local, &bytes);
+                } else if let Some(arrived) = self.arrived.get_mut(&flow.remote).filter(|_| is_there) {
                     arrived.push_back((bytes, self.local));
+                } else if flow.transport.is_reliable() {
+                    unsent.push(ShardEvent::Unsent(flow, bytes.into()));
                 }
             }
             let commands: Vec<Command> = out.commands.drain(..).collect();
+            for event in unsent {
+                self.engines[shard].handle_shard_event(event, now, &mut self.out);
+            }
             for command in commands {
                 let receipt = match command {
                     Command::Commit { ticket, .. } => Receipt::Commit(ticket, CommitOutcome::Committed),
@@ -165,10 +233,32 @@ impl World {
                         let secrets = Secrets { password: user, ..Secrets::default() };
                         Receipt::Credentials(ticket, Ok(is_known.then_some(secrets)))
                     }
-                    Command::Resolve { ticket, .. } => Receipt::Resolved(ticket, Vec::new()),
+                    Command::Resolve { ticket, name } => {
+                        let found = self
+                            .names
+                            .get(&*name.host)
+                            .map(|remote| Address { remote: *remote, local: None });
+                        Receipt::Resolved(ticket, found.into_iter().collect())
+                    }
+                    Command::ToShard(message) => {
+                        let bytes = out.bytes[message.start..message.end].to_vec();
+                        self.hand_over(&message, &bytes);
+                        continue;
+                    }
+                    Command::Tell { shard: told, event } => {
+                        for other in 0..self.engines.len() {
+                            if told.is_none_or(|told| usize::from(told.0) == other) {
+                                let own = std::mem::take(&mut self.out);
+                                self.engines[other].handle_shard_event(event.clone(), now, &mut self.out);
+                                self.pump(other);
+                                self.out = own;
+                            }
+                        }
+                        continue;
+                    }
                     _ => continue,
                 };
-                self.engine.handle_receipt(receipt, now, &mut self.out);
+                self.engines[shard].handle_receipt(receipt, now, &mut self.out);
             }
             if self.out.transmits.is_empty() && self.out.commands.is_empty() {
                 return;
@@ -176,10 +266,13 @@ impl World {
         }
     }
 
-    fn arrive_from_ourselves(&mut self, bytes: &[u8]) {
-        let (flow, now) = (Flow::udp(self.local, self.local), self.now());
-        if self.head.parse(bytes).is_ok() {
-            self.engine.handle_message(&flow, bytes, &self.head, now, &mut self.out);
-        }
+    fn hand_over(&mut self, message: &HandOver, bytes: &[u8]) {
+        let (to, now) = (usize::from(message.shard.0), self.now());
+        self.head.parse(bytes).expect("a message");
+        let own = std::mem::take(&mut self.out);
+        let engine = &mut self.engines[to];
+        engine.handle_handed_over(&message.flow, bytes, &self.head, message.mark, now, &mut self.out);
+        self.pump(to);
+        self.out = own;
     }
 }

@@ -147,6 +147,7 @@ mod tests {
             ("listen = []", "x:1: `listen` is empty"),
             ("listen = [\"tls:0.0.0.0:5061\"]", "UDP and TCP only"),
             ("server_header = \"a\\r\\nb\"", "x:1: `server_header` holds a control character"),
+            ("domains = [\"a b\"]", "x:1: `domains`: \"a b\" is not a name"),
             ("[proxy]\ntrusted = [\"pbx\"]", "x:2: `proxy.trusted` holds \"pbx\""),
             ("advertised_address = \"a:5060\"", "x:1: `advertised_address` must be"),
             (

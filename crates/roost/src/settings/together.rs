@@ -42,6 +42,7 @@ impl Settings {
         let file = File { source, table };
         self.read_listeners(&file)?;
         self.read_trusted(&file)?;
+        self.read_domains(&file)?;
         self.read_name_servers(&file)?;
         self.read_mi_address(&file)?;
         self.check_database(&file)?;
@@ -81,6 +82,15 @@ impl Settings {
                 file.error("proxy", "trusted", message)
             })?;
             self.core.policy.proxy.trusted.push(address.to_canonical());
+        }
+        Ok(())
+    }
+
+    fn read_domains(&mut self, file: &File<'_>) -> Result<()> {
+        for text in &self.domains {
+            let domain =
+                text.parse().map_err(|error| file.error("", "domains", format!("`domains`: {error}")))?;
+            self.core.policy.domains.push(domain);
         }
         Ok(())
     }

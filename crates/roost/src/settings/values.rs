@@ -33,6 +33,7 @@ pub(crate) struct Settings {
     /// Subscribers that are kept in memory at most, see `auth_db.preload`.
     pub(crate) preload: usize,
     pub(crate) trusted: Vec<String>,
+    pub(crate) domains: Vec<String>,
     pub(crate) log_level: i64,
     pub(crate) log_stderror: bool,
     pub(crate) log_facility: String,
