@@ -110,7 +110,7 @@ impl Engine {
         let Config { identity, policy } = config;
         let first_label = rng.next_u64() as u32;
         Engine {
-            registrar: Registrar::new(identity, first_label),
+            registrar: Registrar::new(identity, shard, first_label),
             auth: Authenticator::new(identity),
             admission: Admission::new(identity, policy),
             transactions: Transactions::new(rng.next_u64(), identity.hash_seed),
@@ -552,6 +552,7 @@ impl Engine {
             ShardEvent::NoRoom(flow, message) => self.unsent(&flow, &message, false, now, out),
             ShardEvent::Hops(next_hops) if ctx.shard != ShardId(0) => self.hops.take(next_hops),
             ShardEvent::Hops(_) => {}
+            ShardEvent::ContactMoved(moved) => self.registrar.contact_moved(&moved),
             ShardEvent::Banned(ban) => self.admission.ban(ctx, &ban),
             ShardEvent::HopHeard { hop, remote, is_failure } => {
                 self.hops.heard(ctx, hop, remote, is_failure);

@@ -27,7 +27,7 @@ pub use base::stats::{COUNTER_NAMES, Counter, Stats};
 pub use base::transport::Transport;
 pub use contract::admin::{Admin, AdminReply, AorRecord, ContactRecord, ShownExpires};
 pub use contract::ban::Ban;
-pub use contract::binding_ref::BindingRef;
+pub use contract::binding_ref::{BindingRef, ContactMoved, Place};
 pub use contract::command::{Command, CommitOutcome, HandOver, Mark, Receipt, ShardEvent};
 pub use contract::config::Config;
 pub use contract::contact_id;

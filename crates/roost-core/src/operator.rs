@@ -127,6 +127,7 @@ impl Engine {
             ("tm:inuse_transactions", transactions.len() as u64),
             ("roost:transaction_bytes", transactions.held() as u64),
             ("roost:commits_in_flight", registrar.commits_in_flight() as u64),
+            ("roost:contact_places_full", registrar.contacts_without_place()),
             ("roost:loading", u64::from(registrar.is_loading())),
             ("roost:recent_evicted", admitted.evicted),
         ]);

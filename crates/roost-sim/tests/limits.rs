@@ -11,7 +11,7 @@ use roost_sim::harness::{
 };
 
 /// Every limit by its name, with the test that reaches it.
-const REACHED: [(&str, fn()); 40] = [
+const REACHED: [(&str, fn()); 42] = [
     ("MAX_PARKED", parked),
     ("MAX_PARKED_BYTES", parked_bytes),
     ("PARKED_MS", parked_ms),
@@ -51,6 +51,8 @@ const REACHED: [(&str, fn()); 40] = [
     ("MAX_USER_AGENT", what_is_too_long_to_keep),
     ("MAX_INSTANCE", what_is_too_long_to_keep),
     ("MAX_REASON", long_reason),
+    ("MAX_CONTACT_PLACES", contact_places),
+    ("MAX_PLACES_PER_CONTACT", places_per_contact),
     ("MAX_DUMP_SLICE", dump_slice),
 ];
 
@@ -497,6 +499,34 @@ fn long_words() {
     let (fits, does_not) = (path(at::MAX_PATH), path(at::MAX_PATH + 1));
     assert_eq!(fits, (200, 0));
     assert!(does_not.0 >= 400 && does_not.1 == 1, "{does_not:?}");
+}
+
+/// A row of an extension whose Contact has another user.
+fn odd_row(number: u32, contact: &str) -> Row {
+    let username = number.to_string().into_bytes().into();
+    Row { contact_id: number.into(), username, contact: contact.as_bytes().into(), ..Row::default() }
+}
+
+#[test]
+fn contact_places() {
+    let mut harness = Harness::new(open);
+    for number in 0..at::MAX_CONTACT_PLACES as u32 + 1 {
+        let row = odd_row(number, &format!("sip:x{number}@10.2.0.1"));
+        assert_eq!(harness.engine.load(&row, harness.now), Ok(None));
+    }
+    harness.wait(1_000);
+    assert_eq!(harness.count("roost:contact_places_full"), 1);
+    assert_eq!(harness.invite(1, "x0", 0).codes.last(), Some(&404), "another host");
+}
+
+#[test]
+fn places_per_contact() {
+    let mut harness = Harness::new(open);
+    for number in 0..at::MAX_PLACES_PER_CONTACT as u32 + 1 {
+        assert_eq!(harness.engine.load(&odd_row(number, &format!("sip:x@{REALM}")), harness.now), Ok(None));
+    }
+    harness.wait(1_000);
+    assert_eq!(harness.invite(1, "x", 0).codes.last(), Some(&404), "nobody knows who is meant");
 }
 
 #[test]

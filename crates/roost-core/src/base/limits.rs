@@ -80,5 +80,9 @@ pub const MAX_USER_AGENT: usize = 255;
 pub const MAX_INSTANCE: usize = 255;
 /// The Reason header of a CANCEL that is copied into those to callees, in bytes; of a longer one nothing is.
 pub const MAX_REASON: usize = 1_024;
+/// Contacts of one shard that are found by their URI although its user is no extension.
+pub const MAX_CONTACT_PLACES: usize = 1 << 18;
+/// AORs of one such Contact: more than one are not called, so more need not be known.
+pub const MAX_PLACES_PER_CONTACT: usize = 4;
 /// Records that one slice of a dump holds at most.
 pub const MAX_DUMP_SLICE: usize = 256;

@@ -12,3 +12,21 @@ pub struct BindingRef {
     /// A hash of its `+sip.instance`; 0 where it has none.
     pub(crate) instance: u16,
 }
+
+/// Where a binding is: a shard and the slot of a record there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub(crate) shard: ShardId,
+    pub(crate) record: u32,
+}
+
+/// A Contact has come to a place, or gone from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContactMoved {
+    /// A hash of its user, host and port, and of its AOR's domain.
+    pub(crate) key: u64,
+    /// The shard of its user.
+    pub(crate) home: ShardId,
+    pub(crate) place: Place,
+    pub(crate) is_there: bool,
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::flow::{Flow, ShardId, Ticket};
 use crate::contract::admin::AdminReply;
 use crate::contract::ban::Ban;
-use crate::contract::binding_ref::BindingRef;
+use crate::contract::binding_ref::{BindingRef, ContactMoved, Place};
 use crate::contract::exclusive::Exclusive;
 use crate::contract::next_hops::{Address, HopId, Name, NextHops};
 use crate::contract::row::Write;
@@ -79,6 +79,8 @@ pub enum Mark {
     Authorized(Option<BindingRef>),
     /// It belongs to a dialog, and to this shard.
     InDialog,
+    /// The caller may call, and has called the Contact of a binding of this shard.
+    ToContact(Option<BindingRef>, Place),
 }
 
 /// What shards tell one another, and what the shell that keeps the connections tells them.
@@ -92,6 +94,8 @@ pub enum ShardEvent {
     Unsent(Flow, Box<[u8]>),
     /// A message could not be sent now: too much waits for the connections, which are alive.
     NoRoom(Flow, Box<[u8]>),
+    /// A Contact whose user is the other shard's has come, or gone.
+    ContactMoved(ContactMoved),
     /// An address is banned.
     Banned(Ban),
     /// How a call to a next hop went.

@@ -13,7 +13,7 @@ use crate::message::response::Response;
 use crate::message::route::RouteReader;
 use crate::proxy::dialog::handle_in_dialog;
 use crate::proxy::forwarder::Forwarder;
-use crate::proxy::handing_over::pass_to_dialog;
+use crate::proxy::handing_over::{pass_to_contact, pass_to_dialog};
 use crate::refusal::refuse;
 use crate::registrar::Registrar;
 use crate::transaction::client::ORIGINATOR_CANCEL;
@@ -33,7 +33,7 @@ pub(crate) fn handle_cancel(
     let Some(ticket) = found else {
         let routes =
             RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None }.read();
-        if !pass_to_dialog(ctx, request, &routes, mark) {
+        if !pass_to_dialog(ctx, request, &routes, mark) && !pass_to_contact(ctx, registrar, request, mark) {
             ctx.count(Counter::DropRequests);
         }
         return;
@@ -77,7 +77,7 @@ pub(crate) fn handle_ack(
     if ctx.identity.shards > 1 {
         let routes =
             RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None }.read();
-        if pass_to_dialog(ctx, request, &routes, mark) {
+        if pass_to_contact(ctx, registrar, request, mark) || pass_to_dialog(ctx, request, &routes, mark) {
             return;
         }
     }

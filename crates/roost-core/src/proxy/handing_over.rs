@@ -1,6 +1,6 @@
 //! Which shard a request belongs to, where it is not this one.
 
-use roost_sip::User;
+use roost_sip::{HeaderName, User};
 
 use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
@@ -8,6 +8,7 @@ use crate::message::dialog_token::Side;
 use crate::message::request::Request;
 use crate::message::route::Routes;
 use crate::proxy::authorize::needs_authorization;
+use crate::registrar::Registrar;
 
 /// Hands a request to the shard that its key names; whether it has gone.
 pub(crate) fn pass_to_owner(ctx: &mut Ctx<'_>, request: &Request<'_>, mark: Mark) -> bool {
@@ -61,4 +62,22 @@ pub(crate) fn pass_to_dialog(
         request.hand_over(ctx, shard, Mark::InDialog);
     }
     goes
+}
+
+/// Hands the CANCEL or ACK of a request that was for a phone's own Contact to the shard of that phone; whether it has gone.
+pub(crate) fn pass_to_contact(
+    ctx: &mut Ctx<'_>,
+    registrar: &Registrar,
+    request: &Request<'_>,
+    mark: Mark,
+) -> bool {
+    if matches!(mark, Mark::ToContact(..) | Mark::InDialog) || request.head.line(HeaderName::Route).is_some()
+    {
+        return false;
+    }
+    let Some(place) = registrar.place_of_contact(request).filter(|place| place.shard != ctx.shard) else {
+        return false;
+    };
+    request.hand_over(ctx, place.shard, Mark::ToContact(None, place));
+    true
 }

@@ -10,6 +10,7 @@ use crate::admission::Admission;
 use crate::auth::authenticator::{Authenticator, CacheAge};
 use crate::base::aor::{UserHost, UserKey};
 use crate::continuation::Continuation;
+use crate::contract::binding_ref::Place;
 use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
 use crate::contract::event::{CallStep, Event};
@@ -21,10 +22,11 @@ use crate::message::route::{RouteReader, Routes};
 use crate::parking::Topic;
 use crate::proxy::admitted::Admitted;
 use crate::proxy::authorize::{Call, authorize_call};
-use crate::proxy::callee::{Routed, Targets, look_up, own_host, route_out, trusted_target};
-use crate::proxy::edits::RouteEdits;
+use crate::proxy::callee::{Routed, Targets, look_up, next_hop_of, own_host, route_out, trusted_target};
+use crate::proxy::edits::{Caller, RouteEdits};
 use crate::proxy::forwarder::{Forwarder, Owner};
 use crate::proxy::response_context::ResponseContext;
+use crate::proxy::target::Target;
 use crate::refusal::Refusal;
 use crate::registrar::Registrar;
 use crate::transaction::routing_hash;
@@ -50,22 +52,17 @@ pub(crate) fn handle_initial(
     mark: Mark,
     age: CacheAge,
 ) -> Result<(), Refusal> {
-    let caller = if mark == Mark::None {
-        let Facts { auth, admission, registrar, admitted } = facts;
-        let mut access = Access { auth, admission, registrar, hops: forwarder.hops };
-        match authorize_call(ctx, &mut access, forwarder.parking, admitted, request, age)? {
-            Call::Admitted(binding) => binding,
+    let (caller, place) = match mark {
+        Mark::Authorized(caller) => (caller, None),
+        Mark::ToContact(caller, place) => (caller, Some(place)),
+        Mark::None | Mark::InDialog => match admit(ctx, facts, forwarder, request, age)? {
+            Call::Admitted(caller) => (caller, None),
             Call::Elsewhere => return Ok(()),
-        }
-    } else if let Mark::Authorized(binding) = mark {
-        binding
-    } else {
-        None
+        },
     };
-    let mark = Mark::Authorized(caller);
     let shard = ctx.identity.shard_of_user(request.shard_key());
-    if shard != ctx.shard {
-        request.hand_over(ctx, shard, mark);
+    if place.is_none() && shard != ctx.shard {
+        request.hand_over(ctx, shard, Mark::Authorized(caller));
         return Ok(());
     }
     if let Some(ticket) = forwarder.transactions.find(ctx, request) {
@@ -79,7 +76,9 @@ pub(crate) fn handle_initial(
     if routes.is_malformed {
         return Err(Reason::MalformedRoute.into());
     }
+    let mark = place.map_or(Mark::Authorized(caller), |place| Mark::ToContact(caller, place));
     if routes.next.is_none()
+        && place.is_none()
         && let Some(hash) = not_loaded(ctx, facts.registrar, callee)
     {
         let message = message_of(ctx, request);
@@ -87,9 +86,13 @@ pub(crate) fn handle_initial(
         return Ok(forwarder.parking.wait(ctx, Topic::Rows, message, then)?);
     }
     let known = (facts.registrar, &mut *facts.auth);
-    let found = match find_targets(ctx, known, forwarder, request, &routes, callee, age) {
+    let found = match find_targets(ctx, known, forwarder, request, &routes, (callee, place), age) {
         Found::Targets(targets) => Ok(targets),
         Found::Refused(reason) => Err(reason),
+        Found::Elsewhere(place) => {
+            request.hand_over(ctx, place.shard, Mark::ToContact(caller, place));
+            return Ok(());
+        }
         Found::Ask(key) => {
             let then = Continuation::Initial { mark, age: CacheAge::Fresh, hash: 0 };
             match wait_for_credentials(ctx, facts.auth, forwarder.parking, request, key, then) {
@@ -98,6 +101,31 @@ pub(crate) fn handle_initial(
             }
         }
     };
+    begin(ctx, forwarder, request, found, (callee, caller), &edits)
+}
+
+/// Whether the caller may call.
+fn admit(
+    ctx: &mut Ctx<'_>,
+    facts: &mut Facts<'_>,
+    forwarder: &mut Forwarder<'_>,
+    request: &Request<'_>,
+    age: CacheAge,
+) -> Result<Call, Refusal> {
+    let Facts { auth, admission, registrar, admitted } = facts;
+    let mut access = Access { auth, admission, registrar, hops: forwarder.hops };
+    authorize_call(ctx, &mut access, forwarder.parking, admitted, request, age)
+}
+
+/// Sends a request to its targets, or answers why there are none: an INVITE by a transaction.
+fn begin(
+    ctx: &mut Ctx<'_>,
+    forwarder: &mut Forwarder<'_>,
+    request: &Request<'_>,
+    found: Result<Targets<'_>, Reason>,
+    (callee, caller): (UserHost<'_>, Caller),
+    edits: &RouteEdits<'_>,
+) -> Result<(), Refusal> {
     if request.method != Method::Invite
         && let Err(reason) = found
     {
@@ -108,7 +136,7 @@ pub(crate) fn handle_initial(
     match found {
         Ok(targets) => {
             tell_begun(ctx, request, callee);
-            forwarder.fork(ctx, request, ticket, targets, &edits);
+            forwarder.fork(ctx, request, ticket, targets, edits);
         }
         Err(reason) => forwarder.transactions.respond(ctx, ticket, &Response::from(reason)),
     }
@@ -151,6 +179,8 @@ pub(crate) fn not_loaded(ctx: &mut Ctx<'_>, registrar: &Registrar, who: UserHost
 enum Found<'a> {
     Targets(Targets<'a>),
     Refused(Reason),
+    /// The Contact of a binding of another shard is called.
+    Elsewhere(Place),
     /// The database knows whether it is an extension.
     Ask(UserKey),
 }
@@ -161,7 +191,7 @@ fn find_targets<'t, 'r: 't>(
     forwarder: &mut Forwarder<'_>,
     request: &Request<'r>,
     routes: &Routes<'r>,
-    callee: UserHost<'_>,
+    (callee, place): (UserHost<'_>, Option<Place>),
     age: CacheAge,
 ) -> Found<'t> {
     let Ok(uri) = request.target else { return Found::Refused(Reason::BadRequestUri) };
@@ -173,10 +203,21 @@ fn find_targets<'t, 'r: 't>(
             Err(reason) => Found::Refused(reason),
         };
     }
+    if let Some(place) = place {
+        return called_contact(ctx, registrar, request, place)
+            .unwrap_or(Found::Refused(Reason::NotRegistered));
+    }
     let refused = match look_up(ctx, registrar, request, callee) {
         Ok(targets) => return Found::Targets(targets),
         Err(reason) => reason,
     };
+    // A phone's own Contact, which another phone has learnt in a dialog.
+    if let Some(place) = registrar.place_of_contact(request)
+        && !registrar.is_registered(ctx, callee)
+        && let Some(found) = called_contact(ctx, registrar, request, place)
+    {
+        return found;
+    }
     if forwarder.hops.next_hops().is_empty() {
         return Found::Refused(refused);
     }
@@ -187,6 +228,28 @@ fn find_targets<'t, 'r: 't>(
         Routed::Refused(reason) => Found::Refused(reason),
         Routed::Ask(key) => Found::Ask(key),
     }
+}
+
+/// The binding of a place whose Contact is called; `None` when it is gone.
+fn called_contact<'t>(
+    ctx: &Ctx<'_>,
+    registrar: &'t Registrar,
+    request: &Request<'_>,
+    place: Place,
+) -> Option<Found<'t>> {
+    if place.shard != ctx.shard {
+        return Some(Found::Elsewhere(place));
+    }
+    let (binding, reference) = registrar.binding_called(ctx, request, place)?;
+    if !binding.takes(request.method) {
+        return Some(Found::Refused(Reason::MethodNotTaken));
+    }
+    Some(match next_hop_of(ctx.policy, request.flow.local, binding) {
+        Ok(next_hop) => {
+            Found::Targets(Targets::from_iter([Target::of_binding(binding, reference, next_hop)]))
+        }
+        Err(reason) => Found::Refused(reason),
+    })
 }
 
 fn tell_begun(ctx: &mut Ctx<'_>, request: &Request<'_>, callee: UserHost<'_>) {

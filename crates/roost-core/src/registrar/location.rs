@@ -5,13 +5,17 @@
 
 use std::hash::BuildHasher;
 
+use roost_sip::Uri;
 use smallvec::SmallVec;
 
-use crate::base::flow::{Now, Ticket};
+use crate::base::flow::{Now, ShardId, Ticket};
 use crate::base::hash::KeyedState;
 use crate::base::limits;
 use crate::base::table::Table;
+use crate::contract::binding_ref::{ContactMoved, Place};
+use crate::contract::identity::Identity;
 use crate::registrar::binding::Binding;
+use crate::registrar::by_contact::{ContactKeys, Keys, moved};
 
 /// A record's slot; valid until the record is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,6 +65,10 @@ pub(crate) struct Location {
     records: Table<Record>,
     hasher: KeyedState,
     contacts: usize,
+    keys: ContactKeys,
+    shard: ShardId,
+    /// Contacts that have come and gone and are not told yet.
+    pub(crate) moved: Vec<ContactMoved>,
 }
 
 impl Record {
@@ -130,8 +138,20 @@ impl Record {
 }
 
 impl Location {
-    pub(crate) fn new(hash_seed: u64) -> Self {
-        Location { records: Table::default(), hasher: KeyedState::new(hash_seed), contacts: 0 }
+    pub(crate) fn new(identity: &Identity, shard: ShardId) -> Self {
+        Location {
+            records: Table::default(),
+            hasher: KeyedState::new(identity.hash_seed),
+            contacts: 0,
+            keys: ContactKeys::new(identity),
+            shard,
+            moved: Vec::new(),
+        }
+    }
+
+    /// The key of a Contact as it is called.
+    pub(crate) fn key_of(&self, uri: &Uri<'_>, domain: &[u8]) -> u64 {
+        self.keys.of_uri(uri, domain)
     }
 
     pub(crate) fn find(&self, aor: &[u8]) -> Option<RecordId> {
@@ -164,9 +184,15 @@ impl Location {
     /// Changes a record's bindings and keeps the count of contacts right.
     pub(crate) fn change(&mut self, id: RecordId, change: impl FnOnce(&mut Record)) {
         let Some(record) = self.records.get_mut(id.0) else { return };
-        let before = record.bindings.len();
+        let keys = |record: &Record| -> Keys {
+            let contacts = record.bindings.iter().map(Binding::contact);
+            contacts.filter_map(|contact| self.keys.of_contact(&record.aor, contact)).collect()
+        };
+        let (before, keys_before) = (record.bindings.len(), keys(record));
         change(record);
         self.contacts = self.contacts + record.bindings.len() - before;
+        let place = Place { shard: self.shard, record: id.0 };
+        moved(&keys_before, &keys(record), place, &mut self.moved);
     }
 
     /// Drops a record that holds neither bindings nor a commit nor a doubt.
@@ -242,7 +268,7 @@ mod tests {
 
     #[test]
     fn bindings_stand_by_falling_q_then_age() {
-        let mut location = Location::new(1);
+        let mut location = Location::new(&Identity::default(), ShardId(0));
         let id = location.find_or_insert(b"9001", || 1);
         for (contact_id, q) in [(1, None), (2, Some(500)), (3, Some(1000)), (4, Some(500)), (5, None)] {
             location.change(id, |record| record.put(binding(contact_id, q, 10)));
@@ -260,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_sweep_frees_what_has_expired() {
-        let mut location = Location::new(1);
+        let mut location = Location::new(&Identity::default(), ShardId(0));
         for n in 0..100u64 {
             let id = location.find_or_insert(n.to_string().as_bytes(), || 1);
             location.change(id, |record| record.put(binding(n, None, n)));

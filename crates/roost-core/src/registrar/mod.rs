@@ -5,6 +5,7 @@
 //! waits behind it, and a retransmission of one in flight is absorbed.
 
 pub(crate) mod binding;
+pub(crate) mod by_contact;
 mod commit;
 mod contacts;
 pub(crate) mod exclusive;
@@ -23,8 +24,8 @@ use crate::base::flow::{Flow, Now, ShardId, Ticket, responsible};
 use crate::base::limits;
 use crate::base::stats::Counter;
 use crate::contract::ban::Home;
-use crate::contract::binding_ref::BindingRef;
-use crate::contract::command::Command;
+use crate::contract::binding_ref::{BindingRef, ContactMoved, Place};
+use crate::contract::command::{Command, ShardEvent};
 use crate::contract::contact_id;
 use crate::contract::context::Ctx;
 use crate::contract::event::{Event, Gone};
@@ -39,6 +40,7 @@ use crate::message::request::Request;
 use crate::message::response::Response;
 use crate::message::response_writer::ResponseWriter;
 use crate::registrar::binding::Binding;
+use crate::registrar::by_contact::ByContact;
 use crate::registrar::commit::{Commits, Done};
 use crate::registrar::contacts::{names_contact, write_contacts};
 use crate::registrar::exclusive::is_free_or_own;
@@ -51,6 +53,8 @@ use crate::registrar::plan::{Change, Changes, Entry, Plan, plan};
 #[derive(Debug)]
 pub(crate) struct Registrar {
     location: Location,
+    /// Bindings of any shard whose Contacts' users are this shard's.
+    by_contact: ByContact,
     commits: Commits,
     flows: Flows,
     /// What of the table is not read yet, at start.
@@ -74,9 +78,10 @@ pub(crate) enum Saved {
 
 impl Registrar {
     /// A registrar without bindings; `first_label` is drawn at random.
-    pub(crate) fn new(identity: &Identity, first_label: u32) -> Registrar {
+    pub(crate) fn new(identity: &Identity, shard: ShardId, first_label: u32) -> Registrar {
         Registrar {
-            location: Location::new(identity.hash_seed),
+            location: Location::new(identity, shard),
+            by_contact: ByContact::new(identity.hash_seed),
             commits: Commits::default(),
             flows: Flows::new(identity.hash_seed),
             loading: None,
@@ -232,7 +237,26 @@ impl Registrar {
                 }
             }
         });
+        self.tell_moved(ctx);
         self.location.drop_if_empty(id);
+    }
+
+    /// Tells the home shards of Contacts that have come or gone.
+    fn tell_moved(&mut self, ctx: &mut Ctx<'_>) {
+        for moved in std::mem::take(&mut self.location.moved) {
+            match moved.home == ctx.shard {
+                true => self.by_contact.take(&moved),
+                false => {
+                    let event = ShardEvent::ContactMoved(moved);
+                    ctx.out.commands.push(Command::Tell { shard: Some(moved.home), event });
+                }
+            }
+        }
+    }
+
+    /// Takes what another shard tells of its Contacts.
+    pub(crate) fn contact_moved(&mut self, moved: &ContactMoved) {
+        self.by_contact.take(moved);
     }
 
     /// Visits a part of the bindings, as often as [`UsrlocParams::timer_interval_s`] wants, and drops what has expired.
@@ -250,6 +274,7 @@ impl Registrar {
                 why: Gone::Expired,
             });
         });
+        self.tell_moved(ctx);
         ctx.stats.add(Counter::LocationExpires, expired.len() as u64);
         if ctx.identity.write_through && !expired.is_empty() {
             // A second of grace: the two clocks do not turn over together.
@@ -296,6 +321,32 @@ impl Registrar {
         let is_own = |binding: &Binding| binding.path().is_empty() && binding.is_from(flow);
         let id = self.find(ctx, who)?;
         self.live(ctx, id).find(|(binding, _)| is_own(binding)).map(|(_, reference)| reference)
+    }
+
+    /// Contacts that cannot be called by their URI, for want of room.
+    pub(crate) fn contacts_without_place(&self) -> u64 {
+        self.by_contact.full
+    }
+
+    /// Where the only binding is whose Contact a request calls, in the caller's domain with `use_domain`.
+    pub(crate) fn place_of_contact(&self, request: &Request<'_>) -> Option<Place> {
+        let uri = request.target.as_ref().ok().filter(|uri| uri.user.is_some())?;
+        let domain = request.caller().map_or(&[][..], |caller| caller.host);
+        match self.by_contact.get(self.location.key_of(uri, domain)) {
+            [place] => Some(*place),
+            _ => None,
+        }
+    }
+
+    /// The live binding of a record of this shard whose Contact a request calls.
+    pub(crate) fn binding_called(
+        &self,
+        ctx: &Ctx<'_>,
+        request: &Request<'_>,
+        place: Place,
+    ) -> Option<(&Binding, BindingRef)> {
+        let uri = request.target.as_ref().ok()?;
+        self.live(ctx, RecordId::of_slot(place.record)).find(|(binding, _)| binding.is_contact(uri))
     }
 
     /// A live binding of this shard by its reference. Where it is gone, that of the same instance of its AOR, else its only

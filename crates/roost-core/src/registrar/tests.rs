@@ -22,7 +22,7 @@ impl Lab {
         let mut shard = TestShard::new();
         shard.policy.registrar.add_date = false;
         change(&mut shard);
-        let registrar = Registrar::new(&shard.identity, 0);
+        let registrar = Registrar::new(&shard.identity, ShardId(0), 0);
         Lab { shard, registrar }
     }
 

@@ -336,3 +336,82 @@ fn a_contact_without_a_global_host_is_reached_where_it_registers_from() {
     let _ = caller.invite("9002");
     callee.hears_nothing("its name leads elsewhere");
 }
+
+/// An attended transfer calls the Contact that the transferee has learnt, whose user is no extension.
+#[test]
+fn a_live_bindings_contact_can_be_called() {
+    for shards in [1, 4] {
+        for number in 0..8 {
+            let server = Server::of_shards(shards, "[registrar]\nmax_contacts = 2\n");
+            let mut caller = server.registered("9001");
+            let mut callee = server.phone("9002");
+            callee.contact = format!("sip:9002-0x55ab{number}@192.168.1.5:5060");
+            assert_eq!(callee.register(300).line(), "200 OK");
+            let call = |caller: &mut Phone, uri: &str| {
+                let invite = caller.message("INVITE", uri, &[&format!("Contact: <{}>", caller.contact)]);
+                caller.send(&invite);
+                invite
+            };
+            let uri = format!("{};ob", callee.contact);
+            // Refused, cancelled, answered: what belongs to it takes the same way.
+            let invite = call(&mut caller, &uri);
+            let received = callee.await_request("INVITE");
+            assert_eq!(received.uri(), callee.contact);
+            caller.send(&invite);
+            callee.answer(&received, "486 Busy Here");
+            callee.await_request("ACK");
+            let refused = caller.await_final("INVITE");
+            caller.send(ack_of_failure(&invite, &refused));
+            caller.hears_nothing("the ACK has come");
+            let invite = call(&mut caller, &uri);
+            let received = callee.await_request("INVITE");
+            callee.answer(&received, "180 Ringing");
+            caller.await_status(180, "INVITE");
+            caller.send(cancel_of(&invite));
+            assert_eq!(caller.await_final("CANCEL").line(), "200 canceling");
+            callee.await_request("CANCEL");
+
+            // A stranger is asked who he is.
+            let mut stranger = server.phone("9003");
+            let invite = call(&mut stranger, &uri);
+            let challenged = stranger.await_final("INVITE");
+            assert_eq!(challenged.status(), Some(407));
+            stranger.send(ack_of_failure(&invite, &challenged));
+
+            // Another extension has an equal one: nobody knows who is meant. Then it has gone.
+            let mut other = server.phone("9003");
+            other.contact = callee.contact.clone();
+            assert_eq!(other.register(300).line(), "200 OK");
+            let invite = call(&mut caller, &uri);
+            let refused = caller.await_final("INVITE");
+            assert_eq!(refused.status(), Some(404), "{shards} {number}");
+            caller.send(ack_of_failure(&invite, &refused));
+            assert_eq!(other.unregister().line(), "200 OK");
+            call(&mut caller, &uri);
+            callee.await_request("INVITE");
+            assert_eq!(callee.unregister().line(), "200 OK");
+            let _ = call(&mut caller, &uri);
+            assert_eq!(caller.await_final("INVITE").status(), Some(404));
+        }
+    }
+}
+
+#[test]
+fn contacts_are_called_in_the_callers_tenant() {
+    let server = Server::for_calls("use_domain = true\n");
+    let phone = |user: &str, domain: &str| {
+        let mut phone = server.phone(user);
+        phone.domain = domain.to_owned();
+        phone.contact = "sip:9002@192.168.1.5:5060".to_owned();
+        assert_eq!(phone.register(300).line(), "200 OK");
+        phone
+    };
+    let (mut caller, callee, other) =
+        (phone("9001", "a.com"), phone("9002", "a.com"), phone("9002", "b.com"));
+    caller.contact = "sip:9001@192.168.1.6:5060".to_owned();
+    assert_eq!(caller.register(300).line(), "200 OK");
+    let invite = caller.message("INVITE", &callee.contact, &["Contact: <sip:9001@192.168.1.6:5060>"]);
+    caller.send(&invite);
+    callee.await_request("INVITE");
+    other.hears_nothing("another tenant's");
+}
