@@ -1,5 +1,7 @@
 //! The names of columns (`[auth_db]`, `[usrloc]`), and statements with them.
 
+use roost_core::Widths;
+
 use crate::error::StoreError;
 
 /// Where the subscribers' names and secrets stand, and how they are read (`[auth_db]`); where the bindings stand
@@ -113,6 +115,23 @@ impl LocationColumns {
             }
         }
         Ok(())
+    }
+
+    /// What the columns hold, of the widths that the database tells.
+    pub(crate) fn widths(&self, told: &[(String, usize)]) -> Widths {
+        let most = Widths::default();
+        let width = |usual: &str, most: usize| {
+            let mut named = self.0.iter().zip(LOCATION_COLUMNS);
+            let name = named.find(|(_, (column, _))| *column == usual).map_or(usual, |(name, _)| name);
+            let told = told.iter().find(|(column, _)| column.eq_ignore_ascii_case(name));
+            told.map_or(most, |(_, width)| most.min(*width))
+        };
+        Widths {
+            contact: width("contact", most.contact),
+            path: width("path", most.path),
+            callid: width("callid", most.callid),
+            user_agent: width("user_agent", most.user_agent),
+        }
     }
 
     /// SQL with the names in place of `{contact_id}`, `{username}` and so on.

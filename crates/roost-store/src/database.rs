@@ -143,6 +143,33 @@ impl Database {
         )
     }
 
+    /// How many characters the columns of a table hold; nothing of those that hold any number, and of SQLite.
+    pub(crate) fn widths(
+        &self,
+        client: &mut Client,
+        table: &str,
+    ) -> Result<Vec<(String, usize)>, StoreError> {
+        let sql = match self {
+            Database::Sqlite(_) => return Ok(Vec::new()),
+            Database::MySql(_) => {
+                "SELECT column_name, character_maximum_length FROM information_schema.columns \
+                 WHERE table_schema = DATABASE() AND table_name = ? AND character_maximum_length IS NOT NULL"
+            }
+            Database::Postgres(_) => {
+                "SELECT attname::text, (atttypmod - 4)::bigint FROM pg_attribute \
+                 WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped AND atttypmod > 4 \
+                 AND atttypid IN ('varchar'::regtype, 'bpchar'::regtype)"
+            }
+        };
+        let rows = client.all(sql, &[table.into()]).map_err(StoreError::sql("reading the schema"))?;
+        let width = |row: Vec<Value>| {
+            let mut values = row.into_iter();
+            let name = String::from_utf8_lossy(&values.next()?.into_bytes()).into_owned();
+            Some((name, usize::try_from(values.next()?.int()?).ok()?))
+        };
+        Ok(rows.into_iter().filter_map(width).collect())
+    }
+
     /// Whether an index of a table begins with a column.
     pub(crate) fn has_index(
         &self,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use roost_core::Write;
+use roost_core::{Widths, Write};
 
 use crate::access::Access;
 use crate::client::Client;
@@ -21,6 +21,7 @@ pub struct Store {
     pub(crate) columns: Columns,
     /// The columns that `subscriber` really has.
     pub(crate) subscriber_columns: Vec<String>,
+    widths: Widths,
 }
 
 /// Reads `location` page by page, over a connection of its own.
@@ -59,7 +60,13 @@ impl Store {
         let has = |names: &[String], column: &str| names.iter().any(|name| name.eq_ignore_ascii_case(column));
         columns.check(|column| has(&subscriber_columns, column))?;
         columns.location.check(|column| has(&location_columns, column))?;
-        Ok(Store { database, columns, subscriber_columns })
+        let widths = columns.location.widths(&database.widths(client, "location")?);
+        Ok(Store { database, columns, subscriber_columns, widths })
+    }
+
+    /// What the columns of `location` hold.
+    pub fn widths(&self) -> Widths {
+        self.widths
     }
 
     /// Whether there is such a database; opening it would otherwise make it.

@@ -68,14 +68,14 @@ pub const MAX_USER: usize = 64;
 pub const MAX_DOMAIN: usize = 64;
 /// A digest realm, in bytes.
 pub const MAX_REALM: usize = 255;
-/// `location.contact` and `location.received`, in bytes.
-pub const MAX_CONTACT: usize = 255;
-/// `location.path`, in bytes.
-pub const MAX_PATH: usize = 255;
-/// `location.callid`, in bytes.
-pub const MAX_CALL_ID: usize = 255;
-/// `location.user_agent`, in bytes; a longer one is kept as `n/a`, as OpenSIPS does.
-pub const MAX_USER_AGENT: usize = 255;
+/// A Contact URI, in bytes. On a database server the column's width is the limit, see [`crate::Widths`].
+pub const MAX_CONTACT: usize = 2_048;
+/// A Path, in bytes; on a database server as its column.
+pub const MAX_PATH: usize = 2_048;
+/// The Call-ID of a REGISTER, in bytes; on a database server as its column.
+pub const MAX_CALL_ID: usize = 2_048;
+/// A User-Agent, in bytes, on a database server as its column; a longer one is kept as `n/a`, as OpenSIPS does.
+pub const MAX_USER_AGENT: usize = 2_048;
 /// `location.sip_instance`, in bytes; a longer one is not kept.
 pub const MAX_INSTANCE: usize = 255;
 /// The Reason header of a CANCEL that is copied into those to callees, in bytes; of a longer one nothing is.

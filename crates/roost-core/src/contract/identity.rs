@@ -6,6 +6,7 @@ use roost_sip::User;
 
 use crate::base::flow::ShardId;
 use crate::base::hash::KeyedState;
+use crate::base::limits;
 
 /// The same in every shard of a process.
 #[derive(Debug, Clone)]
@@ -18,10 +19,32 @@ pub struct Identity {
     pub case_sensitive: bool,
     /// A 200 waits for its row to be committed (`usrloc.db_mode = "write-through"`).
     pub write_through: bool,
+    /// What the columns of `location` hold.
+    pub widths: Widths,
     /// Keys of the process's MACs: nonces, To tags, branches.
     pub mac_key: [u8; 32],
     /// Seeds every hash table and the choice of shards.
     pub hash_seed: u64,
+}
+
+/// What the columns of `location` hold, in bytes. SQLite's hold anything: there [`crate::limits`] alone count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Widths {
+    pub contact: usize,
+    pub path: usize,
+    pub callid: usize,
+    pub user_agent: usize,
+}
+
+impl Default for Widths {
+    fn default() -> Self {
+        Widths {
+            contact: limits::MAX_CONTACT,
+            path: limits::MAX_PATH,
+            callid: limits::MAX_CALL_ID,
+            user_agent: limits::MAX_USER_AGENT,
+        }
+    }
 }
 
 impl Default for Identity {
@@ -31,6 +54,7 @@ impl Default for Identity {
             use_domain: false,
             case_sensitive: true,
             write_through: true,
+            widths: Widths::default(),
             mac_key: [0; 32],
             hash_seed: 0,
         }

@@ -13,6 +13,7 @@ use crate::base::flow::Now;
 use crate::base::host::is_local_name;
 use crate::base::limits;
 use crate::contract::context::Ctx;
+use crate::contract::identity::Widths;
 use crate::contract::policy::{PathMode, Policy, RegistrarParams, UsrlocParams};
 use crate::contract::reason::Reason;
 use crate::message::path;
@@ -136,9 +137,6 @@ pub(crate) fn plan(ctx: &Ctx<'_>, request: &Request<'_>, record: Option<&Record>
 /// What the request says of all its contacts.
 fn common<'a>(ctx: &Ctx<'_>, request: &Request<'a>) -> Result<Common<'a>, Reason> {
     let call_id = request.call_id().ok_or(Reason::CallIdNotFound)?;
-    if call_id.len() > limits::MAX_CALL_ID {
-        return Err(Reason::CallIdTooLong);
-    }
     let cseq = request.cseq().ok_or(Reason::CseqNotFound)?.number;
     let expires_s = match request.value(HeaderName::Expires) {
         Some(value) => Some(delta_seconds(value).map_err(|_| Reason::ExpiresParse)?),
@@ -146,12 +144,25 @@ fn common<'a>(ctx: &Ctx<'_>, request: &Request<'a>) -> Result<Common<'a>, Reason
     };
     let user_agent = request
         .value(HeaderName::UserAgent)
-        .filter(|value| !value.is_empty() && value.len() <= limits::MAX_USER_AGENT);
+        .filter(|value| !value.is_empty() && value.len() <= ctx.identity.widths.user_agent);
     let path = path_of(ctx.policy.registrar.path, request)?;
     let mut allow = request.head.values(request.bytes, HeaderName::Allow);
     let methods = allow.try_fold(0, |set, value| Some(set | parse_allow(value)?));
     let methods = methods.filter(|set| *set != 0).unwrap_or(ALL_METHODS);
     Ok(Common { call_id, cseq, user_agent: user_agent.unwrap_or(b"n/a"), methods, path, expires_s })
+}
+
+/// Whether a binding fits into its row.
+///
+/// # Errors
+/// What does not.
+fn check_widths(widths: &Widths, common: &Common<'_>, uri: &Uri<'_>) -> Result<(), Reason> {
+    match () {
+        () if uri.text.len() > widths.contact => Err(Reason::ContactTooLong),
+        () if common.call_id.len() > widths.callid => Err(Reason::CallIdTooLong),
+        () if common.path.len() > widths.path => Err(Reason::PathParse),
+        () => Ok(()),
+    }
 }
 
 /// The path to keep with the bindings of a REGISTER; empty when there is none.
@@ -241,9 +252,6 @@ impl Plan {
             Some(q) => Some(q_value(q).map_err(|_| Reason::QInvalid)?),
             None => None,
         };
-        if uri.text.len() > limits::MAX_CONTACT {
-            return Err(Reason::ContactTooLong);
-        }
         let expires_s = granted(&ctx.policy.registrar, name_addr.params.get(b"expires"), common.expires_s);
         let bindings = record.map_or(&[][..], |record| &record.bindings);
         let old_of = |entry: &Entry| bindings.iter().find(|binding| binding.contact_id == entry.contact_id);
@@ -273,6 +281,8 @@ impl Plan {
             }
             return Ok(());
         }
+        // What goes needs no room.
+        check_widths(&ctx.identity.widths, common, uri)?;
         let contact_id = old.map_or(0, |old| old.contact_id);
         self.put(listed, binding(ctx, request, common, (name_addr, uri), (contact_id, q, expires_s)));
         Ok(())

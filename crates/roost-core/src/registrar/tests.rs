@@ -8,6 +8,7 @@ use super::*;
 use crate::base::flow::Ticket;
 use crate::contract::command::CommitOutcome;
 use crate::contract::context::TestShard;
+use crate::contract::identity::Widths;
 use crate::contract::row::Write;
 
 const PHONE: &str = "10.0.0.9:5062";
@@ -141,4 +142,29 @@ fn what_expires_is_purged_and_told() {
     assert!(matches!(&lab.shard.out.events[..], [Event::Unregistered { why: Gone::Expired, .. }]));
     assert!(matches!(&lab.shard.out.commands[..], [Command::Purge { writes }] if writes.len() == 1));
     assert_eq!((lab.registrar.users(), lab.registrar.contacts()), (0, 0));
+}
+
+#[test]
+fn what_does_not_fit_into_its_column_is_refused_but_may_always_go() {
+    let mut lab = Lab::new(|shard| {
+        shard.identity.write_through = false;
+        shard.identity.widths = Widths { contact: 40, callid: 10, ..Widths::default() };
+    });
+    let long = format!("<sip:9001@10.0.0.9:5062;x={}>", "x".repeat(20));
+    let refused = |saved: Saved| match saved {
+        Saved::Refused(response, _) => response.reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(lab.register(PHONE, "c", 1, &long)), Some(Reason::ContactTooLong));
+    assert_eq!(
+        refused(lab.register(PHONE, "c1234567890", 1, "<sip:9001@10.0.0.9>")),
+        Some(Reason::CallIdTooLong)
+    );
+    // It is there all the same: the column was wider once.
+    lab.shard.identity.widths = Widths::default();
+    assert!(matches!(lab.register(PHONE, "c1234567890", 2, &long), Saved::Done));
+    assert_eq!(lab.contacts().len(), 1);
+    lab.shard.identity.widths = Widths { contact: 40, callid: 10, ..Widths::default() };
+    assert!(matches!(lab.register(PHONE, "c1234567890", 3, &format!("{long};expires=0")), Saved::Done));
+    assert_eq!(lab.contacts().len(), 0);
 }

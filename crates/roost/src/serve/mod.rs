@@ -26,7 +26,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     logging::start(settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
-    let config = Arc::new(complete(settings)?);
+    let mut config = complete(settings)?;
     // What could be in the way is found out before anything runs.
     for listener in &config.policy.listeners {
         roost_net::probe(listener)?;
@@ -34,6 +34,10 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let stream_sockets = stream_sockets(&config.policy.listeners)?;
     let mi_listener = bind_mi(settings)?;
     let store = settings.open_store()?;
+    if config.identity.write_through {
+        config.identity.widths = store.widths();
+    }
+    let config = Arc::new(config);
     let mut server = Server::start(settings, Arc::clone(&config), &store, stream_sockets)?;
     announce(settings, &config, &store);
     let outcome = runtime.block_on(server.wait(settings, mi_listener, signals));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::support::{ALLOW, Phone, Response, Server, USER_AGENT, wait_for};
+use crate::support::{ALLOW, Kind, Phone, Response, Server, USER_AGENT, wait_for};
 
 #[test]
 fn a_phone_registers_refreshes_and_leaves() {
@@ -418,4 +418,34 @@ fn binding(phone: &Phone, expires: u32) -> String {
 fn unix_s() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
     i64::try_from(now.as_secs()).expect("a clock before the end of time")
+}
+
+/// SQLite takes what phones with push parameters send; on a database server the column is as wide as it is.
+#[test]
+fn a_long_contact_is_taken_as_far_as_its_column_goes() {
+    let mut server = Server::started("", "");
+    server.add_user("9001", "9001");
+    let mut phone = Phone::new(server.sip, "9001", "9001");
+    let plain = phone.contact.clone();
+    phone.contact = format!("{plain};pn-prid={}", "x".repeat(1_500));
+    assert_eq!(phone.register(60).line(), "200 OK");
+    assert_eq!(server.sql("SELECT contact FROM location"), phone.contact);
+    let narrow = match Kind::from_env() {
+        Kind::Sqlite => None,
+        Kind::MariaDb => Some("ALTER TABLE location MODIFY contact VARCHAR(255) NOT NULL"),
+        Kind::Postgres => Some("ALTER TABLE location ALTER contact TYPE VARCHAR(255)"),
+    };
+    assert_eq!(phone.unregister().line(), "200 OK");
+    if let Some(narrow) = narrow {
+        // As OpenSIPS made it before 3.1.
+        server.stop();
+        server.sql(narrow);
+        server.start();
+        let refused = phone.register(60);
+        assert_eq!(refused.status, 400);
+        assert_eq!(refused.header("P-Registrar-Error"), Some("Contact/received too long"));
+    }
+    phone.contact = format!("{plain};pn-prid={}", "x".repeat(2_048));
+    assert_eq!(phone.register(60).status, 400);
+    assert_eq!(phone.unregister().line(), "200 OK", "what goes needs no room");
 }
