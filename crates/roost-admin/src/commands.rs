@@ -50,6 +50,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "get_statistics", alias: "statistics:get", params: &["statistics"] },
     Command { name: "uptime", alias: "core:uptime", params: &[] },
     Command { name: "version", alias: "core:version", params: &[] },
+    Command { name: "db_get", alias: "core:db_get", params: &[] },
     Command { name: "which", alias: "core:which", params: &["command"] },
     Command { name: "auth_db_forget", alias: "auth_db:forget", params: &["user", "domain"] },
 ];
@@ -76,16 +77,30 @@ pub(crate) fn takes(call: &Call) -> bool {
 /// Runs a call.
 pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
     let (command, params) = Command::of(call)?;
+    let answer = carry_out(mi, command, &params).await?;
+    if CHANGES.contains(&command.name) {
+        let given: Vec<_> =
+            command.params.iter().filter_map(|name| Some(format!("{name}={}", params.get(name)?))).collect();
+        tracing::info!("an operator: {} {}", command.name, given.join(" "));
+    }
+    Ok(answer)
+}
+
+/// The commands by which an operator changes something: each leaves a line in the log.
+const CHANGES: [&str; 8] =
+    ["ul_add", "ul_rm", "ul_rm_contact", "ds_set_state", "ds_reload", "ban_add", "ban_rm", "auth_db_forget"];
+
+async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<Answer, RpcError> {
     let value = match command.name {
         "ul_dump" => return dump(mi, params.number("brief")?.is_some_and(|brief| brief != 0)),
-        "ul_show_contact" => show_contact(mi, &params).await?,
-        "ul_add" => add(mi, &params).await?,
+        "ul_show_contact" => show_contact(mi, params).await?,
+        "ul_add" => add(mi, params).await?,
         "ul_rm" => {
-            let aor = aor_param(mi, &params)?;
+            let aor = aor_param(mi, params)?;
             done(ask_owner(mi, &aor, Admin::Remove { aor: aor.clone() }).await?, "Failed to delete AOR")?
         }
         "ul_rm_contact" => {
-            let aor = aor_param(mi, &params)?;
+            let aor = aor_param(mi, params)?;
             let contact = params.text("contact")?.into_bytes();
             let request = Admin::RemoveContact { aor: aor.clone(), contact };
             done(ask_owner(mi, &aor, request).await?, "Failed to delete contact")?
@@ -96,17 +111,18 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
             }
             json!("OK")
         }
-        "ul_sync" => sync(mi, &params).await?,
+        "ul_sync" => sync(mi, params).await?,
         "ds_list" => hops::list(mi, params.number("full")?.is_some_and(|full| full != 0)).await?,
-        "ds_set_state" => hops::set_state(mi, &params).await?,
+        "ds_set_state" => hops::set_state(mi, params).await?,
         "ds_reload" => hops::reload(mi).await?,
         "ban_list" => bans::list(mi).await?,
-        "ban_add" => bans::add(mi, &params).await?,
-        "ban_rm" => bans::rm(mi, &params).await?,
-        "get_statistics" => statistics(mi, &params).await?,
+        "ban_add" => bans::add(mi, params).await?,
+        "ban_rm" => bans::rm(mi, params).await?,
+        "get_statistics" => statistics(mi, params).await?,
         "uptime" => uptime(mi),
         "version" => json!({ "Server": mi.server }),
-        "which" => which(&params)?,
+        "db_get" => json!({ "database": mi.database }),
+        "which" => which(params)?,
         "auth_db_forget" => {
             // Where its phone registers is another matter: every shard may have been asked about it.
             for shard in shards(mi) {

@@ -25,6 +25,14 @@ pub fn check_call(body: &[u8]) -> bool {
     rpc::Call::parse(body).is_ok_and(|call| commands::takes(&call))
 }
 
+/// `ds_reload`, for who has no HTTP.
+///
+/// # Errors
+/// What is wrong with the file; nothing has changed.
+pub async fn ds_reload(mi: &Mi) -> Result<(), String> {
+    hops::reload(mi).await.map(drop).map_err(|error| error.message)
+}
+
 /// Sends a request to a shard; the answer comes through the receiver.
 pub type Ask = Arc<dyn Fn(ShardId, Admin) -> oneshot::Receiver<AdminReply> + Send + Sync>;
 
@@ -46,6 +54,8 @@ pub struct Mi {
     pub started: std::time::SystemTime,
     /// `roost (VERSION (ARCH/OS))`.
     pub server: String,
+    /// The database: a file's whole path, or a server's address and the database's name.
+    pub database: String,
 }
 
 impl std::fmt::Debug for Mi {

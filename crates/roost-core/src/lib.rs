@@ -32,7 +32,7 @@ pub use contract::command::{Command, CommitOutcome, HandOver, Mark, Receipt, Sha
 pub use contract::config::Config;
 pub use contract::contact_id;
 pub use contract::domain::{Domain, DomainError};
-pub use contract::event::{Asked, CallStep, Event, Gone};
+pub use contract::event::{Asked, CallStep, Event, EventKind, Gone, Listening};
 pub use contract::exclusive::Exclusive;
 pub use contract::identity::{Identity, Widths};
 pub use contract::listener::Listener;

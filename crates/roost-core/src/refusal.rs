@@ -3,7 +3,7 @@
 use crate::auth::challenge::Challenger;
 use crate::base::stats::Counter;
 use crate::contract::context::Ctx;
-use crate::contract::event::Event;
+use crate::contract::event::{Event, EventKind};
 use crate::contract::policy::Policy;
 use crate::contract::reason::Reason;
 use crate::message::request::Request;
@@ -74,9 +74,13 @@ fn tell(ctx: &mut Ctx<'_>, request: &Request<'_>, response: &Response) {
     let Some(reason) = response.reason else { return };
     let code = response.code;
     match response.is_challenge() {
-        true => ctx.out.tell(|| Event::Challenged { asked: request.asked(), reason }),
+        true => ctx.out.tell(EventKind::Challenge, || Event::Challenged { asked: request.asked(), reason }),
         false => {
-            ctx.out.tell(|| Event::Refused { asked: request.asked(), code, reason });
+            ctx.out.tell(EventKind::Refusal(reason), || Event::Refused {
+                asked: request.asked(),
+                code,
+                reason,
+            });
             tell_failure(ctx, request.method, request.call_id(), code);
         }
     }

@@ -22,4 +22,4 @@ pub use listen::{ListenError, overlap, parse_listen, probe, sockets, stream_sock
 pub use resolve::Resolver;
 pub use stream::{StreamSettings, Streams};
 pub use worker::Worker;
-pub use worker_pool::WorkerPool;
+pub use worker_pool::{NEWS_PER_S, News, Tell, WorkerPool};

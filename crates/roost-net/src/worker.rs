@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use roost_core::{Command, Counter, Engine, Flow, HandOver, Now, Outbox, Transmit};
+use roost_core::{Command, Counter, Engine, Flow, HandOver, Listening, Now, Outbox, Transmit};
 use roost_sip::Head;
 
 use crate::batch::{BATCH, Outgoing, Receiver, send_all};
@@ -21,7 +21,7 @@ use crate::inbox::{Batch, Inbox, InboxItem};
 use crate::load::{Load, Verdict};
 use crate::overload::Overload;
 use crate::poller::Poller;
-use crate::worker_pool::{BoundSocket, ShardState, WorkerPool};
+use crate::worker_pool::{BoundSocket, NEWS_PER_S, News, ShardState, WorkerPool};
 
 /// How long a stopping worker waits for its last receipts.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -51,6 +51,8 @@ struct WorkerIo {
     receiver: Receiver,
     head: Box<Head>,
     outbox: Outbox,
+    /// When the limit of events began anew, in monotonic milliseconds.
+    news_since_ms: u64,
     items: Vec<InboxItem>,
     asked: Vec<Command>,
     /// What goes to other shards after this round, by shard.
@@ -95,7 +97,14 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
             poller: Poller::new()?,
             receiver: Receiver::new(),
             head: Head::new(),
-            outbox: Outbox::default(),
+            outbox: Outbox {
+                listening: pool
+                    .news
+                    .as_ref()
+                    .map_or_else(Listening::default, |_| Listening::to_news(NEWS_PER_S)),
+                ..Outbox::default()
+            },
+            news_since_ms: 0,
             items: Vec::new(),
             asked: Vec::new(),
             handover: pool.shards.iter().map(|_| Batch::default()).collect(),
@@ -220,8 +229,29 @@ impl WorkerIo {
             self.ask(shard);
         }
         self.hand_over(pool, shards, now);
+        if let Some(news) = &pool.news {
+            self.tell(news, now);
+        }
         self.send(pool, shards);
         round
+    }
+
+    /// Gives away what has happened, and once a second how much more has.
+    fn tell(&mut self, news: &News, now: Now) {
+        let is_next_second = now.mono_ms >= self.news_since_ms + 1_000;
+        if self.outbox.events.is_empty() && !is_next_second {
+            return;
+        }
+        let missed = match is_next_second {
+            true => {
+                self.news_since_ms = now.mono_ms;
+                self.outbox.listening.refill(NEWS_PER_S)
+            }
+            false => Vec::new(),
+        };
+        if !self.outbox.events.is_empty() || !missed.is_empty() {
+            (news.0)(&mut self.outbox.events, missed);
+        }
     }
 
     /// Handles all that is in a shard's inbox.

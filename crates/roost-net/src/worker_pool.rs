@@ -8,7 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use roost_core::{Command, Engine, Listener};
+use roost_core::{Command, Engine, Event, EventKind, Listener};
 
 use crate::inbox::{Inbox, InboxItem};
 use crate::stream::Streams;
@@ -22,8 +22,25 @@ pub struct WorkerPool<F> {
     pub(crate) streams: Option<Streams>,
     /// Whether worker 0 can take another shard.
     pub(crate) has_room: AtomicBool,
+    /// Takes what has happened.
+    pub(crate) news: Option<News>,
     is_stopping: Mutex<bool>,
 }
+
+/// Takes events out, and how many more of which topics there were: at most [`NEWS_PER_S`] of each worker a second.
+pub struct News(pub Box<Tell>);
+
+/// Takes events out of a list; the numbers are of events that were not made.
+pub type Tell = dyn Fn(&mut Vec<Event>, Vec<(EventKind, u64)>) + Send + Sync;
+
+impl std::fmt::Debug for News {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("News")
+    }
+}
+
+/// Events of one worker in a second that are made; more are counted.
+pub const NEWS_PER_S: u32 = 50;
 
 /// What one shard works with.
 #[derive(Debug)]
@@ -67,6 +84,7 @@ impl<F: FnMut(&mut Vec<Command>)> WorkerPool<F> {
         shards: Vec<(Engine, Vec<UdpSocket>, F)>,
         inboxes: Arc<Vec<Inbox>>,
         streams: Option<Streams>,
+        news: Option<News>,
     ) -> io::Result<Arc<Self>> {
         let bound = |socket: UdpSocket| Ok(BoundSocket { address: socket.local_addr()?, socket });
         let shard = |(engine, sockets, ask): (Engine, Vec<UdpSocket>, F)| {
@@ -83,6 +101,7 @@ impl<F: FnMut(&mut Vec<Command>)> WorkerPool<F> {
             inboxes,
             streams,
             has_room: AtomicBool::new(false),
+            news,
             is_stopping: Mutex::new(false),
         }))
     }

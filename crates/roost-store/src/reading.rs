@@ -41,7 +41,7 @@ impl Readings {
         let begun = Instant::now();
         match reader.read(&mut *tell)? {
             Some(rows) => {
-                tracing::info!(rows, milliseconds = begun.elapsed().as_millis() as u64, "subscribers read");
+                tracing::debug!(rows, milliseconds = begun.elapsed().as_millis() as u64, "subscribers read");
             }
             None => {
                 tracing::info!(

@@ -107,6 +107,17 @@ impl Store {
         self.database.name()
     }
 
+    /// The database whatever folder one is in: a file's whole path, or a server's URL without user and password.
+    pub fn identity(&self) -> String {
+        match &self.database {
+            Database::Sqlite(path) => match path.canonicalize() {
+                Ok(path) => path.display().to_string(),
+                Err(_) => path.display().to_string(),
+            },
+            _ => self.name(),
+        }
+    }
+
     /// Whether other processes may write the tables, too: a server's, not a file's.
     pub fn is_shared(&self) -> bool {
         !matches!(self.database, Database::Sqlite(_))

@@ -30,10 +30,11 @@ impl Store {
     pub fn add_user(&self, user: &str, domain: &str, password: &str, realm: &str) -> Result<(), StoreError> {
         check_account(user, domain, password)?;
         let mut client = self.database.connect()?;
-        let (by, names) = self.by_name(user, domain);
-        let found = client.one(&format!("SELECT 1 FROM subscriber WHERE {by}"), &names);
-        if found.map_err(StoreError::sql("looking for a subscriber"))?.is_some() {
-            return Err(StoreError::UserExists { user: shown(user, domain) });
+        // Without `use_domain` a phone logs in as the user alone, whatever domain his row has.
+        let there = self.domains_of(user)?;
+        let twin = there.iter().find(|there| !self.columns.use_domain || there.eq_ignore_ascii_case(domain));
+        if let Some(twin) = twin {
+            return Err(StoreError::UserExists { user: shown(user, twin) });
         }
         let secrets = self.secret_columns();
         let values: Vec<_> = values(&secrets, user, domain, password, realm).collect();
@@ -41,7 +42,7 @@ impl Store {
         added.map(drop).map_err(StoreError::sql("adding a subscriber"))
     }
 
-    /// Gives a subscriber another password.
+    /// Gives the subscriber of this very row another password.
     ///
     /// # Errors
     /// [`StoreError::NoSuchUser`], [`StoreError::TooLong`] or [`StoreError::Sql`].
@@ -54,24 +55,42 @@ impl Store {
     ) -> Result<(), StoreError> {
         check_account(user, domain, password)?;
         let mut client = self.database.connect()?;
-        let changed = self.update(&mut client, user, domain, password, realm);
+        let by = self.by_row(user, domain);
+        let changed = self.update_where(&mut client, by, (user, domain), password, realm);
         match changed.map_err(StoreError::sql("changing a password"))? {
             0 => Err(StoreError::NoSuchUser { user: shown(user, domain) }),
             _ => Ok(()),
         }
     }
 
-    /// Removes a subscriber; its bindings are the caller's.
+    /// Removes the subscriber of this very row; its bindings are the caller's.
     ///
     /// # Errors
     /// [`StoreError::NoSuchUser`] or [`StoreError::Sql`].
     pub fn remove_user(&self, user: &str, domain: &str) -> Result<(), StoreError> {
-        let (by, names) = self.by_name(user, domain);
+        let (by, names) = self.by_row(user, domain);
         let removed = self.database.connect()?.execute(&format!("DELETE FROM subscriber WHERE {by}"), &names);
         match removed.map_err(StoreError::sql("removing a subscriber"))? {
             0 => Err(StoreError::NoSuchUser { user: shown(user, domain) }),
             _ => Ok(()),
         }
+    }
+
+    /// The domains of all rows of a name, in order; mostly one.
+    ///
+    /// # Errors
+    /// [`StoreError::Sql`].
+    pub fn domains_of(&self, user: &str) -> Result<Vec<String>, StoreError> {
+        let Columns { user: name, domain, .. } = &self.columns;
+        let sql =
+            format!("SELECT COALESCE(\"{domain}\", '') FROM subscriber WHERE \"{name}\" = ? ORDER BY 1");
+        let rows = self.database.connect()?.all(&sql, &[user.into()]);
+        let rows = rows.map_err(StoreError::sql("looking for a subscriber"))?;
+        let text = |row: Vec<Value>| {
+            let bytes = row.into_iter().next().map(Value::into_bytes).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        Ok(rows.into_iter().map(text).collect())
     }
 
     /// All subscribers, by name.
@@ -102,12 +121,30 @@ impl Store {
         password: &str,
         realm: &str,
     ) -> Result<u64, DbError> {
+        let by = self.by_name(user, domain);
+        self.update_where(client, by, (user, domain), password, realm)
+    }
+
+    fn update_where(
+        &self,
+        client: &mut Client,
+        (by, names): (String, Vec<Value>),
+        (user, domain): (&str, &str),
+        password: &str,
+        realm: &str,
+    ) -> Result<u64, DbError> {
         let secrets = self.secret_columns();
         let sets: Vec<_> = secrets.iter().map(|(name, _)| format!("\"{name}\" = ?")).collect();
-        let (by, names) = self.by_name(user, domain);
         let values = values(&secrets, user, domain, password, realm).skip(2);
         let params: Vec<_> = values.chain(names).collect();
         client.execute(&format!("UPDATE subscriber SET {} WHERE {by}", sets.join(", ")), &params)
+    }
+
+    /// Finds one row.
+    fn by_row(&self, user: &str, domain: &str) -> (String, Vec<Value>) {
+        let (name, of) = (&self.columns.user, &self.columns.domain);
+        let by = format!("\"{name}\" = ? AND LOWER(COALESCE(\"{of}\", '')) = ?");
+        (by, vec![user.into(), domain.to_ascii_lowercase().as_str().into()])
     }
 
     /// Finds a subscriber. Without `use_domain` and a domain the user alone counts, as when a phone logs in: OpenSIPS's
@@ -257,8 +294,11 @@ mod tests {
         store.remove_user("9001", "10.2.32.112").unwrap();
         assert!(matches!(store.remove_user("9001", ""), Err(StoreError::NoSuchUser { .. })));
         store.add_user("9001", "10.2.32.112", "9001", "").unwrap();
-        assert!(matches!(store.add_user("9001", "", "9001", ""), Err(StoreError::UserExists { .. })));
-        store.remove_user("9001", "").unwrap();
+        let again = store.add_user("9001", "", "9001", "");
+        assert_eq!(again.unwrap_err().to_string(), "user '9001@10.2.32.112' already exists");
+        assert_eq!(store.domains_of("9001").unwrap(), ["10.2.32.112"]);
+        assert!(matches!(store.remove_user("9001", ""), Err(StoreError::NoSuchUser { .. })));
+        store.remove_user("9001", "10.2.32.112").unwrap();
         assert!(matches!(store.add_user(&"9".repeat(65), "", "x", ""), Err(StoreError::TooLong { .. })));
     }
 

@@ -6,11 +6,11 @@ use clap::{Parser, Subcommand};
 
 /// A SIP registrar for the extensions of a call centre.
 ///
-/// `roost serve` needs no configuration: it makes ./roost.db and listens on UDP port 5060.
+/// `roost serve` needs no configuration: it makes ./roost.db and listens on port 5060, by UDP and TCP.
 #[derive(Debug, Parser)]
 #[command(name = "roost", version, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// The configuration file [default: ./roost.toml where it exists, else built-in defaults]
+    /// The configuration file [default: ./roost.toml, $ROOST_CONFIG, /etc/roost/roost.toml, built-in defaults]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print JSON for scripts
@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the server until SIGTERM or Ctrl-C
+    /// Run the server until SIGTERM or Ctrl-C; SIGHUP reads the [[route]]s anew
     Serve,
     /// Add, change, remove and list extensions (subscribers)
     User {
@@ -34,7 +34,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: UlCommand,
     },
-    /// Show and change the next hops of the running server of its route tables
+    /// Show and change the next hops of the running server's [[route]]s
     Ds {
         #[command(subcommand)]
         command: DsCommand,
@@ -69,14 +69,19 @@ pub(crate) enum UserCommand {
     /// Add an extension; the running server knows it at once
     Add(Account),
     /// Change a password; the running server knows it at once
-    Passwd(Account),
+    Passwd {
+        #[command(flatten)]
+        account: Account,
+        /// All extensions of this name, whatever their domains
+        #[arg(long, conflicts_with = "domain")]
+        all: bool,
+    },
     /// Remove an extension and its bindings
     Rm {
-        /// The extension, such as 9001
+        /// The extension: 9001, or 9001@domain
         user: String,
-        /// Its domain; needed with use_domain
-        #[arg(long)]
-        domain: Option<String>,
+        #[command(flatten)]
+        whose: Whose,
     },
     /// List all extensions
     List,
@@ -95,13 +100,24 @@ pub(crate) enum UserCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Account {
-    /// The extension, such as 9001
+    /// The extension: 9001, or 9001@domain
     pub(crate) user: String,
-    /// Its password; without it, the first line of standard input
+    /// Its password; without it, it is asked for twice, or is the first line of what is piped in
     pub(crate) password: Option<String>,
     /// Its domain; needed with use_domain
     #[arg(long)]
     pub(crate) domain: Option<String>,
+}
+
+/// Which of several rows of one name is meant.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Whose {
+    /// Its domain; needed with use_domain
+    #[arg(long)]
+    pub(crate) domain: Option<String>,
+    /// All extensions of this name, whatever their domains
+    #[arg(long, conflicts_with = "domain")]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -110,6 +126,9 @@ pub(crate) enum UlCommand {
     Show {
         /// The AOR: 9001, or 9001@domain with use_domain
         aor: Option<String>,
+        /// Its domain, where the AOR does not say it
+        #[arg(long)]
+        domain: Option<String>,
     },
     /// List all bindings, a line each
     Dump {
@@ -121,6 +140,9 @@ pub(crate) enum UlCommand {
     Add {
         /// The AOR: 9001, or 9001@domain with use_domain
         aor: String,
+        /// Its domain, where the AOR does not say it
+        #[arg(long)]
+        domain: Option<String>,
         /// Where it is reached, such as sip:9001@192.168.1.201:5060
         contact: String,
         /// Seconds until it expires; 0: never
@@ -134,6 +156,9 @@ pub(crate) enum UlCommand {
     Rm {
         /// The AOR: 9001, or 9001@domain with use_domain
         aor: String,
+        /// Its domain, where the AOR does not say it
+        #[arg(long)]
+        domain: Option<String>,
         /// The contact, as `ul show` prints it
         contact: Option<String>,
     },
@@ -179,6 +204,9 @@ pub(crate) enum BanCommand {
     Add {
         /// An IP address, or an extension
         whom: String,
+        /// The extension's domain, with use_domain
+        #[arg(long)]
+        domain: Option<String>,
         /// The extension at this address only
         #[arg(long, value_name = "IP")]
         at: Option<std::net::IpAddr>,
@@ -190,6 +218,9 @@ pub(crate) enum BanCommand {
     Rm {
         /// An IP address, or an extension
         whom: String,
+        /// The extension's domain, with use_domain
+        #[arg(long)]
+        domain: Option<String>,
         /// The extension at this address only
         #[arg(long, value_name = "IP")]
         at: Option<std::net::IpAddr>,

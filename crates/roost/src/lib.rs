@@ -16,15 +16,17 @@ use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
 use commands::{ban, config_show, db, ds, ul, user};
-use output::say;
+use output::{say, say_done, say_error};
 use settings::Settings;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let cli = Cli::parse();
+    let is_json = cli.json;
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("roost: {error:#}");
+            say_error(&error, is_json);
             ExitCode::FAILURE
         }
     }
@@ -47,7 +49,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Ban { command } => ban::run(&Settings::load(file)?, &command, cli.json),
         Command::Ds { command } => ds::run(&Settings::load(file)?, &command, cli.json),
         Command::Ul { command } => ul::run(&Settings::load(file)?, &command, cli.json),
-        Command::Config { command: ConfigCommand::Check } => say(&settings::check(file)?),
+        Command::Config { command: ConfigCommand::Check } => say_done(&settings::check(file)?, cli.json),
         Command::Config { command: ConfigCommand::Show { changed } } => {
             config_show::run(&Settings::load(file)?, changed, cli.json)
         }

@@ -15,7 +15,7 @@ use crate::base::stats::Counter;
 use crate::contract::ban::Ban;
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::context::Ctx;
-use crate::contract::event::Event;
+use crate::contract::event::{Event, EventKind};
 use crate::contract::identity::Identity;
 use crate::contract::policy::{PikeParams, Policy};
 
@@ -92,7 +92,7 @@ impl Admission {
         for ban in self.bans.failed(responsible(source), key, is_known, (auth, shards), ctx.now) {
             ctx.count(Counter::Bans);
             log_ban(&ban);
-            ctx.out.tell(|| Event::Banned(ban.clone()));
+            ctx.out.tell(EventKind::Ban, || Event::Banned(ban.clone()));
             // Whatever shard the address's next name belongs to.
             if ban.source.is_some() && ban.user.is_empty() && shards > 1 {
                 ctx.out.commands.push(Command::Tell { shard: None, event: ShardEvent::Banned(ban) });
@@ -162,6 +162,7 @@ mod tests {
     use super::*;
     use crate::contract::ban::Home;
     use crate::contract::context::TestShard;
+    use crate::contract::event::Listening;
 
     const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn failures_ban_until_the_password_changes() {
         let mut shard = TestShard::new();
-        shard.out.is_listening = true;
+        shard.out.listening = Listening::to_all();
         let mut admission = admission(&shard);
         let key = UserKey::new(b"9001", b"", false).unwrap();
         for _ in 0..5 {

@@ -39,6 +39,86 @@ pub enum Event {
     Hop { set: u32, uri: Box<str>, state: HopState },
 }
 
+/// What an event is about, for those who listen to some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    Challenge,
+    Refusal(Reason),
+    NewBinding,
+    Renewal,
+    /// A binding, its connection or its commit is gone.
+    Loss,
+    Ban,
+    Call,
+    Hop,
+}
+
+impl EventKind {
+    const fn bit(self) -> u8 {
+        match self {
+            EventKind::Challenge => 1,
+            EventKind::Refusal(_) => 2,
+            EventKind::NewBinding => 4,
+            EventKind::Renewal => 8,
+            EventKind::Loss => 16,
+            EventKind::Ban => 32,
+            EventKind::Call => 64,
+            EventKind::Hop => 128,
+        }
+    }
+}
+
+/// Which events are made, and how many: those beyond it are counted, which costs next to nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Listening {
+    topics: u8,
+    left: u32,
+    missed: Vec<(EventKind, u64)>,
+}
+
+impl Listening {
+    /// Everything, without limit.
+    pub fn to_all() -> Listening {
+        Listening { topics: u8::MAX, left: u32::MAX, missed: Vec::new() }
+    }
+
+    /// What an operator should read: refusals, new and lost bindings, bans. So many, until [`Listening::refill`].
+    pub fn to_news(most: u32) -> Listening {
+        let topics = EventKind::Refusal(Reason::UnknownUser).bit()
+            | EventKind::NewBinding.bit()
+            | EventKind::Loss.bit()
+            | EventKind::Ban.bit();
+        Listening { topics, left: most, missed: Vec::new() }
+    }
+
+    /// So many more may be made; what was missed since the last time, by topic.
+    pub fn refill(&mut self, most: u32) -> Vec<(EventKind, u64)> {
+        self.left = most;
+        std::mem::take(&mut self.missed)
+    }
+
+    /// Whether events of a topic are made or counted.
+    pub(crate) fn has(&self, topic: EventKind) -> bool {
+        self.topics & topic.bit() != 0
+    }
+
+    /// Whether one more event is made.
+    pub(crate) fn takes(&mut self, topic: EventKind) -> bool {
+        if !self.has(topic) {
+            return false;
+        }
+        if self.left > 0 {
+            self.left -= u32::from(self.left != u32::MAX);
+            return true;
+        }
+        match self.missed.iter_mut().find(|(other, _)| *other == topic) {
+            Some((_, count)) => *count += 1,
+            None => self.missed.push((topic, 1)),
+        }
+        false
+    }
+}
+
 /// Who asked for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
@@ -76,4 +156,21 @@ pub enum CallStep {
     Answered,
     /// The caller was told this status code.
     Failed(u16),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beyond_the_limit_is_counted_by_topic() {
+        let mut listening = Listening::to_news(2);
+        let wrong = EventKind::Refusal(Reason::WrongPassword);
+        let taken = [wrong, EventKind::NewBinding, wrong, EventKind::Renewal, wrong, EventKind::Loss];
+        assert_eq!(taken.map(|topic| listening.takes(topic)), [true, true, false, false, false, false]);
+        assert_eq!(listening.refill(1), [(wrong, 2), (EventKind::Loss, 1)]);
+        assert!(listening.takes(EventKind::Ban) && !listening.takes(EventKind::Ban));
+        assert_eq!(listening.refill(1), [(EventKind::Ban, 1)]);
+        assert!(!Listening::default().takes(EventKind::Ban));
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::base::flow::{Flow, ShardId};
 use crate::contract::command::{Command, HandOver, Mark};
-use crate::contract::event::Event;
+use crate::contract::event::{Event, EventKind, Listening};
 
 /// Bytes to send, work to do and what is worth telling. Clear it after each round; its memory stays.
 #[derive(Debug, Default)]
@@ -15,8 +15,8 @@ pub struct Outbox {
     pub commands: Vec<Command>,
     /// What has happened, in order; nothing while nobody listens.
     pub events: Vec<Event>,
-    /// Whether anybody listens to events. An event is only made when somebody does.
-    pub is_listening: bool,
+    /// Which events somebody listens to. Others are not made.
+    pub listening: Listening,
 }
 
 /// One message to send.
@@ -61,8 +61,8 @@ impl Outbox {
     }
 
     /// Tells what has happened, if anybody listens.
-    pub(crate) fn tell(&mut self, event: impl FnOnce() -> Event) {
-        if self.is_listening {
+    pub(crate) fn tell(&mut self, topic: EventKind, event: impl FnOnce() -> Event) {
+        if self.listening.takes(topic) {
             self.events.push(event());
         }
     }

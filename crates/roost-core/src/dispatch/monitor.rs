@@ -10,7 +10,7 @@ use crate::base::hex::push_hex;
 use crate::base::transport::Transport;
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::context::Ctx;
-use crate::contract::event::Event;
+use crate::contract::event::{Event, EventKind};
 use crate::contract::listener::{Listener, flow_to, local_for};
 use crate::contract::next_hops::{Address, Hop, HopAddress, HopId, HopState, Name, NextHops, Rule};
 use crate::contract::policy::Policy;
@@ -275,7 +275,7 @@ impl HopMonitor {
             if old.state != hop.state {
                 log_state(hop);
                 let (set, uri, state) = (hop.set, &hop.uri.text, hop.state);
-                ctx.out.tell(|| Event::Hop { set, uri: uri.clone(), state });
+                ctx.out.tell(EventKind::Hop, || Event::Hop { set, uri: uri.clone(), state });
             }
         }
         if new.hops == self.next_hops.hops {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::contract::context::TestShard;
+use crate::contract::event::Listening;
 use crate::contract::next_hops::{HopUri, Numbers};
 
 const HOP: &str = "10.0.0.5:5060";
@@ -26,7 +27,7 @@ impl Lab {
         shard.policy.listeners = vec![Listener::udp("10.0.0.1:5060".parse().unwrap())];
         shard.policy.dispatcher.ping_interval_s = 10;
         shard.policy.dispatcher.probing_threshold = 2;
-        shard.out.is_listening = true;
+        shard.out.listening = Listening::to_all();
         let mut lab = Lab { shard, monitor: HopMonitor::new(&rules()) };
         let due = lab.due();
         let [(id, name)] = &due.names[..] else { panic!("{due:?}") };

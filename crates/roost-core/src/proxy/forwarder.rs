@@ -11,7 +11,7 @@ use crate::base::stats::Counter;
 use crate::continuation::Continuation;
 use crate::contract::command::Command;
 use crate::contract::context::Ctx;
-use crate::contract::event::{CallStep, Event};
+use crate::contract::event::{CallStep, Event, EventKind};
 use crate::contract::listener::{flow_to, is_local, local_for};
 use crate::contract::next_hops::{Address, HopId};
 use crate::contract::policy::Policy;
@@ -432,14 +432,16 @@ impl Forwarder<'_> {
 
     fn tell(&self, ctx: &mut Ctx<'_>, (bytes, head): Received<'_>, step: impl FnOnce() -> CallStep) {
         let cseq = || head.value(bytes, HeaderName::CSeq).and_then(|value| roost_sip::cseq(value).ok());
-        if ctx.out.is_listening && cseq().is_some_and(|cseq| cseq.method() == Method::Invite) {
+        if ctx.out.listening.has(EventKind::Call)
+            && cseq().is_some_and(|cseq| cseq.method() == Method::Invite)
+        {
             let call_id = head.value(bytes, HeaderName::CallId).unwrap_or(&[]).into();
-            ctx.out.tell(|| Event::Call { call_id, step: step() });
+            ctx.out.tell(EventKind::Call, || Event::Call { call_id, step: step() });
         }
     }
 
     fn tell_failure(&self, ctx: &mut Ctx<'_>, ticket: Ticket, response: &[u8], code: u16) {
-        if !ctx.out.is_listening {
+        if !ctx.out.listening.has(EventKind::Call) {
             return;
         }
         let Some((_, method)) = self.transactions.asked(ticket) else { return };

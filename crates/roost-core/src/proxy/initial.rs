@@ -13,7 +13,7 @@ use crate::continuation::Continuation;
 use crate::contract::binding_ref::Place;
 use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
-use crate::contract::event::{CallStep, Event};
+use crate::contract::event::{CallStep, Event, EventKind};
 use crate::contract::reason::Reason;
 use crate::message::branch_id::BranchId;
 use crate::message::request::Request;
@@ -256,7 +256,7 @@ fn tell_begun(ctx: &mut Ctx<'_>, request: &Request<'_>, callee: UserHost<'_>) {
     if request.method != Method::Invite {
         return;
     }
-    ctx.out.tell(|| Event::Call {
+    ctx.out.tell(EventKind::Call, || Event::Call {
         call_id: request.call_id().unwrap_or(&[]).into(),
         step: CallStep::Begun {
             caller: request.from().map_or(&[][..], |from| from.user.text).into(),

@@ -10,7 +10,7 @@ use crate::base::tickets::Tickets;
 use crate::contract::admin::AdminReply;
 use crate::contract::command::{Command, CommitOutcome};
 use crate::contract::context::Ctx;
-use crate::contract::event::Event;
+use crate::contract::event::{Event, EventKind};
 use crate::contract::exclusive::Exclusive;
 use crate::contract::reason::Reason;
 use crate::contract::row::Write;
@@ -180,7 +180,7 @@ impl Registrar {
             {
                 reason = Reason::UpdateFailed;
             }
-            ctx.out.tell(|| Event::CommitFailed { aor: record.aor.clone() });
+            ctx.out.tell(EventKind::Loss, || Event::CommitFailed { aor: record.aor.clone() });
         }
         let retry_after_s = match ctx.policy.registrar.retry_after_s {
             0 => limits::BUSY_RETRY_AFTER_S,

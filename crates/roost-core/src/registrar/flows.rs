@@ -4,7 +4,7 @@
 use crate::base::hash::KeyedState;
 use crate::contract::command::Command;
 use crate::contract::context::Ctx;
-use crate::contract::event::Event;
+use crate::contract::event::{Event, EventKind};
 use crate::registrar::Registrar;
 use crate::registrar::location::RecordId;
 
@@ -44,7 +44,7 @@ impl Registrar {
                     if binding.connection() == connection {
                         binding.lose_connection();
                         let (aor, contact_id) = (&record.aor, binding.contact_id);
-                        ctx.out.tell(|| Event::FlowLost { aor: aor.clone(), contact_id });
+                        ctx.out.tell(EventKind::Loss, || Event::FlowLost { aor: aor.clone(), contact_id });
                     }
                 }
             });

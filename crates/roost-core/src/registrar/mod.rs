@@ -28,7 +28,7 @@ use crate::contract::binding_ref::{BindingRef, ContactMoved, Place};
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::contact_id;
 use crate::contract::context::Ctx;
-use crate::contract::event::{Event, Gone};
+use crate::contract::event::{Event, EventKind, Gone};
 use crate::contract::exclusive::Exclusive;
 use crate::contract::identity::Identity;
 use crate::contract::policy::PathMode;
@@ -224,7 +224,7 @@ impl Registrar {
                 self.flows.keep(ctx, id, binding.connection(), binding.deadline_ms);
             }
         }
-        if ctx.out.is_listening
+        if ctx.out.listening.has(EventKind::NewBinding)
             && let Some(record) = self.location.get(id)
         {
             changes.iter().for_each(|change| tell_change(ctx, record, change));
@@ -268,7 +268,7 @@ impl Registrar {
         let slots = self.location.slots() / interval + 1;
         self.location.sweep(slots, ctx.now, |record, binding| {
             expired.push(binding.contact_id);
-            ctx.out.tell(|| Event::Unregistered {
+            ctx.out.tell(EventKind::Loss, || Event::Unregistered {
                 aor: record.aor.clone(),
                 contact_id: binding.contact_id,
                 why: Gone::Expired,
@@ -430,7 +430,8 @@ fn tell_change(ctx: &mut Ctx<'_>, record: &Record, change: &Change) {
     match change {
         Change::Put(binding) => {
             let is_new = !record.bindings.iter().any(|old| old.contact_id == binding.contact_id);
-            ctx.out.tell(|| Event::Registered {
+            let topic = if is_new { EventKind::NewBinding } else { EventKind::Renewal };
+            ctx.out.tell(topic, || Event::Registered {
                 aor: aor(),
                 contact_id: binding.contact_id,
                 contact: binding.contact().into(),
@@ -441,7 +442,11 @@ fn tell_change(ctx: &mut Ctx<'_>, record: &Record, change: &Change) {
             });
         }
         Change::Remove(contact_id) => {
-            ctx.out.tell(|| Event::Unregistered { aor: aor(), contact_id: *contact_id, why: Gone::Removed });
+            ctx.out.tell(EventKind::Loss, || Event::Unregistered {
+                aor: aor(),
+                contact_id: *contact_id,
+                why: Gone::Removed,
+            });
         }
     }
 }

@@ -8,6 +8,7 @@ use super::*;
 use crate::base::flow::Ticket;
 use crate::contract::command::CommitOutcome;
 use crate::contract::context::TestShard;
+use crate::contract::event::Listening;
 use crate::contract::identity::Widths;
 use crate::contract::row::Write;
 
@@ -76,7 +77,7 @@ fn a_200_waits_for_its_commit() {
 
 #[test]
 fn a_commit_that_fails_changes_nothing_and_is_told_again() {
-    let mut lab = Lab::new(|shard| shard.out.is_listening = true);
+    let mut lab = Lab::new(|shard| shard.out.listening = Listening::to_all());
     lab.register(PHONE, "a", 1, "<sip:9001@10.0.0.9>");
     let (ticket, _) = lab.commit();
     lab.settle(ticket, CommitOutcome::Failed("the disk is full".to_string()));
@@ -122,7 +123,7 @@ fn who_registers_from_another_address_finds_it_occupied() {
 #[test]
 fn what_expires_is_purged_and_told() {
     let mut lab = Lab::new(|shard| {
-        shard.out.is_listening = true;
+        shard.out.listening = Listening::to_all();
         shard.policy.usrloc.timer_interval_s = 1;
         shard.policy.registrar.min_expires_s = 0;
     });

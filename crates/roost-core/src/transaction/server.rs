@@ -8,7 +8,7 @@ use crate::base::flow::{Flow, Ticket};
 use crate::base::limits;
 use crate::base::stats::Counter;
 use crate::contract::context::Ctx;
-use crate::contract::event::{CallStep, Event};
+use crate::contract::event::{CallStep, Event, EventKind};
 use crate::contract::reason::Reason;
 use crate::message::forward::write_response;
 use crate::message::request::Request;
@@ -300,6 +300,9 @@ fn counter_of(response: &[u8]) -> Counter {
 /// A call that was not answered ends.
 pub(crate) fn tell_failure(ctx: &mut Ctx<'_>, method: Method, call_id: Option<&[u8]>, code: u16) {
     if method == Method::Invite && code >= 300 {
-        ctx.out.tell(|| Event::Call { call_id: call_id.unwrap_or(&[]).into(), step: CallStep::Failed(code) });
+        ctx.out.tell(EventKind::Call, || Event::Call {
+            call_id: call_id.unwrap_or(&[]).into(),
+            step: CallStep::Failed(code),
+        });
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use roost_core::{Authorize, Ban, Config, Flow, Mark, Now, Outbox, Receipt, ShardEvent, ShardId};
+use roost_core::{Authorize, Ban, Config, Flow, Listening, Mark, Now, Outbox, Receipt, ShardEvent, ShardId};
 use roost_sip::{Head, HeaderName, cseq};
 
 use crate::call_checks::{CallChecks, Ends};
@@ -296,7 +296,10 @@ impl World {
             caused: 0,
             glances: dice.fork(),
             dice,
-            outbox: Outbox { is_listening: options.listens, ..Outbox::default() },
+            outbox: Outbox {
+                listening: if options.listens { Listening::to_all() } else { Listening::default() },
+                ..Outbox::default()
+            },
             told: 0,
             head: Head::new(),
             is_over: false,

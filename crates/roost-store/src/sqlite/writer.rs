@@ -55,7 +55,7 @@ pub(crate) fn start(
         .pragma_query_value(None, "synchronous", |row| row.get(0))
         .map_err(StoreError::sql("reading synchronous"))?;
     let (journal, marks) = Journal::open(path)?;
-    tracing::info!(path = %path.display(), synchronous, "database open");
+    tracing::debug!(path = %path.display(), synchronous, "database open");
     let folds = Arc::new(AtomicU64::new(0));
     let swept = columns.clone();
     let (alive, gone) = channel::<()>();

@@ -1,6 +1,7 @@
 //! Accounts: whether one fits the configuration, and word of changes to the running server.
 
 use anyhow::{Result, bail};
+use roost_store::Store;
 use serde_json::json;
 
 use crate::mi_client::{MiError, call};
@@ -16,6 +17,11 @@ pub(crate) fn check_account(settings: &Settings, user: &str, domain: &str, passw
     }
     if user.contains('@') {
         bail!("'{user}': give the user alone, and its domain apart (--domain, or the column `domain`)");
+    }
+    if let Some(bad) =
+        user.chars().find(|c| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '\\' | ':' | '%'))
+    {
+        bail!("'{user}': no phone can have a name with {bad:?} in it");
     }
     if [user, domain, password].iter().any(|text| text.contains(char::is_control)) {
         bail!("the user, the domain or the password holds a control character");
@@ -34,6 +40,18 @@ pub(crate) fn realm<'a>(settings: &'a Settings, domain: &'a str) -> &'a str {
     match settings.core.policy.auth.realm.as_str() {
         "" => domain,
         realm => realm,
+    }
+}
+
+/// Says that the running server, if there is one, has another database than the one that was written to.
+pub(crate) fn warn_of_other_database(settings: &Settings, store: &Store) {
+    let Ok(reply) = call(settings, "db_get", &json!({})) else { return };
+    let (own, other) = (store.identity(), reply["database"].as_str().unwrap_or_default());
+    if !other.is_empty() && other != own {
+        eprintln!(
+            "roost: the running server has another database, {other}: give its configuration with --config, or run this \
+             in its folder"
+        );
     }
 }
 

@@ -6,8 +6,9 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::cli::BanCommand;
+use crate::commands::names::Name;
 use crate::mi_client::{MiError, call};
-use crate::output::{say, say_done};
+use crate::output::{say, say_done, table};
 use crate::settings::Settings;
 
 /// Runs one of the commands.
@@ -17,14 +18,15 @@ use crate::settings::Settings;
 pub(crate) fn run(settings: &Settings, command: &BanCommand, is_json: bool) -> Result<()> {
     match command {
         BanCommand::List => list(settings, is_json),
-        BanCommand::Add { whom, at, seconds } => {
-            let mut params = params(whom, *at);
+        BanCommand::Add { whom, domain, at, seconds } => {
+            let mut params = params(settings, whom, domain.as_deref(), *at)?;
             params["seconds"] = json!(seconds);
             call(settings, "ban_add", &params).map_err(MiError::into_error)?;
             say_done(&format!("{whom} is banned for {seconds} s"), is_json)
         }
-        BanCommand::Rm { whom, at } => {
-            call(settings, "ban_rm", &params(whom, *at)).map_err(|error| match error {
+        BanCommand::Rm { whom, domain, at } => {
+            let params = params(settings, whom, domain.as_deref(), *at)?;
+            call(settings, "ban_rm", &params).map_err(|error| match error {
                 MiError::Refused { code: 404, .. } => {
                     error.into_error().context(format!("{whom} is not banned; `roost ban list` shows who is"))
                 }
@@ -36,12 +38,15 @@ pub(crate) fn run(settings: &Settings, command: &BanCommand, is_json: bool) -> R
 }
 
 /// What is an address bans an address, everything else is an extension.
-fn params(whom: &str, at: Option<IpAddr>) -> Value {
-    match (whom.trim_end_matches("/64").parse::<IpAddr>(), at) {
-        (Ok(source), _) => json!({ "source": source }),
-        (Err(_), Some(source)) => json!({ "user": whom, "source": source }),
-        (Err(_), None) => json!({ "user": whom }),
+fn params(settings: &Settings, whom: &str, domain: Option<&str>, at: Option<IpAddr>) -> Result<Value> {
+    if let Ok(source) = whom.trim_end_matches("/64").parse::<IpAddr>() {
+        return Ok(json!({ "source": source }));
     }
+    let user = Name::new(whom, domain)?.aor(settings)?;
+    Ok(match at {
+        Some(source) => json!({ "user": user, "source": source }),
+        None => json!({ "user": user }),
+    })
 }
 
 fn list(settings: &Settings, is_json: bool) -> Result<()> {
@@ -49,8 +54,7 @@ fn list(settings: &Settings, is_json: bool) -> Result<()> {
     if is_json {
         return say(&serde_json::to_string_pretty(&result)?);
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    let mut table = table();
     table.set_header(["SOURCE", "EXTENSION", "SECONDS", "BY"]);
     for ban in result["Bans"].as_array().into_iter().flatten() {
         let text = |name: &str| ban[name].as_str().unwrap_or("any").to_string();

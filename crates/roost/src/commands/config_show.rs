@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 
-use crate::output::say;
+use crate::output::{say, table, terminal_width};
 use crate::settings::Settings;
 use crate::settings::key::{Key, Kind, Value};
 use crate::settings::keys::{KEYS, ROUTE_KEYS};
@@ -29,16 +29,31 @@ pub(crate) fn run(settings: &Settings, is_changed_only: bool, is_json: bool) -> 
         let lines: Vec<_> = lines.iter().map(Line::to_json).collect();
         return say(&serde_json::to_string_pretty(&lines)?);
     }
-    let mut table = comfy_table::Table::new();
-    table
-        .load_style(comfy_table::presets::NOTHING)
-        .set_header(["key", "value", "default", "from", "meaning"]);
+    let width = terminal_width();
+    let is_narrow = width.is_some_and(|width| width < NARROW);
+    let mut table = table();
+    match is_narrow {
+        true => table.set_header(["key", "value, and what it means"]),
+        false => table.set_header(["key", "value", "default", "from", "meaning"]),
+    };
     for line in lines {
         let [value, default] = [&line.value, &line.default].map(|value| masked(line.kind, value).to_string());
-        table.add_row([line.name, value, default, line.source, line.meaning.to_string()]);
+        let meaning = line.meaning;
+        match is_narrow {
+            true => {
+                let from = if value == default { String::new() } else { format!("\n(default {default})") };
+                table.add_row([line.name, format!("{value}{from}\n{meaning}")]);
+            }
+            false => {
+                table.add_row([line.name, value, default, line.source, meaning.to_string()]);
+            }
+        }
     }
     say(&table.trim_fmt())
 }
+
+/// Below so many columns the meaning stands under its key.
+const NARROW: u16 = 120;
 
 /// One key.
 struct Line {

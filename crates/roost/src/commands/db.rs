@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use crate::cli::DbCommand;
-use crate::output::say;
+use crate::output::{say, say_done, table};
 use crate::settings::Settings;
 
 /// Runs one of the commands.
@@ -13,9 +13,11 @@ use crate::settings::Settings;
 /// What is wrong with the database, and the remedy.
 pub(crate) fn run(settings: &Settings, command: &DbCommand, is_json: bool) -> Result<()> {
     match command {
-        DbCommand::Init => say(&format!("the tables of {} are there", settings.open_store()?.name())),
+        DbCommand::Init => {
+            say_done(&format!("the tables of {} are there", settings.open_store()?.name()), is_json)
+        }
         DbCommand::Check => check(settings, is_json),
-        DbCommand::Migrate => migrate(settings),
+        DbCommand::Migrate => migrate(settings, is_json),
     }
 }
 
@@ -33,8 +35,8 @@ fn check(settings: &Settings, is_json: bool) -> Result<()> {
         let report = json!({ "database": store.name(), "tables": tables, "missing_index": missing });
         return say(&serde_json::to_string_pretty(&report)?);
     }
-    let mut shown = comfy_table::Table::new();
-    shown.load_style(comfy_table::presets::NOTHING).set_header(["table", "version", "rows"]);
+    let mut shown = table();
+    shown.set_header(["table", "version", "rows"]);
     for table in tables {
         let version = table.version.map_or("-".to_string(), |version| version.to_string());
         shown.add_row([table.name.to_string(), version, table.rows.to_string()]);
@@ -49,17 +51,20 @@ fn check(settings: &Settings, is_json: bool) -> Result<()> {
     }
 }
 
-fn migrate(settings: &Settings) -> Result<()> {
+fn migrate(settings: &Settings, is_json: bool) -> Result<()> {
     let made = settings.migrate_tables()?;
     let store = settings.open_store()?;
-    for table in &made {
-        say(&format!("table `{table}` made"))?;
-    }
     let index = match store.is_shared() {
         true => store.make_index()?,
         // An SQLite file is read by one roost, and whole.
         false => None,
     };
+    if is_json {
+        return say(&serde_json::to_string_pretty(&json!({ "tables": made, "index": index }))?);
+    }
+    for table in &made {
+        say(&format!("table `{table}` made"))?;
+    }
     if let Some(sql) = &index {
         say(sql)?;
     }

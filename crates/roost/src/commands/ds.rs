@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{DsCommand, HopState};
 use crate::mi_client::{MiError, call};
-use crate::output::{say, say_done};
+use crate::output::{say, say_done, table};
 use crate::settings::Settings;
 
 /// Runs one of the commands.
@@ -46,8 +46,7 @@ fn list(settings: &Settings, is_json: bool) -> Result<()> {
     if is_json {
         return say(&serde_json::to_string_pretty(&result)?);
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    let mut table = table();
     table.set_header(["SET", "URI", "STATE", "FIRST HITS", "ADDRESSES"]);
     for set in items(&result["PARTITIONS"]).flat_map(|partition| items(&partition["SETS"])) {
         for hop in items(&set["Destinations"]) {

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use roost_store::{Account, Accounts, Imported, OnExisting, Store};
 use serde_json::json;
 
-use crate::commands::account::{check_account, forget_all};
+use crate::commands::account::{check_account, forget_all, warn_of_other_database};
 use crate::output::say;
 use crate::settings::Settings;
 
@@ -50,8 +50,8 @@ pub(crate) fn run(settings: &Settings, file: &Path, replace: bool, is_json: bool
     }
     let bar = bar(accounts.len());
     let realm = &settings.core.policy.auth.realm;
-    let imported = settings
-        .open_store()?
+    let store = settings.open_store()?;
+    let imported = store
         .import_users(&accounts, realm, on_existing, &mut |done| bar.set_position(done))
         .context("nothing is imported")?;
     bar.finish_and_clear();
@@ -59,6 +59,7 @@ pub(crate) fn run(settings: &Settings, file: &Path, replace: bool, is_json: bool
         Imported::Existing(lines) => Err(report(&name, existing(lines).collect())),
         Imported::Done { added, replaced } => {
             forget_all(settings);
+            warn_of_other_database(settings, &store);
             tell(added, replaced, started.elapsed(), is_json)
         }
     }

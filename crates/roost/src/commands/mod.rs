@@ -6,5 +6,6 @@ pub(crate) mod config_show;
 pub(crate) mod db;
 pub(crate) mod ds;
 mod import;
+mod names;
 pub(crate) mod ul;
 pub(crate) mod user;

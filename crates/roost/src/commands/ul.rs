@@ -1,12 +1,13 @@
 //! `roost ul`: what is registered with the running server; `show` in the lines that `opensipsctl ul show` printed.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use roost_admin::TABLE;
 use serde_json::{Value, json};
 
 use crate::cli::UlCommand;
+use crate::commands::names::Name;
 use crate::mi_client::{MiError, call};
-use crate::output::{say, say_done};
+use crate::output::{say, say_done, table};
 use crate::settings::Settings;
 
 /// Runs one of the commands.
@@ -15,9 +16,13 @@ use crate::settings::Settings;
 /// What the server answered, or that none runs.
 pub(crate) fn run(settings: &Settings, command: &UlCommand, is_json: bool) -> Result<()> {
     match command {
-        UlCommand::Show { aor } => show(settings, aor.as_deref(), is_json),
+        UlCommand::Show { aor: Some(aor), domain } => {
+            show(settings, Some(&Name::new(aor, domain.as_deref())?.aor(settings)?), is_json)
+        }
+        UlCommand::Show { aor: None, .. } => show(settings, None, is_json),
         UlCommand::Dump { brief } => dump(settings, *brief, is_json),
-        UlCommand::Add { aor, contact, expires, q } => {
+        UlCommand::Add { aor, domain, contact, expires, q } => {
+            let aor = Name::new(aor, domain.as_deref())?.aor(settings)?;
             let q = q.map_or(json!(""), |q| json!(q.to_string()));
             let params = json!({
                 "table_name": TABLE, "aor": aor, "contact": contact, "expires": expires, "q": q, "flags": 0,
@@ -31,17 +36,35 @@ pub(crate) fn run(settings: &Settings, command: &UlCommand, is_json: bool) -> Re
             })?;
             say_done(&format!("contact '{contact}' added to '{aor}'"), is_json)
         }
-        UlCommand::Rm { aor, contact: None } => {
-            call(settings, "ul_rm", &json!({ "table_name": TABLE, "aor": aor }))
-                .map_err(MiError::into_error)?;
-            say_done(&format!("bindings of '{aor}' removed"), is_json)
-        }
-        UlCommand::Rm { aor, contact: Some(contact) } => {
-            let params = json!({ "table_name": TABLE, "aor": aor, "contact": contact });
-            call(settings, "ul_rm_contact", &params).map_err(MiError::into_error)?;
-            say_done(&format!("contact '{contact}' removed from '{aor}'"), is_json)
+        UlCommand::Rm { aor, domain, contact } => {
+            let aor = Name::new(aor, domain.as_deref())?.aor(settings)?;
+            remove(settings, &aor, contact.as_deref(), is_json)
         }
     }
+}
+
+fn remove(settings: &Settings, aor: &str, contact: Option<&str>, is_json: bool) -> Result<()> {
+    // OpenSIPS's MI is content with an AOR that is not there; who types it is not.
+    let shown = call(settings, "ul_show_contact", &json!({ "table_name": TABLE, "aor": aor }));
+    shown.map_err(|error| match error {
+        MiError::Refused { code: 404, .. } => {
+            anyhow!("nothing is registered as '{aor}': nothing was removed")
+        }
+        error => error.into_error(),
+    })?;
+    let mut params = json!({ "table_name": TABLE, "aor": aor });
+    let Some(contact) = contact else {
+        call(settings, "ul_rm", &params).map_err(MiError::into_error)?;
+        return say_done(&format!("bindings of '{aor}' removed"), is_json);
+    };
+    params["contact"] = json!(contact);
+    call(settings, "ul_rm_contact", &params).map_err(|error| match error {
+        MiError::Refused { code: 404, .. } => {
+            anyhow!("'{aor}' has no contact '{contact}': nothing was removed; `roost ul show {aor}` shows what it has")
+        }
+        error => error.into_error(),
+    })?;
+    say_done(&format!("contact '{contact}' removed from '{aor}'"), is_json)
 }
 
 /// A line for each binding.
@@ -52,8 +75,7 @@ fn dump(settings: &Settings, is_brief: bool, is_json: bool) -> Result<()> {
         return say(&serde_json::to_string_pretty(&result)?);
     }
     const FIELDS: [&str; 6] = ["Contact", "Expires", "Q", "Received", "Socket", "User-agent"];
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    let mut table = table();
     table.set_header(["AOR"].into_iter().chain(FIELDS.into_iter().filter(|_| !is_brief)));
     let aors = items(&result["Domains"]).flat_map(|domain| items(&domain["AORs"]));
     let mut aors: Vec<_> = aors.map(|aor| (shown(&aor["AOR"]), &aor["Contacts"])).collect();

@@ -1,89 +1,150 @@
 //! `roost user`: extensions in the database, and word of them to the running server.
 
+use std::io::IsTerminal as _;
+
 use anyhow::{Context as _, Result, bail};
+use roost_store::Store;
 use serde_json::json;
 
-use crate::cli::{Account, UserCommand};
-use crate::commands::account::{check_account, forget, realm};
+use crate::cli::{Account, UserCommand, Whose};
+use crate::commands::account::{check_account, forget, realm, warn_of_other_database};
 use crate::commands::import;
+use crate::commands::names::Name;
 use crate::mi_client::{MiError, call};
-use crate::output::say;
+use crate::output::{say, say_done, table};
 use crate::settings::Settings;
 
 /// Runs one of the commands.
 pub(crate) fn run(settings: &Settings, command: UserCommand, is_json: bool) -> Result<()> {
+    settings.require_database()?;
     match command {
-        UserCommand::Add(account) => {
-            let Checked { user, domain, password, realm } = check(settings, account)?;
-            settings.open_store()?.add_user(&user, &domain, &password, &realm)?;
-            forget(settings, &user, &domain);
-            say(&format!("new user '{user}' added"))
-        }
-        UserCommand::Passwd(account) => {
-            let Checked { user, domain, password, realm } = check(settings, account)?;
-            settings.open_store()?.set_password(&user, &domain, &password, &realm)?;
-            forget(settings, &user, &domain);
-            say(&format!("password of user '{user}' changed"))
-        }
-        UserCommand::Rm { user, domain } => remove(settings, &user, domain),
+        UserCommand::Add(account) => add(settings, account, is_json),
+        UserCommand::Passwd { account, all } => change_password(settings, account, all, is_json),
+        UserCommand::Rm { user, whose } => remove(settings, &user, &whose, is_json),
         UserCommand::List => list(settings, is_json),
         UserCommand::Import { file, replace } => import::run(settings, &file, replace, is_json),
     }
 }
 
-/// An account that fits the configuration.
-struct Checked {
-    user: String,
-    domain: String,
-    password: String,
-    /// What hashes are computed for; empty where no hash can be.
-    realm: String,
-}
-
-fn check(settings: &Settings, account: Account) -> Result<Checked> {
-    let domain = check_domain(settings, account.domain)?;
-    let password = match account.password {
-        Some(password) => password,
-        None => read_password()?,
-    };
-    check_account(settings, &account.user, &domain, &password)?;
-    let realm = realm(settings, &domain).to_string();
-    Ok(Checked { user: account.user, domain, password, realm })
-}
-
-fn check_domain(settings: &Settings, domain: Option<String>) -> Result<String> {
-    match domain {
-        None if settings.core.identity.use_domain => {
-            bail!("use_domain is set: give the extension's domain with --domain")
-        }
-        domain => Ok(domain.unwrap_or_default()),
-    }
-}
-
-fn read_password() -> Result<String> {
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).context("reading the password from standard input")?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_string())
-}
-
-fn remove(settings: &Settings, user: &str, domain: Option<String>) -> Result<()> {
-    let domain = check_domain(settings, domain)?;
+fn add(settings: &Settings, account: Account, is_json: bool) -> Result<()> {
+    let name = Name::new(&account.user, account.domain.as_deref())?;
+    let domain = domain_of(settings, &name)?;
+    let password = given_or_asked(account.password)?;
+    check_account(settings, &name.user, &domain, &password)?;
     let store = settings.open_store()?;
-    store.remove_user(user, &domain)?;
-    forget(settings, user, &domain);
-    let aor = if settings.core.identity.use_domain { format!("{user}@{domain}") } else { user.to_string() };
+    store.add_user(&name.user, &domain, &password, realm(settings, &domain))?;
+    forget(settings, &name.user, &domain);
+    warn_of_domain(settings, &name);
+    warn_of_other_database(settings, &store);
+    say_done(&format!("new user '{name}' added to {}", store.identity()), is_json)
+}
+
+fn change_password(settings: &Settings, account: Account, all: bool, is_json: bool) -> Result<()> {
+    let name = Name::new(&account.user, account.domain.as_deref())?;
+    let store = settings.open_store()?;
+    let domains = rows(settings, &store, &name, all)?;
+    let password = given_or_asked(account.password)?;
+    for domain in &domains {
+        check_account(settings, &name.user, domain, &password)?;
+        store.set_password(&name.user, domain, &password, realm(settings, domain))?;
+        forget(settings, &name.user, domain);
+    }
+    warn_of_domain(settings, &name);
+    warn_of_other_database(settings, &store);
+    say_done(&format!("password of user '{name}' changed in {}", store.identity()), is_json)
+}
+
+fn remove(settings: &Settings, user: &str, whose: &Whose, is_json: bool) -> Result<()> {
+    let name = Name::new(user, whose.domain.as_deref())?;
+    let store = settings.open_store()?;
+    for domain in rows(settings, &store, &name, whose.all)? {
+        store.remove_user(&name.user, &domain)?;
+        forget(settings, &name.user, &domain);
+        let use_domain = settings.core.identity.use_domain;
+        // Without `use_domain` an extension lives on in its other rows.
+        if use_domain || store.domains_of(&name.user)?.is_empty() {
+            remove_bindings(settings, &store, &name.user, use_domain.then_some(&*domain))?;
+        }
+    }
+    warn_of_domain(settings, &name);
+    warn_of_other_database(settings, &store);
+    say_done(&format!("user '{name}' removed from {}", store.identity()), is_json)
+}
+
+fn remove_bindings(settings: &Settings, store: &Store, user: &str, domain: Option<&str>) -> Result<()> {
+    let aor = domain.map_or(user.to_string(), |domain| format!("{user}@{domain}"));
     let params = json!({ "table_name": roost_admin::TABLE, "aor": aor });
     match call(settings, "ul_rm", &params) {
-        Ok(_) => {}
-        Err(MiError::NotRunning(_)) => {
-            store.remove_bindings(user, settings.core.identity.use_domain.then_some(&domain))?;
-        }
+        // The server says so where nothing was registered.
+        Ok(_) | Err(MiError::Refused { code: 404, .. }) => Ok(()),
+        Err(MiError::NotRunning(_)) => Ok(store.remove_bindings(user, domain).map(drop)?),
         Err(error) => {
             let reason = error.into_error();
-            bail!("user '{user}' is removed, but its bindings are not: {reason}; try `roost ul show {aor}`");
+            bail!("user '{user}' is removed, but its bindings are not: {reason}; try `roost ul show {aor}`")
         }
     }
-    say(&format!("user '{user}' removed"))
+}
+
+/// The domain that a new row has.
+fn domain_of(settings: &Settings, name: &Name) -> Result<String> {
+    name.aor(settings)?;
+    Ok(name.domain.clone().unwrap_or_default())
+}
+
+/// The domains of the rows that a name means.
+///
+/// # Errors
+/// There is none, or there are several and nobody has said which.
+fn rows(settings: &Settings, store: &Store, name: &Name, all: bool) -> Result<Vec<String>> {
+    if !all {
+        name.aor(settings)?;
+    }
+    let mut domains = store.domains_of(&name.user)?;
+    if let Some(domain) = &name.domain {
+        domains.retain(|there| there.eq_ignore_ascii_case(domain));
+    }
+    match domains.len() {
+        0 => bail!("user '{name}' does not exist in {}", store.identity()),
+        1 => Ok(domains),
+        _ if all => Ok(domains),
+        _ => {
+            let shown = domains.iter().map(|domain| match domain.as_str() {
+                "" => format!("  {} (no domain: --domain \"\")", name.user),
+                domain => format!("  {}@{domain}", name.user),
+            });
+            let shown: Vec<_> = shown.collect();
+            bail!(
+                "user '{}' has several rows:\n{}\nsay which with --domain, or --all",
+                name.user,
+                shown.join("\n")
+            )
+        }
+    }
+}
+
+fn warn_of_domain(settings: &Settings, name: &Name) {
+    let is_given = name.domain.as_deref().is_some_and(|domain| !domain.is_empty());
+    if is_given && !settings.core.identity.use_domain {
+        eprintln!("roost: the domain is kept in the row, and not looked at while use_domain is off");
+    }
+}
+
+/// The password: as it was given, asked for twice at a terminal, or the first line of what is piped in.
+fn given_or_asked(password: Option<String>) -> Result<String> {
+    if let Some(password) = password {
+        return Ok(password);
+    }
+    if !std::io::stdin().is_terminal() {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).context("reading the password from standard input")?;
+        return Ok(line.trim_end_matches(['\r', '\n']).to_string());
+    }
+    let first = rpassword::prompt_password("Password: ").context("reading the password")?;
+    let again = rpassword::prompt_password("Once more: ").context("reading the password")?;
+    if first != again {
+        bail!("the two passwords differ: nothing was changed");
+    }
+    Ok(first)
 }
 
 fn list(settings: &Settings, is_json: bool) -> Result<()> {
@@ -93,8 +154,8 @@ fn list(settings: &Settings, is_json: bool) -> Result<()> {
             users.iter().map(|user| json!({ "username": user.username, "domain": user.domain })).collect();
         return say(&serde_json::to_string_pretty(&users)?);
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header(["username", "domain"]);
+    let mut table = table();
+    table.set_header(["username", "domain"]);
     for user in users {
         table.add_row([user.username, user.domain]);
     }

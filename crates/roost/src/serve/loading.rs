@@ -101,5 +101,7 @@ fn load(loader: &mut Loader, config: &Config, inboxes: &[Inbox], clock: Clock, s
     while Arc::strong_count(&under_way) > 1 && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(1));
     }
-    tracing::info!(rows, milliseconds = begun.elapsed().as_millis() as u64, "location loaded");
+    if rows > 0 {
+        tracing::info!(rows, milliseconds = begun.elapsed().as_millis() as u64, "location loaded");
+    }
 }

@@ -3,20 +3,22 @@
 mod delivery;
 mod loading;
 mod logging;
+mod news;
 mod server;
 mod signals;
 mod sockets;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
-use roost_core::Config;
+use roost_core::{Config, Listener};
 use roost_store::Store;
 
 use crate::serve::server::Server;
 use crate::serve::signals::Signals;
 use crate::serve::sockets::{bind_mi, stream_sockets};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 
 /// Runs the server until it is told to stop.
 ///
@@ -64,6 +66,17 @@ fn complete(settings: &Settings) -> Result<Config> {
     Ok(config)
 }
 
+/// The entry of `listen` that would hear IPv4 where a wildcard of IPv6 does not.
+fn missing_ipv4(listener: &Listener, all: &[Listener]) -> Option<Listener> {
+    let address = listener.address;
+    let is_any_v6 = address.is_ipv6() && address.ip().is_unspecified();
+    let v4 = Listener { address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()), ..*listener };
+    let has_v4 = all.iter().any(|other| {
+        other.transport == v4.transport && other.address.is_ipv4() && other.address.port() == address.port()
+    });
+    (is_any_v6 && !has_v4).then_some(v4)
+}
+
 /// What a newcomer needs to know, on standard error whatever the log level.
 fn announce(settings: &Settings, config: &Config, store: &Store) {
     let version = env!("CARGO_PKG_VERSION");
@@ -75,7 +88,18 @@ fn announce(settings: &Settings, config: &Config, store: &Store) {
         Some(address) => eprintln!("roost: management interface at http://{address}/mi"),
         None => eprintln!("roost: no management interface (mi.listen is empty)"),
     }
-    let domain = if config.identity.use_domain { " --domain example.com" } else { "" };
-    eprintln!("roost: add an extension with: roost user add 9001 PASSWORD{domain}");
+    for listener in &config.policy.listeners {
+        if let Some(missing) = missing_ipv4(listener, &config.policy.listeners) {
+            eprintln!("roost: {listener} hears IPv6 alone; for IPv4, too, add \"{missing}\" to `listen`");
+        }
+    }
+    let program = std::env::args().next().unwrap_or_else(|| "roost".to_string());
+    let file = settings.file.as_ref().filter(|file| !settings::looked_for().contains(file));
+    let config_file = file.map_or(String::new(), |file| format!(" --config {}", file.display()));
+    let domain = if config.identity.use_domain { "@DOMAIN" } else { "" };
+    eprintln!("roost: add an extension: {program}{config_file} user add 9001{domain} PASSWORD");
+    eprintln!(
+        "roost: who is registered: {program}{config_file} ul show; all settings: {program} config show"
+    );
     eprintln!("roost: ready");
 }

@@ -16,7 +16,8 @@ use crate::serve::delivery::{
     Dispatch, Questions, asker, counters, deliver, dispatcher, reading_teller, reloader,
 };
 use crate::serve::loading::Loading;
-use crate::serve::signals::Signals;
+use crate::serve::news;
+use crate::serve::signals::{Asked, Signals};
 use crate::serve::sockets::{datagram_sockets, stream_settings};
 use crate::settings::Settings;
 
@@ -27,6 +28,8 @@ pub(super) struct Server {
     questions: Questions,
     running: Running,
     loading: Option<Loading>,
+    /// Its name, for those who ask which it is.
+    database: String,
     streams: Option<Streams>,
     stream_threads: Vec<JoinHandle<()>>,
     pool: Arc<WorkerPool<Dispatch>>,
@@ -61,7 +64,9 @@ impl Server {
         let sockets = datagram_sockets(&config.policy.listeners, shards)?;
         let engines = engines(&config)?.into_iter().zip(sockets).zip(dispatch);
         let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
-        let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone())?;
+        // Nobody reads what is not logged, and then it is not made.
+        let news = if settings.log_level >= 3 { Some(news::start()?) } else { None };
+        let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone(), news)?;
         let (ended, worker_ended) = mpsc::channel(shards);
         let workers = Worker::of_pool(&pool, clock)?.into_iter().enumerate();
         let workers =
@@ -83,6 +88,7 @@ impl Server {
             questions,
             running,
             loading,
+            database: store.identity(),
             streams,
             stream_threads,
             pool,
@@ -99,7 +105,7 @@ impl Server {
         &mut self,
         settings: &Settings,
         mi_listener: Option<TcpListener>,
-        signals: Signals,
+        mut signals: Signals,
     ) -> Result<()> {
         let mi = Mi {
             ask: asker(Arc::clone(&self.inboxes), Arc::clone(&self.questions)),
@@ -108,11 +114,21 @@ impl Server {
             reload: reloader(settings.file.clone()),
             counters: counters(self.streams.clone(), self.running.statistics()),
             server: server_name(),
+            database: self.database.clone(),
         };
+        let routes = mi.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let admin = mi_listener.map(|listener| tokio::spawn(serve_mi(listener, mi, stopped)));
+        let signalled = async {
+            while signals.next().await == Asked::Reload {
+                match roost_admin::ds_reload(&routes).await {
+                    Ok(()) => tracing::info!("SIGHUP: routes read anew"),
+                    Err(error) => tracing::warn!("SIGHUP: nothing was changed: {error}"),
+                }
+            }
+        };
         let outcome = tokio::select! {
-            () = signals.wait() => Ok(()),
+            () = signalled => Ok(()),
             () = store_ended(&self.running) => Err(anyhow!("a thread of the database has ended; see the log")),
             _ = self.worker_ended.recv() => Err(anyhow!("a worker ended; see the log")),
             () = thread_ended(&self.stream_threads) => Err(anyhow!("a thread of the connections has ended; see the log")),

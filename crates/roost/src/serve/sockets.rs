@@ -46,7 +46,7 @@ pub(super) fn stream_settings(settings: &Settings) -> StreamSettings {
     }
     let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     let most = hard.saturating_sub(DESCRIPTORS).max(hard / 2);
-    tracing::info!(
+    tracing::debug!(
         connections = most,
         "fewer than tcp_max_connections: the system allows {hard} open files (ulimit -n, LimitNOFILE= in systemd)"
     );

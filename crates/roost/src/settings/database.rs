@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use roost_store::{Access, Columns, Store};
 
+use crate::settings::looked_for;
 use crate::settings::values::Settings;
 
 impl Settings {
@@ -29,6 +30,47 @@ impl Settings {
             location: self.location_columns.clone(),
         };
         Ok(Store::open(&self.database, &self.folder(), &self.access()?, columns)?)
+    }
+
+    /// Whether there is a database to change: one that a configuration names, or that stands here. A command in the wrong
+    /// folder would make one that no server reads.
+    ///
+    /// # Errors
+    /// Where was looked.
+    pub(crate) fn require_database(&self) -> Result<()> {
+        if self.file.is_some() || Store::exists(&self.database, &self.folder())? {
+            return Ok(());
+        }
+        let folder =
+            std::env::current_dir().map_or_else(|_| ".".to_string(), |path| path.display().to_string());
+        let looked: Vec<_> = looked_for().iter().map(|file| file.display().to_string()).collect();
+        bail!(
+            "there is no configuration and no database in {folder} (looked for {} and {}): run this in the folder of \
+             the server, or name its configuration with --config FILE or ROOST_CONFIG",
+            looked.join(", "),
+            self.database.trim_start_matches("sqlite:")
+        )
+    }
+
+    /// Whether the database can be where the settings say.
+    ///
+    /// # Errors
+    /// The folder of an SQLite file does not exist, or it is no database that roost can use.
+    pub(crate) fn check_place_of_database(&self) -> Result<()> {
+        Store::exists(&self.database, &self.folder())?;
+        if let Some(path) = self.database.strip_prefix("sqlite:") {
+            let path = self.folder().join(path);
+            if let Some(folder) =
+                path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+            {
+                bail!(
+                    "`database` = \"{}\": there is no folder {}; make it, or set `database` to another file",
+                    self.database,
+                    folder.display()
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Whether the database holds any tables; opening it would make them.

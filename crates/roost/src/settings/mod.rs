@@ -12,7 +12,6 @@ mod values;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use roost_store::Store;
 use toml::de::{DeTable, DeValue};
 
 use crate::settings::keys::KEYS;
@@ -22,16 +21,18 @@ pub(crate) use values::Settings;
 
 /// The file that is read when none is named.
 const DEFAULT_FILE: &str = "roost.toml";
+/// The machine's.
+const SYSTEM_FILE: &str = "/etc/roost/roost.toml";
 
 impl Settings {
-    /// Reads `file`, or `./roost.toml` where there is one, or takes the defaults.
+    /// Reads `file`, or the first that is there of [`looked_for`], or takes the defaults.
     ///
     /// # Errors
     /// With the file, the line, what is wrong and what would be right.
     pub(crate) fn load(file: Option<&Path>) -> Result<Settings> {
         let file = match file {
             Some(file) => Some(file.to_path_buf()),
-            None => Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()),
+            None => looked_for().into_iter().find(|file| file.exists()),
         };
         let Some(file) = file else { return Settings::parse("", DEFAULT_FILE) };
         let shown = file.display().to_string();
@@ -79,13 +80,19 @@ impl Settings {
     }
 }
 
+/// The files that are looked for where none is named, in this order.
+pub(crate) fn looked_for() -> Vec<PathBuf> {
+    let named = std::env::var_os("ROOST_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
+    [PathBuf::from(DEFAULT_FILE)].into_iter().chain(named).chain([PathBuf::from(SYSTEM_FILE)]).collect()
+}
+
 /// `roost config check`.
 ///
 /// # Errors
 /// What is wrong with the file.
 pub(crate) fn check(file: Option<&Path>) -> Result<String> {
     let settings = Settings::load(file)?;
-    Store::exists(&settings.database, &settings.folder())?;
+    settings.check_place_of_database()?;
     Ok(match settings.file {
         Some(file) => format!("{}: ok", file.display()),
         None => format!("no {DEFAULT_FILE} here: the defaults are used"),
@@ -142,6 +149,11 @@ mod tests {
             ("[auth]\nqop = \"yes\"", "x:2: `auth.qop` must be one of \"off\", \"auth\", not \"yes\""),
             ("workers = 2\nuse_domain = 2", "x:2: `use_domain` must be true or false (or 1 or 0)"),
             ("[registrar]\nmin_expires = 400", "`min_expires` (400) is above `max_expires` (300)"),
+            ("[registrar]\n\nmax_expires = 10", "x:3: `min_expires` (30) is above `max_expires` (10)"),
+            (
+                "[registrar]\ndefault_expires = 400",
+                "x:2: `default_expires` (400) is above `max_expires` (300)",
+            ),
             ("[mi]\nlisten = \"0.0.0.0:8888\"", "x:2: `mi.listen` must be a loopback"),
             ("listen = [\"udp:0.0.0.0:5060\", \"udp:127.0.0.1:5060\"]", "which overlap"),
             ("listen = []", "x:1: `listen` is empty"),

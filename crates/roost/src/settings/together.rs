@@ -21,15 +21,21 @@ struct File<'a> {
 impl File<'_> {
     /// An error about a key; `section` is empty at the top level.
     fn error(&self, section: &str, name: &str, message: impl Into<String>) -> anyhow::Error {
-        self.source.error(self.span(section, name), message.into())
+        self.contradiction(section, &[name], message)
     }
 
-    fn span(&self, section: &str, name: &str) -> Range<usize> {
+    /// An error about keys that contradict each other: at the line of the first that the file has.
+    fn contradiction(&self, section: &str, names: &[&str], message: impl Into<String>) -> anyhow::Error {
+        let span = names.iter().find_map(|name| self.span(section, name));
+        self.source.error(span.unwrap_or(0..0), message.into())
+    }
+
+    fn span(&self, section: &str, name: &str) -> Option<Range<usize>> {
         let value = match section {
             "" => self.table.get(name),
             _ => self.table.get(section).and_then(|section| section.get_ref().as_table()?.get(name)),
         };
-        value.map_or(0..0, Spanned::span)
+        value.map(Spanned::span)
     }
 }
 
@@ -48,14 +54,18 @@ impl Settings {
         self.check_database(&file)?;
         self.check_texts(&file)?;
         let registrar = &self.core.policy.registrar;
-        if registrar.max_expires_s != 0 && registrar.min_expires_s > registrar.max_expires_s {
-            let message = format!(
-                "`min_expires` ({}) is above `max_expires` ({})",
-                registrar.min_expires_s, registrar.max_expires_s
-            );
-            return Err(file.error("registrar", "min_expires", message));
-        }
-        Ok(())
+        let (min, max, usual) =
+            (registrar.min_expires_s, registrar.max_expires_s, registrar.default_expires_s);
+        let says = |name: &str| self.given.contains_key(&format!("registrar.{name}"));
+        let (name, other, one, limit) = match () {
+            () if max != 0 && min > max => ("min_expires", "max_expires", min, max),
+            () if max != 0 && usual > max && says("default_expires") => {
+                ("default_expires", "max_expires", usual, max)
+            }
+            () => return Ok(()),
+        };
+        let message = format!("`{name}` ({one}) is above `{other}` ({limit})");
+        Err(file.contradiction("registrar", &[name, other], message))
     }
 
     fn read_listeners(&mut self, file: &File<'_>) -> Result<()> {
