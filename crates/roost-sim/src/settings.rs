@@ -1,6 +1,6 @@
 //! Settings by their names in `roost.toml`, without sections: for scripts and tests, which have no files.
 
-use roost_core::{Algorithm, Authorize, Config, PathMode, Policy};
+use roost_core::{Algorithm, Authorize, Config, PathMode, Policy, Widths};
 
 /// Sets one; 1 and 0 are booleans.
 ///
@@ -35,6 +35,11 @@ pub fn configure(config: &mut Config, key: &str, value: &str) -> Result<(), Stri
         "write_through" => config.identity.write_through = flag(value)?,
         "case_sensitive" => config.identity.case_sensitive = flag(value)?,
         "use_domain" => config.identity.use_domain = flag(value)?,
+        // Of `location`'s texts, as a database server's columns have them.
+        "widths" => {
+            let width = number(value)? as usize;
+            config.identity.widths = Widths { contact: width, path: width, callid: width, user_agent: width };
+        }
         "domains" => config.policy.domains = list(value)?,
         "server_header" => config.policy.server_header = value.to_string(),
         _ => return configure_registrar(&mut config.policy, key, value),

@@ -57,7 +57,8 @@ impl<'a> RouteEdits<'a> {
             drop_last_route: routes.from_strict && !is_initial,
             record_route: match is_initial {
                 true if request.method != Method::Message => Recorded::New(caller),
-                false if is_refresh => Recorded::Again(routes.mark.unwrap_or(&[])),
+                // Without the mark the call is not known to be ours.
+                false if is_refresh => routes.mark.map_or(Recorded::No, Recorded::Again),
                 _ => Recorded::No,
             },
             append_route: None,

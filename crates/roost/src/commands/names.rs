@@ -37,7 +37,7 @@ impl Name {
             (true, Some(domain)) => Ok(format!("{}@{domain}", self.user)),
             (true, None) => {
                 let user = &self.user;
-                bail!("use_domain is set: give the extension's domain, as {user}@DOMAIN or with --domain")
+                bail!("use_domain is set: give the extension's domain with --domain, or as {user}@DOMAIN")
             }
             (false, _) => Ok(self.user.clone()),
         }

@@ -1,6 +1,6 @@
 //! `roost ul`: what is registered with the running server; `show` in the lines that `opensipsctl ul show` printed.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use roost_admin::TABLE;
 use serde_json::{Value, json};
 
@@ -17,12 +17,12 @@ use crate::settings::Settings;
 pub(crate) fn run(settings: &Settings, command: &UlCommand, is_json: bool) -> Result<()> {
     match command {
         UlCommand::Show { aor: Some(aor), domain } => {
-            show(settings, Some(&Name::new(aor, domain.as_deref())?.aor(settings)?), is_json)
+            show(settings, Some(&Name::new(aor, domain.as_deref())?.to_string()), is_json)
         }
         UlCommand::Show { aor: None, .. } => show(settings, None, is_json),
         UlCommand::Dump { brief } => dump(settings, *brief, is_json),
         UlCommand::Add { aor, domain, contact, expires, q } => {
-            let aor = Name::new(aor, domain.as_deref())?.aor(settings)?;
+            let aor = Name::new(aor, domain.as_deref())?.to_string();
             let q = q.map_or(json!(""), |q| json!(q.to_string()));
             let params = json!({
                 "table_name": TABLE, "aor": aor, "contact": contact, "expires": expires, "q": q, "flags": 0,
@@ -37,7 +37,7 @@ pub(crate) fn run(settings: &Settings, command: &UlCommand, is_json: bool) -> Re
             say_done(&format!("contact '{contact}' added to '{aor}'"), is_json)
         }
         UlCommand::Rm { aor, domain, contact } => {
-            let aor = Name::new(aor, domain.as_deref())?.aor(settings)?;
+            let aor = Name::new(aor, domain.as_deref())?.to_string();
             remove(settings, &aor, contact.as_deref(), is_json)
         }
     }
@@ -48,7 +48,7 @@ fn remove(settings: &Settings, aor: &str, contact: Option<&str>, is_json: bool) 
     let shown = call(settings, "ul_show_contact", &json!({ "table_name": TABLE, "aor": aor }));
     shown.map_err(|error| match error {
         MiError::Refused { code: 404, .. } => {
-            anyhow!("nothing is registered as '{aor}': nothing was removed")
+            error.into_error().context(format!("nothing is registered as '{aor}', and nothing was removed"))
         }
         error => error.into_error(),
     })?;
@@ -58,12 +58,7 @@ fn remove(settings: &Settings, aor: &str, contact: Option<&str>, is_json: bool) 
         return say_done(&format!("bindings of '{aor}' removed"), is_json);
     };
     params["contact"] = json!(contact);
-    call(settings, "ul_rm_contact", &params).map_err(|error| match error {
-        MiError::Refused { code: 404, .. } => {
-            anyhow!("'{aor}' has no contact '{contact}': nothing was removed; `roost ul show {aor}` shows what it has")
-        }
-        error => error.into_error(),
-    })?;
+    call(settings, "ul_rm_contact", &params).map_err(MiError::into_error)?;
     say_done(&format!("contact '{contact}' removed from '{aor}'"), is_json)
 }
 

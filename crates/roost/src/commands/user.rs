@@ -36,7 +36,7 @@ fn add(settings: &Settings, account: Account, is_json: bool) -> Result<()> {
     forget(settings, &name.user, &domain);
     warn_of_domain(settings, &name);
     warn_of_other_database(settings, &store);
-    say_done(&format!("new user '{name}' added to {}", store.identity()), is_json)
+    done(&store, &format!("new user '{}' added", name.user), is_json)
 }
 
 fn change_password(settings: &Settings, account: Account, all: bool, is_json: bool) -> Result<()> {
@@ -51,7 +51,7 @@ fn change_password(settings: &Settings, account: Account, all: bool, is_json: bo
     }
     warn_of_domain(settings, &name);
     warn_of_other_database(settings, &store);
-    say_done(&format!("password of user '{name}' changed in {}", store.identity()), is_json)
+    done(&store, &format!("password of user '{}' changed", name.user), is_json)
 }
 
 fn remove(settings: &Settings, user: &str, whose: &Whose, is_json: bool) -> Result<()> {
@@ -68,7 +68,7 @@ fn remove(settings: &Settings, user: &str, whose: &Whose, is_json: bool) -> Resu
     }
     warn_of_domain(settings, &name);
     warn_of_other_database(settings, &store);
-    say_done(&format!("user '{name}' removed from {}", store.identity()), is_json)
+    done(&store, &format!("user '{}' removed", name.user), is_json)
 }
 
 fn remove_bindings(settings: &Settings, store: &Store, user: &str, domain: Option<&str>) -> Result<()> {
@@ -83,6 +83,12 @@ fn remove_bindings(settings: &Settings, store: &Store, user: &str, domain: Optio
             bail!("user '{user}' is removed, but its bindings are not: {reason}; try `roost ul show {aor}`")
         }
     }
+}
+
+/// What was done, in opensipsctl's words, and in which database.
+fn done(store: &Store, text: &str, is_json: bool) -> Result<()> {
+    eprintln!("roost: in the database {}", store.identity());
+    say_done(text, is_json)
 }
 
 /// The domain that a new row has.

@@ -11,6 +11,9 @@ use roost_net::{NEWS_PER_S, News};
 /// Batches of events that wait for the thread; what finds no room is counted.
 const WAITING: usize = 256;
 
+/// Lines about broken messages in a second.
+const BROKEN_PER_S: u32 = 5;
+
 /// What a worker tells.
 type Told = (Vec<Event>, Vec<(EventKind, u64)>);
 
@@ -33,7 +36,7 @@ fn send(sender: &SyncSender<Told>, events: Vec<Event>, missed: Vec<(EventKind, u
 }
 
 fn write(told: &Receiver<Told>) {
-    let mut lines = Lines { since: Instant::now(), written: 0, missed: Vec::new() };
+    let mut lines = Lines { since: Instant::now(), written: 0, broken: 0, missed: Vec::new() };
     loop {
         match told.recv_timeout(Duration::from_secs(1)) {
             Ok((events, missed)) => {
@@ -54,6 +57,8 @@ fn write(told: &Receiver<Told>) {
 struct Lines {
     since: Instant,
     written: u32,
+    /// Those of them about messages that are broken: noise more often than a phone.
+    broken: u32,
     /// What was not written, by topic.
     missed: Vec<(EventKind, u64)>,
 }
@@ -63,6 +68,7 @@ impl Lines {
         if self.since.elapsed() >= Duration::from_secs(1) {
             self.since = Instant::now();
             self.written = 0;
+            self.broken = 0;
             self.tell_missed();
         }
     }
@@ -87,10 +93,12 @@ impl Lines {
 
     fn write(&mut self, event: &Event) {
         let Some(topic) = topic(event) else { return };
-        if self.written >= NEWS_PER_S {
+        let is_broken = matches!(event, Event::Refused { code: 400 | 505, .. });
+        if self.written >= NEWS_PER_S || (is_broken && self.broken >= BROKEN_PER_S) {
             return self.miss(topic, 1);
         }
         self.written += 1;
+        self.broken += u32::from(is_broken);
         write_line(event);
     }
 }

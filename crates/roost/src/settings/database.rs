@@ -52,25 +52,15 @@ impl Settings {
         )
     }
 
-    /// Whether the database can be where the settings say.
+    /// The folder of an SQLite file, where it does not exist: a service manager may make it before the server starts.
     ///
     /// # Errors
-    /// The folder of an SQLite file does not exist, or it is no database that roost can use.
-    pub(crate) fn check_place_of_database(&self) -> Result<()> {
+    /// It is no database that roost can use.
+    pub(crate) fn missing_folder(&self) -> Result<Option<PathBuf>> {
         Store::exists(&self.database, &self.folder())?;
-        if let Some(path) = self.database.strip_prefix("sqlite:") {
-            let path = self.folder().join(path);
-            if let Some(folder) =
-                path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
-            {
-                bail!(
-                    "`database` = \"{}\": there is no folder {}; make it, or set `database` to another file",
-                    self.database,
-                    folder.display()
-                );
-            }
-        }
-        Ok(())
+        let path = self.database.strip_prefix("sqlite:").map(|path| self.folder().join(path));
+        let folder = path.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+        Ok(folder.filter(|folder| !folder.is_dir()).map(Path::to_path_buf))
     }
 
     /// Whether the database holds any tables; opening it would make them.

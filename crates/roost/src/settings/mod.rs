@@ -92,7 +92,13 @@ pub(crate) fn looked_for() -> Vec<PathBuf> {
 /// What is wrong with the file.
 pub(crate) fn check(file: Option<&Path>) -> Result<String> {
     let settings = Settings::load(file)?;
-    settings.check_place_of_database()?;
+    if let Some(folder) = settings.missing_folder()? {
+        eprintln!(
+            "roost: `database` = \"{}\": there is no folder {} yet; the server does not make it",
+            settings.database,
+            folder.display()
+        );
+    }
     Ok(match settings.file {
         Some(file) => format!("{}: ok", file.display()),
         None => format!("no {DEFAULT_FILE} here: the defaults are used"),
