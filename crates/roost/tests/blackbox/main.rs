@@ -13,6 +13,7 @@ mod config;
 mod digest;
 mod examples;
 mod guessers;
+mod habits;
 mod import;
 mod kill9;
 mod media_servers;

@@ -161,6 +161,11 @@ impl Server {
         self.child.as_mut().expect("it runs")
     }
 
+    /// Sends it a signal by its name, such as HUP.
+    pub fn signal(&self, name: &str) {
+        roost_rig::signal(self.pid(), name);
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
