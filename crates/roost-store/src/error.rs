@@ -95,13 +95,15 @@ pub enum DbError {
     Postgres(#[from] tokio_postgres::Error),
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
+    #[error("another node has held the lock of an AOR too long")]
+    Locked,
 }
 
 impl DbError {
     /// Whether the connection is of no use any more; what was under way may have been done.
     pub(crate) fn is_lost(&self) -> bool {
         match self {
-            DbError::Sqlite(_) => false,
+            DbError::Sqlite(_) | DbError::Locked => false,
             DbError::MySql(error) => is_mysql_lost(error),
             DbError::Postgres(error) => is_postgres_lost(error),
             DbError::Timeout(_) => true,
@@ -136,7 +138,7 @@ const MYSQL_LOST: [u16; 4] = [1053, 1927, 3169, 4031];
 
 /// Whether two transactions were in each other's way: a deadlock, or a wait for a lock that was too long.
 fn is_mysql_conflict(error: &mysql_async::Error) -> bool {
-    matches!(error, mysql_async::Error::Server(error) if [1205, 1213].contains(&error.code))
+    matches!(error, mysql_async::Error::Server(error) if [1205, 1213, 3058].contains(&error.code))
 }
 
 /// What the server said; the crate's own words for it are "db error".

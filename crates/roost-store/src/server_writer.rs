@@ -67,12 +67,26 @@ struct Writer {
     batches: Batches,
 }
 
-/// The statements that lock an AOR and read its live rows.
+/// How an AOR is locked, and the statement that reads its live rows.
 struct LiveRows {
-    /// For those kinds of databases in which rows that are not there cannot be locked.
-    lock: Option<&'static str>,
+    lock: LockBy,
     select: String,
 }
+
+/// One lock for each AOR, which rows that are not there have, too: locks of rows or gaps do not exclude two nodes that both
+/// find nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LockBy {
+    /// Until the end of the transaction (PostgreSQL).
+    Transaction,
+    /// By name, until it is released (MariaDB, MySQL).
+    Name,
+}
+
+/// Names that one statement locks at most.
+const LOCKED_AT_ONCE: usize = 16;
+/// How long another node may hold a lock, in seconds.
+const LOCK_WAIT_S: u32 = 2;
 
 fn live_rows(store: &Store) -> LiveRows {
     let is_postgres = matches!(store.database, Database::Postgres(_));
@@ -80,11 +94,9 @@ fn live_rows(store: &Store) -> LiveRows {
         true => "{username} = ? AND {domain} = ?",
         false => "{username} = ?",
     };
-    let lock = if is_postgres { "" } else { " FOR UPDATE" };
-    let template =
-        format!("{} WHERE {by} AND ({{expires}} = 0 OR {{expires}} > ?){lock}", select(&store.database));
+    let template = format!("{} WHERE {by} AND ({{expires}} = 0 OR {{expires}} > ?)", select(&store.database));
     LiveRows {
-        lock: is_postgres.then_some("SELECT pg_advisory_xact_lock(5060, hashtext(?))"),
+        lock: if is_postgres { LockBy::Transaction } else { LockBy::Name },
         select: store.columns.location.sql(&template),
     }
 }
@@ -109,7 +121,10 @@ impl Writer {
     fn write_batch(&mut self, batch: Vec<Commit>) {
         let mut told: Vec<CommitOutcome> = Vec::new();
         let failure = self.write(&batch, &mut told).err();
-        let is_row = matches!(&failure, Some(StoreError::Sql { source, .. }) if !source.is_lost());
+        let is_row = matches!(
+            &failure,
+            Some(StoreError::Sql { source, .. }) if !source.is_lost() && !matches!(source, DbError::Locked)
+        );
         if let Some(error) = failure {
             tracing::warn!(%error, commits = batch.len(), "location was not written");
             told = match is_row && batch.len() > 1 {
@@ -168,8 +183,28 @@ fn write_exclusive(
     batch: &[Commit],
     told: &mut Vec<CommitOutcome>,
 ) -> Result<(), DbError> {
+    let conditions = conditions(batch);
+    if live_rows.lock == LockBy::Name {
+        // Before the transaction, so that it sees what the last holder has committed.
+        lock_names(client, &conditions)?;
+    }
+    let done = write_locked(client, columns, live_rows, batch, &conditions, told);
+    if live_rows.lock == LockBy::Name && !done.as_ref().is_err_and(DbError::is_lost) {
+        release_names(client, &conditions)?;
+    }
+    done
+}
+
+fn write_locked(
+    client: &mut Client,
+    columns: &LocationColumns,
+    live_rows: &LiveRows,
+    batch: &[Commit],
+    conditions: &[Condition<'_>],
+    told: &mut Vec<CommitOutcome>,
+) -> Result<(), DbError> {
     client.begin()?;
-    let decided = decide(client, live_rows, batch, told);
+    let decided = decide(client, live_rows, batch, conditions, told);
     let kept = batch.iter().zip(&*told).filter(|(_, outcome)| matches!(outcome, CommitOutcome::Committed));
     let writes = kept.flat_map(|(commit, _)| &commit.writes);
     let done = decided.and_then(|()| client.write(columns, writes, true));
@@ -181,24 +216,63 @@ fn write_exclusive(
     done
 }
 
-/// Locks the AORs, in one order for all nodes, and decides.
+/// The condition of a commit, and its place in the batch.
+type Condition<'a> = (usize, &'a Exclusive);
+
+/// The conditions in one order for all nodes: then none waits for another that waits for it.
+fn conditions(batch: &[Commit]) -> Vec<Condition<'_>> {
+    let all = batch.iter().enumerate();
+    let mut conditions: Vec<Condition<'_>> =
+        all.filter_map(|(at, commit)| Some((at, commit.exclusive.as_deref()?))).collect();
+    conditions.sort_unstable_by_key(|(_, exclusive)| (&exclusive.username, &exclusive.domain));
+    conditions
+}
+
+/// The lock of an AOR by name: at most 64 characters, and the server's, not the database's.
+const LOCK_NAME: &str = "CONCAT('roost ', MD5(CONCAT(DATABASE(), '/', ?, '@', ?)))";
+
+fn lock_names(client: &mut Client, conditions: &[Condition<'_>]) -> Result<(), DbError> {
+    for some in conditions.chunks(LOCKED_AT_ONCE) {
+        let one = format!("GET_LOCK({LOCK_NAME}, {LOCK_WAIT_S})");
+        let rows = client.all(&format!("SELECT {}", vec![one; some.len()].join(", ")), &lock_params(some))?;
+        let has_all = rows.iter().flatten().all(|taken| taken.int() == Some(1));
+        if !has_all {
+            // Some may be ours.
+            release_names(client, conditions)?;
+            return Err(DbError::Locked);
+        }
+    }
+    Ok(())
+}
+
+fn release_names(client: &mut Client, conditions: &[Condition<'_>]) -> Result<(), DbError> {
+    for some in conditions.chunks(LOCKED_AT_ONCE) {
+        let one = format!("RELEASE_LOCK({LOCK_NAME})");
+        client.all(&format!("SELECT {}", vec![one; some.len()].join(", ")), &lock_params(some))?;
+    }
+    Ok(())
+}
+
+fn lock_params(conditions: &[Condition<'_>]) -> Vec<Value> {
+    let names = |(_, exclusive): &Condition<'_>| {
+        [Value::from(&*exclusive.username), Value::from(exclusive.domain.as_deref().unwrap_or(&[]))]
+    };
+    conditions.iter().flat_map(names).collect()
+}
+
+/// Reads whose the AORs are, and decides.
 fn decide(
     client: &mut Client,
     live_rows: &LiveRows,
     batch: &[Commit],
+    conditions: &[Condition<'_>],
     told: &mut Vec<CommitOutcome>,
 ) -> Result<(), DbError> {
     told.extend(batch.iter().map(|_| CommitOutcome::Committed));
-    let mut conditions: Vec<(usize, &Exclusive)> = batch
-        .iter()
-        .enumerate()
-        .filter_map(|(at, commit)| Some((at, commit.exclusive.as_deref()?)))
-        .collect();
-    conditions.sort_unstable_by_key(|(_, exclusive)| (&exclusive.username, &exclusive.domain));
-    for (at, exclusive) in conditions {
+    for &(at, exclusive) in conditions {
         let mut names = vec![Value::from(&*exclusive.username)];
-        if let Some(lock) = live_rows.lock {
-            client.all(lock, &names)?;
+        if live_rows.lock == LockBy::Transaction {
+            client.all("SELECT pg_advisory_xact_lock(5060, hashtext(?))", &names)?;
         }
         names.extend(exclusive.domain.as_deref().map(Value::from));
         names.push(Value::Int(exclusive.now_unix_s as i64));
