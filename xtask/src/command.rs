@@ -14,6 +14,13 @@ pub(crate) fn cargo<const N: usize>(args: [&str; N]) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let mut command = Command::new(program);
     command.args(args).current_dir(root);
+    // `cargo run` says of xtask what build scripts would take as said of theirs: each cargo would undo the other's builds.
+    for (name, _) in env::vars_os() {
+        let is_xtasks = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+        if is_xtasks.iter().any(|start| name.to_string_lossy().starts_with(start)) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
@@ -30,7 +37,8 @@ pub(crate) fn exit_code(command: &mut Command) -> anyhow::Result<u8> {
 fn command_line(command: &Command) -> String {
     let mut words = Vec::new();
     for (name, value) in command.get_envs() {
-        let value = value.unwrap_or_default().to_string_lossy();
+        let Some(value) = value else { continue };
+        let value = value.to_string_lossy();
         words.push(format!("{}=\"{value}\"", name.to_string_lossy()));
     }
     let program = Path::new(command.get_program());

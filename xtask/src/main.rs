@@ -93,8 +93,8 @@ fn ci_steps() -> Vec<Step> {
 
 /// `args` go to the test programs; the simulation takes none.
 fn test_steps(args: &[OsString]) -> Vec<Step> {
-    let mut inner = cargo(["test", "--workspace", "--exclude", "roost"]);
-    let mut binary = cargo(["test", "-p", "roost"]);
+    let mut inner = cargo(["test", "--workspace", "--exclude", "roost", "--no-fail-fast"]);
+    let mut binary = cargo(["test", "-p", "roost", "--no-fail-fast"]);
     binary.env("RUST_TEST_THREADS", threads());
     if !args.is_empty() {
         inner.arg("--").args(args);

@@ -1,4 +1,4 @@
-//! Runs steps one after the other, stops at the first that fails, and says at the end what became of each.
+//! Runs steps one after the other, all of them whatever becomes of one, and says at the end what became of each.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -32,13 +32,13 @@ impl Step {
     }
 }
 
-/// Runs the steps in order; the exit code is that of the first failure, else 0.
+/// Runs the steps in order; the exit code is that of the first failure, else 0. A step that fails hides no other.
 pub(crate) fn run(steps: Vec<Step>) -> ExitCode {
-    let titles: Vec<_> = steps.iter().map(|step| step.title).collect();
+    let count = steps.len();
     let mut lines = Vec::new();
     let mut failure = None;
     for (index, step) in steps.into_iter().enumerate() {
-        eprintln!("\n==> [{}/{}] {}", index + 1, titles.len(), step.title);
+        eprintln!("\n==> [{}/{}] {}", index + 1, count, step.title);
         let start = Instant::now();
         let outcome = step.work.carry_out();
         let took = seconds(start.elapsed());
@@ -46,20 +46,14 @@ pub(crate) fn run(steps: Vec<Step>) -> ExitCode {
             Ok(0) => lines.push(format!("  ok      {took}  {}", step.title)),
             Ok(code) => {
                 lines.push(format!("  FAILED  {took}  {} (exit code {code})", step.title));
-                failure = Some(code);
+                failure = failure.or(Some(code));
             }
             Err(error) => {
                 eprintln!("error: {error:#}");
-                lines.push(format!("  FAILED  {took}  {}", step.title));
-                failure = Some(1);
+                lines.push(format!("  FAILED  {took}  {}: {error:#}", step.title));
+                failure = failure.or(Some(1));
             }
         }
-        if failure.is_some() {
-            break;
-        }
-    }
-    for title in &titles[lines.len()..] {
-        lines.push(format!("  not run            {title}"));
     }
     eprintln!("\n==> summary\n{}", lines.join("\n"));
     failure.map_or(ExitCode::SUCCESS, ExitCode::from)
