@@ -9,13 +9,14 @@ use std::mem::{MaybeUninit, size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
+use std::time::Duration;
 
 /// Datagrams that one call receives or sends at most.
 pub(crate) const BATCH: usize = 32;
 /// Room for one datagram; UDP carries no more.
 const DATAGRAM: usize = 65_536;
-/// Room for one packet-info control message, of either address family, and for a count of losses.
-const CONTROL: usize = 64;
+/// Room for one packet-info control message, of either address family, for a count of losses and for a time.
+const CONTROL: usize = 96;
 
 /// The control messages of one datagram, aligned as `cmsghdr` wants it.
 #[repr(C, align(8))]
@@ -39,6 +40,15 @@ pub(crate) struct Datagram {
     pub(crate) remote: SocketAddr,
     /// The address it was sent to, where the socket tells (IP_PKTINFO).
     pub(crate) local_ip: Option<IpAddr>,
+    /// When the kernel got it, as unix time, where the socket tells (SO_TIMESTAMPNS).
+    arrived: Option<Duration>,
+}
+
+impl Datagram {
+    /// How long it has waited, in milliseconds.
+    pub(crate) fn age_ms(&self, unix: Duration) -> u64 {
+        self.arrived.map_or(0, |arrived| unix.saturating_sub(arrived).as_millis() as u64)
+    }
 }
 
 impl std::fmt::Debug for Receiver {
@@ -92,9 +102,9 @@ impl Receiver {
         for (header, name) in headers.iter().zip(&self.names).take(count as usize) {
             // A datagram without a usable sender is given an address where no one answers.
             let remote = from_sockaddr(name).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-            let Told { local_ip, lost } = told(&header.msg_hdr);
+            let Told { local_ip, lost, arrived } = told(&header.msg_hdr);
             self.lost = lost.or(self.lost);
-            self.received.push(Datagram { len: header.msg_len as usize, remote, local_ip });
+            self.received.push(Datagram { len: header.msg_len as usize, remote, local_ip, arrived });
         }
         Ok(self.received.len())
     }
@@ -247,6 +257,8 @@ struct Told {
     local_ip: Option<IpAddr>,
     /// How many its socket has lost.
     lost: Option<u32>,
+    /// When it came.
+    arrived: Option<Duration>,
 }
 
 fn told(header: &libc::msghdr) -> Told {
@@ -268,6 +280,10 @@ fn told(header: &libc::msghdr) -> Told {
                 }
                 (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
                     told.lost = Some(data.cast::<u32>().read_unaligned());
+                }
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                    let time = data.cast::<libc::timespec>().read_unaligned();
+                    told.arrived = Some(Duration::new(time.tv_sec as u64, time.tv_nsec as u32));
                 }
                 _ => {}
             }
@@ -311,7 +327,6 @@ mod tests {
     use super::*;
     use std::net::UdpSocket;
     use std::os::fd::AsFd;
-    use std::time::Duration;
 
     use nix::sys::socket::{setsockopt, sockopt};
 

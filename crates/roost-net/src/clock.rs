@@ -1,6 +1,6 @@
 //! The process's clock.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use roost_core::Now;
 
@@ -19,9 +19,14 @@ impl Clock {
         Clock { start: Instant::now(), base_ms: unix.as_millis() as u64 }
     }
 
+    /// Unix time, as the kernel stamps datagrams with it.
+    pub(crate) fn unix(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
     /// The time.
     pub fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix = self.unix();
         Now { mono_ms: self.base_ms + self.start.elapsed().as_millis() as u64, unix_s: unix.as_secs() }
     }
 }

@@ -2,13 +2,18 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use roost_core::{Listener, Transport};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::overload::Buffer;
+
 /// Kernel buffer of each socket, in bytes: what arrives while a worker handles a batch waits there.
 const SOCKET_BUFFER: usize = 4 << 20;
+/// The same while the queue in it stands, see `overload.rs`: as much as is handled while a phone waits for an answer.
+const SHORT_BUFFER: usize = 250 << 10;
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4_096;
 
@@ -127,13 +132,11 @@ fn bind(listener: &Listener, shared: bool) -> Result<UdpSocket, ListenError> {
             socket.set_only_v6(true)?;
         }
         socket.set_reuse_port(shared)?;
-        // Beyond the system's limit, where the process may.
-        if setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BUFFER).is_err() {
-            socket.set_recv_buffer_size(SOCKET_BUFFER)?;
-        }
+        set_receive_buffer(&socket, SOCKET_BUFFER)?;
         socket.set_send_buffer_size(SOCKET_BUFFER)?;
-        // The kernel tells with each datagram how many it has lost, once it has lost one.
+        // The kernel tells with each datagram how many it has lost, once it has lost one, and when it came.
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
         socket.bind(&address.into())?;
         // Each datagram tells which of our addresses it was sent to.
         match address {
@@ -148,6 +151,25 @@ fn bind(listener: &Listener, shared: bool) -> Result<UdpSocket, ListenError> {
         Ok(socket.into())
     };
     make().map_err(|source| failed(listener, source))
+}
+
+/// Shortens a socket's buffer, or gives it its length again.
+pub(crate) fn set_buffer(socket: &UdpSocket, buffer: Buffer) {
+    let bytes = match buffer {
+        Buffer::Shorten => SHORT_BUFFER,
+        Buffer::Restore => SOCKET_BUFFER,
+    };
+    if let Err(error) = set_receive_buffer(socket, bytes) {
+        tracing::debug!(%error, "a socket's buffer keeps its length");
+    }
+}
+
+fn set_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+    // Beyond the system's limit, where the process may.
+    if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_err() {
+        setsockopt(socket, sockopt::RcvBuf, &bytes)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use roost_sip::Head;
 use crate::batch::{BATCH, Outgoing, Receiver, send_all};
 use crate::clock::Clock;
 use crate::inbox::{Batch, Inbox, InboxItem};
+use crate::listen::set_buffer;
 use crate::load::{Load, Verdict};
 use crate::overload::Overload;
 use crate::poller::Poller;
@@ -320,10 +321,14 @@ impl WorkerIo {
             // WouldBlock is the ordinary end; an ICMP error is about an earlier answer.
             let count = self.receiver.receive(bound.socket.as_fd()).unwrap_or(0);
             more_to_come |= count >= MORE_TO_COME;
-            overload.heard(self.receiver.lost(), now.mono_ms);
+            let unix = self.clock.unix();
+            let oldest_ms = if count > 0 { self.receiver.datagram(0).0.age_ms(unix) } else { 0 };
+            if let Some(buffer) = overload.heard(self.receiver.lost(), oldest_ms, now.mono_ms) {
+                set_buffer(&bound.socket, buffer);
+            }
             for index in 0..count {
                 let (datagram, bytes) = self.receiver.datagram(index);
-                if overload.sheds(bytes, now.mono_ms) {
+                if overload.sheds(bytes, datagram.age_ms(unix), now.mono_ms) {
                     shed += 1;
                     continue;
                 }
@@ -505,7 +510,7 @@ mod tests {
             (engine, vec![socket], ask)
         };
         let shards = sockets.into_iter().enumerate().map(shard).collect();
-        let pool = WorkerPool::new(shards, Arc::clone(&inboxes), None).unwrap();
+        let pool = WorkerPool::new(shards, Arc::clone(&inboxes), None, None).unwrap();
         let workers = Worker::of_pool(&pool, Clock::start()).unwrap().into_iter().enumerate();
         let spawn = |(index, worker): (usize, Worker<_>)| {
             thread::Builder::new().name(index.to_string()).spawn(|| worker.run().unwrap()).unwrap()
