@@ -108,40 +108,28 @@ pub(crate) fn quoted_len(value: &[u8]) -> Option<usize> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unended;
 
-/// Where the first byte outside quoted strings stands that `is_wanted`; quotes themselves are not asked about. Inside quotes
-/// any byte is text (RFC 3261 25.1).
+/// Where one of two bytes first stands from an offset on, outside quoted strings: inside quotes any byte is text (RFC 3261
+/// 25.1). The one way to look for a delimiter in a header's value.
 ///
 /// # Errors
 /// [`Unended`]: what follows is text or not, nobody can tell.
-pub(crate) fn position_unquoted(
-    value: &[u8],
-    mut is_wanted: impl FnMut(u8) -> bool,
-) -> Result<Option<usize>, Unended> {
-    let mut index = 0;
-    while let Some(byte) = value.get(index) {
-        match byte {
-            b'"' => index += quoted_len(cut(value, index).1).ok_or(Unended)?,
-            byte if is_wanted(*byte) => return Ok(Some(index)),
-            _ => index += 1,
-        }
-    }
-    Ok(None)
-}
-
-/// Where `wanted` first stands outside quoted strings, see [`position_unquoted`].
-///
-/// # Errors
-/// [`Unended`].
-pub(crate) fn find_unquoted(value: &[u8], wanted: u8) -> Result<Option<usize>, Unended> {
-    let mut from = 0;
+fn find_unquoted_of(value: &[u8], mut from: usize, wanted: [u8; 2]) -> Result<Option<usize>, Unended> {
     loop {
         let rest = cut(value, from).1;
-        let Some(at) = memchr::memchr2(wanted, b'"', rest) else { return Ok(None) };
+        let Some(at) = memchr::memchr3(wanted[0], wanted[1], b'"', rest) else { return Ok(None) };
         match rest.get(at) {
             Some(b'"') => from += at + quoted_len(cut(rest, at).1).ok_or(Unended)?,
             _ => return Ok(Some(from + at)),
         }
     }
+}
+
+/// Where `wanted` first stands outside quoted strings.
+///
+/// # Errors
+/// [`Unended`].
+pub(crate) fn find_unquoted(value: &[u8], wanted: u8) -> Result<Option<usize>, Unended> {
+    find_unquoted_of(value, 0, [wanted; 2])
 }
 
 /// A quoted string without its quotes, escapes left in; anything else as it stands.
@@ -171,18 +159,18 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The first element of a comma list, untrimmed, and what follows its comma.
 pub(crate) fn next_element(value: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let mut in_brackets = false;
-    let comma = position_unquoted(value, |byte| {
-        in_brackets = if in_brackets { byte != b'>' } else { byte == b'<' };
-        byte == b',' && !in_brackets
-    });
-    match comma {
-        Ok(Some(comma)) => {
-            let (element, rest) = cut(value, comma);
-            (element, Some(cut(rest, 1).1))
+    let mut from = 0;
+    while let Ok(Some(at)) = find_unquoted_of(value, from, [b',', b'<']) {
+        if value.get(at) == Some(&b',') {
+            let (element, rest) = cut(value, at);
+            return (element, Some(cut(rest, 1).1));
         }
-        Ok(None) | Err(Unended) => (value, None),
+        match find_unquoted_of(value, at, [b'>'; 2]) {
+            Ok(Some(close)) => from = close,
+            Ok(None) | Err(Unended) => break,
+        }
     }
+    (value, None)
 }
 
 pub(crate) fn hex_value(byte: u8) -> Option<u8> {

@@ -181,7 +181,8 @@ impl<'a> Uri<'a> {
         let text = self.user.unwrap_or(&[]);
         let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'*' | b'#');
         let is_number = || {
-            text.iter().any(|byte| is_separator(*byte) || *byte == b'%')
+            !self.params.is_empty()
+                && text.iter().any(|byte| is_separator(*byte) || *byte == b'%')
                 && unescaped(text).all(|byte| is_digit(byte) || is_separator(byte))
                 && self.param(b"user").is_some_and(|kind| eq_unescaped(kind, b"phone", true))
         };

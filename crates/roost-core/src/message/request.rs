@@ -36,9 +36,9 @@ pub(crate) struct Request<'a> {
     /// From and To, where they parse.
     pub(crate) from_addr: Option<NameAddr<'a>>,
     pub(crate) to_addr: Option<NameAddr<'a>>,
-    /// Their URIs, parsed at most once.
-    from_uri: OnceCell<Option<Uri<'a>>>,
-    to_uri: OnceCell<Option<Uri<'a>>>,
+    /// Their URIs and whom they name, parsed at most once.
+    from_uri: OnceCell<Option<(Uri<'a>, UserHost<'a>)>>,
+    to_uri: OnceCell<Option<(Uri<'a>, UserHost<'a>)>>,
     mac: OnceCell<[u8; 16]>,
 }
 
@@ -90,17 +90,17 @@ impl<'a> Request<'a> {
 
     /// From's URI, where it parses.
     pub(crate) fn uri_of_from(&self) -> Option<&Uri<'a>> {
-        self.from_uri.get_or_init(|| self.from_addr?.uri().ok()).as_ref()
+        self.from_uri.get_or_init(|| named(self.from_addr?)).as_ref().map(|(uri, _)| uri)
     }
 
     /// To's URI, where it parses.
     pub(crate) fn uri_of_to(&self) -> Option<&Uri<'a>> {
-        self.to_uri.get_or_init(|| self.to_addr?.uri().ok()).as_ref()
+        self.to_uri.get_or_init(|| named(self.to_addr?)).as_ref().map(|(uri, _)| uri)
     }
 
     /// The To URI's user and host.
     pub(crate) fn to(&self) -> Option<UserHost<'a>> {
-        self.uri_of_to().map(UserHost::of)
+        self.to_uri.get_or_init(|| named(self.to_addr?)).as_ref().map(|(_, who)| *who)
     }
 
     /// The To URI's user and host, where it can be registered: it is a SIP URI.
@@ -110,7 +110,7 @@ impl<'a> Request<'a> {
 
     /// The From URI's user and host.
     pub(crate) fn from(&self) -> Option<UserHost<'a>> {
-        self.uri_of_from().map(UserHost::of)
+        self.from_uri.get_or_init(|| named(self.from_addr?)).as_ref().map(|(_, who)| *who)
     }
 
     /// The host that a caller means who names none (`From: <tel:9003>`): To's, else the Request-URI's; empty when no one
@@ -270,6 +270,11 @@ impl<'a> Request<'a> {
             mac(key, Purpose::Tag, &parts.map(|part| part.unwrap_or(&[])))
         })
     }
+}
+
+fn named<'a>(addr: NameAddr<'a>) -> Option<(Uri<'a>, UserHost<'a>)> {
+    let uri = addr.uri().ok()?;
+    Some((uri, UserHost::of(&uri)))
 }
 
 /// All values of a header field as one list; without a second field or a folded line a slice of the message.

@@ -195,6 +195,17 @@ impl Location {
         moved(&keys_before, &keys(record), place, &mut self.moved);
     }
 
+    /// Puts a binding into a record, where it may replace the one with its id.
+    pub(crate) fn put(&mut self, id: RecordId, binding: Binding) {
+        let Some(record) = self.records.get_mut(id.0) else { return };
+        let old = record.bindings.iter().find(|old| old.contact_id == binding.contact_id);
+        // Nearly all are refreshed with the Contact that they have.
+        if old.is_none_or(|old| old.contact() != binding.contact()) {
+            return self.change(id, |record| record.put(binding));
+        }
+        record.put(binding);
+    }
+
     /// Drops a record that holds neither bindings nor a commit nor a doubt.
     pub(crate) fn drop_if_empty(&mut self, id: RecordId) {
         let is_empty = |record: &Record| {

@@ -229,20 +229,21 @@ impl Registrar {
         {
             changes.iter().for_each(|change| tell_change(ctx, record, change));
         }
-        self.location.change(id, |record| {
-            for change in changes {
-                match change {
-                    Change::Put(binding) => record.put(binding),
-                    Change::Remove(contact_id) => record.remove(contact_id),
-                }
+        for change in changes {
+            match change {
+                Change::Put(binding) => self.location.put(id, binding),
+                Change::Remove(contact_id) => self.location.change(id, |record| record.remove(contact_id)),
             }
-        });
+        }
         self.tell_moved(ctx);
         self.location.drop_if_empty(id);
     }
 
     /// Tells the home shards of Contacts that have come or gone.
     fn tell_moved(&mut self, ctx: &mut Ctx<'_>) {
+        if self.location.moved.is_empty() {
+            return;
+        }
         for moved in std::mem::take(&mut self.location.moved) {
             match moved.home == ctx.shard {
                 true => self.by_contact.take(&moved),
