@@ -11,7 +11,7 @@ use roost_sim::harness::{
 };
 
 /// Every limit by its name, with the test that reaches it.
-const REACHED: [(&str, fn()); 42] = [
+const REACHED: [(&str, fn()); 43] = [
     ("MAX_PARKED", parked),
     ("MAX_PARKED_BYTES", parked_bytes),
     ("PARKED_MS", parked_ms),
@@ -50,6 +50,7 @@ const REACHED: [(&str, fn()); 42] = [
     ("MAX_CALL_ID", long_words),
     ("MAX_USER_AGENT", what_is_too_long_to_keep),
     ("MAX_INSTANCE", what_is_too_long_to_keep),
+    ("MAX_FEATURES", long_features),
     ("MAX_REASON", long_reason),
     ("MAX_CONTACT_PLACES", contact_places),
     ("MAX_PLACES_PER_CONTACT", places_per_contact),
@@ -584,6 +585,20 @@ fn what_is_too_long_to_keep() {
     let agent = vec![b'u'; at::MAX_USER_AGENT];
     assert_eq!(kept(at::MAX_USER_AGENT, at::MAX_INSTANCE), (agent, at::MAX_INSTANCE));
     assert_eq!(kept(at::MAX_USER_AGENT + 1, at::MAX_INSTANCE + 1), (b"n/a".to_vec(), 0));
+}
+
+#[test]
+fn long_features() {
+    let mut harness = Harness::with_users(1, memory);
+    let mut told = |len: usize| {
+        let fits = format!(";+sip.a=\"{}\"", "x".repeat(len - 10));
+        let headers = format!("Contact: <sip:x@10.2.0.1>{fits}\r\n");
+        let answers = harness.register("0", &headers);
+        assert_eq!(answers.codes, [200]);
+        answers.texts[0].contains(&fits)
+    };
+    assert!(told(at::MAX_FEATURES));
+    assert!(!told(at::MAX_FEATURES + 1));
 }
 
 #[test]

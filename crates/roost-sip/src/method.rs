@@ -30,6 +30,45 @@ pub type MethodSet = u32;
 pub const ALL_METHODS: MethodSet = u32::MAX;
 
 impl Method {
+    /// All but [`Method::Other`].
+    pub const KNOWN: [Method; 14] = [
+        Method::Invite,
+        Method::Cancel,
+        Method::Ack,
+        Method::Bye,
+        Method::Info,
+        Method::Options,
+        Method::Update,
+        Method::Register,
+        Method::Message,
+        Method::Subscribe,
+        Method::Notify,
+        Method::Prack,
+        Method::Refer,
+        Method::Publish,
+    ];
+
+    /// Its name; [`Method::Other`] has none.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Invite => "INVITE",
+            Method::Cancel => "CANCEL",
+            Method::Ack => "ACK",
+            Method::Bye => "BYE",
+            Method::Info => "INFO",
+            Method::Options => "OPTIONS",
+            Method::Update => "UPDATE",
+            Method::Register => "REGISTER",
+            Method::Message => "MESSAGE",
+            Method::Subscribe => "SUBSCRIBE",
+            Method::Notify => "NOTIFY",
+            Method::Prack => "PRACK",
+            Method::Refer => "REFER",
+            Method::Publish => "PUBLISH",
+            Method::Other => "",
+        }
+    }
+
     /// Looks a method up; methods are case-sensitive (RFC 3261 7.1).
     pub fn parse(text: &[u8]) -> Method {
         match text {
@@ -90,6 +129,13 @@ pub fn parse_allow(value: &[u8]) -> Option<MethodSet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_there_and_back() {
+        for (index, method) in Method::KNOWN.into_iter().enumerate() {
+            assert_eq!((Method::parse(method.as_str().as_bytes()), method.bit()), (method, 1 << index));
+        }
+    }
 
     #[test]
     fn masks_of_the_terminals_that_opensips_recorded() {

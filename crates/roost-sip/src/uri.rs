@@ -74,8 +74,8 @@ impl<'a> User<'a> {
 
     /// Whom it means: without escapes, and a telephone number without visual separators.
     pub fn plain(&self) -> Cow<'a, [u8]> {
-        let is_odd = |byte: &u8| *byte == b'%' || (self.is_number && is_separator(*byte));
-        if !self.text.iter().any(is_odd) {
+        let has_separator = || self.text.iter().any(|byte| is_separator(*byte));
+        if !(self.text.contains(&b'%') || self.is_number && has_separator()) {
             return Cow::Borrowed(self.text);
         }
         let mut plain = Vec::with_capacity(self.text.len());

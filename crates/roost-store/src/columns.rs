@@ -72,7 +72,7 @@ impl Columns {
 }
 
 /// Column names as OpenSIPS makes them, and the keys of `[usrloc]` that name others.
-pub const LOCATION_COLUMNS: [(&str, &str); 17] = [
+pub const LOCATION_COLUMNS: [(&str, &str); 18] = [
     ("contact_id", "contactid_column"),
     ("username", "user_column"),
     ("domain", "domain_column"),
@@ -90,11 +90,12 @@ pub const LOCATION_COLUMNS: [(&str, &str); 17] = [
     ("socket", "socket_column"),
     ("methods", "methods_column"),
     ("sip_instance", "sip_instance_column"),
+    ("kv_store", "kv_store_column"),
 ];
 
 /// The names of `location`'s columns, in the order of [`LOCATION_COLUMNS`].
 #[derive(Debug, Clone)]
-pub struct LocationColumns(pub [String; 17]);
+pub struct LocationColumns(pub [String; LOCATION_COLUMNS.len()]);
 
 impl Default for LocationColumns {
     fn default() -> Self {

@@ -15,6 +15,7 @@ mod database;
 mod error;
 mod import;
 mod job;
+mod kv_store;
 mod link;
 mod location;
 mod lookups;

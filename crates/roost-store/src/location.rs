@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::columns::LocationColumns;
 use crate::database::Database;
 use crate::error::DbError;
+use crate::kv_store;
 use crate::value::Value;
 
 /// A part of `location`, in the order of `contact_id`.
@@ -22,8 +23,8 @@ pub struct Page {
 pub(crate) fn select(database: &Database) -> String {
     format!(
         "SELECT {{contact_id}}, {{username}}, {{domain}}, {{contact}}, {{received}}, {{expires}}, {{q}}, {{callid}}, \
-         {{cseq}}, {}, {{user_agent}}, {{socket}}, {{methods}}, {{sip_instance}}, {{cflags}}, {{flags}}, {{path}} \
-         FROM location",
+         {{cseq}}, {}, {{user_agent}}, {{socket}}, {{methods}}, {{sip_instance}}, {{cflags}}, {{flags}}, {{path}}, \
+         {{kv_store}} FROM location",
         database.unix_of_last_modified()
     )
 }
@@ -73,7 +74,7 @@ pub(crate) fn read_page(
 fn read_row(columns: Vec<Value>) -> Option<Row> {
     let mut columns = columns.into_iter();
     let mut next = || columns.next().unwrap_or(Value::Null);
-    Some(Row {
+    let mut row = Row {
         contact_id: next().int()? as u64,
         username: next().into_bytes(),
         domain: next().into_text(),
@@ -91,5 +92,8 @@ fn read_row(columns: Vec<Value>) -> Option<Row> {
         cflags: next().into_bytes(),
         flags: next().int().unwrap_or(0) as u32,
         path: next().into_text().filter(|path| !path.is_empty()),
-    })
+        ..Row::default()
+    };
+    (row.features, row.kv_others) = kv_store::split(next().into_text());
+    Some(row)
 }

@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 use crate::access::{Access, CONNECT_TIMEOUT, STATEMENT_TIMEOUT, answered, runtime, shown, within};
 use crate::columns::{LOCATION_COLUMNS, LocationColumns, shown_agent};
 use crate::error::{DbError, StoreError};
+use crate::kv_store;
 use crate::value::Value;
 
 /// Rows of one statement: a batch is cut into these, so that few statements are ever prepared.
@@ -295,6 +296,7 @@ const COLUMNS: [&str; LOCATION_COLUMNS.len()] = [
     "socket",
     "methods",
     "sip_instance",
+    "kv_store",
     "username",
     "domain",
 ];
@@ -320,6 +322,7 @@ fn push_row(row: &Row<&[u8]>, params: &mut Vec<mysql_async::Value>) {
         optional(row.socket),
         row.methods.map_or(mysql_async::Value::NULL, |methods| mysql_async::Value::UInt(methods.into())),
         optional(row.sip_instance),
+        optional(kv_store::joined(row).as_deref()),
         text(row.username),
         optional(row.domain),
     ]);

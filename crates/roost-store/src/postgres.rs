@@ -18,6 +18,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::access::{Access, CONNECT_TIMEOUT, STATEMENT_TIMEOUT, runtime, shown, within};
 use crate::columns::{LocationColumns, shown_agent};
 use crate::error::{DbError, Misfit, StoreError};
+use crate::kv_store;
 use crate::value::Value;
 
 /// Where a database is, and how to get in.
@@ -336,7 +337,7 @@ struct Puts<'a> {
     numbers: [Vec<i64>; 4],
     methods: Vec<Option<i64>>,
     q: Vec<f32>,
-    texts: [Vec<Option<Text<'a>>>; 10],
+    texts: [Vec<Option<Text<'a>>>; 11],
 }
 
 #[derive(Debug, Default)]
@@ -377,15 +378,27 @@ impl<'a> Puts<'a> {
             Some(Text(shown_agent(row.user_agent))),
             row.socket.and_then(text),
             row.sip_instance.and_then(text),
+            kv_store::joined(&row).map(|column| Text(Cow::Owned(column))),
         ];
         self.texts.iter_mut().zip(texts).for_each(|(column, text)| column.push(text));
     }
 
     /// In the order of [`UPSERT`].
-    fn params(&self) -> [&(dyn ToSql + Sync); 17] {
+    fn params(&self) -> [&(dyn ToSql + Sync); 18] {
         let [expires, cseq, last_modified, flags] = &self.numbers;
-        let [username, domain, contact, received, path, callid, cflags, user_agent, socket, sip_instance] =
-            &self.texts;
+        let [
+            username,
+            domain,
+            contact,
+            received,
+            path,
+            callid,
+            cflags,
+            user_agent,
+            socket,
+            sip_instance,
+            kv_store,
+        ] = &self.texts;
         [
             &self.ids,
             username,
@@ -404,6 +417,7 @@ impl<'a> Puts<'a> {
             socket,
             &self.methods,
             sip_instance,
+            kv_store,
         ]
     }
 }
@@ -412,10 +426,10 @@ impl<'a> Puts<'a> {
 /// server refuses.
 const UPSERT: &str = "INSERT INTO location AS l ({contact_id}, {username}, {domain}, {contact}, {received}, {path}, \
     {expires}, {q}, {callid}, {cseq}, {last_modified}, {flags}, {cflags}, {user_agent}, {socket}, {methods}, \
-    {sip_instance}) SELECT a, b, c, d, e, f, g, h, i, j, CAST(to_timestamp(k) AS timestamp), m, n, o, p, q, r \
+    {sip_instance}, {kv_store}) SELECT a, b, c, d, e, f, g, h, i, j, CAST(to_timestamp(k) AS timestamp), m, n, o, p, q, r, s \
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::real[], \
     $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::bigint[], \
-    $17::text[]) AS new (a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r) \
+    $17::text[], $18::text[]) AS new (a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r, s) \
     ON CONFLICT ({contact_id}) DO UPDATE SET {contact_id} = CASE WHEN lower(l.{username}) = lower(excluded.{username}) \
     AND (l.{domain} IS NULL OR excluded.{domain} IS NULL OR lower(l.{domain}) = lower(excluded.{domain})) \
     THEN l.{contact_id} END, {username} = excluded.{username}, {domain} = excluded.{domain}, \
@@ -423,7 +437,7 @@ const UPSERT: &str = "INSERT INTO location AS l ({contact_id}, {username}, {doma
     {expires} = excluded.{expires}, {q} = excluded.{q}, {callid} = excluded.{callid}, {cseq} = excluded.{cseq}, \
     {last_modified} = excluded.{last_modified}, {flags} = excluded.{flags}, {cflags} = excluded.{cflags}, \
     {user_agent} = excluded.{user_agent}, {socket} = excluded.{socket}, {methods} = excluded.{methods}, \
-    {sip_instance} = excluded.{sip_instance}";
+    {sip_instance} = excluded.{sip_instance}, {kv_store} = excluded.{kv_store}";
 
 const REMOVE: &str = "DELETE FROM location AS l USING unnest($1::bigint[], $2::text[]) AS old (id, name) \
     WHERE l.{contact_id} = old.id AND lower(l.{username}) = lower(old.name)";

@@ -318,7 +318,7 @@ mod tests {
         let schema = "CREATE TABLE version (table_name CHAR(32), table_version INTEGER);
             INSERT INTO version VALUES ('subscriber', 7), ('location', 1013);
             CREATE TABLE location (contact_id INTEGER PRIMARY KEY, username, domain, contact, received, path, expires, q,
-                callid, cseq, last_modified, flags, cflags, user_agent, socket, methods, sip_instance);
+                callid, cseq, last_modified, flags, cflags, user_agent, socket, methods, sip_instance, kv_store);
             CREATE TABLE subscriber (id INTEGER PRIMARY KEY, username TEXT, domain TEXT, password TEXT,
                 email_address TEXT DEFAULT 'kept', ha1 TEXT, ha1b TEXT, rpid TEXT);";
         connection.execute_batch(schema).unwrap();

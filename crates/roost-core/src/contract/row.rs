@@ -43,6 +43,11 @@ pub struct Row<T = Box<[u8]>> {
     /// A set of methods; `None` means all.
     pub methods: Option<u32>,
     pub sip_instance: Option<T>,
+    /// The Contact's other feature parameters as sent, `;methods;reg-id=1;audio` (RFC 3840 section 9; of `methods` the name): the key `feature_params` of the
+    /// column `kv_store`.
+    pub features: Option<T>,
+    /// The other keys of `kv_store`, a JSON object: they are kept.
+    pub kv_others: Option<T>,
 }
 
 /// A row in one allocation: it goes from the shard to the disk as it is.
@@ -63,9 +68,17 @@ impl<T: AsRef<[u8]>> Row<T> {
         let optional = |text: &'_ Option<T>| text.as_ref().map_or(0, |text| text.as_ref().len());
         let plain = [&self.username, &self.contact, &self.callid, &self.cflags, &self.user_agent];
         let texts: usize = plain.iter().map(|text| text.as_ref().len()).sum();
-        let others = [&self.domain, &self.received, &self.path, &self.socket, &self.sip_instance];
+        let others = [
+            &self.domain,
+            &self.received,
+            &self.path,
+            &self.socket,
+            &self.sip_instance,
+            &self.features,
+            &self.kv_others,
+        ];
         let optionals: usize = others.iter().map(|text| optional(text)).sum();
-        let mut out = Vec::with_capacity(NUMBERS + 20 + texts + optionals);
+        let mut out = Vec::with_capacity(NUMBERS + 2 * (plain.len() + others.len()) + texts + optionals);
         out.extend_from_slice(&self.contact_id.to_le_bytes());
         out.extend_from_slice(&self.expires.to_le_bytes());
         out.extend_from_slice(&self.last_modified.to_le_bytes());
@@ -137,6 +150,8 @@ impl PackedRow {
             socket: row.socket.map(Into::into),
             methods: row.methods,
             sip_instance: row.sip_instance.map(Into::into),
+            features: row.features.map(Into::into),
+            kv_others: row.kv_others.map(Into::into),
         }
     }
 }
@@ -157,6 +172,11 @@ fn parse(bytes: &[u8]) -> Option<Row<&[u8]>> {
     let (cflags, user_agent) = (from.text()??, from.text()??);
     let (domain, received, path) = (from.text()?, from.text()?, from.text()?);
     let (socket, sip_instance) = (from.text()?, from.text()?);
+    // Journals of earlier versions end here.
+    let (features, kv_others) = match from.rest {
+        [] => (None, None),
+        _ => (from.text()?, from.text()?),
+    };
     Some(Row {
         contact_id,
         username,
@@ -175,6 +195,8 @@ fn parse(bytes: &[u8]) -> Option<Row<&[u8]>> {
         socket,
         methods: (has_methods != 0).then_some(methods),
         sip_instance,
+        features,
+        kv_others,
     })
 }
 
@@ -256,6 +278,8 @@ mod tests {
             socket: Some((*b"udp:127.0.0.1:5060").into()),
             methods: Some(5951),
             sip_instance: Some(Box::default()),
+            features: Some((*b";reg-id=1").into()),
+            kv_others: Some((*b"{\"a\":1}").into()),
         }
     }
 
@@ -272,9 +296,12 @@ mod tests {
     #[test]
     fn a_part_is_no_row_and_a_longer_one_is() {
         let packed = full().pack();
-        for end in 0..packed.0.len() {
+        let earlier = Row { features: None, kv_others: None, ..full() };
+        let end_of_earlier = earlier.pack().0.len() - 4;
+        for end in (0..packed.0.len()).filter(|end| *end != end_of_earlier) {
             assert_eq!(PackedRow::from_bytes(&packed.0[..end]), None, "{end} bytes");
         }
+        assert_eq!(PackedRow::from_bytes(&packed.0[..end_of_earlier]).unwrap().unpack(), earlier);
         let longer = [packed.as_bytes(), b"of a later version"].concat();
         assert_eq!(PackedRow::from_bytes(&longer).unwrap().unpack(), full());
     }

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
-use roost_sip::{ALL_METHODS, Method, MethodSet, Q, Uri, same_uri};
+use roost_sip::{ALL_METHODS, Method, MethodSet, Params, Q, Uri, same_uri};
 
 use crate::base::flow::{Flow, Now};
 use crate::base::text::push_socket;
 use crate::base::transport::Transport;
 use crate::contract::row::{PackedRow, Row};
+use crate::registrar::features::features_of;
 
 /// Room for `sip:`, an IPv4 address, a port and `;transport=tcp`; longer ones grow.
 const LONGEST_ADDRESS: usize = 40;
@@ -68,32 +69,52 @@ impl From<Origin> for StoredOrigin {
     }
 }
 
-/// Contact URI, Call-ID, User-Agent, instance and path, one behind the other in one allocation.
+/// Contact URI, Call-ID, User-Agent, instance and what few have, one behind the other in one allocation. That is the path,
+/// or, where there is more than a path, [`MORE`], the lengths of path and features (2 bytes each), path, features and
+/// `kv_store`'s other keys.
 #[derive(Debug, Clone)]
 pub(crate) struct Text {
     bytes: Box<[u8]>,
     ends: [u16; 4],
 }
 
+/// No path begins with it.
+const MORE: u8 = 0;
+
 /// The texts of a binding, to make one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct BindingText<'a> {
     pub(crate) contact: &'a [u8],
     pub(crate) callid: &'a [u8],
     pub(crate) user_agent: &'a [u8],
     pub(crate) instance: &'a [u8],
     pub(crate) path: &'a [u8],
+    /// As [`features_of`] gives them.
+    pub(crate) features: &'a [u8],
+    /// As [`Row::kv_others`].
+    pub(crate) kv_others: &'a [u8],
 }
 
 impl From<BindingText<'_>> for Text {
     fn from(text: BindingText<'_>) -> Text {
-        let BindingText { contact, callid, user_agent, instance, path } = text;
+        let BindingText { contact, callid, user_agent, instance, path, features, kv_others } = text;
         let mut end = 0;
         let ends = [contact, callid, user_agent, instance].map(|part| {
             end += part.len();
             end as u16
         });
-        Text { bytes: [contact, callid, user_agent, instance, path].concat().into(), ends }
+        let lengths;
+        let more = match (features, kv_others) {
+            ([], []) => &[][..],
+            _ => {
+                let [path_low, path_high] = (path.len() as u16).to_le_bytes();
+                let [low, high] = (features.len() as u16).to_le_bytes();
+                lengths = [MORE, path_low, path_high, low, high];
+                &lengths
+            }
+        };
+        let bytes = [contact, callid, user_agent, instance, more, path, features, kv_others].concat();
+        Text { bytes: bytes.into(), ends }
     }
 }
 
@@ -103,6 +124,22 @@ impl Text {
         let start = index.checked_sub(1).map_or(0, end_of);
         self.bytes.get(start..end_of(index)).unwrap_or(&[])
     }
+
+    /// Path, features and the other keys.
+    fn rest(&self) -> [&[u8]; 3] {
+        match self.part(4) {
+            [MORE, path_low, path_high, low, high, rest @ ..] => {
+                let (path, rest) = cut(rest, u16::from_le_bytes([*path_low, *path_high]));
+                let (features, kv_others) = cut(rest, u16::from_le_bytes([*low, *high]));
+                [path, features, kv_others]
+            }
+            path => [path, &[], &[]],
+        }
+    }
+}
+
+fn cut(text: &[u8], at: u16) -> (&[u8], &[u8]) {
+    text.split_at_checked(at.into()).unwrap_or((text, &[]))
 }
 
 impl Binding {
@@ -114,12 +151,15 @@ impl Binding {
             uri_address(&uri)
         });
         let local = row.socket.as_deref().and_then(socket_address);
+        let features = features_of(Params::new(row.features.as_deref().unwrap_or(&[])));
         let text = BindingText {
             contact: &row.contact,
             callid: &row.callid,
             user_agent: &row.user_agent,
             instance: row.sip_instance.as_deref().unwrap_or(&[]),
             path,
+            features: &features,
+            kv_others: row.kv_others.as_deref().unwrap_or(&[]),
         };
         Binding {
             contact_id: row.contact_id,
@@ -168,7 +208,17 @@ impl Binding {
 
     /// The Route values that lead to the contact (RFC 3327); empty when there are none.
     pub(crate) fn path(&self) -> &[u8] {
-        self.text.part(4)
+        self.text.rest()[0]
+    }
+
+    /// Its features as [`features_of`] gives them; empty when there are none.
+    pub(crate) fn features(&self) -> &[u8] {
+        self.text.rest()[1]
+    }
+
+    /// The keys of `kv_store` that are not ours; empty when there are none.
+    pub(crate) fn kv_others(&self) -> &[u8] {
+        self.text.rest()[2]
     }
 
     pub(crate) fn is_live(&self, now: Now) -> bool {
@@ -297,6 +347,8 @@ impl Binding {
             socket: socket.as_deref().map(str::as_bytes),
             methods: (self.methods != ALL_METHODS).then_some(self.methods),
             sip_instance: Some(self.instance()).filter(|instance| !instance.is_empty()),
+            features: Some(self.features()).filter(|features| !features.is_empty()),
+            kv_others: Some(self.kv_others()).filter(|others| !others.is_empty()),
         };
         row.pack()
     }
@@ -362,6 +414,8 @@ mod tests {
             socket: Some((*b"udp:127.0.0.1:5060").into()),
             methods: Some(5951),
             sip_instance: Some((*b"<urn:uuid:1>").into()),
+            features: Some((*b";reg-id=1;audio").into()),
+            kv_others: Some((*b"{}").into()),
             ..Row::default()
         };
         let binding = Binding::from_row(&row, now);

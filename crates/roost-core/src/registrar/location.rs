@@ -262,8 +262,7 @@ mod tests {
     use crate::registrar::binding::{BindingText, Origin};
 
     fn binding(contact_id: u64, q: Option<u16>, deadline_ms: u64) -> Binding {
-        let text =
-            BindingText { contact: b"sip:a@b", callid: b"c", user_agent: b"", instance: b"", path: b"" };
+        let text = BindingText { contact: b"sip:a@b", callid: b"c", ..BindingText::default() };
         Binding {
             contact_id,
             text: text.into(),

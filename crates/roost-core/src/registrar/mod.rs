@@ -9,6 +9,7 @@ pub(crate) mod by_contact;
 mod commit;
 mod contacts;
 pub(crate) mod exclusive;
+mod features;
 mod flows;
 mod loading;
 pub(crate) mod location;

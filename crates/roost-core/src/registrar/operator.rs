@@ -96,7 +96,10 @@ fn changes(record: &mut Record, request: &Admin, now: Now) -> Result<Changes, Ad
         Admin::Add { contact, expires_s, q, methods, .. } => {
             let uri = Uri::parse(contact).map_err(|_| AdminReply::Failed)?;
             let contact_id = find_contact(record, &uri).unwrap_or_else(|| mint(record));
-            Ok(Changes::from_iter([Change::Put(binding(contact_id, &uri, *expires_s, *q, *methods, now))]))
+            let old = record.bindings.iter().find(|old| old.contact_id == contact_id);
+            let kv_others = old.map_or(&[][..], Binding::kv_others);
+            let binding = binding((contact_id, kv_others), &uri, *expires_s, *q, *methods, now);
+            Ok(Changes::from_iter([Change::Put(binding)]))
         }
         Admin::RemoveContact { contact, .. } => {
             let uri = Uri::parse(contact).map_err(|_| AdminReply::ContactNotFound)?;
@@ -109,9 +112,9 @@ fn changes(record: &mut Record, request: &Admin, now: Now) -> Result<Changes, Ad
     }
 }
 
-/// A binding that an operator adds; `expires_s` 0 never expires.
+/// A binding that an operator adds, with what of its row is kept; `expires_s` 0 never expires.
 fn binding(
-    contact_id: u64,
+    (contact_id, kv_others): (u64, &[u8]),
     uri: &Uri<'_>,
     expires_s: u32,
     q: Option<u16>,
@@ -122,8 +125,8 @@ fn binding(
         contact: uri.text,
         callid: b"dfjrewr12386fd6-343@opensips.mi",
         user_agent: b"OpenSIPS MI Server",
-        instance: b"",
-        path: b"",
+        kv_others,
+        ..BindingText::default()
     };
     Binding {
         contact_id,

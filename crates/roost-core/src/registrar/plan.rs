@@ -21,6 +21,7 @@ use crate::message::request::Request;
 use crate::message::request::joined;
 use crate::message::response::Response;
 use crate::registrar::binding::{Binding, BindingText, Origin};
+use crate::registrar::features::features_of;
 use crate::registrar::location::Record;
 
 /// One change of an AOR's bindings.
@@ -283,8 +284,7 @@ impl Plan {
         }
         // What goes needs no room.
         check_widths(&ctx.identity.widths, common, uri)?;
-        let contact_id = old.map_or(0, |old| old.contact_id);
-        self.put(listed, binding(ctx, request, common, (name_addr, uri), (contact_id, q, expires_s)));
+        self.put(listed, binding(ctx, request, common, (name_addr, uri), (old, q, expires_s)));
         Ok(())
     }
 
@@ -369,7 +369,7 @@ fn binding(
     request: &Request<'_>,
     common: &Common<'_>,
     (name_addr, uri): (&NameAddr<'_>, &Uri<'_>),
-    (contact_id, q, expires_s): (u64, Option<u16>, u32),
+    (old, q, expires_s): (Option<&Binding>, Option<u16>, u32),
 ) -> Binding {
     let methods = name_addr.params.get(b"methods").and_then(|value| parse_allow(unquote(value)));
     let instance = name_addr.params.get(b"+sip.instance").map_or(&[][..], unquote);
@@ -379,9 +379,11 @@ fn binding(
         user_agent: common.user_agent,
         instance: if instance.len() > limits::MAX_INSTANCE { &[] } else { instance },
         path: &common.path,
+        features: &features_of(name_addr.params),
+        kv_others: old.map_or(&[], Binding::kv_others),
     };
     Binding {
-        contact_id,
+        contact_id: old.map_or(0, |old| old.contact_id),
         text: text.into(),
         cseq: common.cseq,
         q,

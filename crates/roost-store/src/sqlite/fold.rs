@@ -14,6 +14,7 @@ use rusqlite::{CachedStatement, Connection, ToSql, params};
 
 use crate::columns::LocationColumns;
 use crate::job::Receipts;
+use crate::kv_store;
 use crate::sqlite::journal::{Marks, Position};
 
 /// A fold begins this long after the one before at the earliest: what comes meanwhile is gathered.
@@ -314,6 +315,7 @@ impl<'c> Statements<'c> {
             row.methods,
             row.sip_instance.map(Text),
             row.path.map(Text),
+            kv_store::joined(&row).as_deref().map(Text),
         ])?;
         match written {
             // Another AOR has this contact_id.
@@ -348,12 +350,13 @@ pub(crate) const PURGE: &str =
 /// domain where `use_domain` is off, is ours); columns that roost does not know keep their
 /// values.
 const PUT: &str = "INSERT INTO location ({contact_id}, {username}, {domain}, {contact}, {received}, {expires}, {q}, {callid}, {cseq}, \
-    {last_modified}, {flags}, {cflags}, {user_agent}, {socket}, {methods}, {sip_instance}, {path}) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+    {last_modified}, {flags}, {cflags}, {user_agent}, {socket}, {methods}, {sip_instance}, {path}, {kv_store}) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
     ON CONFLICT ({contact_id}) DO UPDATE SET {username} = excluded.{username}, {domain} = excluded.{domain}, {contact} = excluded.{contact}, {received} = excluded.{received}, \
     {expires} = excluded.{expires}, {q} = excluded.{q}, {callid} = excluded.{callid}, {cseq} = excluded.{cseq}, \
     {last_modified} = excluded.{last_modified}, {flags} = excluded.{flags}, {cflags} = excluded.{cflags}, \
     {user_agent} = excluded.{user_agent}, {socket} = excluded.{socket}, {methods} = excluded.{methods}, \
-    {sip_instance} = excluded.{sip_instance}, {path} = excluded.{path} \
+    {sip_instance} = excluded.{sip_instance}, {path} = excluded.{path}, \
+    {kv_store} = excluded.{kv_store} \
     WHERE location.{username} = excluded.{username} COLLATE NOCASE AND (location.{domain} = excluded.{domain} COLLATE NOCASE \
     OR location.{domain} IS NULL OR excluded.{domain} IS NULL)";

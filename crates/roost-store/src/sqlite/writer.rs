@@ -250,6 +250,8 @@ mod tests {
             flags: 3,
             methods: Some(5951),
             sip_instance: Some((*b"<urn:uuid:1>").into()),
+            features: Some((*b";reg-id=1;+sip.a=\"x\"").into()),
+            kv_others: Some((*br#"{"a":"b","n":7}"#).into()),
             contact: (*b"sip:j\xf8rgen@x").into(),
             ..row(1 << 61 | 7, "9001")
         };

@@ -449,3 +449,36 @@ fn a_long_contact_is_taken_as_far_as_its_column_goes() {
     assert_eq!(phone.register(60).status, 400);
     assert_eq!(phone.unregister().line(), "200 OK", "what goes needs no room");
 }
+
+/// A 200 repeats them (RFC 3840 section 6), after a restart too; what others keep in `kv_store` stays.
+#[test]
+fn feature_parameters_are_kept() {
+    let mut server = Server::started("", "");
+    server.add_user("9001", "9001");
+    let mut phone = Phone::new(server.sip, "9001", "9001");
+    let contact = format!(
+        "Contact: <{}>;+sip.instance=\"<urn:uuid:1>\";methods=\"INVITE, ACK\";reg-id=1;+sip.a=\"x,y\";audio",
+        phone.contact
+    );
+    let features = ";+sip.instance=\"<urn:uuid:1>\";methods=\"INVITE,ACK\";reg-id=1;+sip.a=\"x,y\";audio";
+    let registered = phone.send_register(&[&contact, "Expires: 60"]);
+    assert_eq!(registered.header("Contact"), Some(&*format!("{}{features}", binding(&phone, 60))));
+    let told = r#""feature_params":";methods;reg-id=1;+sip.a=\"x,y\";audio""#;
+    assert_eq!(server.sql("SELECT kv_store FROM location"), format!("{{{told}}}"));
+
+    // OpenSIPS's own keys, while the server is away.
+    server.stop();
+    server.sql(r#"UPDATE location SET kv_store = '{"a":"b"}'"#);
+    server.start();
+    let asked = phone.query();
+    let contact_of = |response: &Response| response.header("Contact").map(str::to_owned).expect("a binding");
+    assert!(contact_of(&asked).ends_with(";+sip.instance=\"<urn:uuid:1>\""), "{}", contact_of(&asked));
+    assert!(contact_of(&phone.send_register(&[&contact, "Expires: 60"])).ends_with(features));
+    assert_eq!(server.sql("SELECT kv_store FROM location"), format!(r#"{{"a":"b",{told}}}"#));
+
+    server.kill9();
+    server.start();
+    assert!(contact_of(&phone.query()).ends_with(features));
+    assert_eq!(phone.register(60).header("Contact"), Some(&*binding(&phone, 60)), "a refresh says it all");
+    assert_eq!(server.sql("SELECT kv_store FROM location"), r#"{"a":"b"}"#);
+}
