@@ -65,7 +65,9 @@ impl Overload {
         }
         let has_stood = self.stands_until_ms != 0;
         let limit_ms = if has_stood { SHORT_STANDING_MS } else { STANDING_MS };
-        let stands = self.until_ms != 0 && self.youngest_ms.is_some_and(|youngest| youngest > limit_ms);
+        // After a silence one old datagram tells of a pause of ours, not of a queue that stands.
+        let is_whole = self.until_ms != 0 && now_ms < self.until_ms + WINDOW_MS;
+        let stands = is_whole && self.youngest_ms.is_some_and(|youngest| youngest > limit_ms);
         self.until_ms = now_ms + WINDOW_MS;
         self.youngest_ms = None;
         if stands {
@@ -141,6 +143,15 @@ mod tests {
         overload.heard(Some(7), 0, 1_199);
         assert_eq!(shed(&mut overload, FIRST, 1_199), 5);
         assert_eq!(shed(&mut overload, FIRST, 1_200), 0, "none was lost since");
+    }
+
+    #[test]
+    fn a_pause_of_ours_is_no_queue_that_stands() {
+        let mut overload = Overload::default();
+        for second in 1..20 {
+            assert_eq!(overload.heard(None, 60, 10_000 + second * 1_000), None);
+            assert!(!overload.sheds(FIRST, 60, 10_000 + second * 1_000));
+        }
     }
 
     #[test]

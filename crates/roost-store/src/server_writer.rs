@@ -234,13 +234,17 @@ const LOCK_NAME: &str = "CONCAT('roost ', MD5(CONCAT(DATABASE(), '/', ?, '@', ?)
 fn lock_names(client: &mut Client, conditions: &[Condition<'_>]) -> Result<(), DbError> {
     for some in conditions.chunks(LOCKED_AT_ONCE) {
         let one = format!("GET_LOCK({LOCK_NAME}, {LOCK_WAIT_S})");
-        let rows = client.all(&format!("SELECT {}", vec![one; some.len()].join(", ")), &lock_params(some))?;
-        let has_all = rows.iter().flatten().all(|taken| taken.int() == Some(1));
-        if !has_all {
-            // Some may be ours.
-            release_names(client, conditions)?;
-            return Err(DbError::Locked);
-        }
+        let rows = client.all(&format!("SELECT {}", vec![one; some.len()].join(", ")), &lock_params(some));
+        let has_all = |rows: &Vec<Vec<Value>>| rows.iter().flatten().all(|taken| taken.int() == Some(1));
+        let error = match rows {
+            Ok(rows) if has_all(&rows) => continue,
+            Ok(_) => DbError::Locked,
+            Err(error) if error.is_lost() => return Err(error),
+            Err(error) => error,
+        };
+        // Some may be ours.
+        client.all("SELECT RELEASE_ALL_LOCKS()", &[])?;
+        return Err(error);
     }
     Ok(())
 }

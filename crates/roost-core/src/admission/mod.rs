@@ -91,7 +91,6 @@ impl Admission {
         let (auth, shards) = (&ctx.policy.auth, ctx.identity.shards);
         for ban in self.bans.failed(responsible(source), key, is_known, (auth, shards), ctx.now) {
             ctx.count(Counter::Bans);
-            log_ban(&ban);
             ctx.out.tell(EventKind::Ban, || Event::Banned(ban.clone()));
             // Whatever shard the address's next name belongs to.
             if ban.source.is_some() && ban.user.is_empty() && shards > 1 {
@@ -128,25 +127,6 @@ impl Admission {
             ("roost:suspects_evicted", self.bans.evicted()),
             ("roost:buckets_evicted", self.pike.as_ref().map_or(0, |pike| pike.evicted)),
         ]
-    }
-}
-
-fn log_ban(ban: &Ban) {
-    let user = String::from_utf8_lossy(&ban.user);
-    match ban.source {
-        Some(source) if ban.user.is_empty() => {
-            tracing::warn!(%source, seconds = ban.left_s, "banned: too many wrong names and passwords");
-        }
-        Some(source) => {
-            tracing::warn!(%user, %source, seconds = ban.left_s, "banned: too many wrong passwords");
-        }
-        None => {
-            tracing::warn!(
-                %user,
-                seconds = ban.left_s,
-                "banned from everywhere but where it is registered: too many wrong passwords"
-            );
-        }
     }
 }
 

@@ -78,7 +78,7 @@ pub const MAX_CALL_ID: usize = 2_048;
 pub const MAX_USER_AGENT: usize = 2_048;
 /// `location.sip_instance`, in bytes; a longer one is not kept.
 pub const MAX_INSTANCE: usize = 255;
-/// A Contact's feature parameters beside instance and methods, in bytes; one that goes beyond is not kept.
+/// A Contact's feature parameters beside the instance, and the name of `methods`, in bytes; one that goes beyond is not kept.
 pub const MAX_FEATURES: usize = 512;
 /// The Reason header of a CANCEL that is copied into those to callees, in bytes; of a longer one nothing is.
 pub const MAX_REASON: usize = 1_024;

@@ -15,7 +15,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet::Alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 
@@ -31,6 +32,12 @@ pub(crate) const MAX_TOKEN: usize = 64;
 /// The longest, before it is made text.
 const MAX_BYTES: usize = MAX_TOKEN / 4 * 3;
 const MAC: usize = 7;
+/// Base64 without `q` and `Q`: there are programs (SIPp) that look for "CSeq" anywhere in a message.
+const ALPHABET: &str = "ABCDEFGHIJKLMNOP~RSTUVWXYZabcdefghijklmnop.rstuvwxyz0123456789-_";
+const TEXT: GeneralPurpose = match Alphabet::new(ALPHABET) {
+    Ok(alphabet) => GeneralPurpose::new(&alphabet, NO_PAD),
+    Err(_) => panic!("64 different characters"),
+};
 const VERSION: u8 = 1;
 
 /// What is known of a dialog.
@@ -186,8 +193,7 @@ impl DialogToken {
         let Some(end) = bytes.get_mut(len..len + MAC) else { return };
         end.copy_from_slice(&check);
         let mut text = [0; MAX_TOKEN];
-        let encoded =
-            bytes.get(..len + MAC).and_then(|bytes| URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).ok());
+        let encoded = bytes.get(..len + MAC).and_then(|bytes| TEXT.encode_slice(bytes, &mut text).ok());
         out.extend_from_slice(text.get(..encoded.unwrap_or(0)).unwrap_or(&[]));
     }
 
@@ -197,7 +203,7 @@ impl DialogToken {
         if text.len() > MAX_TOKEN {
             return None;
         }
-        let len = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        let len = TEXT.decode_slice(text, &mut bytes).ok()?;
         let (plain, mac) = bytes.get_mut(..len)?.split_at_mut_checked(len.checked_sub(MAC)?)?;
         let given: [u8; MAC] = mac.try_into().ok()?;
         cover(key, &given, plain.get_mut(1..)?);
@@ -334,7 +340,7 @@ mod tests {
         let peer = sides()[2];
         let written = text(&DialogToken { caller_tag: 1, caller: peer, callee: Side::Unknown });
         let mut bytes = [0; MAX_BYTES];
-        URL_SAFE_NO_PAD.decode_slice(&written, &mut bytes).unwrap();
+        TEXT.decode_slice(&written, &mut bytes).unwrap();
         assert!(!bytes.windows(3).any(|three| three == [10, 0, 0]), "{bytes:?}");
         // Nor that two calls come from the same place.
         let mut other = SmallVec::new();

@@ -8,7 +8,7 @@ use roost_sip::{Method, Uri};
 use crate::access::message_of;
 use crate::base::aor::UserHost;
 use crate::base::flow::{Flow, Ticket};
-use crate::base::host::is_local_host;
+use crate::base::host::{is_local_host, is_private};
 use crate::base::stats::Counter;
 use crate::continuation::Continuation;
 use crate::contract::command::{Command, Mark};
@@ -193,12 +193,13 @@ fn dialog_target<'t, 'r: 't>(
     }
     let uri = Uri::parse(remote).map_err(|_| Reason::BadRequestUri)?;
     let side = routes.token.map_or(Side::Unknown, |token| token.destination(request));
-    if let Some(target) = binding_target(ctx, registrar, request, &uri, &side)? {
+    let is_known = is_open || routes.is_authentic;
+    if let Some(target) = binding_target(ctx, registrar, request, &uri, (&side, is_known))? {
         return Ok((target, None));
     }
     let peer = side.flow(listeners, local);
     let reader = RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None };
-    if uri.user.is_some() && reader.is_own(&uri) {
+    if is_known && uri.user.is_some() && reader.is_own(&uri) {
         // Its target is an AOR, or whatever it calls itself at our address.
         return match (look_up_one(ctx, registrar, request, &uri), peer) {
             (Some(target), _) => Ok((target?, None)),
@@ -225,12 +226,16 @@ fn dialog_target<'t, 'r: 't>(
 fn is_peers(uri: &Uri<'_>, flow: &Flow) -> bool {
     match uri.host_ip().map(|ip| ip.to_canonical()) {
         Some(ip) if ip == flow.remote.ip().to_canonical() => flow.connection != 0,
+        // A neighbour of a peer that is in a private network itself is reached there.
+        Some(ip) if is_private(flow.remote.ip()) && ip.is_loopback() == flow.remote.ip().is_loopback() => {
+            false
+        }
         _ => is_local_host(uri),
     }
 }
 
 /// The remote target as a live binding, of the side that the request goes to or else of To's user: it goes where that
-/// binding goes.
+/// binding goes. Of a dialog that is not known to be ours only a Contact itself leads to its binding.
 ///
 /// # Errors
 /// The binding cannot be reached.
@@ -239,7 +244,7 @@ fn binding_target<'t, 'r: 't>(
     registrar: &'t Registrar,
     request: &Request<'_>,
     uri: &Uri<'r>,
-    side: &Side,
+    (side, is_known): (&Side, bool),
 ) -> Result<Option<Target<Cow<'t, [u8]>>>, Reason> {
     let to = request.to();
     let of_side = match side {
@@ -250,7 +255,7 @@ fn binding_target<'t, 'r: 't>(
     };
     let binding = match of_side.filter(|binding| binding.is_contact(uri) || is_at(binding, uri)) {
         Some(binding) => Some(binding),
-        None => to.and_then(|to| binding_at(ctx, registrar, to, uri)),
+        None => to.and_then(|to| binding_at(ctx, registrar, to, uri, is_known)),
     };
     let Some(binding) = binding else { return Ok(None) };
     let path = Cow::Borrowed(binding.path());
@@ -258,12 +263,13 @@ fn binding_target<'t, 'r: 't>(
     Ok(Some(Target { path, ..Target::new(uri.text, next_hop) }))
 }
 
-/// The live binding of a user whose Contact a URI is, or the only one that it may be.
+/// The live binding of a user whose Contact a URI is, or, in a dialog of ours, the only one that it may be.
 fn binding_at<'t>(
     ctx: &mut Ctx<'_>,
     registrar: &'t Registrar,
     user: UserHost<'_>,
     uri: &Uri<'_>,
+    is_known: bool,
 ) -> Option<&'t Binding> {
     let now = ctx.now;
     let record = registrar.record_of(ctx, user)?;
@@ -271,7 +277,7 @@ fn binding_at<'t>(
         let mut found = record.live(now).filter(|binding| is_at(binding, uri));
         found.next().filter(|_| found.next().is_none())
     };
-    record.live(now).find(|binding| binding.is_contact(uri)).or_else(only)
+    record.live(now).find(|binding| binding.is_contact(uri)).or_else(|| only().filter(|_| is_known))
 }
 
 /// Whether a URI that is not a binding's Contact leads to the same phone: in its dialogs a phone may leave its user out, or

@@ -461,7 +461,7 @@ fn cause(code: u16, response: Option<Received<'_>>) -> Vec<u8> {
     let mut reason = format!("SIP;cause={code}").into_bytes();
     let phrase = response.map_or(&[][..], |(bytes, head)| head.reason_phrase(bytes));
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    if !phrase.is_empty() && phrase.iter().all(is_plain) {
+    if !phrase.is_empty() && phrase.len() <= limits::MAX_REASON && phrase.iter().all(is_plain) {
         reason.extend_from_slice(b";text=\"");
         reason.extend_from_slice(phrase);
         reason.push(b'"');

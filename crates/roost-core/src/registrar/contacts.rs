@@ -107,7 +107,7 @@ mod tests {
         let row = Row {
             sip_instance: Some((*b"<urn:\"x\">\r\nEvil: 1").into()),
             methods: Some(1 | 4 | 1 << 14),
-            features: Some((*b";audio;methods=1\r\nEvil: 1;reg-id=2,<sip:evil@x>").into()),
+            features: Some((*b";audio;methods\r\nEvil: 1;reg-id=2,<sip:evil@x>").into()),
             ..Row::default()
         };
         let mut out = Vec::new();

@@ -1,6 +1,6 @@
 //! Feature parameters of Contacts (RFC 3840): a phone's answer repeats those that it registered (its section 6).
 
-use roost_sip::Params;
+use roost_sip::{Params, parse_allow, unquote};
 
 use crate::base::limits::MAX_FEATURES;
 
@@ -36,19 +36,16 @@ pub(crate) const METHODS: &[u8] = b";methods";
 /// which has a column, and of `methods` its name. One that a column or a header might not take is left out, and so is what goes
 /// beyond [`MAX_FEATURES`] bytes.
 pub(crate) fn features_of(params: Params<'_>) -> Vec<u8> {
-    let mut features = Vec::new();
+    let (mut features, mut tells_methods) = (Vec::new(), false);
     for param in params.flatten() {
         if param.name.eq_ignore_ascii_case(b"methods") {
-            if !features.starts_with(METHODS) {
-                features.splice(..0, METHODS.iter().copied());
-            }
-            continue;
-        }
-        if !is_feature(param.name) {
+            // A row has the name alone.
+            tells_methods |= param.value.is_none_or(|value| parse_allow(unquote(value)).is_some());
             continue;
         }
         let len = param.name.len() + param.value.map_or(0, |value| value.len() + 1) + 1;
-        if features.len() + len > MAX_FEATURES || !param.value.is_none_or(is_plain) {
+        let fits = features.len() + len <= MAX_FEATURES - METHODS.len();
+        if !fits || !is_feature(param.name) || !param.value.is_none_or(is_plain) {
             continue;
         }
         features.push(b';');
@@ -57,6 +54,9 @@ pub(crate) fn features_of(params: Params<'_>) -> Vec<u8> {
             features.push(b'=');
             features.extend_from_slice(value);
         }
+    }
+    if tells_methods {
+        features.splice(..0, METHODS.iter().copied());
     }
     features
 }
@@ -101,9 +101,12 @@ mod tests {
 
     #[test]
     fn what_goes_beyond_the_room_is_left_out_whole() {
-        let long = format!(";+a=\"{}\"", "x".repeat(MAX_FEATURES - 15));
+        let long = format!(";+a=\"{}\"", "x".repeat(MAX_FEATURES - METHODS.len() - 15));
         let text = features(&format!("{long};+too-long-now=1;reg-id=1"));
         assert_eq!(text, format!("{long};reg-id=1"));
+        let all = features(&format!("{long};methods=\"BYE\";reg-id=1"));
+        assert_eq!((all.len(), features(&all)), (MAX_FEATURES, all.clone()), "and a row comes back");
+        assert_eq!(features(";methods=\"INVITE ACK\";audio"), ";audio");
         assert_eq!(features(&format!(";+a=\"{}\";reg-id=1", "x".repeat(MAX_FEATURES))), ";reg-id=1");
     }
 }

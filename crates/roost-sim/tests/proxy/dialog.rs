@@ -360,6 +360,30 @@ fn an_aor_as_the_target_of_a_dialog_is_looked_up() {
     }
 }
 
+/// What a dialog of ours may name loosely a stranger may not: he has our address as Route, and guesses the rest.
+#[test]
+fn without_the_mark_only_a_contact_itself_leads_to_its_binding() {
+    let server = Server::for_calls("");
+    let (mut callee, stranger) = (server.phone("9002"), server.phone("stranger"));
+    let contact = "Contact: <sip:9002@192.168.1.5:5060>;expires=300";
+    assert_eq!(callee.send_register(&[contact]).line(), "200 OK");
+    let aor = format!("sip:9002@{}", server.sip);
+    for target in [&*aor, "sip:x@localhost", "sip:10.9.9.9", "sip:9002@192.168.1.5:99"] {
+        stranger.send(format!(
+            "NOTIFY {target} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch=z9hG4bK{}\r\nMax-Forwards: 70\r\n\
+             Route: <sip:{};lr>\r\nFrom: <sip:a@127.0.0.1>;tag=1\r\nTo: <{aor}>;tag=2\r\nCall-ID: {}\r\n\
+             CSeq: 1 NOTIFY\r\nEvent: check-sync\r\nContent-Length: 0\r\n\r\n",
+            stranger.local(),
+            target.len(),
+            server.sip,
+            target.len()
+        ));
+        let answer = stranger.await_final("NOTIFY");
+        assert!(matches!(answer.status(), Some(403 | 404)), "{target}: {}", answer.line());
+        callee.hears_nothing(target);
+    }
+}
+
 /// A request inside a dialog arrives and is answered.
 fn reaches(from: &Phone, to: &Phone, message: &str) {
     from.send(message);

@@ -156,9 +156,20 @@ fn write_line(event: &Event) {
             tracing::info!(extension = %shown(aor), "registration not stored: the database did not take it");
         }
         Event::Banned(ban) => {
-            let source = ban.source.map_or_else(|| "any".to_string(), |source| source.to_string());
-            let user = if ban.user.is_empty() { "any".into() } else { shown(&ban.user) };
-            tracing::info!(extension = %user, source, "banned: too many failures (`roost ban list`)");
+            let (extension, seconds) = (shown(&ban.user), ban.left_s);
+            match ban.source {
+                Some(source) if ban.user.is_empty() => {
+                    tracing::warn!(%source, seconds, "banned: too many wrong names and passwords");
+                }
+                Some(source) => {
+                    tracing::warn!(extension, %source, seconds, "banned: too many wrong passwords");
+                }
+                None => tracing::warn!(
+                    extension,
+                    seconds,
+                    "banned from everywhere but where it is registered: too many wrong passwords"
+                ),
+            }
         }
         _ => {}
     }

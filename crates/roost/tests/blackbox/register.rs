@@ -457,13 +457,13 @@ fn feature_parameters_are_kept() {
     server.add_user("9001", "9001");
     let mut phone = Phone::new(server.sip, "9001", "9001");
     let contact = format!(
-        "Contact: <{}>;+sip.instance=\"<urn:uuid:1>\";methods=\"INVITE, ACK\";reg-id=1;+sip.a=\"x,y\";audio",
+        "Contact: <{}>;+sip.instance=\"<urn:uuid:1>\";methods=\"INVITE, ACK\";reg-id=1;+sip.a=yes;audio",
         phone.contact
     );
-    let features = ";+sip.instance=\"<urn:uuid:1>\";methods=\"INVITE,ACK\";reg-id=1;+sip.a=\"x,y\";audio";
+    let features = ";+sip.instance=\"<urn:uuid:1>\";methods=\"INVITE,ACK\";reg-id=1;+sip.a=yes;audio";
     let registered = phone.send_register(&[&contact, "Expires: 60"]);
     assert_eq!(registered.header("Contact"), Some(&*format!("{}{features}", binding(&phone, 60))));
-    let told = r#""feature_params":";methods;reg-id=1;+sip.a=\"x,y\";audio""#;
+    let told = r#""feature_params":";methods;reg-id=1;+sip.a=yes;audio""#;
     assert_eq!(server.sql("SELECT kv_store FROM location"), format!("{{{told}}}"));
 
     // OpenSIPS's own keys, while the server is away.
