@@ -33,7 +33,9 @@ pub(crate) fn handle_cancel(
     let Some(ticket) = found else {
         let routes =
             RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None }.read();
-        if !pass_to_dialog(ctx, request, &routes, mark) && !pass_to_contact(ctx, registrar, request, mark) {
+        if !pass_to_dialog(ctx, request, &routes, mark)
+            && !pass_to_contact(ctx, registrar, request, &routes, mark)
+        {
             ctx.count(Counter::DropRequests);
         }
         return;
@@ -77,7 +79,9 @@ pub(crate) fn handle_ack(
     if ctx.identity.shards > 1 {
         let routes =
             RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None }.read();
-        if pass_to_contact(ctx, registrar, request, mark) || pass_to_dialog(ctx, request, &routes, mark) {
+        if pass_to_contact(ctx, registrar, request, &routes, mark)
+            || pass_to_dialog(ctx, request, &routes, mark)
+        {
             return;
         }
     }

@@ -1,6 +1,6 @@
 //! Which shard a request belongs to, where it is not this one.
 
-use roost_sip::{HeaderName, User};
+use roost_sip::User;
 
 use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
@@ -64,15 +64,16 @@ pub(crate) fn pass_to_dialog(
     goes
 }
 
-/// Hands the CANCEL or ACK of a request that was for a phone's own Contact to the shard of that phone; whether it has gone.
+/// Hands the CANCEL or ACK of a request that was for a phone's own Contact to the shard of that phone; whether it has gone. Both
+/// repeat the request's Route (RFC 3261 9.1, 17.1.1.3), which has no mark of a dialog.
 pub(crate) fn pass_to_contact(
     ctx: &mut Ctx<'_>,
     registrar: &Registrar,
     request: &Request<'_>,
+    routes: &Routes<'_>,
     mark: Mark,
 ) -> bool {
-    if matches!(mark, Mark::ToContact(..) | Mark::InDialog) || request.head.line(HeaderName::Route).is_some()
-    {
+    if matches!(mark, Mark::ToContact(..) | Mark::InDialog) || routes.mark.is_some() {
         return false;
     }
     let Some(place) = registrar.place_of_contact(request).filter(|place| place.shard != ctx.shard) else {

@@ -340,7 +340,7 @@ impl Registrar {
         }
     }
 
-    /// The live binding of a record of this shard whose Contact a request calls.
+    /// The only live binding of a record of this shard whose Contact a request calls, in the caller's domain with `use_domain`.
     pub(crate) fn binding_called(
         &self,
         ctx: &Ctx<'_>,
@@ -348,7 +348,15 @@ impl Registrar {
         place: Place,
     ) -> Option<(&Binding, BindingRef)> {
         let uri = request.target.as_ref().ok()?;
-        self.live(ctx, RecordId::of_slot(place.record)).find(|(binding, _)| binding.is_contact(uri))
+        let id = RecordId::of_slot(place.record);
+        // Another AOR may have taken the record since its shard told of it.
+        let domain = request.caller().map_or(&[][..], |caller| caller.host);
+        let (_, of) = split_aor(&self.location.get(id)?.aor, ctx.identity.use_domain);
+        if of.is_some_and(|of| !of.eq_ignore_ascii_case(domain)) {
+            return None;
+        }
+        let mut equal = self.live(ctx, id).filter(|(binding, _)| binding.is_contact(uri));
+        equal.next().filter(|_| equal.next().is_none())
     }
 
     /// A live binding of this shard by its reference. Where it is gone, that of the same instance of its AOR, else its only

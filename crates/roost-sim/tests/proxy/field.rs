@@ -340,19 +340,27 @@ fn a_contact_without_a_global_host_is_reached_where_it_registers_from() {
 /// An attended transfer calls the Contact that the transferee has learnt, whose user is no extension.
 #[test]
 fn a_live_bindings_contact_can_be_called() {
-    for shards in [1, 4] {
+    // The second as phones with an outbound proxy send them: what belongs to the INVITE repeats its Route.
+    for (shards, has_route) in [(1, false), (4, false), (4, true)] {
         for number in 0..8 {
             let server = Server::of_shards(shards, "[registrar]\nmax_contacts = 2\n");
+            let route = has_route.then(|| format!("Route: <sip:{};lr>", server.sip));
             let mut caller = server.registered("9001");
             let mut callee = server.phone("9002");
             callee.contact = format!("sip:9002-0x55ab{number}@192.168.1.5:5060");
             assert_eq!(callee.register(300).line(), "200 OK");
             let call = |caller: &mut Phone, uri: &str| {
-                let invite = caller.message("INVITE", uri, &[&format!("Contact: <{}>", caller.contact)]);
+                let contact = format!("Contact: <{}>", caller.contact);
+                let headers: Vec<&str> = [&*contact].into_iter().chain(route.as_deref()).collect();
+                let invite = caller.message("INVITE", uri, &headers);
                 caller.send(&invite);
                 invite
             };
             let uri = format!("{};ob", callee.contact);
+            let routed = |message: String| match &route {
+                Some(route) => message.replacen("\r\n", &format!("\r\n{route}\r\n"), 1),
+                None => message,
+            };
             // Refused, cancelled, answered: what belongs to it takes the same way.
             let invite = call(&mut caller, &uri);
             let received = callee.await_request("INVITE");
@@ -361,13 +369,13 @@ fn a_live_bindings_contact_can_be_called() {
             callee.answer(&received, "486 Busy Here");
             callee.await_request("ACK");
             let refused = caller.await_final("INVITE");
-            caller.send(ack_of_failure(&invite, &refused));
+            caller.send(routed(ack_of_failure(&invite, &refused)));
             caller.hears_nothing("the ACK has come");
             let invite = call(&mut caller, &uri);
             let received = callee.await_request("INVITE");
             callee.answer(&received, "180 Ringing");
             caller.await_status(180, "INVITE");
-            caller.send(cancel_of(&invite));
+            caller.send(routed(cancel_of(&invite)));
             assert_eq!(caller.await_final("CANCEL").line(), "200 canceling");
             callee.await_request("CANCEL");
 

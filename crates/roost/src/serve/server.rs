@@ -65,7 +65,7 @@ impl Server {
         let engines = engines(&config)?.into_iter().zip(sockets).zip(dispatch);
         let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
         // Nobody reads what is not logged, and then it is not made.
-        let news = if settings.log_level >= 3 { Some(news::start()?) } else { None };
+        let news = if settings.log_level >= 1 { Some(news::start()?) } else { None };
         let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone(), news)?;
         let (ended, worker_ended) = mpsc::channel(shards);
         let workers = Worker::of_pool(&pool, clock)?.into_iter().enumerate();
