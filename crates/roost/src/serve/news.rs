@@ -57,7 +57,7 @@ fn write(told: &Receiver<Told>) {
 struct Lines {
     since: Instant,
     written: u32,
-    /// Those of them about messages that are broken: noise more often than a phone.
+    /// Those of them about messages that are broken or name no extension: noise more often than a phone.
     broken: u32,
     /// What was not written, by topic.
     missed: Vec<(EventKind, u64)>,
@@ -93,7 +93,10 @@ impl Lines {
 
     fn write(&mut self, event: &Event) {
         let Some(topic) = topic(event) else { return };
-        let is_broken = matches!(event, Event::Refused { code: 400 | 505, .. });
+        let is_broken = matches!(
+            event,
+            Event::Refused { code, asked, .. } if matches!(code, 400 | 505) || asked.user.is_empty()
+        );
         if self.written >= NEWS_PER_S || (is_broken && self.broken >= BROKEN_PER_S) {
             return self.miss(topic, 1);
         }

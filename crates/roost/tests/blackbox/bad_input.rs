@@ -123,7 +123,7 @@ fn long_headers_and_many_headers_are_read() {
 }
 
 #[test]
-fn bad_packets_write_no_log() {
+fn bad_packets_write_few_lines() {
     let server = Server::started("", "");
     server.add_user("9001", "9001");
     let mut phone = server.phone("9001");
