@@ -672,7 +672,7 @@ fn is_for_peer(ctx: &Ctx<'_>, request: &Request<'_>) -> bool {
     if ctx.policy.proxy.authorize == Authorize::Off || request.head.line(HeaderName::Route).is_none() {
         return false;
     }
-    let reader = RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None };
+    let reader = RouteReader::of(ctx, request);
     let routes = reader.read();
     routes.is_authentic && !reader.is_at_end(&routes)
 }

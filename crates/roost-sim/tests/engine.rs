@@ -146,9 +146,8 @@ fn a_branch_is_cancelled_once_and_gives_back_what_it_held() {
     assert_eq!((harness.count("tm:inuse_transactions"), harness.count("roost:transaction_bytes")), (0, 0));
 }
 
-/// What the connections' threads have no room for now is not sent; their connections live.
-#[test]
-fn no_room_for_a_message_takes_no_phone_its_way() {
+/// A phone at TCP is called; the INVITE that it is sent.
+fn called_over_tcp() -> (Harness, String) {
     let mut harness = Harness::new(|config| {
         open(config);
         let tcp = Listener { transport: Transport::Tcp, ..config.policy.listeners[0] };
@@ -156,6 +155,13 @@ fn no_room_for_a_message_takes_no_phone_its_way() {
     });
     harness.bind("9", &format!("sip:x@{};transport=tcp", phone(2)));
     let invite = harness.invite(1, "9", 0).texts.pop().expect("the INVITE");
+    (harness, invite)
+}
+
+/// What the connections' threads have no room for now is not sent; their connections live.
+#[test]
+fn no_room_for_a_message_takes_no_phone_its_way() {
+    let (mut harness, invite) = called_over_tcp();
     let flow = Flow { transport: Transport::Tcp, connection: 7, ..Flow::udp(SERVER, phone(2)) };
     let said = harness.hear(ShardEvent::NoRoom(flow, invite.into_bytes().into()));
     assert_eq!(said.codes, [477], "the caller hears at once");
@@ -166,13 +172,7 @@ fn no_room_for_a_message_takes_no_phone_its_way() {
 
 #[test]
 fn a_connection_that_breaks_after_the_answer_changes_nothing() {
-    let mut harness = Harness::new(|config| {
-        open(config);
-        let tcp = Listener { transport: Transport::Tcp, ..config.policy.listeners[0] };
-        config.policy.listeners.push(tcp);
-    });
-    harness.bind("9", &format!("sip:x@{};transport=tcp", phone(2)));
-    let invite = harness.invite(1, "9", 0).texts.pop().expect("the INVITE");
+    let (mut harness, invite) = called_over_tcp();
     let flow = Flow { transport: Transport::Tcp, ..Flow::udp(SERVER, phone(2)) };
     let unsent = || ShardEvent::Unsent(flow, invite.clone().into_bytes().into());
     harness.send(phone(2), &response(&invite, "200 OK"));

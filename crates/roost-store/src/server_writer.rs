@@ -184,11 +184,13 @@ fn write_exclusive(
     told: &mut Vec<CommitOutcome>,
 ) -> Result<(), DbError> {
     let conditions = conditions(batch);
-    if live_rows.lock == LockBy::Name {
-        // Before the transaction, so that it sees what the last holder has committed.
-        lock_names(client, &conditions)?;
-    }
-    let done = write_locked(client, columns, live_rows, batch, &conditions, told);
+    // Before the transaction, so that it sees what the last holder has committed.
+    let locked = match live_rows.lock {
+        LockBy::Name => lock_names(client, &conditions),
+        LockBy::Transaction => Ok(()),
+    };
+    let done = locked.and_then(|()| write_locked(client, columns, live_rows, batch, &conditions, told));
+    // Of names that are not all taken, too, some are ours.
     if live_rows.lock == LockBy::Name && !done.as_ref().is_err_and(DbError::is_lost) {
         release_names(client, &conditions)?;
     }
@@ -234,17 +236,10 @@ const LOCK_NAME: &str = "CONCAT('roost ', MD5(CONCAT(DATABASE(), '/', ?, '@', ?)
 fn lock_names(client: &mut Client, conditions: &[Condition<'_>]) -> Result<(), DbError> {
     for some in conditions.chunks(LOCKED_AT_ONCE) {
         let one = format!("GET_LOCK({LOCK_NAME}, {LOCK_WAIT_S})");
-        let rows = client.all(&format!("SELECT {}", vec![one; some.len()].join(", ")), &lock_params(some));
-        let has_all = |rows: &Vec<Vec<Value>>| rows.iter().flatten().all(|taken| taken.int() == Some(1));
-        let error = match rows {
-            Ok(rows) if has_all(&rows) => continue,
-            Ok(_) => DbError::Locked,
-            Err(error) if error.is_lost() => return Err(error),
-            Err(error) => error,
-        };
-        // Some may be ours.
-        client.all("SELECT RELEASE_ALL_LOCKS()", &[])?;
-        return Err(error);
+        let rows = client.all(&format!("SELECT {}", vec![one; some.len()].join(", ")), &lock_params(some))?;
+        if !rows.iter().flatten().all(|taken| taken.int() == Some(1)) {
+            return Err(DbError::Locked);
+        }
     }
     Ok(())
 }

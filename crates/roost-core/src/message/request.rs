@@ -88,19 +88,27 @@ impl<'a> Request<'a> {
         cseq(self.value(HeaderName::CSeq)?).ok()
     }
 
+    fn named_in_from(&self) -> Option<&(Uri<'a>, UserHost<'a>)> {
+        self.from_uri.get_or_init(|| named(self.from_addr?)).as_ref()
+    }
+
+    fn named_in_to(&self) -> Option<&(Uri<'a>, UserHost<'a>)> {
+        self.to_uri.get_or_init(|| named(self.to_addr?)).as_ref()
+    }
+
     /// From's URI, where it parses.
     pub(crate) fn uri_of_from(&self) -> Option<&Uri<'a>> {
-        self.from_uri.get_or_init(|| named(self.from_addr?)).as_ref().map(|(uri, _)| uri)
+        self.named_in_from().map(|(uri, _)| uri)
     }
 
     /// To's URI, where it parses.
     pub(crate) fn uri_of_to(&self) -> Option<&Uri<'a>> {
-        self.to_uri.get_or_init(|| named(self.to_addr?)).as_ref().map(|(uri, _)| uri)
+        self.named_in_to().map(|(uri, _)| uri)
     }
 
     /// The To URI's user and host.
     pub(crate) fn to(&self) -> Option<UserHost<'a>> {
-        self.to_uri.get_or_init(|| named(self.to_addr?)).as_ref().map(|(_, who)| *who)
+        self.named_in_to().map(|(_, who)| *who)
     }
 
     /// The To URI's user and host, where it can be registered: it is a SIP URI.
@@ -110,7 +118,7 @@ impl<'a> Request<'a> {
 
     /// The From URI's user and host.
     pub(crate) fn from(&self) -> Option<UserHost<'a>> {
-        self.from_uri.get_or_init(|| named(self.from_addr?)).as_ref().map(|(_, who)| *who)
+        self.named_in_from().map(|(_, who)| *who)
     }
 
     /// The host that a caller means who names none (`From: <tel:9003>`): To's, else the Request-URI's; empty when no one

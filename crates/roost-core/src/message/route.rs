@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq;
 use crate::base::hex::parse_hex;
 use crate::base::mac::{Purpose, mac};
 use crate::base::transport::Transport;
+use crate::contract::context::Ctx;
 use crate::contract::identity::Identity;
 use crate::contract::policy::Policy;
 use crate::message::dialog_token::DialogToken;
@@ -47,7 +48,12 @@ pub(crate) struct RouteReader<'e, 'r, 'a> {
     pub(crate) own_host: Option<&'a [u8]>,
 }
 
-impl<'a> RouteReader<'_, '_, 'a> {
+impl<'e, 'r, 'a> RouteReader<'e, 'r, 'a> {
+    /// With no name of ours but those that are configured.
+    pub(crate) fn of(ctx: &Ctx<'e>, request: &'r Request<'a>) -> Self {
+        RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None }
+    }
+
     pub(crate) fn read(&self) -> Routes<'a> {
         let request = self.request;
         let values = || request.head.values(request.bytes, HeaderName::Route).flat_map(list);

@@ -31,8 +31,7 @@ pub(crate) fn handle_cancel(
     let found = forwarder.transactions.find(ctx, request);
     let found = found.filter(|ticket| forwarder.transactions.asked(*ticket).is_some_and(is_callers));
     let Some(ticket) = found else {
-        let routes =
-            RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None }.read();
+        let routes = RouteReader::of(ctx, request).read();
         if !pass_to_dialog(ctx, request, &routes, mark)
             && !pass_to_contact(ctx, registrar, request, &routes, mark)
         {
@@ -77,8 +76,7 @@ pub(crate) fn handle_ack(
         return;
     }
     if ctx.identity.shards > 1 {
-        let routes =
-            RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None }.read();
+        let routes = RouteReader::of(ctx, request).read();
         if pass_to_contact(ctx, registrar, request, &routes, mark)
             || pass_to_dialog(ctx, request, &routes, mark)
         {

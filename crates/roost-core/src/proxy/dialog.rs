@@ -62,7 +62,7 @@ fn handle(
     request: &Request<'_>,
     mark: Mark,
 ) -> Result<(), Reason> {
-    let routes = RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None }.read();
+    let routes = RouteReader::of(ctx, request).read();
     if pass_to_dialog(ctx, request, &routes, mark) {
         return Ok(());
     }
@@ -145,7 +145,7 @@ pub(crate) fn ack_resolved(
 ) {
     match forwarder.flows_of(ctx, &target.next_hop, addresses).into_iter().next() {
         Some(flow) => {
-            let reader = RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None };
+            let reader = RouteReader::of(ctx, request);
             let edits = RouteEdits::of(ctx.policy, request, &reader.read(), None);
             forward_ack(ctx, request, &target.borrowed(), flow, &edits);
         }
@@ -198,7 +198,7 @@ fn dialog_target<'t, 'r: 't>(
         return Ok((target, None));
     }
     let peer = side.flow(listeners, local);
-    let reader = RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host: None };
+    let reader = RouteReader::of(ctx, request);
     if is_known && uri.user.is_some() && reader.is_own(&uri) {
         // Its target is an AOR, or whatever it calls itself at our address.
         return match (look_up_one(ctx, registrar, request, &uri), peer) {

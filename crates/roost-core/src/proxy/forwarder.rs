@@ -223,7 +223,7 @@ impl Forwarder<'_> {
     fn edits_of<'a>(&mut self, ctx: &Ctx<'_>, request: &Request<'a>, ticket: Ticket) -> RouteEdits<'a> {
         let caller = self.context(ticket).and_then(|context| context.caller());
         let own_host = own_host(ctx.policy, self.hops, request);
-        let routes = RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host }.read();
+        let routes = RouteReader { own_host, ..RouteReader::of(ctx, request) }.read();
         RouteEdits::of(ctx.policy, request, &routes, caller)
     }
 

@@ -71,7 +71,7 @@ pub(crate) fn handle_initial(
     }
     let callee = check(ctx, request)?;
     let own_host = own_host(ctx.policy, forwarder.hops, request);
-    let routes = RouteReader { identity: ctx.identity, policy: ctx.policy, request, own_host }.read();
+    let routes = RouteReader { own_host, ..RouteReader::of(ctx, request) }.read();
     let edits = RouteEdits::of(ctx.policy, request, &routes, caller);
     if routes.is_malformed {
         return Err(Reason::MalformedRoute.into());

@@ -34,9 +34,7 @@ fn add(settings: &Settings, account: Account, is_json: bool) -> Result<()> {
     let store = settings.open_store()?;
     store.add_user(&name.user, &domain, &password, realm(settings, &domain))?;
     forget(settings, &name.user, &domain);
-    warn_of_domain(settings, &name);
-    warn_of_other_database(settings, &store);
-    done(&store, &format!("new user '{}' added", name.user), is_json)
+    done(settings, &store, &name, &format!("new user '{}' added", name.user), is_json)
 }
 
 fn change_password(settings: &Settings, account: Account, all: bool, is_json: bool) -> Result<()> {
@@ -49,9 +47,7 @@ fn change_password(settings: &Settings, account: Account, all: bool, is_json: bo
         store.set_password(&name.user, domain, &password, realm(settings, domain))?;
         forget(settings, &name.user, domain);
     }
-    warn_of_domain(settings, &name);
-    warn_of_other_database(settings, &store);
-    done(&store, &format!("password of user '{}' changed", name.user), is_json)
+    done(settings, &store, &name, &format!("password of user '{}' changed", name.user), is_json)
 }
 
 fn remove(settings: &Settings, user: &str, whose: &Whose, is_json: bool) -> Result<()> {
@@ -66,9 +62,7 @@ fn remove(settings: &Settings, user: &str, whose: &Whose, is_json: bool) -> Resu
             remove_bindings(settings, &store, &name.user, use_domain.then_some(&*domain))?;
         }
     }
-    warn_of_domain(settings, &name);
-    warn_of_other_database(settings, &store);
-    done(&store, &format!("user '{}' removed", name.user), is_json)
+    done(settings, &store, &name, &format!("user '{}' removed", name.user), is_json)
 }
 
 fn remove_bindings(settings: &Settings, store: &Store, user: &str, domain: Option<&str>) -> Result<()> {
@@ -85,8 +79,10 @@ fn remove_bindings(settings: &Settings, store: &Store, user: &str, domain: Optio
     }
 }
 
-/// What was done, in opensipsctl's words, and in which database.
-fn done(store: &Store, text: &str, is_json: bool) -> Result<()> {
+/// What was done, in opensipsctl's words, in which database, and what may be another than was meant.
+fn done(settings: &Settings, store: &Store, name: &Name, text: &str, is_json: bool) -> Result<()> {
+    warn_of_domain(settings, name);
+    warn_of_other_database(settings, store);
     eprintln!("roost: in the database {}", store.identity());
     say_done(text, is_json)
 }
