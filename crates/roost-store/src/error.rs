@@ -95,15 +95,13 @@ pub enum DbError {
     Postgres(#[from] tokio_postgres::Error),
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
-    #[error("another node has held the lock of an AOR too long")]
-    Locked,
 }
 
 impl DbError {
     /// Whether the connection is of no use any more; what was under way may have been done.
     pub(crate) fn is_lost(&self) -> bool {
         match self {
-            DbError::Sqlite(_) | DbError::Locked => false,
+            DbError::Sqlite(_) => false,
             DbError::MySql(error) => is_mysql_lost(error),
             DbError::Postgres(error) => is_postgres_lost(error),
             DbError::Timeout(_) => true,

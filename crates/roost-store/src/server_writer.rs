@@ -5,9 +5,10 @@
 //! server is away, or the answer to a commit never came, all commits of the batch fail: they are idempotent, and what is in
 //! doubt is told to the database again.
 
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use roost_core::{CommitOutcome, Exclusive, Receipt, Row, Write};
 
@@ -17,7 +18,7 @@ use crate::database::Database;
 use crate::error::{DbError, StoreError};
 use crate::job::{Batches, Commit, Gathered, Job, PURGE_EVERY, Receipts, expired_by, gather, spawn};
 use crate::link::Link;
-use crate::location::{read_rows, select};
+use crate::location::{read_rows, select as select_rows};
 use crate::store::Store;
 use crate::value::Value;
 
@@ -83,10 +84,12 @@ enum LockBy {
     Name,
 }
 
-/// Names that one statement locks at most.
-const LOCKED_AT_ONCE: usize = 16;
-/// How long another node may hold a lock, in seconds.
-const LOCK_WAIT_S: u32 = 2;
+/// Names that one statement tries at most.
+const TRIED_AT_ONCE: usize = 16;
+/// How long a batch waits for locks that other nodes hold, all together.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How long until a lock is tried again, the first time and at most.
+const LOCK_PAUSE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(16)];
 
 fn live_rows(store: &Store) -> LiveRows {
     let is_postgres = matches!(store.database, Database::Postgres(_));
@@ -94,7 +97,7 @@ fn live_rows(store: &Store) -> LiveRows {
         true => "{username} = ? AND {domain} = ?",
         false => "{username} = ?",
     };
-    let template = format!("{} WHERE {by} AND ({{expires}} = 0 OR {{expires}} > ?)", select(&store.database));
+    let template = format!("{} WHERE {by} AND ({{expires}} = 0 OR {{expires}} > ?)", select_rows(&store.database));
     LiveRows {
         lock: if is_postgres { LockBy::Transaction } else { LockBy::Name },
         select: store.columns.location.sql(&template),
@@ -121,10 +124,7 @@ impl Writer {
     fn write_batch(&mut self, batch: Vec<Commit>) {
         let mut told: Vec<CommitOutcome> = Vec::new();
         let failure = self.write(&batch, &mut told).err();
-        let is_row = matches!(
-            &failure,
-            Some(StoreError::Sql { source, .. }) if !source.is_lost() && !matches!(source, DbError::Locked)
-        );
+        let is_row = matches!(&failure, Some(StoreError::Sql { source, .. }) if !source.is_lost());
         if let Some(error) = failure {
             tracing::warn!(%error, commits = batch.len(), "location was not written");
             told = match is_row && batch.len() > 1 {
@@ -146,16 +146,18 @@ impl Writer {
         }
     }
 
-    /// All or none of the commits, but those that the Occupied rule refuses; what became of each.
+    /// All or none of the commits, but those that the Occupied rule refuses or whose AOR another node holds; what became of
+    /// each.
     fn write(&mut self, batch: &[Commit], told: &mut Vec<CommitOutcome>) -> Result<(), StoreError> {
         let Writer { link, columns, live_rows, .. } = self;
         let mut done = Ok(());
+        let wait_until = Instant::now() + LOCK_WAIT;
         for attempt in 0..TRIES {
             std::thread::sleep(CONFLICT_PAUSE * attempt);
             done = link.run(|client| {
                 told.clear();
                 match batch.iter().any(|commit| commit.exclusive.is_some()) {
-                    true => write_exclusive(client, columns, live_rows, batch, told),
+                    true => write_exclusive(client, columns, live_rows, wait_until, batch, told),
                     false => {
                         let writes = batch.iter().flat_map(|commit| &commit.writes);
                         told.extend(batch.iter().map(|_| CommitOutcome::Committed));
@@ -180,19 +182,23 @@ fn write_exclusive(
     client: &mut Client,
     columns: &LocationColumns,
     live_rows: &LiveRows,
+    wait_until: Instant,
     batch: &[Commit],
     told: &mut Vec<CommitOutcome>,
 ) -> Result<(), DbError> {
     let conditions = conditions(batch);
-    // Before the transaction, so that it sees what the last holder has committed.
-    let locked = match live_rows.lock {
-        LockBy::Name => lock_names(client, &conditions),
+    told.extend(batch.iter().map(|_| CommitOutcome::Committed));
+    let mut locks = Locks { by: live_rows.lock, wait_until, held: vec![false; conditions.len()] };
+    // Before the transaction where that is possible, so that it sees what the last holder has committed.
+    let locked = match locks.by {
+        LockBy::Name => locks.take(client, &conditions),
         LockBy::Transaction => Ok(()),
     };
-    let done = locked.and_then(|()| write_locked(client, columns, live_rows, batch, &conditions, told));
-    // Of names that are not all taken, too, some are ours.
-    if live_rows.lock == LockBy::Name && !done.as_ref().is_err_and(DbError::is_lost) {
-        release_names(client, &conditions)?;
+    let done =
+        locked.and_then(|()| write_locked(client, columns, live_rows, &mut locks, batch, &conditions, told));
+    if !done.as_ref().is_err_and(DbError::is_lost) {
+        // Some are ours although not all could be taken.
+        locks.release(client, &conditions)?;
     }
     done
 }
@@ -201,12 +207,17 @@ fn write_locked(
     client: &mut Client,
     columns: &LocationColumns,
     live_rows: &LiveRows,
+    locks: &mut Locks,
     batch: &[Commit],
     conditions: &[Condition<'_>],
-    told: &mut Vec<CommitOutcome>,
+    told: &mut [CommitOutcome],
 ) -> Result<(), DbError> {
     client.begin()?;
-    let decided = decide(client, live_rows, batch, conditions, told);
+    let locked = match locks.by {
+        LockBy::Name => Ok(()),
+        LockBy::Transaction => locks.take(client, conditions),
+    };
+    let decided = locked.and_then(|()| decide(client, live_rows, &locks.held, conditions, told));
     let kept = batch.iter().zip(&*told).filter(|(_, outcome)| matches!(outcome, CommitOutcome::Committed));
     let writes = kept.flat_map(|(commit, _)| &commit.writes);
     let done = decided.and_then(|()| client.write(columns, writes, true));
@@ -230,55 +241,126 @@ fn conditions(batch: &[Commit]) -> Vec<Condition<'_>> {
     conditions
 }
 
+/// The locks of a batch's AORs.
+struct Locks {
+    by: LockBy,
+    /// Until then locks are waited for that others hold.
+    wait_until: Instant,
+    /// Which of the conditions' are ours.
+    held: Vec<bool>,
+}
+
 /// The lock of an AOR by name: at most 64 characters, and the server's, not the database's.
 const LOCK_NAME: &str = "CONCAT('roost ', MD5(CONCAT(DATABASE(), '/', ?, '@', ?)))";
 
-fn lock_names(client: &mut Client, conditions: &[Condition<'_>]) -> Result<(), DbError> {
-    for some in conditions.chunks(LOCKED_AT_ONCE) {
-        let one = format!("GET_LOCK({LOCK_NAME}, {LOCK_WAIT_S})");
-        let rows = client.all(&format!("SELECT {}", vec![one; some.len()].join(", ")), &lock_params(some))?;
-        if !rows.iter().flatten().all(|taken| taken.int() == Some(1)) {
-            return Err(DbError::Locked);
+impl Locks {
+    /// Takes the locks in order. No lock after one that is waited for is held meanwhile, or two nodes could wait for one
+    /// another. What others hold for too long stays theirs.
+    fn take(&mut self, client: &mut Client, conditions: &[Condition<'_>]) -> Result<(), DbError> {
+        let mut from = 0;
+        let mut pause = LOCK_PAUSE[0];
+        while from < conditions.len() {
+            let at_once = match self.by {
+                LockBy::Name => TRIED_AT_ONCE,
+                // Before its transaction ends it cannot be released.
+                LockBy::Transaction => 1,
+            };
+            let to = conditions.len().min(from + at_once);
+            self.try_some(client, conditions, from..to)?;
+            let missing = self.held[from..to].iter().position(|is_held| !is_held);
+            let Some(missing) = missing.filter(|_| Instant::now() < self.wait_until) else {
+                from = to;
+                continue;
+            };
+            from += missing;
+            self.release_some(client, conditions, from..to)?;
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LOCK_PAUSE[1]);
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Takes those of some locks that nobody holds.
+    fn try_some(
+        &mut self,
+        client: &mut Client,
+        conditions: &[Condition<'_>],
+        some: Range<usize>,
+    ) -> Result<(), DbError> {
+        let one = match self.by {
+            LockBy::Name => format!("GET_LOCK({LOCK_NAME}, 0)"),
+            LockBy::Transaction => {
+                "CASE WHEN pg_try_advisory_xact_lock(5060, hashtext(?)) THEN 1 ELSE 0 END".into()
+            }
+        };
+        let params = conditions[some.clone()].iter().flat_map(|&condition| self.names(condition)).collect();
+        let taken = select(client, &one, some.len(), params)?;
+        for (is_held, taken) in self.held[some].iter_mut().zip(taken) {
+            *is_held = taken.int() == Some(1);
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, client: &mut Client, conditions: &[Condition<'_>]) -> Result<(), DbError> {
+        if self.by == LockBy::Transaction {
+            return Ok(());
+        }
+        let mut parts = (0..conditions.len()).step_by(TRIED_AT_ONCE);
+        parts.try_for_each(|from| {
+            self.release_some(client, conditions, from..conditions.len().min(from + TRIED_AT_ONCE))
+        })
+    }
+
+    fn release_some(
+        &mut self,
+        client: &mut Client,
+        conditions: &[Condition<'_>],
+        some: Range<usize>,
+    ) -> Result<(), DbError> {
+        let held: Vec<Condition<'_>> =
+            some.clone().filter(|&at| self.held[at]).map(|at| conditions[at]).collect();
+        if !held.is_empty() {
+            let params = held.iter().flat_map(|&condition| self.names(condition)).collect();
+            select(client, &format!("RELEASE_LOCK({LOCK_NAME})"), held.len(), params)?;
+        }
+        self.held[some].fill(false);
+        Ok(())
+    }
+
+    /// What the name of a lock is made from.
+    fn names(&self, (_, exclusive): Condition<'_>) -> impl Iterator<Item = Value> {
+        let domain = || Value::from(exclusive.domain.as_deref().unwrap_or(&[]));
+        let domain = (self.by == LockBy::Name).then(domain);
+        std::iter::once(Value::from(&*exclusive.username)).chain(domain)
+    }
 }
 
-fn release_names(client: &mut Client, conditions: &[Condition<'_>]) -> Result<(), DbError> {
-    for some in conditions.chunks(LOCKED_AT_ONCE) {
-        let one = format!("RELEASE_LOCK({LOCK_NAME})");
-        client.all(&format!("SELECT {}", vec![one; some.len()].join(", ")), &lock_params(some))?;
-    }
-    Ok(())
-}
-
-fn lock_params(conditions: &[Condition<'_>]) -> Vec<Value> {
-    let names = |(_, exclusive): &Condition<'_>| {
-        [Value::from(&*exclusive.username), Value::from(exclusive.domain.as_deref().unwrap_or(&[]))]
-    };
-    conditions.iter().flat_map(names).collect()
+/// Evaluates an expression many times in one statement.
+fn select(client: &mut Client, one: &str, times: usize, params: Vec<Value>) -> Result<Vec<Value>, DbError> {
+    let rows = client.all(&format!("SELECT {}", vec![one; times].join(", ")), &params)?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// Reads whose the AORs are, and decides.
 fn decide(
     client: &mut Client,
     live_rows: &LiveRows,
-    batch: &[Commit],
+    held: &[bool],
     conditions: &[Condition<'_>],
-    told: &mut Vec<CommitOutcome>,
+    told: &mut [CommitOutcome],
 ) -> Result<(), DbError> {
-    told.extend(batch.iter().map(|_| CommitOutcome::Committed));
-    for &(at, exclusive) in conditions {
-        let mut names = vec![Value::from(&*exclusive.username)];
-        if live_rows.lock == LockBy::Transaction {
-            client.all("SELECT pg_advisory_xact_lock(5060, hashtext(?))", &names)?;
+    for (&(at, exclusive), &is_held) in conditions.iter().zip(held) {
+        let Some(outcome) = told.get_mut(at) else { continue };
+        if !is_held {
+            let wait = LOCK_WAIT.as_secs();
+            *outcome = CommitOutcome::Failed(format!("another node has held the AOR's lock for {wait} s"));
+            continue;
         }
+        let mut names = vec![Value::from(&*exclusive.username)];
         names.extend(exclusive.domain.as_deref().map(Value::from));
         names.push(Value::Int(exclusive.now_unix_s as i64));
         let rows: Vec<Row> = read_rows(client, &live_rows.select, &names)?;
-        if let Some(outcome) = told.get_mut(at)
-            && !exclusive.allows(&rows)
-        {
+        if !exclusive.allows(&rows) {
             *outcome = CommitOutcome::Occupied;
         }
     }

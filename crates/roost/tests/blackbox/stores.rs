@@ -34,6 +34,7 @@ on_servers!(
     a_slow_network_and_cut_connections_lose_and_double_nothing,
     a_lock_and_a_read_only_database_fail_registrations_until_they_are_gone,
     two_nodes_never_both_accept,
+    a_lock_that_another_node_holds_fails_its_own_registration_only,
     one_bad_row_harms_no_other,
     expired_rows_go,
     tls_and_passwords_that_stand_elsewhere,
@@ -375,6 +376,51 @@ fn two_nodes_never_both_accept(kind: Kind) {
         let loser = if answers[0] == "200 OK" { &mut second } else { &mut first };
         assert_eq!(loser.register(300).line(), "200 OK", "then another may have it");
     }
+}
+
+/// The name of an AOR's lock is what makes nodes of one database exclude one another: it must not change.
+fn a_lock_that_another_node_holds_fails_its_own_registration_only(kind: Kind) {
+    const USERS: u32 = 20;
+    let mut server = prepared(kind, "[registrar]\nexclusive_check = \"database\"\n");
+    server.add_users(100, USERS);
+    server.start();
+    let mut phones: Vec<Phone> =
+        (100..100 + USERS).map(|user| server.phone(&user.to_string())).collect();
+    for phone in &mut phones {
+        assert_eq!(phone.register(300).line(), "200 OK");
+        assert_eq!(phone.unregister().line(), "200 OK");
+    }
+    let own = server.database.as_ref().expect("a server");
+    let lock = match kind {
+        Kind::Postgres => "SELECT pg_advisory_lock(5060, hashtext('105')); SELECT pg_sleep(6)",
+        _ => "SELECT GET_LOCK(CONCAT('roost ', MD5(CONCAT(DATABASE(), '/', '105', '@', ''))), 0); SELECT SLEEP(6)",
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| own.sql(lock));
+        let sleeping = match kind {
+            Kind::Postgres => "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+            _ => "SELECT count(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%'",
+        };
+        wait_for("the lock", PATIENCE, || (own.sql(sleeping) != "0").then_some(()));
+        for phone in &mut phones {
+            let message = refresh(phone);
+            phone.send(&message);
+        }
+        for phone in &mut phones {
+            let status = phone.hear(PATIENCE).expect("an answer").status;
+            assert_eq!(status, if phone.user == "105" { 500 } else { 200 }, "{}", phone.user);
+        }
+    });
+    // Nothing is left behind of what failed.
+    assert_eq!(phones[5].register(300).line(), "200 OK");
+    // A row that fails leaves no lock either: another connection could take them all.
+    server.sql("UPDATE location SET username = '9009' WHERE username = '106'");
+    let left = match kind {
+        Kind::Postgres => "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+        _ => "SELECT count(IS_USED_LOCK(CONCAT('roost ', MD5(CONCAT(DATABASE(), '/106@')))))",
+    };
+    assert_eq!(phones[6].register(300).status, 500, "its row is another's");
+    assert_eq!(server.sql(left), "0");
 }
 
 fn one_bad_row_harms_no_other(kind: Kind) {
