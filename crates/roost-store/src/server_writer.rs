@@ -97,7 +97,8 @@ fn live_rows(store: &Store) -> LiveRows {
         true => "{username} = ? AND {domain} = ?",
         false => "{username} = ?",
     };
-    let template = format!("{} WHERE {by} AND ({{expires}} = 0 OR {{expires}} > ?)", select_rows(&store.database));
+    let template =
+        format!("{} WHERE {by} AND ({{expires}} = 0 OR {{expires}} > ?)", select_rows(&store.database));
     LiveRows {
         lock: if is_postgres { LockBy::Transaction } else { LockBy::Name },
         select: store.columns.location.sql(&template),

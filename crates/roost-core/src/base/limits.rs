@@ -84,7 +84,7 @@ pub const MAX_FEATURES: usize = 512;
 pub const MAX_REASON: usize = 1_024;
 /// Contacts of one shard that are found by their URI although its user is no extension.
 pub const MAX_CONTACT_PLACES: usize = 1 << 18;
-/// AORs of one such Contact: more than one are not called, so more need not be known.
+/// Places of one such Contact: while there are more it is not called by its URI.
 pub const MAX_PLACES_PER_CONTACT: usize = 4;
 /// Records that one slice of a dump holds at most.
 pub const MAX_DUMP_SLICE: usize = 256;

@@ -20,11 +20,19 @@ pub struct Place {
     pub(crate) record: u32,
 }
 
+/// What a Contact is found by, beside its AOR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ContactKey {
+    /// A hash of its user, host and port, and of its AOR's domain.
+    pub(crate) key: u64,
+    /// A hash of its parameters, in whatever order: it tells Contacts apart that differ in nothing else.
+    pub(crate) params: u32,
+}
+
 /// A Contact has come to a place, or gone from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContactMoved {
-    /// A hash of its user, host and port, and of its AOR's domain.
-    pub(crate) key: u64,
+    pub(crate) key: ContactKey,
     /// The shard of its user.
     pub(crate) home: ShardId,
     pub(crate) place: Place,

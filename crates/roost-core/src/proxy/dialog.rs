@@ -253,8 +253,12 @@ fn binding_target<'t, 'r: 't>(
         }
         _ => None,
     };
-    let binding = match of_side.filter(|binding| binding.is_contact(uri) || is_at(binding, uri)) {
-        Some(binding) => Some(binding),
+    // What an instance registered once is gone when it has registered something else.
+    let leads = |(binding, is_successor): &(&Binding, bool)| {
+        binding.is_contact(uri) || is_at(binding, uri) || *is_successor
+    };
+    let binding = match of_side.filter(leads) {
+        Some((binding, _)) => Some(binding),
         None => to.and_then(|to| binding_at(ctx, registrar, to, uri, is_known)),
     };
     let Some(binding) = binding else { return Ok(None) };

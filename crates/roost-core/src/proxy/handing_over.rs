@@ -1,12 +1,13 @@
 //! Which shard a request belongs to, where it is not this one.
 
-use roost_sip::User;
+use roost_sip::{Uri, User};
 
+use crate::base::aor::UserHost;
 use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
 use crate::message::dialog_token::Side;
 use crate::message::request::Request;
-use crate::message::route::Routes;
+use crate::message::route::{RouteReader, Routes};
 use crate::proxy::authorize::needs_authorization;
 use crate::registrar::Registrar;
 
@@ -37,8 +38,8 @@ pub(crate) fn pass_cancel(ctx: &mut Ctx<'_>, request: &Request<'_>, mark: Mark, 
     goes
 }
 
-/// Hands a dialog's request to the shard of the binding that it goes to, or else of its To: the contact's user need not be
-/// the extension's, whose bindings are there. Whether it has gone.
+/// Hands a dialog's request to the shard of the binding that it goes to, or else of the AOR that its target is, or else of its
+/// To: the contact's user need not be the extension's, whose bindings are there. Whether it has gone.
 pub(crate) fn pass_to_dialog(
     ctx: &mut Ctx<'_>,
     request: &Request<'_>,
@@ -48,6 +49,12 @@ pub(crate) fn pass_to_dialog(
     if mark != Mark::None || request.to_tag().is_none() {
         return false;
     }
+    let of_aor = || {
+        let target = Uri::parse(routes.target.unwrap_or(request.uri)).ok();
+        let target = target.filter(|uri| routes.is_authentic && uri.user.is_some());
+        let aor = target.filter(|uri| RouteReader::of(ctx, request).is_own(uri));
+        aor.map(|uri| ctx.identity.shard_of_user(UserHost::of(&uri).user))
+    };
     let of_to = || request.to().map_or(ctx.shard, |to| ctx.identity.shard_of_user(to.user));
     let shard = match routes.token.map(|token| token.destination(request)) {
         Some(Side::Binding { epoch, binding })
@@ -55,7 +62,7 @@ pub(crate) fn pass_to_dialog(
         {
             binding.shard
         }
-        _ => of_to(),
+        _ => of_aor().unwrap_or_else(of_to),
     };
     let goes = shard != ctx.shard;
     if goes {

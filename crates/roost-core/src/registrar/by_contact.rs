@@ -7,14 +7,14 @@
 
 use std::hash::{BuildHasher, Hasher as _};
 
-use roost_sip::Uri;
+use roost_sip::{Param, Uri};
 use smallvec::SmallVec;
 
 use crate::base::aor::split_aor;
 use crate::base::flow::ShardId;
 use crate::base::hash::KeyedState;
 use crate::base::limits;
-use crate::contract::binding_ref::{ContactMoved, Place};
+use crate::contract::binding_ref::{ContactKey, ContactMoved, Place};
 use crate::contract::identity::Identity;
 
 /// What keys are made with.
@@ -25,7 +25,7 @@ pub(crate) struct ContactKeys {
 }
 
 /// The keys of one AOR's Contacts, and their home shards; mostly none.
-pub(crate) type Keys = SmallVec<[(u64, ShardId); 1]>;
+pub(crate) type Keys = SmallVec<[(ContactKey, ShardId); 1]>;
 
 impl ContactKeys {
     pub(crate) fn new(identity: &Identity) -> ContactKeys {
@@ -33,7 +33,7 @@ impl ContactKeys {
     }
 
     /// The key of a Contact of an AOR; `None` for one that is found as an AOR.
-    pub(crate) fn of_contact(&self, aor: &[u8], contact: &[u8]) -> Option<(u64, ShardId)> {
+    pub(crate) fn of_contact(&self, aor: &[u8], contact: &[u8]) -> Option<(ContactKey, ShardId)> {
         let (user, domain) = split_aor(aor, self.identity.use_domain);
         // Nearly all phones name their extension.
         let rest = contact.strip_prefix(b"sip:").and_then(|rest| rest.strip_prefix(user));
@@ -49,7 +49,7 @@ impl ContactKeys {
     }
 
     /// The key of a URI that a caller of a domain has called; the domain counts with `use_domain` only.
-    pub(crate) fn of_uri(&self, uri: &Uri<'_>, domain: &[u8]) -> u64 {
+    pub(crate) fn of_uri(&self, uri: &Uri<'_>, domain: &[u8]) -> ContactKey {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(&uri.user_part().plain());
         let domain = if self.identity.use_domain { domain } else { &[] };
@@ -58,7 +58,17 @@ impl ContactKeys {
             part.iter().for_each(|byte| hasher.write_u8(byte.to_ascii_lowercase()));
         }
         hasher.write_u16(uri.port.unwrap_or(0));
-        hasher.finish()
+        let params = uri.params().flatten().map(|param| self.of_param(&param)).fold(0, u32::wrapping_add);
+        ContactKey { key: hasher.finish(), params }
+    }
+
+    fn of_param(&self, param: &Param<'_>) -> u32 {
+        let mut hasher = self.hasher.build_hasher();
+        for part in [param.name, param.value.unwrap_or(b"")] {
+            part.iter().for_each(|byte| hasher.write_u8(byte.to_ascii_lowercase()));
+            hasher.write_u8(0);
+        }
+        hasher.finish() as u32
     }
 }
 
@@ -76,10 +86,19 @@ pub(crate) fn moved(before: &Keys, after: &Keys, place: Place, told: &mut Vec<Co
     tell(after, before, true);
 }
 
+/// Where the Contacts of one key are.
+#[derive(Debug, Default)]
+struct Places {
+    /// With the hash of each Contact's parameters.
+    known: SmallVec<[(u32, Place); 1]>,
+    /// How many more there are.
+    others: u32,
+}
+
 /// Places by their Contacts, of one home shard.
 #[derive(Debug)]
 pub(crate) struct ByContact {
-    places: hashbrown::HashMap<u64, SmallVec<[Place; 1]>, KeyedState>,
+    places: hashbrown::HashMap<u64, Places, KeyedState>,
     /// Contacts that found no room.
     pub(crate) full: u64,
 }
@@ -91,13 +110,16 @@ impl ByContact {
 
     /// Takes what a shard tells.
     pub(crate) fn take(&mut self, moved: &ContactMoved) {
-        let ContactMoved { key, place, is_there, .. } = *moved;
+        let ContactMoved { key: ContactKey { key, params }, place, is_there, .. } = *moved;
+        let entry = (params, place);
         if !is_there {
-            if let Some(places) = self.places.get_mut(&key) {
-                places.retain(|other| *other != place);
-                if places.is_empty() {
-                    self.places.remove(&key);
-                }
+            let Some(places) = self.places.get_mut(&key) else { return };
+            match places.known.iter().position(|known| *known == entry) {
+                Some(at) => drop(places.known.swap_remove(at)),
+                None => places.others = places.others.saturating_sub(1),
+            }
+            if places.known.is_empty() && places.others == 0 {
+                self.places.remove(&key);
             }
             return;
         }
@@ -106,13 +128,66 @@ impl ByContact {
             return;
         }
         let places = self.places.entry(key).or_default();
-        if places.len() < limits::MAX_PLACES_PER_CONTACT && !places.contains(&place) {
-            places.push(place);
+        if places.known.contains(&entry) {
+            return;
+        }
+        match places.known.len() < limits::MAX_PLACES_PER_CONTACT {
+            true => places.known.push(entry),
+            false => places.others = places.others.saturating_add(1),
         }
     }
 
-    /// The places of a Contact.
-    pub(crate) fn get(&self, key: u64) -> &[Place] {
-        self.places.get(&key).map_or(&[], |places| &places[..])
+    /// The place of a Contact: the only one that there is, or the only one whose parameters are the same.
+    pub(crate) fn get(&self, ContactKey { key, params }: ContactKey) -> Option<Place> {
+        let places = self.places.get(&key).filter(|places| places.others == 0)?;
+        let only = |is_meant: &dyn Fn(u32) -> bool| {
+            let mut found = places.known.iter().filter(|(own, _)| is_meant(*own)).map(|(_, place)| *place);
+            let first = found.next()?;
+            found.all(|other| other == first).then_some(first)
+        };
+        only(&|_| true).or_else(|| only(&|own| own == params))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(params: u32, record: u32, is_there: bool) -> ContactMoved {
+        let place = Place { shard: ShardId(0), record };
+        ContactMoved { key: ContactKey { key: 1, params }, home: ShardId(0), place, is_there }
+    }
+
+    fn found(contacts: &ByContact, params: u32) -> Option<u32> {
+        contacts.get(ContactKey { key: 1, params }).map(|place| place.record)
+    }
+
+    #[test]
+    fn parameters_tell_contacts_apart_where_there_are_several() {
+        let mut contacts = ByContact::new(1);
+        contacts.take(&told(10, 1, true));
+        assert_eq!(found(&contacts, 99), Some(1), "the only one");
+        contacts.take(&told(20, 2, true));
+        assert_eq!((found(&contacts, 10), found(&contacts, 20)), (Some(1), Some(2)));
+        assert_eq!(found(&contacts, 99), None);
+        contacts.take(&told(10, 3, true));
+        assert_eq!((found(&contacts, 10), found(&contacts, 20)), (None, Some(2)));
+        for gone in [told(20, 2, false), told(10, 3, false)] {
+            contacts.take(&gone);
+        }
+        assert_eq!(found(&contacts, 99), Some(1));
+    }
+
+    #[test]
+    fn a_place_that_found_no_room_keeps_the_contact_ambiguous() {
+        let mut contacts = ByContact::new(1);
+        let last = limits::MAX_PLACES_PER_CONTACT as u32;
+        (0..=last).for_each(|record| contacts.take(&told(10, record, true)));
+        (1..last).for_each(|record| contacts.take(&told(10, record, false)));
+        assert_eq!(found(&contacts, 10), None, "two are left");
+        contacts.take(&told(10, last, false));
+        assert_eq!(found(&contacts, 10), Some(0));
+        contacts.take(&told(10, 0, false));
+        assert!(contacts.places.is_empty());
     }
 }

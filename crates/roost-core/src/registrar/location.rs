@@ -12,7 +12,7 @@ use crate::base::flow::{Now, ShardId, Ticket};
 use crate::base::hash::KeyedState;
 use crate::base::limits;
 use crate::base::table::Table;
-use crate::contract::binding_ref::{ContactMoved, Place};
+use crate::contract::binding_ref::{ContactKey, ContactMoved, Place};
 use crate::contract::identity::Identity;
 use crate::registrar::binding::Binding;
 use crate::registrar::by_contact::{ContactKeys, Keys, moved};
@@ -150,7 +150,7 @@ impl Location {
     }
 
     /// The key of a Contact as it is called.
-    pub(crate) fn key_of(&self, uri: &Uri<'_>, domain: &[u8]) -> u64 {
+    pub(crate) fn key_of(&self, uri: &Uri<'_>, domain: &[u8]) -> ContactKey {
         self.keys.of_uri(uri, domain)
     }
 

@@ -334,10 +334,7 @@ impl Registrar {
     pub(crate) fn place_of_contact(&self, request: &Request<'_>) -> Option<Place> {
         let uri = request.target.as_ref().ok().filter(|uri| uri.user.is_some())?;
         let domain = request.caller().map_or(&[][..], |caller| caller.host);
-        match self.by_contact.get(self.location.key_of(uri, domain)) {
-            [place] => Some(*place),
-            _ => None,
-        }
+        self.by_contact.get(self.location.key_of(uri, domain))
     }
 
     /// The only live binding of a record of this shard whose Contact a request calls, in the caller's domain with `use_domain`.
@@ -360,14 +357,14 @@ impl Registrar {
     }
 
     /// A live binding of this shard by its reference. Where it is gone, that of the same instance of its AOR, else its only
-    /// one: a phone that registers anew is reached as before.
+    /// one: a phone that registers anew is reached as before. And whether it is another one of the same instance.
     pub(crate) fn binding_of(
         &self,
         ctx: &mut Ctx<'_>,
         wanted: &BindingRef,
         is_this_process_s: bool,
         aor: Option<UserHost<'_>>,
-    ) -> Option<&Binding> {
+    ) -> Option<(&Binding, bool)> {
         let now = ctx.now;
         let has_it = |record: &&Record| record.bindings.iter().any(|one| one.contact_id == wanted.contact_id);
         let label = contact_id::aor_label(wanted.contact_id);
@@ -378,11 +375,12 @@ impl Registrar {
             None => self.record_of(ctx, aor?)?,
         };
         let live = || record.live(now);
-        let only = || live().next().filter(|_| live().count() == 1);
+        let only = || Some((live().next().filter(|_| live().count() == 1)?, false));
         let is_same =
             |one: &&Binding| wanted.instance != 0 && instance_hash(one.instance()) == wanted.instance;
-        let same = || live().find(is_same).filter(|_| live().filter(is_same).count() == 1);
-        live().find(|one| one.contact_id == wanted.contact_id).or_else(same).or_else(only)
+        let same = || Some((live().find(is_same).filter(|_| live().filter(is_same).count() == 1)?, true));
+        let itself = live().find(|one| one.contact_id == wanted.contact_id).map(|one| (one, false));
+        itself.or_else(same).or_else(only)
     }
 
     /// Whether anybody is registered as this user.

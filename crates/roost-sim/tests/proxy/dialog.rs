@@ -302,6 +302,40 @@ fn a_phone_that_registers_anew_is_reached_as_before() {
     reaches(&caller, &callee, &ours.request("BYE", &[]));
 }
 
+/// No NAT is in between: the phone is at another address now, and its former Contact leads nowhere.
+#[test]
+fn a_phone_that_has_moved_is_reached_where_its_instance_is() {
+    for shards in [1, 4] {
+        let server = Server::of_shards(shards, "[registrar]\nmax_contacts = 3\n");
+        let (mut caller, mut before, mut after) =
+            (server.registered("9001"), server.phone("9002"), server.phone("9002"));
+        let bind = |phone: &mut Phone, expires: u16| {
+            let contact =
+                format!("Contact: <{}>;+sip.instance=\"<urn:uuid:1>\";expires={expires}", phone.contact);
+            assert_eq!(phone.send_register(&[&contact]).line(), "200 OK");
+        };
+        bind(&mut before, 300);
+        let (mut ours, _) = caller.establish(&before);
+        bind(&mut after, 300);
+        reaches(&caller, &before, &ours.request("INFO", &[]));
+        bind(&mut before, 0);
+        reaches(&caller, &after, &ours.request("BYE", &[]));
+    }
+}
+
+/// An AOR whose user is another than the dialog's: its bindings are in a shard of their own.
+#[test]
+fn an_aor_of_another_user_is_looked_up_in_its_shard() {
+    for name in ["trunk1", "trunk2", "trunk3", "trunk4"] {
+        let server = Server::of_shards(4, "[proxy]\ntrusted = \"127.0.0.1\"\n");
+        let (callee, meant) = (server.registered("9002"), server.registered("9003"));
+        let mut gateway = server.phone(name);
+        gateway.contact = format!("sip:9003@{}", server.sip);
+        let (_, mut theirs) = gateway.establish(&callee);
+        reaches(&callee, &meant, &theirs.request("INFO", &[]));
+    }
+}
+
 /// A gateway that is not registered and calls over a connection, whose port it names as its Contact.
 #[test]
 fn a_caller_without_a_binding_is_reached_over_its_connection() {

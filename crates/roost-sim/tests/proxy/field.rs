@@ -405,6 +405,31 @@ fn a_live_bindings_contact_can_be_called() {
 }
 
 #[test]
+fn contacts_that_differ_in_parameters_only_are_told_apart() {
+    for shards in [1, 4] {
+        let server = Server::of_shards(shards, "");
+        let mut caller = server.registered("9001");
+        let phone = |user: &str, line: &str| {
+            let mut phone = server.phone(user);
+            phone.contact = format!("sip:trunk@192.168.1.5:5060;line={line}");
+            assert_eq!(phone.register(300).line(), "200 OK");
+            phone
+        };
+        let (one, two) = (phone("9002", "one"), phone("9003", "two"));
+        for callee in [&one, &two] {
+            let contact = format!("Contact: <{}>", caller.contact);
+            let invite = caller.message("INVITE", &callee.contact, &[&contact]);
+            caller.send(&invite);
+            let received = callee.await_request("INVITE");
+            assert_eq!(received.uri(), callee.contact);
+            callee.answer(&received, "486 Busy Here");
+            let refused = caller.await_final("INVITE");
+            caller.send(ack_of_failure(&invite, &refused));
+        }
+    }
+}
+
+#[test]
 fn contacts_are_called_in_the_callers_tenant() {
     let server = Server::for_calls("use_domain = true\n");
     let phone = |user: &str, domain: &str| {

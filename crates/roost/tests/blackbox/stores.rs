@@ -384,8 +384,7 @@ fn a_lock_that_another_node_holds_fails_its_own_registration_only(kind: Kind) {
     let mut server = prepared(kind, "[registrar]\nexclusive_check = \"database\"\n");
     server.add_users(100, USERS);
     server.start();
-    let mut phones: Vec<Phone> =
-        (100..100 + USERS).map(|user| server.phone(&user.to_string())).collect();
+    let mut phones: Vec<Phone> = (100..100 + USERS).map(|user| server.phone(&user.to_string())).collect();
     for phone in &mut phones {
         assert_eq!(phone.register(300).line(), "200 OK");
         assert_eq!(phone.unregister().line(), "200 OK");
@@ -393,7 +392,9 @@ fn a_lock_that_another_node_holds_fails_its_own_registration_only(kind: Kind) {
     let own = server.database.as_ref().expect("a server");
     let lock = match kind {
         Kind::Postgres => "SELECT pg_advisory_lock(5060, hashtext('105')); SELECT pg_sleep(6)",
-        _ => "SELECT GET_LOCK(CONCAT('roost ', MD5(CONCAT(DATABASE(), '/', '105', '@', ''))), 0); SELECT SLEEP(6)",
+        _ => {
+            "SELECT GET_LOCK(CONCAT('roost ', MD5(CONCAT(DATABASE(), '/', '105', '@', ''))), 0); SELECT SLEEP(6)"
+        }
     };
     std::thread::scope(|scope| {
         scope.spawn(|| own.sql(lock));
