@@ -59,11 +59,13 @@ pub struct PackedRow(Box<[u8]>);
 
 /// The length that stands for a text that is not there.
 const NO_TEXT: u16 = u16::MAX;
+/// The longest text; the last one may go on behind it.
+const MOST: usize = NO_TEXT as usize - 1;
 /// Stands for "no q".
 const NO_Q: u16 = u16::MAX;
 
 impl<T: AsRef<[u8]>> Row<T> {
-    /// The row in one piece. A text beyond 65,534 bytes, which no column holds, is cut.
+    /// The row in one piece. A text beyond 65,534 bytes, which no column holds, is cut; `kv_others` is whole at any length.
     pub fn pack(&self) -> PackedRow {
         let optional = |text: &'_ Option<T>| text.as_ref().map_or(0, |text| text.as_ref().len());
         let plain = [&self.username, &self.contact, &self.callid, &self.cflags, &self.user_agent];
@@ -93,6 +95,9 @@ impl<T: AsRef<[u8]>> Row<T> {
         for text in others {
             push_text(text.as_ref().map(AsRef::as_ref), &mut out);
         }
+        if let Some(more) = self.kv_others.as_ref().and_then(|text| text.as_ref().get(MOST..)) {
+            out.extend_from_slice(more);
+        }
         PackedRow(out.into())
     }
 }
@@ -102,7 +107,7 @@ const NUMBERS: usize = 8 + 8 + 8 + 4 + 4 + 4 + 2 + 1;
 
 fn push_text(text: Option<&[u8]>, out: &mut Vec<u8>) {
     let Some(text) = text else { return out.extend_from_slice(&NO_TEXT.to_le_bytes()) };
-    let text = text.get(..usize::from(NO_TEXT) - 1).unwrap_or(text);
+    let text = text.get(..MOST).unwrap_or(text);
     out.extend_from_slice(&(text.len() as u16).to_le_bytes());
     out.extend_from_slice(text);
 }
@@ -175,7 +180,7 @@ fn parse(bytes: &[u8]) -> Option<Row<&[u8]>> {
     // Journals of earlier versions end here.
     let (features, kv_others) = match from.rest {
         [] => (None, None),
-        _ => (from.text()?, from.text()?),
+        _ => (from.text()?, from.last_text()?),
     };
     Some(Row {
         contact_id,
@@ -209,6 +214,16 @@ impl<'a> Reader<'a> {
         let (bytes, rest) = self.rest.split_first_chunk::<N>()?;
         self.rest = rest;
         Some(*bytes)
+    }
+
+    /// A text that may be longer than its length says.
+    fn last_text(&mut self) -> Option<Option<&'a [u8]>> {
+        let rest = self.rest;
+        let text = self.text()?;
+        Some(match text {
+            Some(text) if text.len() == MOST => rest.get(2..),
+            other => other,
+        })
     }
 
     fn u64(&mut self) -> Option<u64> {
@@ -304,6 +319,14 @@ mod tests {
         assert_eq!(PackedRow::from_bytes(&packed.0[..end_of_earlier]).unwrap().unpack(), earlier);
         let longer = [packed.as_bytes(), b"of a later version"].concat();
         assert_eq!(PackedRow::from_bytes(&longer).unwrap().unpack(), full());
+    }
+
+    #[test]
+    fn what_others_keep_is_whole_at_any_length() {
+        for length in [MOST - 1, MOST, MOST + 1, 3 * MOST] {
+            let row = Row { kv_others: Some(vec![b'x'; length].into()), ..full() };
+            assert_eq!(PackedRow::from_bytes(row.pack().as_bytes()).unwrap().unpack(), row, "{length}");
+        }
     }
 
     #[test]

@@ -310,3 +310,35 @@ fn look_up_one<'t, 'r: 't>(
     let next_hop = next_hop_of(ctx.policy, request.flow.local, binding);
     Some(next_hop.map(|next_hop| Target::of_binding(binding, reference, next_hop)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::transport::Transport;
+
+    #[test]
+    fn a_peer_is_at_its_address_and_its_private_neighbour_is_not() {
+        let local = "10.0.0.1:5060".parse().unwrap();
+        let flow = |remote: &str, connection| {
+            Flow::stream(Transport::Tcp, local, remote.parse().unwrap(), connection)
+        };
+        for (uri, remote, connection, expected) in [
+            ("sip:a@192.0.2.1:40000", "192.0.2.1:40000", 1, true),
+            ("sip:a@192.0.2.1:5060", "192.0.2.1:40000", 1, true),
+            ("sip:a@192.0.2.1", "192.0.2.1:40000", 0, false),
+            ("sip:a@192.0.2.2", "192.0.2.1:40000", 1, false),
+            ("sip:a@192.168.1.5", "192.0.2.1:40000", 0, true),
+            ("sip:a@localhost", "192.0.2.1:40000", 0, true),
+            // Both are in networks that we reach: it is where it says.
+            ("sip:a@10.0.0.8", "10.0.0.7:40000", 1, false),
+            ("sip:a@192.168.1.5", "10.0.0.7:40000", 1, false),
+            ("sip:a@127.0.0.1", "10.0.0.7:40000", 1, true),
+            ("sip:a@127.0.0.2", "127.0.0.1:40000", 1, false),
+            ("sip:a@[::ffff:10.0.0.7]", "10.0.0.7:40000", 1, true),
+            ("sip:a@pbx.example.com", "192.0.2.1:40000", 1, false),
+        ] {
+            let flow = flow(remote, connection);
+            assert_eq!(is_peers(&Uri::parse(uri.as_bytes()).unwrap(), &flow), expected, "{uri} {remote}");
+        }
+    }
+}

@@ -38,6 +38,10 @@ fn a_guesser_is_banned_and_the_registered_phone_beside_it_is_not() {
     assert_eq!(owner.register(300).line(), "200 OK");
     let mut guesser = server.phone("9001");
     assert_eq!(guess(&mut guesser, &server), 5);
+    let said = |text: &str| server.log.text().lines().filter(|line| line.contains(text)).count();
+    wait_for("the line of the ban", PATIENCE, || {
+        (said("banned: too many wrong passwords") > 0).then_some(())
+    });
     // The right one among the next is not told from the others.
     guesser.password = "9001".to_string();
     assert_eq!(guesser.register(300).line(), "403 Forbidden");
@@ -45,6 +49,7 @@ fn a_guesser_is_banned_and_the_registered_phone_beside_it_is_not() {
     assert_eq!(owner.register(300).line(), "200 OK", "registered from its own port");
     assert_eq!(server.phone("9002").register(300).line(), "200 OK", "another extension of the same address");
 
+    assert_eq!(said(" WARN banned"), 1, "a ban is told once: {}", server.log.text());
     let table = server.succeed(&["ban", "list"]);
     let line =
         table.lines().find(|line| line.contains("9001")).unwrap_or_else(|| panic!("no 9001 in {table}"));
