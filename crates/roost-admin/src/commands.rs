@@ -7,12 +7,12 @@ use roost_core::{Admin, AdminReply};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-use crate::Mi;
 use crate::ask::{answered, ask, shards};
 use crate::bans;
 use crate::hops;
 use crate::rpc::{Call, Params, RpcError};
 use crate::shapes::{HASH_SIZE, TABLE, aor, brief_aor};
+use crate::{Certificates, Mi};
 
 /// A command's result.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ const COMMANDS: &[Command] = &[
     Command { name: "ds_list", alias: "dispatcher:list", params: &["full"] },
     Command { name: "ds_set_state", alias: "dispatcher:set_state", params: &["state", "group", "address"] },
     Command { name: "ds_reload", alias: "dispatcher:reload", params: &[] },
+    Command { name: "tls_list", alias: "tls_mgm:list", params: &[] },
+    Command { name: "tls_reload", alias: "tls_mgm:reload", params: &[] },
     Command { name: "ban_list", alias: "auth:ban_list", params: &[] },
     Command { name: "ban_add", alias: "auth:ban_add", params: &["source", "user", "seconds"] },
     Command { name: "ban_rm", alias: "auth:ban_rm", params: &["source", "user"] },
@@ -87,12 +89,30 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
 }
 
 /// The commands by which an operator changes something: each leaves a line in the log.
-const CHANGES: [&str; 8] =
-    ["ul_add", "ul_rm", "ul_rm_contact", "ds_set_state", "ds_reload", "ban_add", "ban_rm", "auth_db_forget"];
+const CHANGES: [&str; 9] = [
+    "tls_reload",
+    "ul_add",
+    "ul_rm",
+    "ul_rm_contact",
+    "ds_set_state",
+    "ds_reload",
+    "ban_add",
+    "ban_rm",
+    "auth_db_forget",
+];
+
+fn certificates(mi: &Mi) -> Result<&Certificates, RpcError> {
+    mi.certificates.as_ref().ok_or_else(|| RpcError::new(404, "nothing listens for TLS or WSS"))
+}
 
 async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<Answer, RpcError> {
     let value = match command.name {
         "ul_dump" => return dump(mi, params.number("brief")?.is_some_and(|brief| brief != 0)),
+        "tls_list" => json!({ "Domains": (certificates(mi)?.list)() }),
+        "tls_reload" => match (certificates(mi)?.reload)() {
+            Ok(has_changed) => json!(if has_changed { "OK" } else { "OK, unchanged" }),
+            Err(error) => return Err(RpcError::new(500, &error)),
+        },
         "ul_show_contact" => show_contact(mi, params).await?,
         "ul_add" => add(mi, params).await?,
         "ul_rm" => {

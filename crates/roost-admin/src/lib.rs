@@ -42,12 +42,23 @@ pub type Counters = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 /// Reads the `[[route]]`s of the configuration file; the error is for people.
 pub type Reload = Arc<dyn Fn() -> Result<Vec<Rule>, String> + Send + Sync>;
 
+/// The certificates of the running server.
+#[derive(Clone)]
+pub struct Certificates {
+    /// Those in use, an object for each.
+    pub list: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Reads their files again, and takes what has changed into use; false when nothing has. The error is for people.
+    pub reload: Arc<dyn Fn() -> Result<bool, String> + Send + Sync>,
+}
+
 /// What the interface needs to know of the running server.
 #[derive(Clone)]
 pub struct Mi {
     pub config: Arc<Config>,
     pub ask: Ask,
     pub reload: Reload,
+    /// `None` where nothing speaks TLS.
+    pub certificates: Option<Certificates>,
     /// Counters that no shard has.
     pub counters: Counters,
     /// When the server started.
@@ -56,6 +67,12 @@ pub struct Mi {
     pub server: String,
     /// The database: a file's whole path, or a server's address and the database's name.
     pub database: String,
+}
+
+impl std::fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificates").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Mi {

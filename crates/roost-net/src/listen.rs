@@ -20,15 +20,12 @@ const BACKLOG: i32 = 4_096;
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// An entry is not `udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`.
+    /// An entry is not `TRANSPORT:ADDRESS:PORT`.
     #[error(
-        "listen: \"{entry}\" is not a listening address; write \"udp:ADDRESS:PORT\" or \"tcp:ADDRESS:PORT\", such as \
+        "listen: \"{entry}\" is not a listening address; write udp:, tcp:, tls:, ws: or wss: and ADDRESS:PORT, such as \
          \"udp:0.0.0.0:5060\""
     )]
     Syntax { entry: String },
-    /// A transport that this roost does not speak.
-    #[error("listen: \"{entry}\": this roost listens on UDP and TCP only; write \"udp:…\" or \"tcp:…\"")]
-    Transport { entry: String },
     /// Another process has the port.
     #[error(
         "cannot listen on {listener}: the port is in use; another roost or SIP server runs there: stop it, or set \
@@ -49,16 +46,11 @@ pub enum ListenError {
 /// Reads one entry of `listen`.
 ///
 /// # Errors
-/// [`ListenError::Syntax`] or [`ListenError::Transport`].
+/// [`ListenError::Syntax`].
 pub fn parse_listen(entry: &str) -> Result<Listener, ListenError> {
     let syntax = || ListenError::Syntax { entry: entry.to_string() };
     let (transport, address) = entry.split_once(':').ok_or_else(syntax)?;
-    let transport = match transport.to_ascii_lowercase().as_str() {
-        "udp" => Transport::Udp,
-        "tcp" => Transport::Tcp,
-        "tls" | "ws" | "wss" => return Err(ListenError::Transport { entry: entry.to_string() }),
-        _ => return Err(syntax()),
-    };
+    let transport = Transport::named(transport.as_bytes()).ok_or_else(syntax)?;
     let with_port = if address.parse::<IpAddr>().is_ok() {
         format!("{address}:{}", transport.default_port())
     } else {
@@ -83,7 +75,10 @@ pub fn probe(listener: &Listener) -> Result<(), ListenError> {
 pub fn overlap(one: &Listener, other: &Listener) -> bool {
     let (a, b) = (one.address, other.address);
     let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-    one.transport == other.transport && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && same_ip
+    one.transport.is_reliable() == other.transport.is_reliable()
+        && a.port() == b.port()
+        && a.is_ipv4() == b.is_ipv4()
+        && same_ip
 }
 
 /// One socket for each worker, on one port.
@@ -183,7 +178,8 @@ mod tests {
         assert_eq!(parse("UDP:192.168.1.201").unwrap(), "udp:192.168.1.201:5060");
         assert_eq!(parse("udp:[::1]:5070").unwrap(), "udp:[::1]:5070");
         assert_eq!(parse("tcp:0.0.0.0:5060").unwrap(), "tcp:0.0.0.0:5060");
-        assert!(matches!(parse("tls:0.0.0.0:5061"), Err(ListenError::Transport { .. })));
+        assert_eq!(parse("tls:0.0.0.0").unwrap(), "tls:0.0.0.0:5061");
+        assert_eq!(parse("wss:[::]:8443").unwrap(), "wss:[::]:8443");
         for bad in ["", "5060", "udp:", "udp:host:5060", "udp:1.2.3.4:99999", "sctp:1.2.3.4:5060"] {
             assert!(matches!(parse(bad), Err(ListenError::Syntax { .. })), "{bad}");
         }

@@ -18,6 +18,7 @@ use roost_core::{Address, Listener, Name, Receipt, Rng, ShardId, Ticket, limits}
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::inbox::{Inbox, InboxItem};
+use crate::tls::Tls;
 
 /// How long a name server may take.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -41,13 +42,14 @@ struct Question {
 
 impl Resolver {
     /// Starts the thread. It asks `servers`, or the system's if there are none, for addresses of the families that
-    /// `listeners` have, and answers into `inboxes`.
+    /// `listeners` have, and answers into `inboxes`. Over TLS a peer must prove the name that led to it (RFC 5922).
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(
         servers: &[SocketAddr],
         listeners: &[Listener],
+        tls: Option<Arc<Tls>>,
         inboxes: Arc<Vec<Inbox>>,
     ) -> io::Result<Resolver> {
         let has = |is_v4| listeners.iter().any(|listener| listener.address.is_ipv4() == is_v4);
@@ -59,7 +61,7 @@ impl Resolver {
         let servers = servers.to_vec();
         let (questions, asked) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let run = move || runtime.block_on(serve(&servers, strategy, asked, inboxes));
+        let run = move || runtime.block_on(serve(&servers, strategy, asked, tls, inboxes));
         std::thread::Builder::new().name("roost-resolver".to_string()).spawn(run)?;
         Ok(Resolver { questions })
     }
@@ -75,6 +77,7 @@ async fn serve(
     servers: &[SocketAddr],
     strategy: LookupIpStrategy,
     mut asked: UnboundedReceiver<Question>,
+    tls: Option<Arc<Tls>>,
     inboxes: Arc<Vec<Inbox>>,
 ) {
     let resolver = match resolver(servers, strategy) {
@@ -85,7 +88,7 @@ async fn serve(
         }
     };
     while let Some(Question { shard, ticket, name }) = asked.recv().await {
-        let (resolver, inboxes) = (resolver.clone(), Arc::clone(&inboxes));
+        let (resolver, tls, inboxes) = (resolver.clone(), tls.clone(), Arc::clone(&inboxes));
         tokio::spawn(async move {
             let found = match (name.address(), resolver) {
                 (Some(address), _) => vec![address],
@@ -96,7 +99,9 @@ async fn serve(
                 (None, None) => Vec::new(),
             };
             tracing::debug!(host = &*name.host, ?found, "name resolved");
-            let address = |remote| Address { remote, local: source_of(remote) };
+            let proves = tls.filter(|_| name.transport.is_secure() && name.address().is_none());
+            let connection = proves.map_or(0, |tls| tls.names.number_of(&name.host));
+            let address = |remote| Address { remote, local: source_of(remote), connection };
             let addresses = found.into_iter().map(address).collect();
             if let Some(inbox) = inboxes.get(usize::from(shard.0)) {
                 inbox.post([InboxItem::Receipt(Receipt::Resolved(ticket, addresses))]);

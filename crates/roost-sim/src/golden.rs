@@ -371,7 +371,7 @@ impl Stage {
                     Some(address) => vec![address],
                     None => self.names.get(&*name.host).cloned().unwrap_or_default(),
                 };
-                let address = |remote| Address { remote, local: Some(self.local.ip()) };
+                let address = |remote| Address { remote, local: Some(self.local.ip()), connection: 0 };
                 let addresses = found.into_iter().map(address).collect();
                 self.receipt(Receipt::Resolved(ticket, addresses));
             }

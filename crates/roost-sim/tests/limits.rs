@@ -433,7 +433,7 @@ fn addresses() {
     let mut harness = Harness::new(open);
     harness.bind("9", "sip:x@phone.example");
     let ticket = harness.invite(1, "9", 0).names[0];
-    let address = |number: u32| Address { remote: phone(100 + number), local: None };
+    let address = |number: u32| Address { remote: phone(100 + number), local: None, connection: 0 };
     let addresses = (0..at::MAX_ADDRESSES as u32 + 4).map(address).collect();
     let mut tried = harness.receipt(Receipt::Resolved(ticket, addresses)).requests;
     assert_eq!(harness.count("roost:places_cut"), 1);

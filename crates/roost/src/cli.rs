@@ -44,6 +44,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BanCommand,
     },
+    /// Make certificates, and show and reload those of the running server
+    Tls {
+        #[command(subcommand)]
+        command: TlsCommand,
+    },
     /// Make or check the tables of the database
     Db {
         #[command(subcommand)]
@@ -225,6 +230,32 @@ pub(crate) enum BanCommand {
         #[arg(long, value_name = "IP")]
         at: Option<std::net::IpAddr>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TlsCommand {
+    /// Make a certificate, and an authority of your own that signs it
+    ///
+    /// Whoever trusts the authority (ca.pem) trusts the certificate. An authority that is there is used again.
+    New {
+        /// The names that phones and browsers call the server by, or its addresses
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// The folder for the files, beside the configuration file if relative
+        #[arg(long, default_value = "tls")]
+        folder: PathBuf,
+        /// How long the certificate is good for
+        #[arg(long, value_name = "DAYS", default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+        /// Write over a certificate of that name
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Show the certificates in use: names, issuer, days left, listeners
+    #[command(alias = "list")]
+    Show,
+    /// Read the certificates' files anew, now; the server does so by itself within 10 s
+    Reload,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]

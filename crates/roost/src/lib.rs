@@ -15,7 +15,7 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
-use commands::{ban, config_show, db, ds, ul, user};
+use commands::{ban, config_show, db, ds, tls, ul, user};
 use output::{say, say_done, say_error};
 use settings::Settings;
 
@@ -48,6 +48,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Db { command } => db::run(&Settings::load(file)?, &command, cli.json),
         Command::Ban { command } => ban::run(&Settings::load(file)?, &command, cli.json),
         Command::Ds { command } => ds::run(&Settings::load(file)?, &command, cli.json),
+        Command::Tls { command } => tls::run(&Settings::load(file)?, &command, cli.json),
         Command::Ul { command } => ul::run(&Settings::load(file)?, &command, cli.json),
         Command::Config { command: ConfigCommand::Check } => say_done(&settings::check(file)?, cli.json),
         Command::Config { command: ConfigCommand::Show { changed } } => {

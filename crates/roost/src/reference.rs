@@ -6,7 +6,7 @@ use clap::{Arg, Command, CommandFactory as _};
 
 use crate::cli::Cli;
 use crate::settings::key::{Key, Kind};
-use crate::settings::keys::{KEYS, ROUTE_KEYS};
+use crate::settings::keys::{KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS};
 
 /// The whole page, with a line end.
 pub(crate) fn page() -> String {
@@ -26,6 +26,10 @@ pub(crate) fn page() -> String {
     }
     page.push_str(ROUTES);
     for key in ROUTE_KEYS {
+        write_key(key, &mut page);
+    }
+    page.push_str(TLS_DOMAINS);
+    for key in TLS_DOMAIN_KEYS {
         write_key(key, &mut page);
     }
     page.push_str("\n## Commands\n\nEvery command takes:\n\n");
@@ -52,6 +56,15 @@ const ROUTES: &str = "
 
 Where calls go that are for no extension: any number of tables, of which the first that fits decides. `ds_reload` reads
 them anew.
+
+| key | type | default | meaning | OpenSIPS |
+|---|---|---|---|---|
+";
+
+const TLS_DOMAINS: &str = "
+### [[tls.domain]]
+
+Certificates for names that clients ask for: any number of tables. Who asks for none of them gets the one of [tls].
 
 | key | type | default | meaning | OpenSIPS |
 |---|---|---|---|---|

@@ -44,13 +44,16 @@ pub(crate) fn is_local(listeners: &[Listener], address: SocketAddr) -> bool {
 /// does. A connection is whichever leads there.
 ///
 /// # Errors
-/// [`Reason::NoTransport`] or [`Reason::NoAddressFamily`].
+/// [`Reason::NoOwnConnection`], [`Reason::NoTransport`] or [`Reason::NoAddressFamily`].
 pub(crate) fn flow_to(
     listeners: &[Listener],
     transport: Transport,
     usual: SocketAddr,
     remote: SocketAddr,
 ) -> Result<Flow, Reason> {
+    if !transport.can_connect() {
+        return Err(Reason::NoOwnConnection);
+    }
     let same = listeners.iter().filter(|listener| listener.transport == transport);
     // Who names no listeners has datagrams alone.
     if same.clone().next().is_none() && (transport != Transport::Udp || !listeners.is_empty()) {

@@ -65,6 +65,9 @@ pub struct Address {
     pub remote: SocketAddr,
     /// The address of ours that leads there, where it is known.
     pub local: Option<IpAddr>,
+    /// The connection that leads there ([`Flow::connection`](crate::Flow)): 0 for any, or a number that stands for those
+    /// whose peer has proven the name.
+    pub connection: u64,
 }
 
 /// Why a text is not a next hop.
@@ -74,7 +77,7 @@ pub enum HopError {
     Uri,
     #[error("names a user: the user comes from the Request-URI, write the host alone")]
     User,
-    #[error("may have one parameter, transport=udp or transport=tcp")]
+    #[error("may have one parameter, transport=udp, tcp or tls")]
     Params,
 }
 
@@ -159,7 +162,7 @@ impl HopUri {
             params => {
                 let name = params.get(..11).filter(|start| start.eq_ignore_ascii_case(";transport="));
                 let name = name.and(params.as_bytes().get(11..)).ok_or(HopError::Params)?;
-                Transport::named(name).ok_or(HopError::Params)?
+                Transport::named(name).filter(|transport| transport.can_connect()).ok_or(HopError::Params)?
             }
         };
         let name = Name::new(uri.host, uri.port, transport);
@@ -244,7 +247,7 @@ impl NextHops {
             let known = hops.iter().position(|hop| hop.set == set && hop.uri == *uri);
             let at = known.unwrap_or(hops.len());
             if known.is_none() {
-                let address = uri.name.address().map(|remote| Address { remote, local: None });
+                let address = uri.name.address().map(|remote| Address { remote, local: None, connection: 0 });
                 let addresses =
                     address.map(|address| HopAddress { address, failures: 0 }).into_iter().collect();
                 hops.push(Hop { set, uri: uri.clone(), state: HopState::Active, addresses, lost: 0 });
@@ -386,7 +389,8 @@ mod tests {
             ("sips:10.0.0.5", Err(HopError::Uri)),
             ("10.0.0.5", Err(HopError::Uri)),
             ("sip:10.0.0.5;lr", Err(HopError::Params)),
-            ("sip:10.0.0.5;transport=tls", Err(HopError::Params)),
+            ("sip:10.0.0.5;transport=tls", Ok(("10.0.0.5", None, Transport::Tls))),
+            ("sip:10.0.0.5;transport=ws", Err(HopError::Params)),
         ] {
             let found = HopUri::parse(text);
             let found = found.as_ref().map(|hop| (&*hop.name.host, hop.name.port, hop.name.transport));
@@ -438,7 +442,7 @@ mod tests {
             NextHops::new(Arc::new([rule(Numbers::Any, None, 0, "", &["sip:pbx"])]), 1).hops.remove(0);
         let address = |last, failures| {
             let remote = SocketAddr::from(([10, 0, 0, last], 5060));
-            HopAddress { address: Address { remote, local: None }, failures }
+            HopAddress { address: Address { remote, local: None, connection: 0 }, failures }
         };
         let mut state = |addresses: &[HopAddress], lost| {
             hop.addresses = addresses.to_vec();

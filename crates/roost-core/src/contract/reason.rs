@@ -195,6 +195,8 @@ reasons! {
     NoNextHop 503 "Service Unavailable" Plain "no next hop is up",
     ConnectionLostBehindNat 480 "Temporarily Unavailable" Plain
         "the callee's connection is lost, and it is behind NAT",
+    NoOwnConnection 480 "Temporarily Unavailable" Plain
+        "the callee is reached over its own connection only, and has none",
     ConnectionLost 480 "Temporarily Unavailable" Plain "the callee's connection is lost",
     Unresolvable 476 "Unresolvable destination (476/TM)" Plain "Unresolvable destination (476/TM)",
     NoTransport 477 "Send failed (477/TM)" Plain "the contact wants a transport that is not there",

@@ -173,6 +173,7 @@ impl HopMonitor {
                 let Some(local) = ping_source(listeners, transport, address) else { continue };
                 match flow_to(listeners, transport, local, remote) {
                     Ok(flow) => {
+                        let flow = Flow { connection: address.connection, ..flow };
                         self.watch.pinged.push((id, remote));
                         pings.push(Ping { hop: id, flow, uri: hop.uri.text.clone() });
                     }

@@ -32,7 +32,7 @@ impl Lab {
         let due = lab.due();
         let [(id, name)] = &due.names[..] else { panic!("{due:?}") };
         assert_eq!(&*name.host, "fs.example.com");
-        let address = Address { remote: HOP.parse().unwrap(), local: None };
+        let address = Address { remote: HOP.parse().unwrap(), local: None, connection: 0 };
         lab.monitor.resolved(&mut lab.shard.ctx(), *id, &[address]);
         lab.shard.out.clear();
         lab

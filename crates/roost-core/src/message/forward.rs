@@ -70,7 +70,7 @@ impl Sender<'_> {
         }
     }
 
-    /// `host`, and the port unless it is the transport's own.
+    /// `host`, and the port unless it is the transport's own: of a WebSocket the URI does not say which of both it is.
     fn write_short(&self, out: &mut Vec<u8>) {
         match (self.advertised, self.local) {
             ("", SocketAddr::V6(v6)) => {
@@ -79,7 +79,7 @@ impl Sender<'_> {
             ("", SocketAddr::V4(v4)) => push_ip((*v4.ip()).into(), out),
             (host, _) => out.extend_from_slice(host.as_bytes()),
         }
-        if self.local.port() != self.transport.default_port() {
+        if self.local.port() != self.transport.default_port() || !self.transport.can_connect() {
             out.push(b':');
             push_number(u64::from(self.local.port()), out);
         }

@@ -248,7 +248,7 @@ impl<'a> Request<'a> {
                 Err(Reason::ContentLengthTooLarge)
             }
             // RFC 3261 18.3: nothing else tells where the next message begins.
-            None if self.flow.transport.is_reliable() => Err(Reason::MissingContentLength),
+            None if !self.flow.transport.is_framed() => Err(Reason::MissingContentLength),
             _ => Ok(()),
         }
     }

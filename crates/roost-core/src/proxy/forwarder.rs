@@ -166,7 +166,8 @@ impl Forwarder<'_> {
         let listeners = &ctx.policy.listeners;
         let flow = |address: &Address| {
             let local = local_for(listeners, name.transport, address, *usual);
-            flow_to(listeners, name.transport, local, address.remote).ok()
+            let flow = flow_to(listeners, name.transport, local, address.remote).ok()?;
+            Some(Flow { connection: address.connection, ..flow })
         };
         let mut flows: Vec<Flow> = addresses.iter().take(limits::MAX_ADDRESSES).filter_map(flow).collect();
         let next_hops = self.hops.next_hops();

@@ -9,13 +9,15 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use crate::backpressure::Backpressure;
-use crate::stream::limits::{STUCK_MS, StreamSettings};
+use crate::stream::limits::{PONG_MS, STUCK_MS, StreamSettings};
+use crate::stream::peer::Peer;
 use crate::stream::wire::Wire;
 use crate::stream::write_queue::WriteQueue;
 
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) flow: Flow,
+    pub(super) peer: Peer,
     pub(super) stream: TcpStream,
     pub(super) backpressure: Arc<Backpressure>,
     pub(super) must_close: Cell<Option<Close>>,
@@ -24,12 +26,18 @@ pub(super) struct Connection {
     pub(super) wire: RefCell<Wire>,
     /// When anything was read or written last, in monotonic milliseconds.
     pub(super) active_ms: Cell<u64>,
+    /// When anything was read last.
+    pub(super) heard_ms: Cell<u64>,
+    /// When its peer was asked whether it is there; 0: never.
+    pub(super) pinged_ms: Cell<u64>,
     /// When something was written last, or began to wait.
     pub(super) written_ms: Cell<u64>,
     /// A binding that was made over it lives until then; 0: there has been none.
     pub(super) keep_until_ms: Cell<u64>,
     /// It is not read any more and ends then; 0: it is read.
     pub(super) last_ms: Cell<u64>,
+    /// What is to be written yet is its end.
+    pub(super) is_over: Cell<bool>,
 }
 
 /// Why a connection ends.
@@ -42,6 +50,10 @@ pub(super) enum Close {
     Unfinished,
     Garbage,
     Stuck,
+    /// It does not say that it is there.
+    Silent,
+    /// Its TLS session cannot go on.
+    Tls,
     Evicted,
     MemoryFull,
     /// It has had its last answer.
@@ -49,23 +61,41 @@ pub(super) enum Close {
 }
 
 impl Connection {
-    pub(super) fn new(flow: Flow, stream: TcpStream, now_ms: u64) -> Connection {
+    pub(super) fn new(
+        flow: Flow,
+        peer: Peer,
+        stream: TcpStream,
+        wire: Wire,
+        settings: &StreamSettings,
+        now_ms: u64,
+    ) -> Connection {
         let _ = stream.set_nodelay(true);
-        // A phone whose router has forgotten it does not say so.
-        let keepalive =
-            TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+        if settings.ping_interval_ms > 0 {
+            // A phone whose router has forgotten it does not say so.
+            let keepalive = TcpKeepalive::new()
+                .with_time(Duration::from_millis(settings.ping_interval_ms))
+                .with_interval(Duration::from_millis(PONG_MS / 2))
+                .with_retries(2);
+            let socket = SockRef::from(&stream);
+            let _ = socket.set_tcp_keepalive(&keepalive);
+            let most = Duration::from_millis(settings.ping_interval_ms + PONG_MS);
+            let _ = socket.set_tcp_user_timeout(Some(most));
+        }
         Connection {
             flow,
+            peer,
             stream,
             backpressure: Arc::default(),
             must_close: Cell::new(None),
             queue: RefCell::default(),
-            wire: RefCell::new(Wire::new(flow.transport)),
+            wire: RefCell::new(wire),
             active_ms: Cell::new(now_ms),
+            heard_ms: Cell::new(now_ms),
+            pinged_ms: Cell::new(0),
             written_ms: Cell::new(0),
             keep_until_ms: Cell::new(0),
             last_ms: Cell::new(0),
+            is_over: Cell::new(false),
         }
     }
 
@@ -84,11 +114,34 @@ impl Connection {
         if unfinished.is_some_and(|since_ms| is_over(since_ms, settings.message_ms)) {
             return Some(Close::Unfinished);
         }
-        if self.queue.borrow().left() > 0 && is_over(self.written_ms.get(), STUCK_MS) {
+        if self.is_written() && is_over(self.written_ms.get(), STUCK_MS) {
             return Some(Close::Stuck);
+        }
+        let pinged_ms = self.pinged_ms.get();
+        if pinged_ms > self.heard_ms.get() && is_over(pinged_ms, PONG_MS) {
+            return Some(Close::Silent);
         }
         let until_ms = (self.active_ms.get() + settings.lifetime_ms).max(self.keep_until_ms.get());
         (until_ms <= now_ms).then_some(Close::Idle)
+    }
+
+    /// Whether something waits until its peer reads.
+    pub(super) fn is_written(&self) -> bool {
+        let wire = self.wire.borrow();
+        wire.to_write() > 0 || (self.queue.borrow().left() > 0 && wire.is_ready())
+    }
+
+    /// Asks a WebSocket's peer that has been silent so long whether it is there. Browsers do not ask by themselves, and what
+    /// is in between may keep the TCP connection alive.
+    pub(super) fn ping(&self, settings: &StreamSettings, now_ms: u64) {
+        let interval_ms = settings.ping_interval_ms;
+        let heard_ms = self.heard_ms.get();
+        let is_due = interval_ms > 0 && heard_ms + interval_ms <= now_ms && self.pinged_ms.get() <= heard_ms;
+        if is_due && self.wire.borrow_mut().ping() {
+            self.pinged_ms.set(now_ms);
+            self.written_ms.set(now_ms);
+            self.wake();
+        }
     }
 
     /// Has its task look at it.

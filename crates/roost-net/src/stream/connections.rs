@@ -1,25 +1,10 @@
 //! The connections of one thread, by number and by peer.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
-use roost_core::{Flow, Transport};
-
 use crate::stream::connection::Connection;
-
-/// Whom a connection leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Peer {
-    transport: Transport,
-    remote: SocketAddr,
-}
-
-impl Peer {
-    pub(super) fn of(flow: Flow) -> Peer {
-        Peer { transport: flow.transport, remote: flow.remote }
-    }
-}
+use crate::stream::peer::Peer;
 
 #[derive(Debug, Default)]
 pub(super) struct Connections {
@@ -31,13 +16,13 @@ pub(super) struct Connections {
 impl Connections {
     pub(super) fn insert(&mut self, connection: &Rc<Connection>) {
         self.by_number.insert(connection.flow.connection, Rc::clone(connection));
-        self.by_peer.insert(Peer::of(connection.flow), connection.flow.connection);
+        self.by_peer.insert(connection.peer, connection.flow.connection);
     }
 
     /// Takes a connection out; false when it is out already.
     pub(super) fn remove(&mut self, connection: &Connection) -> bool {
         let number = connection.flow.connection;
-        let peer = Peer::of(connection.flow);
+        let peer = connection.peer;
         if self.by_peer.get(&peer) == Some(&number) {
             self.by_peer.remove(&peer);
         }

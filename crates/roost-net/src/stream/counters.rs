@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use roost_core::Transport;
+
 macro_rules! counters {
     ($($field:ident $name:literal,)*) => {
         #[derive(Debug, Default)]
@@ -30,9 +32,32 @@ counters! {
     closed_unfinished "net:tcp_closed_unfinished",
     closed_garbage "net:tcp_closed_garbage",
     closed_stuck "net:tcp_closed_stuck",
+    closed_silent "net:tcp_closed_silent",
+    tls_connections "net:tls_connections",
+    tls_failed "net:tls_handshakes_failed",
+    websockets "net:websocket_connections",
     memory_full "net:tcp_memory_full",
     inbox_full "net:tcp_inbox_full",
     unsent "net:tcp_unsent",
+}
+
+impl Counters {
+    /// Counts a connection.
+    pub(super) fn opened(&self, transport: Transport) {
+        self.of(transport).for_each(Count::increment);
+    }
+
+    /// Counts that one is gone.
+    pub(super) fn closed(&self, transport: Transport) {
+        self.of(transport).for_each(Count::decrement);
+    }
+
+    fn of(&self, transport: Transport) -> impl Iterator<Item = &Count> {
+        let is_websocket = matches!(transport, Transport::Ws | Transport::Wss);
+        let tls = Some(&self.tls_connections).filter(|_| transport.is_secure());
+        let websocket = Some(&self.websockets).filter(|_| is_websocket);
+        [&self.connections].into_iter().chain(tls).chain(websocket)
+    }
 }
 
 /// A number that several threads change.

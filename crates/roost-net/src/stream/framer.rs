@@ -24,6 +24,8 @@ pub(super) struct Found {
     pub(super) pings: usize,
     /// A message whose end only the stream's end would tell: nothing can follow it.
     pub(super) is_last: bool,
+    /// The peer has said that it ends, or was told so: once that is written the connection is closed.
+    pub(super) is_over: bool,
 }
 
 impl Framer {

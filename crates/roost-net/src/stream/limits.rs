@@ -12,8 +12,12 @@ pub struct StreamSettings {
     pub max_connections: usize,
     /// Of one IP address.
     pub max_per_source: usize,
+    /// How long a peer may be silent before it is asked whether it is there, in milliseconds; 0: never.
+    pub ping_interval_ms: u64,
 }
 
+/// How long a peer may take to answer that it is there.
+pub(super) const PONG_MS: u64 = 10_000;
 /// Keep-alives that are answered at once.
 pub(super) const MAX_PONGS: usize = 8;
 /// Bytes that wait for one peer to read; a connection with more is closed.

@@ -1,18 +1,22 @@
-//! Connections (TCP): threads that accept, connect, cut streams into messages for the workers' inboxes, and write.
+//! Connections (TCP, TLS, WebSocket): threads that accept, connect, cut streams into messages for the workers' inboxes, and write.
 //!
 //! All connections with a peer are one thread's; a connection is known by a number that is never used again and names its
 //! thread. What cannot be sent goes back to the engine, and so does the news that a connection is gone which a binding was
 //! made over. Whatever a peer does, it costs a bounded amount of memory (`limits.rs`).
 
+mod carriers;
 mod command;
 mod connection;
 mod connections;
 mod counters;
 mod framer;
 mod limits;
+mod peer;
 mod shared;
 mod sources;
 mod thread;
+mod tls_session;
+mod websocket;
 mod wire;
 mod write_queue;
 
@@ -31,7 +35,9 @@ use crate::stream::command::{Outgoing, StreamCommand};
 use crate::stream::limits::{MAX_COMMANDED, MAX_THREADS, PER_THREAD};
 use crate::stream::shared::Shared;
 use crate::stream::thread::StreamThread;
+use crate::tls::is_named;
 
+pub use carriers::Carriers;
 pub use limits::StreamSettings;
 
 /// Where messages for connections go. Cheap to clone.
@@ -49,12 +55,13 @@ impl Streams {
     pub fn start(
         listeners: Vec<(Transport, TcpListener)>,
         settings: StreamSettings,
+        carriers: Carriers,
         inboxes: Arc<Vec<Inbox>>,
         clock: Clock,
     ) -> io::Result<(Streams, Vec<JoinHandle<()>>)> {
         let wanted = settings.max_connections.div_ceil(PER_THREAD);
         let threads = inboxes.len().min(wanted).clamp(1, MAX_THREADS);
-        let (streams, commands) = Streams::unstarted(threads, settings, inboxes, clock);
+        let (streams, commands) = Streams::unstarted(threads, settings, carriers, inboxes, clock);
         // The first thread accepts for all.
         let mut listeners = Some(listeners);
         let start = |(own, commands): (usize, UnboundedReceiver<StreamCommand>)| {
@@ -74,19 +81,21 @@ impl Streams {
     fn unstarted(
         threads: usize,
         settings: StreamSettings,
+        carriers: Carriers,
         inboxes: Arc<Vec<Inbox>>,
         clock: Clock,
     ) -> (Streams, Vec<UnboundedReceiver<StreamCommand>>) {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
-        let shared = Arc::new(Shared::new(settings, threads, inboxes, clock));
+        let shared = Arc::new(Shared::new(settings, carriers, threads, inboxes, clock));
         (Streams { threads: senders.into(), shared }, receivers)
     }
 
-    /// Sends a message over a flow's connection; over 0, the one that leads to its peer, or a new one. What cannot be sent
+    /// Sends a message over a flow's connection; over 0, or the number of a name that its peer must prove, the one that leads
+    /// to its peer, or a new one. What cannot be sent
     /// comes back as [`roost_core::ShardEvent::Unsent`], and what there is no room for as `NoRoom`.
     pub fn send(&self, flow: Flow, message: &[u8]) {
         let thread = match flow.connection {
-            0 => self.shared.thread_of_peer(flow.remote),
+            number if number == 0 || is_named(number) => self.shared.thread_of_peer(flow.remote),
             number => self.shared.thread_of(number),
         };
         let commanded = self.shared.commanded.fetch_add(message.len(), Ordering::Relaxed);

@@ -9,6 +9,7 @@ use roost_core::ShardEvent;
 
 use crate::clock::Clock;
 use crate::inbox::{Inbox, InboxItem};
+use crate::stream::carriers::Carriers;
 use crate::stream::command::Outgoing;
 use crate::stream::counters::Counters;
 use crate::stream::limits::{MAX_HELD, StreamSettings};
@@ -17,6 +18,7 @@ use crate::stream::sources::Sources;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) settings: StreamSettings,
+    pub(super) carriers: Carriers,
     pub(super) threads: usize,
     pub(super) inboxes: Arc<Vec<Inbox>>,
     pub(super) clock: Clock,
@@ -34,12 +36,14 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(
         settings: StreamSettings,
+        carriers: Carriers,
         threads: usize,
         inboxes: Arc<Vec<Inbox>>,
         clock: Clock,
     ) -> Shared {
         Shared {
             settings,
+            carriers,
             threads,
             inboxes,
             clock,

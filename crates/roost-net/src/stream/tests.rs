@@ -13,8 +13,13 @@ use crate::poller::wait_readable;
 const PATIENCE: Duration = Duration::from_secs(20);
 const INVITE: &[u8] = b"INVITE sip:9002@a SIP/2.0\r\nCall-ID: 1\r\nContent-Length: 0\r\n\r\n";
 
-const SETTINGS: StreamSettings =
-    StreamSettings { lifetime_ms: 60_000, message_ms: 60_000, max_connections: 10_000, max_per_source: 64 };
+const SETTINGS: StreamSettings = StreamSettings {
+    lifetime_ms: 60_000,
+    message_ms: 60_000,
+    max_connections: 10_000,
+    max_per_source: 64,
+    ping_interval_ms: 30_000,
+};
 
 fn inboxes(count: usize) -> Arc<Vec<Inbox>> {
     Arc::new((0..count).map(|_| Inbox::new().unwrap()).collect())
@@ -55,9 +60,14 @@ fn start(settings: StreamSettings, workers: usize) -> Started {
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
     let inboxes = inboxes(workers);
-    let (streams, threads) =
-        Streams::start(vec![(Transport::Tcp, listener)], settings, Arc::clone(&inboxes), Clock::start())
-            .unwrap();
+    let (streams, threads) = Streams::start(
+        vec![(Transport::Tcp, listener)],
+        settings,
+        Carriers::default(),
+        Arc::clone(&inboxes),
+        Clock::start(),
+    )
+    .unwrap();
     assert_eq!(threads.len(), workers);
     Started { streams, inboxes, address }
 }
@@ -125,7 +135,8 @@ fn a_source_has_its_limit_over_all_threads_and_gets_it_back() {
 #[test]
 fn what_the_queue_has_no_room_for_comes_back() {
     let inboxes = inboxes(1);
-    let (streams, mut commands) = Streams::unstarted(1, SETTINGS, Arc::clone(&inboxes), Clock::start());
+    let (streams, mut commands) =
+        Streams::unstarted(1, SETTINGS, Carriers::default(), Arc::clone(&inboxes), Clock::start());
     let address = "127.0.0.1:5060".parse().unwrap();
     let flow = Flow::stream(Transport::Tcp, address, address, 0);
     let large = vec![b'x'; 1 << 20];

@@ -19,12 +19,15 @@ use crate::backpressure::Permit;
 use crate::inbox::InboxItem;
 use crate::stream::command::{Outgoing, StreamCommand};
 use crate::stream::connection::{Close, Connection};
-use crate::stream::connections::{Connections, Peer};
+use crate::stream::connections::Connections;
 use crate::stream::limits::{
     CONNECT_TIMEOUT, LAST_MS, MAX_CONNECTING, MAX_CONNECTING_PER_ADDRESS, MAX_PONGS, MAX_WAITING_PER_PEER,
     MAX_WRITE_QUEUE, READ, READS_PER_TURN, SWEEP,
 };
+use crate::stream::peer::Peer;
 use crate::stream::shared::Shared;
+use crate::stream::wire::{Refused, Wire};
+use crate::tls::is_named;
 
 /// What its tasks share.
 pub(super) struct StreamThread {
@@ -140,8 +143,18 @@ impl StreamThread {
                 sources.release(remote.ip());
             }
             Ok(local) => {
-                counters.accepted.increment();
-                self.open(transport, stream, local, remote);
+                let flow = Flow::stream(transport, local, remote, 0);
+                match self.shared.carriers.accepted(transport, self.shared.now_ms()) {
+                    Ok(wire) => {
+                        counters.accepted.increment();
+                        self.open(flow, stream, wire);
+                    }
+                    Err(error) => {
+                        tracing::warn!(source = %remote, %error, "a connection could not begin");
+                        counters.tls_failed.increment();
+                        sources.release(remote.ip());
+                    }
+                }
             }
             Err(_) => sources.release(remote.ip()),
         }
@@ -157,15 +170,17 @@ impl StreamThread {
         silent.is_some()
     }
 
-    /// Opens a connection that counts as its source's.
-    fn open(self: &Rc<Self>, transport: Transport, stream: TcpStream, local: SocketAddr, remote: SocketAddr) {
+    /// Opens a connection that counts as its source's; of one that was made `flow` says what its peer proves.
+    fn open(self: &Rc<Self>, flow: Flow, stream: TcpStream, wire: Wire) {
         self.opened.set(self.opened.get() + 1);
         // Never used again, never 0, and its thread's.
         let number = self.opened.get() * self.shared.threads as u64 + self.own as u64;
-        let flow = Flow::stream(transport, local, remote, number);
-        let connection = Rc::new(Connection::new(flow, stream, self.shared.now_ms()));
+        let peer = Peer::of(flow);
+        let flow = Flow { connection: number, ..flow };
+        let Shared { settings, counters, .. } = &*self.shared;
+        let connection = Rc::new(Connection::new(flow, peer, stream, wire, settings, self.shared.now_ms()));
         self.connections.borrow_mut().insert(&connection);
-        self.shared.counters.connections.increment();
+        counters.opened(flow.transport);
         tokio::task::spawn_local(Rc::clone(self).attend(connection));
     }
 
@@ -178,7 +193,7 @@ impl StreamThread {
             let is_open = connection.backpressure.is_open();
             if is_open && connection.wire.borrow().is_held_back() {
                 // What has arrived comes before what will.
-                if let Err(why) = self.take(&connection, &[]) {
+                if let Err(why) = self.take(&connection, &mut []) {
                     break why;
                 }
                 tokio::task::yield_now().await;
@@ -220,8 +235,10 @@ impl StreamThread {
             match connection.stream.try_read(&mut buffer) {
                 Ok(0) => return Err(Close::ByPeer),
                 Ok(count) => {
-                    connection.active_ms.set(self.shared.now_ms());
-                    self.take(connection, &buffer[..count])?;
+                    let now_ms = self.shared.now_ms();
+                    connection.active_ms.set(now_ms);
+                    connection.heard_ms.set(now_ms);
+                    self.take(connection, &mut buffer[..count])?;
                     if !connection.is_read() {
                         return Ok(());
                     }
@@ -234,7 +251,7 @@ impl StreamThread {
     }
 
     /// Gives the messages of what has arrived to a worker, all of one connection to the same, and answers keep-alives.
-    fn take(&self, connection: &Connection, arrived: &[u8]) -> Result<(), Close> {
+    fn take(&self, connection: &Connection, arrived: &mut [u8]) -> Result<(), Close> {
         let mut items = Vec::new();
         let deliver = |message: &[u8]| {
             let permit = Permit::new(&connection.backpressure);
@@ -246,11 +263,20 @@ impl StreamThread {
         let now_ms = self.shared.now_ms();
         let found = wire.take(arrived, &mut self.head.borrow_mut(), now_ms, may_go_on, deliver);
         let is_room = self.shared.hold(wire.held());
+        let to_write = wire.to_write();
         drop(wire);
         if let Some(inbox) = self.shared.inbox_of(connection.flow.connection).filter(|_| !items.is_empty()) {
             self.shared.counters.inbox_full.add(inbox.post(items));
         }
-        let found = found.map_err(|_| Close::Garbage)?;
+        if to_write > 0 {
+            self.write_on(connection)?;
+        }
+        let found = found.map_err(|why| self.refused(connection, &why))?;
+        if found.is_over {
+            connection.is_over.set(true);
+            connection.last_ms.set(now_ms + LAST_MS);
+            return self.write_on(connection);
+        }
         if found.is_last {
             connection.last_ms.set(now_ms + LAST_MS);
         }
@@ -259,6 +285,16 @@ impl StreamThread {
             self.write(connection, &b"\r\n".repeat(found.pings.min(MAX_PONGS)))?;
         }
         if is_room { Ok(()) } else { Err(Close::MemoryFull) }
+    }
+
+    fn refused(&self, connection: &Connection, why: &Refused) -> Close {
+        match why {
+            Refused::Garbage => Close::Garbage,
+            Refused::Tls(error) => {
+                tracing::debug!(source = %connection.flow, %error, "a TLS session has failed");
+                Close::Tls
+            }
+        }
     }
 
     /// Writes to a connection, or queues what its peer does not read now.
@@ -295,6 +331,15 @@ impl StreamThread {
         let mut wire = connection.wire.borrow_mut();
         let mut queue = connection.queue.borrow_mut();
         let before = queue.left();
+        match wire.flush(|bytes| connection.stream.try_write(bytes)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                connection.written_ms.set(connection.written_ms.get().max(1));
+                return Ok(());
+            }
+            Err(_) => return Err(Close::Broken),
+            Ok(()) if connection.is_over.get() => return Err(Close::Last),
+            Ok(()) => {}
+        }
         let written = queue.write(|bytes| wire.write(bytes, |bytes| connection.stream.try_write(bytes)));
         if before > queue.left() {
             connection.written_ms.set(self.shared.now_ms());
@@ -305,8 +350,9 @@ impl StreamThread {
 
     fn send(self: &Rc<Self>, outgoing: Outgoing) {
         let number = outgoing.flow.connection;
+        let is_any = number == 0 || is_named(number);
         let found = match number {
-            0 => self.connections.borrow().to(Peer::of(outgoing.flow)),
+            _ if is_any => self.connections.borrow().to(Peer::of(outgoing.flow)),
             number => self.connections.borrow().get(number),
         };
         match found.filter(|connection| connection.must_close.get().is_none()) {
@@ -316,7 +362,7 @@ impl StreamThread {
                     self.shared.unsent(outgoing);
                 }
             }
-            None if number == 0 => self.connect(outgoing),
+            None if is_any => self.connect(outgoing),
             None => self.shared.unsent(outgoing),
         }
     }
@@ -368,7 +414,7 @@ impl StreamThread {
     }
 
     async fn connect_to(self: Rc<Self>, flow: Flow) {
-        let Flow { transport, local, remote, .. } = flow;
+        let Flow { local, remote, .. } = flow;
         let connect = async {
             let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
             socket.bind(SocketAddr::new(local.ip(), 0))?;
@@ -378,16 +424,27 @@ impl StreamThread {
         let waiting = self.connecting.borrow_mut().remove(&Peer::of(flow)).unwrap_or_default();
         self.shared.release(waiting.iter().map(|outgoing| outgoing.message.len()).sum());
         self.end_connecting(remote);
-        let Ok(Ok(stream)) = connected else {
-            tracing::debug!(%remote, "no connection");
-            self.shared.counters.connect_failed.increment();
-            return waiting.into_iter().for_each(|outgoing| self.shared.unsent(outgoing));
+        let connected = match connected {
+            Ok(Ok(stream)) => {
+                let wire = self.shared.carriers.connected(&flow, self.shared.now_ms());
+                wire.map(|wire| (stream, wire)).map_err(io::Error::other)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        let (stream, wire) = match connected {
+            Ok(connected) => connected,
+            Err(error) => {
+                tracing::debug!(%remote, %error, "no connection");
+                self.shared.counters.connect_failed.increment();
+                return waiting.into_iter().for_each(|outgoing| self.shared.unsent(outgoing));
+            }
         };
         self.shared.counters.connected.increment();
         // It was asked for: it counts, and is not refused.
         self.shared.sources.admit(remote.ip(), usize::MAX);
         // What comes back over it is for the address that our Via names.
-        self.open(transport, stream, local, remote);
+        self.open(flow, stream, wire);
         waiting.into_iter().for_each(|outgoing| self.send(outgoing));
     }
 
@@ -410,6 +467,7 @@ impl StreamThread {
                 connection.must_close.set(Some(why));
                 connection.wake();
             }
+            connection.ping(&self.shared.settings, now_ms);
         }
     }
 
@@ -421,12 +479,17 @@ impl StreamThread {
         }
         let Shared { counters, sources, .. } = &*self.shared;
         let flow = connection.flow;
+        if !matches!(why, Close::ByPeer | Close::Broken | Close::Tls) {
+            let mut wire = connection.wire.borrow_mut();
+            wire.close();
+            let _ = wire.flush(|bytes| connection.stream.try_write(bytes));
+        }
         let queue = std::mem::take(&mut *connection.queue.borrow_mut());
         self.shared.release(queue.left() + connection.wire.borrow().held());
         for message in queue.into_messages().filter(|message| !message.starts_with(b"\r\n")) {
             self.shared.unsent(Outgoing { flow, message });
         }
-        counters.connections.decrement();
+        counters.closed(flow.transport);
         sources.release(flow.remote.ip());
         match why {
             Close::ByPeer | Close::Broken | Close::Last => {}
@@ -434,6 +497,8 @@ impl StreamThread {
             Close::Unfinished => counters.closed_unfinished.increment(),
             Close::Garbage => counters.closed_garbage.increment(),
             Close::Stuck => counters.closed_stuck.increment(),
+            Close::Silent => counters.closed_silent.increment(),
+            Close::Tls => counters.tls_failed.increment(),
             Close::Evicted => counters.evicted.increment(),
             Close::MemoryFull => counters.memory_full.increment(),
         }
@@ -446,7 +511,7 @@ impl StreamThread {
 
 /// What a connection waits for on its socket; nothing while it is neither read nor written.
 fn interest(connection: &Connection) -> Option<Interest> {
-    match (connection.is_read(), connection.queue.borrow().left() > 0) {
+    match (connection.is_read(), connection.is_written()) {
         (true, false) => Some(Interest::READABLE),
         (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
         (false, true) => Some(Interest::WRITABLE),

@@ -234,10 +234,11 @@ impl World {
                         Receipt::Credentials(ticket, Ok(is_known.then_some(secrets)))
                     }
                     Command::Resolve { ticket, name } => {
-                        let found = self
-                            .names
-                            .get(&*name.host)
-                            .map(|remote| Address { remote: *remote, local: None });
+                        let found = self.names.get(&*name.host).map(|remote| Address {
+                            remote: *remote,
+                            local: None,
+                            connection: 0,
+                        });
                         Receipt::Resolved(ticket, found.into_iter().collect())
                     }
                     Command::ToShard(message) => {

@@ -7,5 +7,6 @@ pub(crate) mod db;
 pub(crate) mod ds;
 mod import;
 mod names;
+pub(crate) mod tls;
 pub(crate) mod ul;
 pub(crate) mod user;

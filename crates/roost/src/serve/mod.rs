@@ -1,5 +1,6 @@
 //! `roost serve`: opens everything, joins the threads with one another, and takes them down again.
 
+mod certificates;
 mod delivery;
 mod loading;
 mod logging;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use roost_core::{Config, Listener};
+use roost_net::Tls;
 use roost_store::Store;
 
 use crate::serve::server::Server;
@@ -33,6 +35,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     for listener in &config.policy.listeners {
         roost_net::probe(listener)?;
     }
+    let tls = settings.tls().map(Tls::load).transpose()?.map(Arc::new);
     let stream_sockets = stream_sockets(&config.policy.listeners)?;
     let mi_listener = bind_mi(settings)?;
     let store = settings.open_store()?;
@@ -40,7 +43,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         config.identity.widths = store.widths();
     }
     let config = Arc::new(config);
-    let mut server = Server::start(settings, Arc::clone(&config), &store, stream_sockets)?;
+    let mut server = Server::start(settings, Arc::clone(&config), &store, stream_sockets, tls)?;
     announce(settings, &config, &store);
     let outcome = runtime.block_on(server.wait(settings, mi_listener, signals));
     server.stop();

@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, anyhow};
 use roost_admin::Mi;
 use roost_core::{Config, Engine, Rng, ShardId, Transport};
-use roost_net::{Clock, Inbox, Resolver, Streams, Worker, WorkerPool};
+use roost_net::{Carriers, Clock, Inbox, Resolver, Streams, Tls, Worker, WorkerPool};
 use roost_store::{Preload, Receipts, Running, Store};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::serve::certificates;
 use crate::serve::delivery::{
     Dispatch, Questions, asker, counters, deliver, dispatcher, reading_teller, reloader,
 };
@@ -31,6 +32,7 @@ pub(super) struct Server {
     /// Its name, for those who ask which it is.
     database: String,
     streams: Option<Streams>,
+    tls: Option<Arc<Tls>>,
     stream_threads: Vec<JoinHandle<()>>,
     pool: Arc<WorkerPool<Dispatch>>,
     workers: Vec<JoinHandle<()>>,
@@ -48,6 +50,7 @@ impl Server {
         config: Arc<Config>,
         store: &Store,
         stream_sockets: Vec<(Transport, TcpListener)>,
+        tls: Option<Arc<Tls>>,
     ) -> Result<Server> {
         let clock = Clock::start();
         let shards = usize::from(config.identity.shards);
@@ -59,8 +62,11 @@ impl Server {
         };
         let mut running = store.start(config.identity.write_through, receipts)?;
         let questions = Questions::default();
-        let (streams, stream_threads) = start_streams(stream_sockets, settings, &inboxes, clock)?;
-        let dispatch = dispatchers(settings, &config, &running, &questions, streams.as_ref(), &inboxes)?;
+        let (streams, stream_threads) =
+            start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock)?;
+        let doers =
+            Doers { running: &running, questions: &questions, streams: streams.as_ref(), tls: tls.clone() };
+        let dispatch = dispatchers(settings, &config, doers, &inboxes)?;
         let sockets = datagram_sockets(&config.policy.listeners, shards)?;
         let engines = engines(&config)?.into_iter().zip(sockets).zip(dispatch);
         let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
@@ -90,6 +96,7 @@ impl Server {
             loading,
             database: store.identity(),
             streams,
+            tls,
             stream_threads,
             pool,
             workers,
@@ -112,6 +119,10 @@ impl Server {
             config: Arc::clone(&self.config),
             started: SystemTime::now(),
             reload: reloader(settings.file.clone()),
+            certificates: self
+                .tls
+                .as_ref()
+                .map(|tls| certificates::control(tls, &self.config.policy.listeners)),
             counters: counters(self.streams.clone(), self.running.statistics()),
             server: server_name(),
             database: self.database.clone(),
@@ -119,6 +130,7 @@ impl Server {
         let routes = mi.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let admin = mi_listener.map(|listener| tokio::spawn(serve_mi(listener, mi, stopped)));
+        let watched = self.tls.clone().map(|tls| tokio::spawn(certificates::watch(tls)));
         let signalled = async {
             while signals.next().await == Asked::Reload {
                 match roost_admin::ds_reload(&routes).await {
@@ -133,6 +145,9 @@ impl Server {
             _ = self.worker_ended.recv() => Err(anyhow!("a worker ended; see the log")),
             () = thread_ended(&self.stream_threads) => Err(anyhow!("a thread of the connections has ended; see the log")),
         };
+        if let Some(watched) = watched {
+            watched.abort();
+        }
         let _ = stop.send(());
         if let Some(admin) = admin {
             let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
@@ -166,27 +181,35 @@ impl Server {
 fn start_streams(
     sockets: Vec<(Transport, TcpListener)>,
     settings: &Settings,
+    tls: Option<Arc<Tls>>,
     inboxes: &Arc<Vec<Inbox>>,
     clock: Clock,
 ) -> Result<(Option<Streams>, Vec<JoinHandle<()>>)> {
     if sockets.is_empty() {
         return Ok((None, Vec::new()));
     }
-    let started = Streams::start(sockets, stream_settings(settings), Arc::clone(inboxes), clock);
+    let carriers = Carriers { tls, origins: settings.websocket_origins.as_slice().into() };
+    let started = Streams::start(sockets, stream_settings(settings), carriers, Arc::clone(inboxes), clock);
     let (streams, threads) = started.context("starting the threads of the connections")?;
     Ok((Some(streams), threads))
+}
+
+/// What does the workers' commands.
+struct Doers<'a> {
+    running: &'a Running,
+    questions: &'a Questions,
+    streams: Option<&'a Streams>,
+    tls: Option<Arc<Tls>>,
 }
 
 /// What takes each worker's commands.
 fn dispatchers(
     settings: &Settings,
     config: &Config,
-    running: &Running,
-    questions: &Questions,
-    streams: Option<&Streams>,
+    Doers { running, questions, streams, tls }: Doers<'_>,
     inboxes: &Arc<Vec<Inbox>>,
 ) -> Result<Vec<Dispatch>> {
-    let resolver = Resolver::start(&settings.dns_servers, &config.policy.listeners, Arc::clone(inboxes));
+    let resolver = Resolver::start(&settings.dns_servers, &config.policy.listeners, tls, Arc::clone(inboxes));
     let resolver = resolver.context("starting the resolver")?;
     let dispatch = |shard| {
         let (store, questions) = (running.handle(), Arc::clone(questions));

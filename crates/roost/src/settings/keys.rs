@@ -6,6 +6,7 @@ use roost_core::{Algorithm, Authorize, PathMode};
 
 use crate::settings::key::{Key, Kind, Value};
 use crate::settings::route::Route;
+use crate::settings::tls_domain::Domain;
 use crate::settings::values::Settings;
 
 /// The longest time a key may set, in seconds: ten years.
@@ -45,7 +46,7 @@ macro_rules! key {
 #[rustfmt::skip]
 pub(crate) const KEYS: &[Key<Settings>] = &[
     key!("", "listen", Kind::List, r#"["udp:0.0.0.0:5060", "tcp:0.0.0.0:5060"]"#,
-        "addresses to listen on, each udp:ADDRESS:PORT or tcp:ADDRESS:PORT",
+        "addresses to listen on, each TRANSPORT:ADDRESS:PORT with udp, tcp, tls, ws or wss",
         "core listen",
         |s, v| s.listen = v.list()),
     key!("", "database", Kind::Url, r#""sqlite:roost.db""#,
@@ -396,6 +397,39 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         "name servers, each ADDRESS or ADDRESS:PORT; empty: those of the system",
         |s, v| s.dns = v.list()),
 
+    key!("tls", "certificate", Kind::Text, r#""""#,
+        "a file in PEM: our certificate, then those between it and its authority; other servers are shown it, too",
+        "tls_mgm certificate",
+        |s, v| s.tls_certificate = v.text()),
+    key!("tls", "private_key", Kind::Text, r#""""#,
+        "a file in PEM: the certificate's private key",
+        "tls_mgm private_key",
+        |s, v| s.tls_private_key = v.text()),
+    key!("tls", "ca_list", Kind::Text, r#""""#,
+        "a file of certificate authorities in PEM that others' certificates must come from; empty: the system's",
+        "tls_mgm ca_list",
+        |s, v| s.tls_ca_list = v.text()),
+    key!("tls", "require_cert", Kind::Switch, "false",
+        "refuse clients that show no certificate of an authority in ca_list",
+        "tls_mgm require_cert",
+        |s, v| s.tls_require_cert = v.switch()),
+    key!("tls", "verify_cert", Kind::Switch, "true",
+        "check the certificates and names of servers that we connect to, and of clients that show one (they are asked where ca_list is set)",
+        "tls_mgm verify_cert",
+        |s, v| s.tls_verify_cert = v.switch()),
+    key!("tls", "tls_method", Kind::Choice(&["TLSv1_2", "TLSv1_3"]), r#""TLSv1_2""#,
+        "the oldest version that is spoken",
+        "tls_mgm tls_method",
+        |s, v| s.tls_method = v.text()),
+
+    key!("websocket", "allowed_origins", Kind::List, "[]",
+        "the pages whose browsers may connect, each as in the header Origin, such as https://phone.example.com; empty: all",
+        |s, v| s.websocket_origins = v.list()),
+    key!("websocket", "ping_interval", Kind::Number(0, 3_600), "30",
+        "how long the peer of any connection may be silent before it is asked whether it is there, in seconds; one that does not answer within 10 s is gone; 0: never",
+        "proto_ws ws_keepalive (Kamailio keepalive_interval)",
+        |s, v| s.streams.ping_interval_ms = u64::from(v.number()) * 1000),
+
     key!("mi", "listen", Kind::Text, r#""127.0.0.1:8888""#,
         "where the management interface listens, a loopback ADDRESS:PORT; empty: nowhere",
         "mi_fifo fifo_name (httpd ip, port of 3.x)",
@@ -433,4 +467,21 @@ pub(crate) const ROUTE_KEYS: &[Key<Route>] = &[
         "the number of its hops' set in ds_list; 0: its place in the file, from 1",
         "dispatcher setid",
         |r, v| r.set = v.number()),
+];
+
+/// The keys of a `[[tls.domain]]`, in the order of the reference.
+#[rustfmt::skip]
+pub(crate) const TLS_DOMAIN_KEYS: &[Key<Domain>] = &[
+    key!("tls.domain", "server_domain", Kind::Text, r#""""#,
+        "the name that clients ask for (SNI); \"*.example.com\" is any one label",
+        "tls_mgm server_domain, match_sip_domain",
+        |d, v| d.server_domain = v.text()),
+    key!("tls.domain", "certificate", Kind::Text, r#""""#,
+        "as in [tls]",
+        "tls_mgm certificate",
+        |d, v| d.certificate = v.text()),
+    key!("tls.domain", "private_key", Kind::Text, r#""""#,
+        "as in [tls]",
+        "tls_mgm private_key",
+        |d, v| d.private_key = v.text()),
 ];

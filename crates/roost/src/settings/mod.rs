@@ -6,6 +6,9 @@ pub(crate) mod keys;
 mod route;
 mod routes;
 mod source;
+mod tables;
+mod tls;
+pub(crate) mod tls_domain;
 mod together;
 mod values;
 
@@ -54,6 +57,10 @@ impl Settings {
                 DeValue::Table(section) => {
                     source.check_section(key)?;
                     for (name, value) in section {
+                        if key.get_ref() == "tls" && name.get_ref() == "domain" {
+                            settings.tls_domains = tls::read(&source, name, value)?;
+                            continue;
+                        }
                         source.apply(&mut settings, key.get_ref(), name, value)?;
                     }
                 }
@@ -116,7 +123,8 @@ mod tests {
         let settings = Settings::parse("", "x").unwrap();
         let any = "0.0.0.0:5060".parse().unwrap();
         let mut core = Config::default();
-        core.policy.listeners = Transport::ALL.map(|transport| Listener { transport, address: any }).to_vec();
+        let both = [Transport::Udp, Transport::Tcp];
+        core.policy.listeners = both.map(|transport| Listener { transport, address: any }).to_vec();
         assert_eq!(format!("{:?}", settings.core), format!("{core:?}"));
         assert_eq!(settings.core.policy.listeners[0].to_string(), "udp:0.0.0.0:5060");
         assert_eq!(settings.mi_address.unwrap().to_string(), "127.0.0.1:8888");
@@ -163,7 +171,13 @@ mod tests {
             ("[mi]\nlisten = \"0.0.0.0:8888\"", "x:2: `mi.listen` must be a loopback"),
             ("listen = [\"udp:0.0.0.0:5060\", \"udp:127.0.0.1:5060\"]", "which overlap"),
             ("listen = []", "x:1: `listen` is empty"),
-            ("listen = [\"tls:0.0.0.0:5061\"]", "UDP and TCP only"),
+            (
+                "listen = [\"tls:0.0.0.0:5061\"]",
+                "x:1: `listen` names tls:0.0.0.0:5061, but there is no certificate",
+            ),
+            ("[tls]\ncertificate = \"c.pem\"", "x:2: `tls.certificate` without `private_key`"),
+            ("[[tls.domain]]\nserver_domain = \"a\"", "x:1: a [[tls.domain]] needs `certificate`"),
+            ("listen = [\"tcp:0.0.0.0:5060\", \"ws:0.0.0.0:5060\"]", "which overlap"),
             ("server_header = \"a\\r\\nb\"", "x:1: `server_header` holds a control character"),
             ("domains = [\"a b\"]", "x:1: `domains`: \"a b\" is not a name"),
             ("[proxy]\ntrusted = [\"pbx\"]", "x:2: `proxy.trusted` holds \"pbx\""),

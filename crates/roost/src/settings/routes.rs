@@ -1,19 +1,15 @@
 //! Reads the `[[route]]`s of a file: where numbers go that are not extensions.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use anyhow::Result;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::settings::key::nearest;
 use crate::settings::keys::ROUTE_KEYS;
-use crate::settings::route::Route;
+use crate::settings::route::{Route, TABLE};
 use crate::settings::source::Source;
-
-/// Tables that a file may have.
-const MAX_ROUTES: usize = 1_000;
+use crate::settings::tables;
 
 /// Reads the tables.
 ///
@@ -24,38 +20,12 @@ pub(crate) fn read(
     name: &Spanned<Cow<'_, str>>,
     value: &Spanned<DeValue<'_>>,
 ) -> Result<Vec<Route>> {
-    let not_tables =
-        || source.error(name.span(), "routes are tables: write [[route]], with two brackets".into());
-    let tables = value.get_ref().as_array().ok_or_else(not_tables)?;
-    if tables.len() > MAX_ROUTES {
-        return Err(source.error(name.span(), format!("more than {MAX_ROUTES} [[route]]s")));
-    }
-    let mut routes = Vec::new();
-    for table in tables {
-        let keys = table.get_ref().as_table().ok_or_else(not_tables)?;
-        let mut route = Route::default();
-        for key in ROUTE_KEYS {
-            (key.set)(&mut route, key.default()?);
-        }
-        let mut spans = BTreeMap::new();
-        for (name, value) in keys {
-            let text: &str = name.get_ref();
-            let Some(key) = ROUTE_KEYS.iter().find(|key| key.name == text) else {
-                let hint = nearest(text, ROUTE_KEYS.iter().map(|key| key.name));
-                return Err(source.error(name.span(), format!("unknown key `{text}` in [[route]]{hint}")));
-            };
-            let value_of = source.read(key, value)?;
-            route.given.insert(key.name, value_of.clone());
-            spans.insert(key.name, value.span());
-            (key.set)(&mut route, value_of);
-        }
-        route.check().map_err(|(key, message)| {
-            let span = spans.get(key).cloned().unwrap_or(table.span());
-            source.error(span, message)
-        })?;
-        routes.push(route);
-    }
-    Ok(routes)
+    let tables = tables::read(source, (TABLE, ROUTE_KEYS), name, value)?;
+    let route = |table: tables::Table<Route>| {
+        table.item.check().map_err(|(key, message)| table.error(source, key, message))?;
+        Ok(Route { given: table.given, ..table.item })
+    };
+    tables.into_iter().map(route).collect()
 }
 
 #[cfg(test)]

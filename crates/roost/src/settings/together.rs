@@ -47,6 +47,7 @@ impl Settings {
     pub(crate) fn check_together(&mut self, source: &Source<'_>, table: &DeTable<'_>) -> Result<()> {
         let file = File { source, table };
         self.read_listeners(&file)?;
+        self.check_certificates(&file)?;
         self.read_trusted(&file)?;
         self.read_domains(&file)?;
         self.read_name_servers(&file)?;
@@ -81,6 +82,26 @@ impl Settings {
                 return Err(file.error("", "listen", message));
             }
             listeners.push(listener);
+        }
+        Ok(())
+    }
+
+    fn check_certificates(&self, file: &File<'_>) -> Result<()> {
+        let texts = [("certificate", &self.tls_certificate), ("private_key", &self.tls_private_key)];
+        if let [(one, _), (other, _)] = texts.map(|(name, text)| (name, text.is_empty()))
+            && texts[0].1.is_empty() != texts[1].1.is_empty()
+        {
+            let (given, missing) = if texts[0].1.is_empty() { (other, one) } else { (one, other) };
+            return Err(file.error("tls", given, format!("`tls.{given}` without `{missing}`")));
+        }
+        let has_any = !self.tls_certificate.is_empty() || !self.tls_domains.is_empty();
+        let secure = self.core.policy.listeners.iter().find(|listener| listener.transport.is_secure());
+        if let Some(listener) = secure.filter(|_| !has_any) {
+            let message = format!(
+                "`listen` names {listener}, but there is no certificate: `roost tls new NAME` makes one, or set \
+                 `certificate` and `private_key` in [tls]"
+            );
+            return Err(file.error("", "listen", message));
         }
         Ok(())
     }

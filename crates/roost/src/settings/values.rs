@@ -11,6 +11,7 @@ use roost_store::{Access, LocationColumns};
 
 use crate::settings::key::Value;
 use crate::settings::route::Route;
+use crate::settings::tls_domain::Domain;
 
 /// Everything that the file can say.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +46,15 @@ pub(crate) struct Settings {
     pub(crate) dns: Vec<String>,
     /// The name servers to ask; none: the system's.
     pub(crate) dns_servers: Vec<SocketAddr>,
+    pub(crate) tls_certificate: String,
+    pub(crate) tls_private_key: String,
+    pub(crate) tls_ca_list: String,
+    pub(crate) tls_require_cert: bool,
+    pub(crate) tls_verify_cert: bool,
+    pub(crate) tls_method: String,
+    pub(crate) tls_domains: Vec<Domain>,
+    /// The pages from which a browser may connect; none: all.
+    pub(crate) websocket_origins: Vec<String>,
     pub(crate) mi_listen: String,
     pub(crate) mi_address: Option<SocketAddr>,
 }

@@ -27,4 +27,5 @@ mod serve;
 mod sipp;
 mod stores;
 mod tcp;
+mod transports;
 mod user;
