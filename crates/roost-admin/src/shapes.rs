@@ -40,6 +40,9 @@ fn contact(contact: &ContactRecord) -> Value {
     if !contact.path.is_empty() {
         put("Path", text(&contact.path));
     }
+    if contact.is_stranded {
+        put("Flow", json!("lost"));
+    }
     put("State", json!(if contact.is_synced { "CS_SYNC" } else { "CS_NEW" }));
     put("Flags", json!(0));
     put("Cflags", json!(""));

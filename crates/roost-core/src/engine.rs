@@ -564,7 +564,7 @@ impl Engine {
     fn unsent(&mut self, flow: &Flow, message: &[u8], is_gone: bool, now: Now, out: &mut Outbox) {
         let ctx = &mut self.shared.ctx(now, out);
         ctx.count(Counter::Unsent);
-        if is_gone && flow.connection != 0 {
+        if is_gone && flow.is_one_connection() {
             self.registrar.connection_closed(ctx, flow.connection);
         }
         let Some(id) = handle_unsent(ctx, flow, message, is_gone) else { return };
@@ -576,7 +576,7 @@ impl Engine {
             };
             return ctx.out.commands.push(Command::Tell { shard: Some(id.shard), event });
         }
-        let code = if is_gone && flow.connection != 0 { 480 } else { 477 };
+        let code = if is_gone && flow.is_one_connection() { 480 } else { 477 };
         if let Some(outcome) = self.transactions.client_unsent(id, code) {
             self.client_ended(&outcome, None, now, out);
             self.transactions.close_if_done(id.transaction);

@@ -11,7 +11,7 @@ use roost_sim::harness::{
 };
 
 /// Every limit by its name, with the test that reaches it.
-const REACHED: [(&str, fn()); 43] = [
+const REACHED: [(&str, fn()); 45] = [
     ("MAX_PARKED", parked),
     ("MAX_PARKED_BYTES", parked_bytes),
     ("PARKED_MS", parked_ms),
@@ -54,6 +54,8 @@ const REACHED: [(&str, fn()); 43] = [
     ("MAX_REASON", long_reason),
     ("MAX_CONTACT_PLACES", contact_places),
     ("MAX_PLACES_PER_CONTACT", places_per_contact),
+    ("MAX_STRANDED_PER_AOR", lost_connections),
+    ("MAX_FLOWS_PER_PHONE", flows_of_a_phone),
     ("MAX_DUMP_SLICE", dump_slice),
 ];
 
@@ -633,4 +635,38 @@ fn rows_of_the_database_are_no_strangers() {
         assert_eq!(harness.engine.load(row, harness.now), Ok(None));
     }
     assert_eq!(harness.engine.lookup(b"0", harness.now).len() as u64, many);
+}
+
+#[test]
+fn lost_connections() {
+    let mut harness = Harness::with_users(2, open);
+    for number in 0..at::MAX_STRANDED_PER_AOR as u32 + 3 {
+        let contact = format!("sip:1@{number}.invalid;transport=ws");
+        let row = Row {
+            contact_id: u64::from(number) + 1,
+            socket: Some((*b"ws:10.0.0.1:80").into()),
+            ..odd_row(1, &contact)
+        };
+        assert_eq!(harness.engine.load(&row, harness.now), Ok(None));
+    }
+    let said = harness.register("1", &contact(1));
+    assert_eq!(said.texts[0].matches("transport=ws").count(), at::MAX_STRANDED_PER_AOR - 1);
+}
+
+#[test]
+fn flows_of_a_phone() {
+    let mut harness = Harness::with_users(2, |config| {
+        open(config);
+        config.identity.write_through = false;
+        config.policy.registrar.max_contacts = 1;
+        config.policy.registrar.force_registration = false;
+    });
+    for number in 1..=at::MAX_FLOWS_PER_PHONE + 1 {
+        let contact = format!(
+            "Contact: <sip:1@10.0.0.1:5060>;+sip.instance=\"<urn:uuid:1>\";reg-id={number}\r\nExpires: 60\r\n"
+        );
+        let said = harness.register("1", &contact);
+        let expected = if number > at::MAX_FLOWS_PER_PHONE { 503 } else { 200 };
+        assert_eq!(said.codes, [expected], "flow {number}");
+    }
 }

@@ -14,11 +14,20 @@ pub struct Flow {
     pub local: SocketAddr,
     /// The peer's address.
     pub remote: SocketAddr,
-    /// The connection's id; 0 for datagrams, and for whichever connection leads there.
+    /// The connection's id; 0 for datagrams, and for whichever connection leads there. With [`Flow::ANY_PROVEN`] it stands for
+    /// any whose peer has proven a name.
     pub connection: u64,
 }
 
 impl Flow {
+    /// Marks the number of a name among those of connections, which count from 1. It fits the 48 bits of a dialog's token.
+    pub const ANY_PROVEN: u64 = 1 << 47;
+
+    /// Whether it is one connection and no other: when that is gone, so is the way.
+    pub fn is_one_connection(&self) -> bool {
+        self.connection != 0 && self.connection & Flow::ANY_PROVEN == 0
+    }
+
     /// A datagram flow.
     pub fn udp(local: SocketAddr, remote: SocketAddr) -> Flow {
         Flow { transport: Transport::Udp, local, remote, connection: 0 }

@@ -84,6 +84,10 @@ pub const MAX_FEATURES: usize = 512;
 pub const MAX_REASON: usize = 1_024;
 /// Contacts of one shard that are found by their URI although its user is no extension.
 pub const MAX_CONTACT_PLACES: usize = 1 << 18;
+/// Flows of one phone (RFC 5626) that count as one contact.
+pub const MAX_FLOWS_PER_PHONE: usize = 4;
+/// Bindings of one AOR at most, where some of them have lost their connections: the oldest of those go first.
+pub const MAX_STRANDED_PER_AOR: usize = 8;
 /// Places of one such Contact: while there are more it is not called by its URI.
 pub const MAX_PLACES_PER_CONTACT: usize = 4;
 /// Records that one slice of a dump holds at most.

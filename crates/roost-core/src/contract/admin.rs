@@ -93,6 +93,8 @@ pub struct ContactRecord {
     pub received: Option<String>,
     /// Route values that lead to the contact (RFC 3327); empty when there are none.
     pub path: Vec<u8>,
+    /// Whether its connection is gone and nothing else leads to it.
+    pub is_stranded: bool,
     /// Whether the database has this very state.
     pub is_synced: bool,
     pub socket: Option<String>,

@@ -13,6 +13,8 @@ pub struct Exclusive {
     pub now_unix_s: u64,
     /// Where the REGISTER came from.
     pub(crate) source: IpAddr,
+    /// Rows that do not count either: nothing leads to them now.
+    pub(crate) stranded: Vec<u64>,
     pub(crate) call_id: Box<[u8]>,
     /// The Contact URIs that it names.
     pub(crate) contacts: Vec<Box<[u8]>>,

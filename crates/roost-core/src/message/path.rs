@@ -36,8 +36,22 @@ pub(crate) fn first_hop(path: &[u8]) -> Option<Uri<'_>> {
 
 /// `Supported: path`
 pub(crate) fn knows_path(request: &Request<'_>) -> bool {
+    supports(request, b"path")
+}
+
+/// Whether the sender has an extension.
+pub(crate) fn supports(request: &Request<'_>, extension: &[u8]) -> bool {
     let mut tags = request.head.values(request.bytes, HeaderName::Supported).flat_map(list);
-    tags.any(|tag| tag.eq_ignore_ascii_case(b"path"))
+    tags.any(|tag| tag.eq_ignore_ascii_case(extension))
+}
+
+/// Whether flows of RFC 5626 work: the phone knows them, and so does the first proxy on its way, if there is one.
+pub(crate) fn is_outbound(request: &Request<'_>) -> bool {
+    let path = joined(request, HeaderName::Path);
+    let edge_knows = list(&path).last().is_none_or(|edge| {
+        path.is_empty() || route_uri(edge).is_some_and(|(uri, _)| uri.param(b"ob").is_some())
+    });
+    supports(request, b"outbound") && edge_knows
 }
 
 #[cfg(test)]

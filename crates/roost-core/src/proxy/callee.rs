@@ -46,6 +46,7 @@ pub(crate) fn look_up<'r>(
     let record = registrar.find(ctx, callee).ok_or(Reason::NotRegistered)?;
     let mut targets = Targets::new();
     let mut failure = Reason::MethodNotTaken;
+    let mut flows = SmallVec::<[(&[u8], u64, usize); 1]>::new();
     for (binding, reference) in registrar.live(ctx, record) {
         if !binding.takes(request.method) {
             continue;
@@ -54,12 +55,47 @@ pub(crate) fn look_up<'r>(
             ctx.count(Counter::BranchesCut);
             break;
         }
+        if binding.is_stranded() {
+            failure = Reason::NoOwnConnection;
+            continue;
+        }
         match next_hop_of(ctx.policy, request.flow.local, binding) {
-            Ok(next_hop) => targets.push(Target::of_binding(binding, reference, next_hop)),
+            Ok(next_hop) => {
+                if binding.reg_id().is_some() {
+                    flows.push((binding.instance(), binding.updated_ms, targets.len()));
+                }
+                targets.push(Target::of_binding(binding, reference, next_hop));
+            }
             Err(reason) => failure = reason,
         }
     }
+    if flows.len() > 1 {
+        order_flows(&mut targets, &flows);
+    }
     if targets.is_empty() { Err(failure) } else { Ok(targets) }
+}
+
+/// Puts the flows of each phone behind one another, the one that was heard of last first (RFC 5626 5.3). A flow has its
+/// phone's instance, when it was refreshed, and its place among the targets.
+fn order_flows(targets: &mut Targets<'_>, flows: &[(&[u8], u64, usize)]) {
+    let mut order = Vec::with_capacity(targets.len());
+    for at in 0..targets.len() {
+        let Some((instance, ..)) = flows.iter().find(|(.., flow)| *flow == at) else {
+            order.push((at, false));
+            continue;
+        };
+        let mut own: Vec<_> = flows.iter().filter(|(other, ..)| other == instance).collect();
+        if own.first().is_some_and(|(.., first)| *first == at) {
+            own.sort_by_key(|(_, updated_ms, _)| std::cmp::Reverse(*updated_ms));
+            order.extend(own.iter().enumerate().map(|(index, (.., at))| (*at, index > 0)));
+        }
+    }
+    let mut all: Vec<Option<Target<Cow<'_, [u8]>>>> = targets.drain(..).map(Some).collect();
+    targets.extend(
+        order
+            .into_iter()
+            .filter_map(|(at, is_other_flow)| Some(Target { is_other_flow, ..all.get_mut(at)?.take()? })),
+    );
 }
 
 /// How a binding is reached: by the first hop of its path, else over the connection that it was made over, else at the

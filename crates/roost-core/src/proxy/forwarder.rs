@@ -83,8 +83,13 @@ impl Forwarder<'_> {
                 context.set_later(groups);
             }
         }
-        for target in targets {
-            self.try_target(ctx, request, ticket, target, Vec::new(), edits);
+        let mut targets = targets.into_iter().peekable();
+        while let Some(target) = targets.next() {
+            let mut rest = Vec::new();
+            while let Some(other) = targets.next_if(|next| next.is_other_flow) {
+                rest.insert(0, other.store(self.transactions, ticket));
+            }
+            self.try_target(ctx, request, ticket, target, rest, edits);
         }
     }
 
@@ -212,7 +217,11 @@ impl Forwarder<'_> {
         ctx.with_head(&bytes, |ctx, head| {
             let Some(request) = Request::new(source, &bytes, head) else { return };
             let edits = self.edits_of(ctx, &request, ticket);
-            for target in targets {
+            let mut targets = targets.into_iter().peekable();
+            while let Some(target) = targets.next() {
+                while let Some(other) = targets.next_if(|next| next.is_other_flow) {
+                    rest.insert(0, other);
+                }
                 let target = target.load(self.transactions, ticket);
                 self.try_target(ctx, &request, ticket, target, std::mem::take(&mut rest), &edits);
             }

@@ -85,7 +85,8 @@ impl ResponseContext {
         let mut rest = std::mem::take(&mut branch.rest);
         let kept = match code {
             None if has_rung => 0,
-            None | Some(503) => rest.len(),
+            // 430: the flow has failed (RFC 5626 11.5).
+            None | Some(430 | 503) => rest.len(),
             Some(500..600) => rest.iter().rposition(|next| !next.is_same).map_or(0, |at| at + 1),
             Some(_) => 0,
         };
@@ -205,7 +206,17 @@ mod tests {
         let address = "10.0.0.1:5060".parse().unwrap();
         let next_hop = NextHop::Flow(Flow::udp(address, address));
         let (uri, path) = (Stored::default(), Stored::default());
-        Target { uri, path, next_hop, q: None, hop: None, is_same, binding: None, source: None }
+        Target {
+            uri,
+            path,
+            next_hop,
+            q: None,
+            hop: None,
+            is_same,
+            is_other_flow: false,
+            binding: None,
+            source: None,
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) struct Target<T> {
     pub(crate) hop: Option<HopId>,
     /// Whether it is another address of the target before it.
     pub(crate) is_same: bool,
+    /// Whether it is another flow of the phone before it (RFC 5626), to be tried when that fails.
+    pub(crate) is_other_flow: bool,
     /// The binding that it is, where it is one.
     pub(crate) binding: Option<BindingRef>,
     /// Where its REGISTER came from: there it is, should its name lead to ourselves.
@@ -79,6 +81,7 @@ impl<'a> Target<Cow<'a, [u8]>> {
             q: None,
             hop: None,
             is_same: false,
+            is_other_flow: false,
             binding: None,
             source: None,
         }
@@ -135,15 +138,15 @@ impl Target<Stored> {
 impl Target<Box<[u8]>> {
     /// Taken up again.
     pub(crate) fn borrowed(&self) -> Target<Cow<'_, [u8]>> {
-        let Target { next_hop, q, hop, is_same, binding, source, .. } = self.clone();
+        let Target { next_hop, q, hop, is_same, is_other_flow, binding, source, .. } = self.clone();
         let (uri, path) = (Cow::Borrowed(&*self.uri), Cow::Borrowed(&*self.path));
-        Target { uri, path, next_hop, q, hop, is_same, binding, source }
+        Target { uri, path, next_hop, q, hop, is_same, is_other_flow, binding, source }
     }
 }
 
 impl<T> Target<T> {
     fn with<U>(self, uri: U, path: U) -> Target<U> {
-        let Target { next_hop, q, hop, is_same, binding, source, .. } = self;
-        Target { uri, path, next_hop, q, hop, is_same, binding, source }
+        let Target { next_hop, q, hop, is_same, is_other_flow, binding, source, .. } = self;
+        Target { uri, path, next_hop, q, hop, is_same, is_other_flow, binding, source }
     }
 }

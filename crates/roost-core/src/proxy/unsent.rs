@@ -38,7 +38,7 @@ pub(crate) fn handle_unsent(
 
 /// To the address that the request came from, whatever the Via says beside its port.
 fn send_elsewhere(ctx: &mut Ctx<'_>, flow: &Flow, message: &[u8], via: &Via<'_>) {
-    if flow.connection == 0 {
+    if !flow.is_one_connection() {
         return;
     }
     let port = flow.transport.port_or_default(via.port);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
-use roost_sip::{ALL_METHODS, Method, MethodSet, Params, Q, Uri, same_uri};
+use roost_sip::{ALL_METHODS, Method, MethodSet, Params, Q, Uri, number, same_uri};
 
 use crate::base::flow::{Flow, Now};
 use crate::base::text::push_socket;
@@ -279,6 +279,40 @@ impl Binding {
                 Origin::Loaded { .. } => 0,
             },
         }
+    }
+
+    /// Whether nothing leads to it now: the connection is gone that it was made over, and nobody but the phone can make
+    /// another (WebSocket, behind NAT, or a flow of RFC 5626). It neither rings nor counts.
+    pub(crate) fn is_stranded(&self) -> bool {
+        let transport = match self.origin {
+            StoredOrigin::LiveV4 { .. } | StoredOrigin::LoadedV4 { .. } => return false,
+            StoredOrigin::Other(ref origin) => match **origin {
+                Origin::Live(flow) if flow.connection != 0 => return false,
+                Origin::Live(flow) => flow.transport,
+                Origin::Loaded { local: Some((transport, _)), .. } => transport,
+                Origin::Loaded { .. } => Uri::parse(self.contact())
+                    .ok()
+                    .and_then(|uri| Transport::of_uri(&uri))
+                    .unwrap_or(Transport::Udp),
+            },
+        };
+        let is_its_own = !transport.can_connect()
+            || (transport.is_reliable() && (self.behind_nat || self.reg_id().is_some()));
+        is_its_own && self.path().is_empty()
+    }
+
+    /// The number of its flow (RFC 5626), of a phone that has several.
+    pub(crate) fn reg_id(&self) -> Option<u32> {
+        let features = self.features();
+        if self.instance().is_empty() || features.is_empty() {
+            return None;
+        }
+        number(Params::new(features).get(b"reg-id")?).ok().filter(|id| *id != 0)
+    }
+
+    /// Whether it comes from a row.
+    pub(crate) fn is_loaded(&self) -> bool {
+        matches!(self.origin(), Origin::Loaded { .. })
     }
 
     /// Its connection is gone.

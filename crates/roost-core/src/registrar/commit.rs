@@ -91,7 +91,7 @@ impl Registrar {
                 Change::Remove(contact_id) => contact_id == id,
             })
         };
-        let known = |id: u64| record.live(now).find(|binding| binding.contact_id == id);
+        let known = |id: u64| record.live(now).find(|one| one.contact_id == id && !one.is_stranded());
         let repair = |id: &u64| match known(*id) {
             Some(binding) => Write::Put(binding.row(user, domain, now)),
             None => Write::Remove { contact_id: *id, username: user.into() },
@@ -165,16 +165,11 @@ impl Registrar {
             Some(Change::Put(_)) => Reason::InsertFailed,
             _ => Reason::DeleteFailed,
         };
-        if let Some(record) = self.location.get_mut(id) {
-            for change in changes.iter() {
-                let (Change::Put(Binding { contact_id, .. }) | Change::Remove(contact_id)) = change;
-                if !record.doubt(*contact_id) {
-                    ctx.count(Counter::DoubtsFull);
-                }
-            }
-            if record.queue_repair() {
-                self.commits.doubtful.push_back(record.aor.clone());
-            }
+        let touched = changes.iter().map(|change| match change {
+            Change::Put(Binding { contact_id, .. }) | Change::Remove(contact_id) => *contact_id,
+        });
+        self.doubt(ctx, id, touched);
+        if let Some(record) = self.location.get(id) {
             if let Some(Change::Put(binding)) = changes.first()
                 && record.bindings.iter().any(|old| old.contact_id == binding.contact_id)
             {
@@ -187,6 +182,19 @@ impl Registrar {
             configured => configured,
         };
         refused(ctx, done, Response::from(reason).retry_after(retry_after_s));
+    }
+
+    /// Has the database told again, soon, what these bindings of an AOR are.
+    pub(super) fn doubt(&mut self, ctx: &mut Ctx<'_>, id: RecordId, ids: impl IntoIterator<Item = u64>) {
+        let Some(record) = self.location.get_mut(id) else { return };
+        for contact_id in ids {
+            if !record.doubt(contact_id) {
+                ctx.count(Counter::DoubtsFull);
+            }
+        }
+        if record.queue_repair() {
+            self.commits.doubtful.push_back(record.aor.clone());
+        }
     }
 
     /// Tells the database again what failed commits left in doubt: a commit whose answer was lost may have been done.

@@ -14,7 +14,12 @@ use crate::registrar::binding::Binding;
 
 impl Exclusive {
     /// What the commit of a REGISTER must find.
-    pub(crate) fn of(request: &Request<'_>, user: &[u8], domain: Option<&[u8]>, now: Now) -> Exclusive {
+    pub(crate) fn of(
+        request: &Request<'_>,
+        (user, domain): (&[u8], Option<&[u8]>),
+        stranded: impl Iterator<Item = u64>,
+        now: Now,
+    ) -> Exclusive {
         let named = contacts(request.head.values(request.bytes, HeaderName::Contact));
         let uri = |contact| match contact {
             Ok(ContactValue::Contact(_, uri)) => Some(Box::from(uri.text)),
@@ -26,6 +31,7 @@ impl Exclusive {
             now_unix_s: now.unix_s,
             source: request.flow.remote.ip(),
             call_id: request.call_id().unwrap_or(&[]).into(),
+            stranded: stranded.collect(),
             contacts: named.take(limits::MAX_CONTACTS_PER_REGISTER).filter_map(uri).collect(),
         }
     }
@@ -33,7 +39,8 @@ impl Exclusive {
     /// Whether the AOR is free, or its rows came from the address of the REGISTER.
     pub fn allows(&self, rows: &[Row]) -> bool {
         let now = Now { mono_ms: 0, unix_s: self.now_unix_s };
-        let bindings = rows.iter().map(|row| Binding::from_row(row, now));
+        let counted = rows.iter().filter(|row| !self.stranded.contains(&row.contact_id));
+        let bindings = counted.map(|row| Binding::from_row(row, now));
         is_free_or_own(bindings, self.source, |binding| {
             let uris = self.contacts.iter().filter_map(|contact| Uri::parse(contact).ok());
             *self.call_id == *binding.callid() || uris.into_iter().any(|uri| binding.is_contact(&uri))
@@ -78,6 +85,7 @@ mod tests {
             source: "10.0.0.1".parse().unwrap(),
             call_id: (*b"call").into(),
             contacts: vec![(*b"sip:9001@phone.local").into()],
+            stranded: vec![77],
         };
         let row = |contact: &str, received: Option<&str>, callid: &str| Row {
             username: (*b"9001").into(),
@@ -94,6 +102,7 @@ mod tests {
         for (rows, expected) in [
             (vec![], true),
             (vec![own.clone()], true),
+            (vec![Row { contact_id: 77, ..other.clone() }], true),
             (vec![other.clone()], false),
             (vec![other.clone(), natted], true),
             (vec![named], true),

@@ -36,18 +36,26 @@ impl Flows {
 }
 
 impl Registrar {
-    /// A connection is gone: its bindings stay, without a flow.
+    /// A connection is gone: its bindings stay, without a flow. Rows of those that nothing leads to go: they are removed as
+    /// doubts are, behind the commit that may be under way.
     pub(crate) fn connection_closed(&mut self, ctx: &mut Ctx<'_>, connection: u64) {
         for id in self.flows.records.remove(&connection).into_iter().flatten() {
+            let mut stranded = Vec::new();
             self.location.change(id, |record| {
                 for binding in &mut record.bindings {
                     if binding.connection() == connection {
                         binding.lose_connection();
                         let (aor, contact_id) = (&record.aor, binding.contact_id);
                         ctx.out.tell(EventKind::Loss, || Event::FlowLost { aor: aor.clone(), contact_id });
+                        if binding.is_stranded() {
+                            stranded.push(contact_id);
+                        }
                     }
                 }
             });
+            if ctx.identity.write_through && !stranded.is_empty() {
+                self.doubt(ctx, id, stranded);
+            }
         }
     }
 }

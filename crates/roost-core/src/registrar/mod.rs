@@ -36,7 +36,7 @@ use crate::contract::policy::PathMode;
 use crate::contract::reason::Reason;
 use crate::contract::row::Write;
 use crate::message::dialog_token::instance_hash;
-use crate::message::path::{knows_path, write_path};
+use crate::message::path::{is_outbound, knows_path, write_path};
 use crate::message::request::Request;
 use crate::message::response::Response;
 use crate::message::response_writer::ResponseWriter;
@@ -210,8 +210,9 @@ impl Registrar {
         let registrar = &ctx.policy.registrar;
         let is_exclusive = registrar.exclusive_ip && registrar.exclusive_in_database;
         let exclusive = record.filter(|_| is_exclusive).map(|record| {
-            let (user, domain) = split_aor(&record.aor, ctx.identity.use_domain);
-            Box::new(Exclusive::of(request, user, domain, ctx.now))
+            let whose = split_aor(&record.aor, ctx.identity.use_domain);
+            let stranded = record.live(ctx.now).filter(|one| one.is_stranded()).map(|one| one.contact_id);
+            Box::new(Exclusive::of(request, whose, stranded, ctx.now))
         });
         self.commit(ctx, id, identity, (plan.changes, exclusive), done);
     }
@@ -374,7 +375,7 @@ impl Registrar {
             Some(record) => record,
             None => self.record_of(ctx, aor?)?,
         };
-        let live = || record.live(now);
+        let live = || record.live(now).filter(|one| !one.is_stranded());
         let only = || Some((live().next().filter(|_| live().count() == 1)?, false));
         let is_same =
             |one: &&Binding| wanted.instance != 0 && instance_hash(one.instance()) == wanted.instance;
@@ -383,9 +384,9 @@ impl Registrar {
         itself.or_else(same).or_else(only)
     }
 
-    /// Whether anybody is registered as this user.
+    /// Whether anybody is registered as this user, and can be reached.
     pub(crate) fn is_registered(&self, ctx: &mut Ctx<'_>, who: UserHost<'_>) -> bool {
-        self.record_of(ctx, who).is_some_and(|record| record.live(ctx.now).next().is_some())
+        self.record_of(ctx, who).is_some_and(|record| record.live(ctx.now).any(|one| !one.is_stranded()))
     }
 
     /// Whether a user is registered from where a flow comes from: from its very port, and from its address.
@@ -471,7 +472,8 @@ fn check_exclusive(ctx: &Ctx<'_>, record: &Record, request: &Request<'_>) -> Res
     }
     let is_same =
         |binding: &Binding| request.call_id() == Some(binding.callid()) || names_contact(request, binding);
-    match is_free_or_own(record.live(ctx.now), request.flow.remote.ip(), is_same) {
+    let live = record.live(ctx.now).filter(|one| !one.is_stranded());
+    match is_free_or_own(live, request.flow.remote.ip(), is_same) {
         true => Ok(()),
         false => Err(Reason::Occupied),
     }
@@ -506,6 +508,12 @@ fn write_ok_headers(
         _ => old(entry),
     });
     write_contacts(listed, writer.now, bytes);
+    let mut put = plan.entries.iter().filter_map(|entry| plan.changes.get(entry.put?));
+    if put.any(|change| matches!(change, Change::Put(binding) if binding.reg_id().is_some()))
+        && is_outbound(request)
+    {
+        bytes.extend_from_slice(b"Require: outbound\r\nFlow-Timer: 120\r\n");
+    }
     // The phone knows Path, and may see what its REGISTER came through.
     let echoes_path = matches!(registrar.path, PathMode::Lazy | PathMode::Strict)
         && request.head.line(HeaderName::Path).is_some()

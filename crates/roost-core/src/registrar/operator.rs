@@ -176,6 +176,7 @@ fn shown_contact(binding: &Binding, is_synced: bool, now: Now) -> ContactRecord 
         user_agent: binding.user_agent().to_vec(),
         received: binding.received(),
         path: binding.path().to_vec(),
+        is_stranded: binding.is_stranded(),
         is_synced: is_synced || matches!(binding.origin(), Origin::Loaded { .. }),
         socket: binding.socket(),
         methods: binding.methods,

@@ -1,10 +1,11 @@
 //! The plan of a REGISTER: what its contacts, checked against the committed bindings, change. All or none.
 
 use std::borrow::Cow;
+use std::hash::BuildHasher as _;
 
 use roost_sip::{
-    ALL_METHODS, ContactValue, HeaderName, NameAddr, Uri, contacts, delta_seconds, parse_allow, q_value,
-    unquote,
+    ALL_METHODS, ContactValue, HeaderName, NameAddr, Uri, contacts, delta_seconds, number, parse_allow,
+    q_value, unquote,
 };
 
 use smallvec::SmallVec;
@@ -82,6 +83,10 @@ pub(crate) struct Entry {
     pub(crate) put: Option<usize>,
     /// Whether the request names it, or asks for all.
     pub(crate) is_named: bool,
+    /// Whether nothing leads to it now.
+    is_stranded: bool,
+    /// A hash of the phone, of one that has several flows; 0: it is by itself.
+    phone: u64,
 }
 
 /// What all contacts of one REGISTER share.
@@ -109,6 +114,8 @@ pub(crate) fn plan(ctx: &Ctx<'_>, request: &Request<'_>, record: Option<&Record>
             refreshed: (binding.updated_ms, 0),
             put: None,
             is_named: request.head.line(HeaderName::Contact).is_none(),
+            is_stranded: binding.is_stranded(),
+            phone: phone(ctx, binding),
         });
     }
     let values = request.head.values(request.bytes, HeaderName::Contact);
@@ -256,11 +263,19 @@ impl Plan {
         let expires_s = granted(&ctx.policy.registrar, name_addr.params.get(b"expires"), common.expires_s);
         let bindings = record.map_or(&[][..], |record| &record.bindings);
         let old_of = |entry: &Entry| bindings.iter().find(|binding| binding.contact_id == entry.contact_id);
-        let listed =
-            self.entries.iter().position(|entry| match entry.put.and_then(|put| self.changes.get(put)) {
-                Some(Change::Put(binding)) => binding.is_contact(uri),
-                _ => old_of(entry).is_some_and(|old| old.is_contact(uri)),
-            });
+        let instance = Instance::of(request, name_addr);
+        let listed = self.entries.iter().position(|entry| {
+            let put = match entry.put.and_then(|put| self.changes.get(put)) {
+                Some(Change::Put(binding)) => Some(binding),
+                _ => None,
+            };
+            let is_it = |one: &Binding| one.is_contact(uri) && !instance.is_another_flow(one);
+            put.or_else(|| old_of(entry)).is_some_and(is_it)
+        });
+        let listed = listed.or_else(|| {
+            let old = |entry: &Entry| old_of(entry).filter(|_| entry.put.is_none());
+            self.entries.iter().position(|entry| old(entry).is_some_and(|old| instance.replaces(old)))
+        });
         let old = listed.and_then(|index| self.entries.get(index)).and_then(old_of);
         if let Some(old) = old
             && old.callid() == common.call_id
@@ -284,7 +299,9 @@ impl Plan {
         }
         // What goes needs no room.
         check_widths(&ctx.identity.widths, common, uri)?;
-        self.put(listed, binding(ctx, request, common, (name_addr, uri), (old, q, expires_s)));
+        let binding = binding(ctx, request, common, (name_addr, uri), (old, q, expires_s));
+        let phone = phone(ctx, &binding);
+        self.put(listed, binding, phone);
         Ok(())
     }
 
@@ -294,20 +311,52 @@ impl Plan {
             0 => limits::MAX_BINDINGS_PER_AOR,
             max => max as usize,
         };
-        if self.inserted > 0 && self.entries.len() > max && !registrar.force_registration {
+        if self.inserted > 0 && self.count() > max && !registrar.force_registration {
             return Err(Response::from(Reason::TooManyContacts).retry_after(registrar.retry_after_s));
         }
-        while self.inserted > 0 && self.entries.len() > max {
-            let oldest = self.entries.iter().enumerate().min_by_key(|(_, entry)| entry.refreshed);
-            let Some(index) = oldest.map(|(index, _)| index) else { break };
-            let entry = self.entries.remove(index);
-            self.drop_entry(entry);
+        while self.inserted > 0 && self.count() > max {
+            let flow =
+                self.entries.iter().filter(|entry| !entry.is_stranded).map(|entry| entry.refreshed).min();
+            self.drop_where(|entry| !entry.is_stranded && Some(entry.refreshed) == flow);
+        }
+        // Those that nothing leads to do not count, but there is not room for any number of them.
+        while self.inserted > 0 && self.entries.len() > max.max(limits::MAX_STRANDED_PER_AOR) {
+            let lost =
+                self.entries.iter().filter(|entry| entry.is_stranded).map(|entry| entry.refreshed).min();
+            if lost.is_none() {
+                break;
+            }
+            self.drop_where(|entry| entry.is_stranded && Some(entry.refreshed) == lost);
         }
         Ok(())
     }
 
+    /// Contacts that count: some flows of one phone together.
+    fn count(&self) -> usize {
+        let is_counted = |(index, entry): &(usize, &Entry)| {
+            let is_same =
+                |other: &Entry| entry.phone != 0 && other.phone == entry.phone && !other.is_stranded;
+            let before = self.entries.iter().take(*index).filter(|other| is_same(other)).count();
+            !entry.is_stranded && before % limits::MAX_FLOWS_PER_PHONE == 0
+        };
+        self.entries.iter().enumerate().filter(is_counted).count()
+    }
+
+    /// Drops the first entry of this kind, and all other flows of its phone.
+    fn drop_where(&mut self, is_it: impl Fn(&Entry) -> bool) {
+        let mut found = self.entries.iter().position(is_it);
+        let phone = found.and_then(|index| self.entries.get(index)).map_or(0, |entry| entry.phone);
+        while let Some(index) = found {
+            let entry = self.entries.remove(index);
+            self.drop_entry(entry);
+            let is_same =
+                |other: &Entry| phone != 0 && (other.phone, other.is_stranded) == (phone, entry.is_stranded);
+            found = self.entries.iter().position(is_same);
+        }
+    }
+
     /// Puts a binding in place of the entry at `listed`, or as a new one; the list keeps its order.
-    fn put(&mut self, listed: Option<usize>, binding: Binding) {
+    fn put(&mut self, listed: Option<usize>, binding: Binding, phone: u64) {
         let rank = rank(binding.q);
         let refreshed = (binding.updated_ms, self.changes.len() + 1);
         let contact_id = binding.contact_id;
@@ -327,7 +376,8 @@ impl Plan {
         if replaced.is_none() {
             self.inserted += 1;
         }
-        let entry = Entry { contact_id, rank, refreshed, put: Some(put), is_named: true };
+        let entry =
+            Entry { contact_id, rank, refreshed, put: Some(put), is_named: true, is_stranded: false, phone };
         if let (Some(index), Some(old)) = (listed, replaced) {
             if old.rank == rank {
                 if let Some(slot) = self.entries.get_mut(index) {
@@ -360,6 +410,44 @@ impl Plan {
         for other in &mut self.entries {
             other.put = other.put.map(|index| if index > put { index - 1 } else { index });
         }
+    }
+}
+
+/// Which phone a contact is, where it says so, and which of its flows.
+struct Instance<'a> {
+    instance: &'a [u8],
+    reg_id: Option<u32>,
+    /// Whether the phone alone can make the connection that it registers over.
+    is_own_connection: bool,
+}
+
+impl<'a> Instance<'a> {
+    fn of(request: &Request<'_>, name_addr: &NameAddr<'a>) -> Instance<'a> {
+        let reg_id = name_addr.params.get(b"reg-id").and_then(|value| number(value).ok());
+        Instance {
+            instance: name_addr.params.get(b"+sip.instance").map_or(&[], unquote),
+            reg_id: reg_id.filter(|id| *id != 0),
+            is_own_connection: !request.flow.transport.can_connect(),
+        }
+    }
+
+    /// Whether a binding is another flow of the same phone, which may have the same Contact.
+    fn is_another_flow(&self, other: &Binding) -> bool {
+        self.reg_id.is_some()
+            && other.reg_id().is_some_and(|id| Some(id) != self.reg_id)
+            && *other.instance() == *self.instance
+    }
+
+    /// Whether a binding is a former flow of the same phone, whatever its Contact says: browsers change it at every page load
+    /// (RFC 5626 6).
+    fn replaces(&self, old: &Binding) -> bool {
+        let is_former = match (old.reg_id(), self.reg_id) {
+            (Some(old), Some(new)) => old == new,
+            (None, None) => self.is_own_connection || old.is_stranded() || old.is_loaded(),
+            (None, Some(_)) => old.is_loaded(),
+            (Some(_), None) => false,
+        };
+        is_former && !self.instance.is_empty() && *old.instance() == *self.instance
     }
 }
 
@@ -406,6 +494,11 @@ fn is_elsewhere(policy: &Policy, request: &Request<'_>, uri: &Uri<'_>) -> bool {
         || request.target.is_ok_and(|registrar| is_it(registrar.host))
         || is_it(policy.advertised_address.as_bytes())
         || policy.domains.iter().any(|domain| domain.is_named_by(uri, |_| true))
+}
+
+/// A hash of the phone of a binding, where that may have several flows.
+fn phone(ctx: &Ctx<'_>, binding: &Binding) -> u64 {
+    binding.reg_id().map_or(0, |_| ctx.hasher.hash_one(binding.instance()).max(1))
 }
 
 fn rank(q: Option<u16>) -> i32 {

@@ -12,7 +12,7 @@ pub(super) struct Peer {
     transport: Transport,
     remote: SocketAddr,
     /// The number of the name that it has proven; 0: none.
-    name: u64,
+    pub(super) name: u64,
 }
 
 impl Peer {

@@ -181,11 +181,12 @@ impl StreamThread {
         let connection = Rc::new(Connection::new(flow, peer, stream, wire, settings, self.shared.now_ms()));
         self.connections.borrow_mut().insert(&connection);
         counters.opened(flow.transport);
-        tokio::task::spawn_local(Rc::clone(self).attend(connection));
+        let attended = Attended { thread: Rc::clone(self), connection };
+        tokio::task::spawn_local(async move { attended.thread.attend(&attended.connection).await });
     }
 
     /// Reads and writes until the connection ends.
-    async fn attend(self: Rc<Self>, connection: Rc<Connection>) {
+    async fn attend(&self, connection: &Connection) {
         let why = loop {
             if let Some(why) = connection.must_close.get() {
                 break why;
@@ -193,13 +194,13 @@ impl StreamThread {
             let is_open = connection.backpressure.is_open();
             if is_open && connection.wire.borrow().is_held_back() {
                 // What has arrived comes before what will.
-                if let Err(why) = self.take(&connection, &mut []) {
+                if let Err(why) = self.take(connection, &[]) {
                     break why;
                 }
                 tokio::task::yield_now().await;
                 continue;
             }
-            let Some(interest) = interest(&connection) else {
+            let Some(interest) = interest(connection) else {
                 connection.backpressure.wake.notified().await;
                 continue;
             };
@@ -208,7 +209,7 @@ impl StreamThread {
                 () = connection.backpressure.wake.notified() => {}
                 ready = connection.stream.ready(interest) => {
                     let done = ready.map_err(|_| Close::Broken);
-                    if let Err(why) = done.and_then(|ready| self.is_ready(&connection, interest, ready)) {
+                    if let Err(why) = done.and_then(|ready| self.is_ready(connection, interest, ready)) {
                         break why;
                     }
                     // One that always has something to say has a turn, as all others have.
@@ -216,7 +217,7 @@ impl StreamThread {
                 }
             }
         };
-        self.close(&connection, why);
+        self.close(connection, why);
     }
 
     fn is_ready(&self, connection: &Connection, interest: Interest, ready: Ready) -> Result<(), Close> {
@@ -238,7 +239,7 @@ impl StreamThread {
                     let now_ms = self.shared.now_ms();
                     connection.active_ms.set(now_ms);
                     connection.heard_ms.set(now_ms);
-                    self.take(connection, &mut buffer[..count])?;
+                    self.take(connection, &buffer[..count])?;
                     if !connection.is_read() {
                         return Ok(());
                     }
@@ -251,7 +252,7 @@ impl StreamThread {
     }
 
     /// Gives the messages of what has arrived to a worker, all of one connection to the same, and answers keep-alives.
-    fn take(&self, connection: &Connection, arrived: &mut [u8]) -> Result<(), Close> {
+    fn take(&self, connection: &Connection, arrived: &[u8]) -> Result<(), Close> {
         let mut items = Vec::new();
         let deliver = |message: &[u8]| {
             let permit = Permit::new(&connection.backpressure);
@@ -486,6 +487,9 @@ impl StreamThread {
         }
         let queue = std::mem::take(&mut *connection.queue.borrow_mut());
         self.shared.release(queue.left() + connection.wire.borrow().held());
+        // A connection that never got ready was none: nothing is lost but an attempt.
+        let is_ready = connection.wire.borrow().is_ready();
+        let flow = if is_ready { flow } else { Flow { connection: connection.peer.name, ..flow } };
         for message in queue.into_messages().filter(|message| !message.starts_with(b"\r\n")) {
             self.shared.unsent(Outgoing { flow, message });
         }
@@ -504,8 +508,20 @@ impl StreamThread {
         }
         tracing::debug!(source = %flow, ?why, "connection closed");
         if connection.keep_until_ms.get() != 0 {
-            self.shared.tell_closed(flow.connection);
+            self.shared.tell_closed(connection.flow.connection);
         }
+    }
+}
+
+/// A connection with the thread that attends to it: however that ends, the connection ends, too.
+struct Attended {
+    thread: Rc<StreamThread>,
+    connection: Rc<Connection>,
+}
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        self.thread.close(&self.connection, Close::Broken);
     }
 }
 

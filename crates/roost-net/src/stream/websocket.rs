@@ -141,7 +141,7 @@ impl WebSocket {
     fn answer(&mut self, out: &mut Vec<u8>) -> Result<bool, Garbage> {
         let State::Asked(text, origins) = &self.state else { return Ok(true) };
         let (length, request) = match Request::try_parse(text) {
-            Ok(Some(whole)) => whole,
+            Ok(Some(whole)) if whole.0 <= MAX_REQUEST => whole,
             Ok(None) if text.len() <= MAX_REQUEST => return Ok(false),
             _ => return Err(Garbage),
         };

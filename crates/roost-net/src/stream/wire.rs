@@ -19,7 +19,7 @@ pub(super) struct Wire {
     tls: Option<Box<TlsSession>>,
     framing: Framing,
     outgoing: Outgoing,
-    /// Since when a record or the handshake is unfinished, in monotonic milliseconds; 0: none is.
+    /// Since when handshakes are unfinished, in monotonic milliseconds; 0: they are done.
     since_ms: u64,
 }
 
@@ -86,7 +86,7 @@ impl Wire {
     /// Why nothing more is read; what tells the peer may wait to be written.
     pub(super) fn take(
         &mut self,
-        arrived: &mut [u8],
+        arrived: &[u8],
         head: &mut Head,
         now_ms: u64,
         may_go_on: impl Fn() -> bool,
@@ -97,12 +97,11 @@ impl Wire {
             let mut answer = Vec::new();
             let found = framing.take(arrived, head, now_ms, &may_go_on, &mut deliver, &mut answer);
             self.put(&answer);
-            self.note_progress(now_ms, false);
+            self.note_progress();
             return Ok(found?);
         };
-        let (mut found, mut answer, mut has_read) = (Ok(Found::default()), Vec::new(), false);
+        let (mut found, mut answer) = (Ok(Found::default()), Vec::new());
         let mut plain = |bytes: &[u8]| {
-            has_read = true;
             if let Ok(before) = &mut found
                 && !before.is_last
                 && !before.is_over
@@ -113,22 +112,18 @@ impl Wire {
         };
         let taken = tls.take(arrived, &mut outgoing.bytes, &mut plain);
         self.put(&answer);
-        self.note_progress(now_ms, has_read);
+        self.note_progress();
         let is_over = taken.map_err(Refused::Tls)?;
         let mut found = found?;
         found.is_over |= is_over;
         Ok(found)
     }
 
-    /// Notes since when something is unfinished. Whoever sends without a pause has always begun a record.
-    fn note_progress(&mut self, now_ms: u64, has_read: bool) {
-        let is_ready = self.is_ready();
-        let is_unfinished = !is_ready || self.tls.as_ref().is_some_and(|tls| tls.held() > 0);
-        self.since_ms = match self.since_ms {
-            _ if !is_unfinished => 0,
-            since_ms if since_ms == 0 || (has_read && is_ready) => now_ms.max(1),
-            since_ms => since_ms,
-        };
+    /// Notes that handshakes are done.
+    fn note_progress(&mut self) {
+        if self.is_ready() {
+            self.since_ms = 0;
+        }
     }
 
     /// Puts bytes behind what is to be written.
@@ -137,8 +132,7 @@ impl Wire {
             return;
         }
         match &mut self.tls {
-            // It fails when the session is over, and then nobody reads it.
-            Some(tls) => drop(tls.encrypt(bytes, &mut self.outgoing.bytes)),
+            Some(tls) => tls.encrypt(bytes, &mut self.outgoing.bytes),
             None => self.outgoing.bytes.extend_from_slice(bytes),
         }
     }
@@ -184,7 +178,7 @@ impl Wire {
     /// Begins the handshake of a connection that was made.
     pub(super) fn begin(&mut self) {
         if let Some(tls) = &mut self.tls {
-            let _ = tls.take(&mut [], &mut self.outgoing.bytes, &mut |_| {});
+            tls.write(&mut self.outgoing.bytes);
         }
     }
 
@@ -224,7 +218,7 @@ impl Wire {
 
     /// Bytes that are held until more arrives.
     pub(super) fn held(&self) -> usize {
-        self.framing.held() + self.tls.as_ref().map_or(0, |tls| tls.held())
+        self.framing.held()
     }
 
     /// Whether it was told to wait, and may have whole messages.

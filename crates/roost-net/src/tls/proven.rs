@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// Marks the number of a name among those of connections, which count from 1. It fits the 48 bits of a dialog's token.
-const NAMED: u64 = 1 << 47;
+use roost_core::Flow;
+
 /// Names that are known at once. Who sets hops and Contacts decides how many there are.
 const MAX_NAMES: usize = 1 << 16;
 
@@ -28,7 +28,7 @@ impl ProvenNames {
         if names.names.len() >= MAX_NAMES {
             return 0;
         }
-        let number = NAMED | names.names.len() as u64;
+        let number = Flow::ANY_PROVEN | names.names.len() as u64;
         names.numbers.insert(name.into(), number);
         names.names.push(name.into());
         number
@@ -37,13 +37,13 @@ impl ProvenNames {
     /// The name of a number.
     pub(crate) fn name_of(&self, number: u64) -> Option<String> {
         let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(names.names.get((number & !NAMED) as usize).filter(|_| is_named(number))?.to_string())
+        Some(names.names.get((number & !Flow::ANY_PROVEN) as usize).filter(|_| is_named(number))?.to_string())
     }
 }
 
 /// Whether a flow's number stands for any connection to its peer that has proven a name.
 pub(crate) fn is_named(connection: u64) -> bool {
-    connection & NAMED != 0
+    connection & Flow::ANY_PROVEN != 0
 }
 
 #[cfg(test)]
@@ -57,6 +57,6 @@ mod tests {
         assert!(a != b && is_named(a) && is_named(b) && !is_named(1));
         assert_eq!(names.number_of("a.example.com"), a);
         assert_eq!(names.name_of(b).as_deref(), Some("b.example.com"));
-        assert_eq!((names.name_of(NAMED | 7), names.name_of(0)), (None, None));
+        assert_eq!((names.name_of(Flow::ANY_PROVEN | 7), names.name_of(0)), (None, None));
     }
 }

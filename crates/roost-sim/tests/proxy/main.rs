@@ -4,6 +4,7 @@ mod authorize;
 mod cancel;
 mod dialog;
 mod field;
+mod flows;
 mod fork;
 mod passing;
 mod strangers;

@@ -24,6 +24,7 @@ pub(crate) type Dialog = roost_rig::call::Dialog;
 
 /// What a monotonic clock says when a test begins.
 const BASE_MS: u64 = 1 << 40;
+const WS_PORT: u16 = 5044;
 /// Extensions, whose passwords are their names.
 const USERS: [&[u8]; 3] = [b"9001", b"9002", b"9003"];
 
@@ -37,8 +38,7 @@ pub(crate) struct Server {
 /// A phone's way to it.
 pub(crate) struct VirtualLine {
     local: SocketAddr,
-    /// Over a connection, not by datagrams.
-    is_stream: bool,
+    transport: Transport,
     world: Rc<RefCell<World>>,
 }
 
@@ -48,7 +48,7 @@ struct World {
     local: SocketAddr,
     now_ms: u64,
     /// The connections that there are, by their peers.
-    connections: HashMap<SocketAddr, u64>,
+    connections: HashMap<SocketAddr, (Transport, u64)>,
     /// Where names lead.
     names: HashMap<String, SocketAddr>,
     /// What has arrived, and from where.
@@ -68,7 +68,8 @@ impl Server {
         let local: SocketAddr = "127.0.0.1:5070".parse().expect("an address");
         let mut config = Config::default();
         let tcp = Listener { transport: Transport::Tcp, address: local };
-        config.policy.listeners = vec![Listener::udp(local), tcp];
+        let ws = Listener { transport: Transport::Ws, address: SocketAddr::new(local.ip(), WS_PORT) };
+        config.policy.listeners = vec![Listener::udp(local), tcp, ws];
         config.identity.shards = shards;
         for line in settings.lines().filter(|line| !line.starts_with('[')) {
             let (key, value) = line.split_once(" = ").expect("key = value");
@@ -100,23 +101,46 @@ impl Server {
 
     /// A phone at an address.
     pub(crate) fn phone_at(&self, address: &str, user: &str, password: &str) -> Phone {
-        self.line_at(address, false, user, password)
+        self.line_at(address, Transport::Udp, user, password)
     }
 
     /// A phone of an extension over a connection.
     pub(crate) fn tcp_phone(&self, user: &str) -> Phone {
-        self.line_at("127.0.0.1", true, user, user)
+        self.line_at("127.0.0.1", Transport::Tcp, user, user)
     }
 
-    fn line_at(&self, address: &str, is_stream: bool, user: &str, password: &str) -> Phone {
+    /// A browser's phone, whose Contact leads nowhere.
+    pub(crate) fn browser_at(&self, address: &str, user: &str) -> Phone {
+        let mut phone = self.line_at(address, Transport::Ws, user, user);
+        phone.contact = format!("sip:{}@{}.invalid;transport=ws", token(), token());
+        phone
+    }
+
+    /// A phone's connection is gone, and the server has seen that.
+    pub(crate) fn cut(&self, phone: &Phone) {
+        let world = &mut *self.world.borrow_mut();
+        let (_, number) = world.connections.remove(&phone.local()).expect("a connection");
+        for shard in 0..world.engines.len() {
+            let (now, event) = (world.now(), ShardEvent::ConnectionClosed(number));
+            world.engines[shard].handle_shard_event(event, now, &mut world.out);
+            world.pump(shard);
+        }
+    }
+
+    /// A phone's connection is gone, and nobody has noticed.
+    pub(crate) fn lose(&self, phone: &Phone) {
+        self.world.borrow_mut().connections.remove(&phone.local());
+    }
+
+    fn line_at(&self, address: &str, transport: Transport, user: &str, password: &str) -> Phone {
         self.ports.set(self.ports.get() + 1);
         let local = SocketAddr::new(address.parse().expect("an address"), self.ports.get());
         let world = &mut *self.world.borrow_mut();
         world.arrived.insert(local, VecDeque::new());
-        if is_stream {
-            world.connections.insert(local, local.port().into());
+        if transport.is_reliable() {
+            world.connections.insert(local, (transport, local.port().into()));
         }
-        let line = VirtualLine { local, is_stream, world: Rc::clone(&self.world) };
+        let line = VirtualLine { local, transport, world: Rc::clone(&self.world) };
         Phone::over(line, "127.0.0.1", user, password)
     }
 
@@ -147,9 +171,10 @@ impl Line for VirtualLine {
     fn send(&self, bytes: &[u8]) {
         let is_request = !bytes.starts_with(b"SIP/2.0");
         let text = String::from_utf8_lossy(bytes);
-        match self.is_stream && is_request {
+        match self.transport.is_reliable() && is_request {
             true => {
-                let text = text.replacen("Via: SIP/2.0/UDP", "Via: SIP/2.0/TCP", 1);
+                let via = format!("Via: SIP/2.0/{}", self.transport.via_name());
+                let text = text.replacen("Via: SIP/2.0/UDP", &via, 1);
                 self.world.borrow_mut().arrive(self.local, text.as_bytes());
             }
             false => self.world.borrow_mut().arrive(self.local, bytes),
@@ -189,7 +214,10 @@ impl World {
     /// A message arrives, at any shard.
     fn arrive(&mut self, from: SocketAddr, bytes: &[u8]) {
         let flow = match self.connections.get(&from) {
-            Some(number) => Flow::stream(Transport::Tcp, self.local, from, *number),
+            Some((Transport::Ws, number)) => {
+                Flow::stream(Transport::Ws, SocketAddr::new(self.local.ip(), WS_PORT), from, *number)
+            }
+            Some((transport, number)) => Flow::stream(*transport, self.local, from, *number),
             None => Flow::udp(self.local, from),
         };
         let (shard, now) = (usize::from(from.port()) % self.engines.len(), self.now());
@@ -208,7 +236,7 @@ impl World {
             let mut unsent = Vec::new();
             for transmit in &out.transmits {
                 let (flow, bytes) = (transmit.flow, out.message(transmit).to_vec());
-                let connection = self.connections.get(&flow.remote).copied();
+                let connection = self.connections.get(&flow.remote).map(|(_, number)| *number);
                 let is_there = match flow.transport.is_reliable() {
                     true => connection.is_some_and(|number| [0, number].contains(&flow.connection)),
                     false => connection.is_none(),

@@ -32,8 +32,11 @@ fn ten_thousand_calls_without_a_failure() {
     let callee = callee.ended();
     report(&format!("SIPp calls: caller {caller}; callee {callee}; roost grew by {grown_kb} kB"));
 
+    // Where the machine loses a datagram, such as an ACK, each is sent again, and a BYE may come first.
+    let lost = caller.retransmissions + callee.retransmissions;
     for side in [&caller, &callee] {
-        assert_eq!((side.succeeded, side.failed, side.unexpected, side.current), (CALLS, 0, 0, 0), "{side}");
+        assert_eq!((side.succeeded, side.failed, side.current), (CALLS, 0, 0), "{side}");
+        assert!(side.unexpected <= lost, "{side}");
     }
     drop(machine);
     let took = server.wait_for_no_transactions();

@@ -27,5 +27,7 @@ mod serve;
 mod sipp;
 mod stores;
 mod tcp;
+mod tls;
 mod transports;
 mod user;
+mod websocket;

@@ -80,7 +80,8 @@ fn a_lost_connection_is_known_at_once_and_a_new_one_is_used() {
     let invite = caller.invite("9002");
     let answer = caller.await_status(480, "INVITE");
     caller.send(crate::support::ack_of_failure(&invite, &answer));
-    assert_eq!(server.rows(Some("9002")), 1, "the binding stays");
+    wait_for("the end of its row", PATIENCE, || (server.rows(Some("9002")) == 0).then_some(()));
+    assert!(server.succeed(&["ul", "show", "9002"]).contains("Flow:: lost"), "the binding is marked");
 
     let mut callee = TcpPhone::connect(&server, "9002");
     assert_eq!(callee.register("sip:9002@192.168.77.5:5060;transport=tcp", 300).line(), "200 OK");

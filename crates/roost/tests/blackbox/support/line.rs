@@ -203,7 +203,8 @@ fn websocket(duplex: Box<dyn Duplex>, server: SocketAddr) -> WebSocket<Box<dyn D
     use tungstenite::client::IntoClientRequest as _;
     let mut request = format!("ws://{server}/").into_client_request().expect("a request");
     request.headers_mut().insert("Sec-WebSocket-Protocol", "sip".parse().expect("a value"));
-    let (socket, response) = tungstenite::client(request, duplex).unwrap_or_else(|error| panic!("no WebSocket: {error}"));
+    let (socket, response) =
+        tungstenite::client(request, duplex).unwrap_or_else(|error| panic!("no WebSocket: {error}"));
     let protocol = response.headers().get("Sec-WebSocket-Protocol").map(|value| value.as_bytes());
     assert_eq!(protocol, Some(&b"sip"[..]));
     socket
