@@ -10,6 +10,7 @@ use crate::base::mac::{Purpose, mac};
 use crate::base::transport::Transport;
 use crate::contract::context::Ctx;
 use crate::contract::identity::Identity;
+use crate::contract::listener::is_local;
 use crate::contract::policy::Policy;
 use crate::message::dialog_token::DialogToken;
 use crate::message::request::Request;
@@ -69,12 +70,17 @@ impl<'e, 'r, 'a> RouteReader<'e, 'r, 'a> {
             routes.target = route_uri(last).map(|(uri, _)| uri.text);
             usable = count.saturating_sub(1);
         }
+        let mut is_second = false;
         for value in values().take(usable) {
             let Some((uri, is_loose)) = route_uri(value) else {
                 routes.is_malformed = true;
                 break;
             };
-            if self.takes(&uri, &mut routes) {
+            // Where we listen on a wildcard we do not know all addresses that are ours, but we write such pairs.
+            let is_pair = uri.param(b"r2").is_some();
+            let is_taken = self.takes(&uri, &mut routes) || (is_pair && is_second && self.may_be_own(&uri));
+            is_second = is_pair && !is_second;
+            if is_taken {
                 routes.own += 1;
                 let transport = Transport::of_uri(&uri).unwrap_or(Transport::Udp);
                 let address = uri.host_ip().map(|ip| SocketAddr::new(ip, port_of(&uri)));
@@ -117,6 +123,12 @@ impl<'e, 'r, 'a> RouteReader<'e, 'r, 'a> {
         let call_id = self.request.call_id().unwrap_or(&[]);
         let [mark @ .., _, _, _, _, _, _, _, _] = mac(&self.identity.mac_key, Purpose::Dialog, &[call_id]);
         bool::from(given.to_be_bytes().ct_eq(&mark))
+    }
+
+    /// Whether we listen on a wildcard that may stand for a URI's address.
+    fn may_be_own(&self, uri: &Uri<'_>) -> bool {
+        let address = uri.host_ip().map(|ip| SocketAddr::new(ip, port_of(uri)));
+        address.is_some_and(|address| is_local(&self.policy.listeners, address))
     }
 
     /// Whether a URI names us: the address that the request came to, a listener, the advertised address, a name that is

@@ -12,6 +12,7 @@ mod calls_tcp;
 mod config;
 mod digest;
 mod examples;
+mod families;
 mod guessers;
 mod habits;
 mod import;

@@ -1,0 +1,64 @@
+//! Wildcards of both families side by side: calls between IPv4 and IPv6, over UDP and TCP, in either direction.
+
+use std::net::SocketAddr;
+
+use crate::support::{AnyLine, Dialog, PATIENCE, Phone, Server, free_port, phone, wait_for};
+
+fn reaches(from: &Phone<AnyLine>, to: &Phone<AnyLine>, dialog: &mut Dialog, method: &str) {
+    from.send(dialog.request(method, &[]));
+    let received = to.await_request(method);
+    to.answer(&received, "200 OK");
+    assert_eq!(from.await_final(method).line(), "200 OK");
+}
+
+#[test]
+fn phones_of_both_families_call_one_another_through_wildcards() {
+    all_ways("", true);
+}
+
+#[test]
+fn callers_without_a_binding_call_the_other_family() {
+    all_ways("[proxy]\ntrusted = [\"127.0.0.1\", \"::1\"]\n", false);
+}
+
+#[test]
+fn where_nobody_is_authorized_families_call_one_another() {
+    all_ways("[proxy]\nauthorize = \"off\"\n", true);
+}
+
+/// Calls of all transports and families to all, with a registered caller or one without a binding.
+fn all_ways(sections: &str, is_registered: bool) {
+    let port = free_port();
+    let mut server = Server::prepared("", sections);
+    let listen = format!("listen = [\"udp:{0}\", \"tcp:{0}\"]", server.sip);
+    let all = ["udp:0.0.0.0", "tcp:0.0.0.0", "udp:[::]", "tcp:[::]"].map(|entry| format!("\"{entry}:{port}\""));
+    server.replace_in_config(&listen, &format!("listen = [{}]", all.join(", ")));
+    for user in ["9001", "9002"] {
+        server.add_user(user, user);
+    }
+    server.start();
+    let at = |ip: &str| SocketAddr::new(ip.parse().expect("an address"), port);
+    let ways = [("udp", "127.0.0.1"), ("udp", "::1"), ("tcp", "127.0.0.1"), ("tcp", "::1")];
+    for (from, from_ip) in ways {
+        for (to, to_ip) in ways {
+            let open = |transport: &'static str, ip: &str, user: &str| {
+                let mut phone = phone(AnyLine::open(transport, at(ip), &server.path("none")), user);
+                phone.domain = if ip.contains(':') { format!("[{ip}]") } else { ip.to_string() };
+                if is_registered || user == "9002" {
+                    assert_eq!(phone.register(300).line(), "200 OK");
+                }
+                phone
+            };
+            let mut caller = open(from, from_ip, "9001");
+            let mut callee = open(to, to_ip, "9002");
+            let (mut ours, mut theirs) = caller.establish(&callee);
+            reaches(&callee, &caller, &mut theirs, "INFO");
+            reaches(&caller, &callee, &mut ours, "BYE");
+            assert_eq!(callee.unregister().line(), "200 OK");
+            if is_registered {
+                assert_eq!(caller.unregister().line(), "200 OK");
+            }
+        }
+    }
+    wait_for("no rows", PATIENCE, || (server.rows(None) == 0).then_some(()));
+}
