@@ -17,7 +17,7 @@ use crate::contract::command::{Command, Mark, Receipt, ShardEvent};
 use crate::contract::config::Config;
 use crate::contract::context::{Ctx, ResponseTexts};
 use crate::contract::identity::Identity;
-use crate::contract::next_hops::{Address, HopId, Name};
+use crate::contract::next_hops::{Address, HopId, Name, NextHops};
 use crate::contract::outbox::Outbox;
 use crate::contract::policy::{Authorize, PathMode, Policy};
 use crate::contract::reason::Reason;
@@ -30,6 +30,7 @@ use crate::message::route::RouteReader;
 use crate::message::trace;
 use crate::parking::{Message, Parked, Parking, Released, Topic};
 use crate::proxy::admitted::Admitted;
+use crate::proxy::callee::has_service;
 use crate::proxy::cancel_ack::{handle_ack, handle_cancel};
 use crate::proxy::dialog::{ack_resolved, handle_in_dialog};
 use crate::proxy::forwarder::{Forwarder, Owner, Received};
@@ -266,7 +267,7 @@ impl Engine {
             }
             return;
         }
-        if let Some(response) = stateless_answer(ctx, request) {
+        if let Some(response) = stateless_answer(ctx, self.hops.next_hops(), request) {
             return refuse(ctx, &self.registrar, request, &response.into());
         }
         let has_gone = match request.method {
@@ -678,7 +679,7 @@ fn is_for_peer(ctx: &Ctx<'_>, request: &Request<'_>) -> bool {
 }
 
 /// What any shard answers, because it needs no state; `None` when the request goes on.
-fn stateless_answer(ctx: &mut Ctx<'_>, request: &Request<'_>) -> Option<Response> {
+fn stateless_answer(ctx: &mut Ctx<'_>, next_hops: &NextHops, request: &Request<'_>) -> Option<Response> {
     if let Err(reason) = request.check() {
         ctx.count(Counter::ErrRequests);
         if request.target.is_err() {
@@ -696,7 +697,9 @@ fn stateless_answer(ctx: &mut Ctx<'_>, request: &Request<'_>) -> Option<Response
         Method::Options if request.unsupported(false).next().is_some() => Reason::BadExtension,
         Method::Options => return Some(Response::ok("OK")),
         Method::Register if is_in_dialog => Reason::RegisterInDialog,
-        Method::Publish | Method::Subscribe if !is_in_dialog => Reason::MethodNotAllowed,
+        Method::Publish | Method::Subscribe if !is_in_dialog && !has_service(next_hops, request) => {
+            Reason::MethodNotAllowed
+        }
         _ => return None,
     };
     Some(reason.into())

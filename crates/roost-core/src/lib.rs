@@ -37,7 +37,7 @@ pub use contract::exclusive::Exclusive;
 pub use contract::identity::{Identity, Widths};
 pub use contract::listener::Listener;
 pub use contract::next_hops::{
-    Address, Hop, HopAddress, HopError, HopId, HopState, HopUri, Name, NextHops, Numbers, Rule,
+    Address, Hop, HopAddress, HopError, HopId, HopState, HopUri, Name, NextHops, Numbers, Rule, Service,
 };
 pub use contract::outbox::{Outbox, Transmit};
 pub use contract::policy::{

@@ -198,6 +198,7 @@ fn route(rest: &str) -> Result<Rule, String> {
         strip: 0,
         prepend: "".into(),
         offline: false,
+        service: None,
         hops: Vec::new(),
     };
     for word in rest.split_whitespace() {

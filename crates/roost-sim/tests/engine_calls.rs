@@ -83,6 +83,7 @@ fn who_is_registered_is_called_and_not_routed_out() {
         strip: 0,
         prepend: "".into(),
         offline: true,
+        service: None,
         hops: vec![HopUri::parse("sip:10.0.0.5").expect("a hop")],
     };
     let mut harness = Harness::new(|config: &mut Config| {

@@ -90,6 +90,7 @@ headers! {
     RetryAfter "Retry-After",
     Reason "Reason",
     Unsupported "Unsupported",
+    Event "Event" b'o',
 }
 
 // `Head` keeps a bit for each name.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use regex::bytes::Regex;
-use roost_sip::{Scheme, Uri};
+use roost_sip::{Method, MethodSet, Scheme, Uri};
 
 use crate::base::limits;
 use crate::base::transport::Transport;
@@ -26,8 +26,25 @@ pub struct Rule {
     pub prepend: Box<str>,
     /// Whether extensions that exist and are not registered go this way too.
     pub offline: bool,
+    /// What of a service it is for, before the extensions are looked up; `None`: for numbers of calls that are no extensions.
+    pub service: Option<Service>,
     /// The next hops, in the order in which they are tried.
     pub hops: Vec<HopUri>,
+}
+
+/// Requests of a service of a hop's, such as message waiting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    pub methods: MethodSet,
+    /// Event packages (RFC 6665 7.2), in lower case; empty: all.
+    pub events: Vec<Box<str>>,
+}
+
+impl Service {
+    fn takes(&self, method: Method, event: &[u8]) -> bool {
+        let is_it = |own: &Box<str>| own.as_bytes().eq_ignore_ascii_case(event);
+        self.methods & method.bit() != 0 && (self.events.is_empty() || self.events.iter().any(is_it))
+    }
 }
 
 /// Which users of a Request-URI a rule is for.
@@ -277,6 +294,21 @@ impl NextHops {
 
     /// The first rule for a user (without escapes) and a host, and its hops.
     pub(crate) fn rule_for(&self, user: &[u8], host: &[u8]) -> Option<(&Rule, &[u16])> {
+        self.first(user, host, |rule| rule.service.is_none())
+    }
+
+    /// The first rule for a request of a service, and its hops.
+    pub(crate) fn service_for(
+        &self,
+        method: Method,
+        event: &[u8],
+        (user, host): (&[u8], &[u8]),
+    ) -> Option<(&Rule, &[u16])> {
+        let is_it = |rule: &Rule| rule.service.as_ref().is_some_and(|service| service.takes(method, event));
+        self.first(user, host, is_it)
+    }
+
+    fn first(&self, user: &[u8], host: &[u8], is_it: impl Fn(&Rule) -> bool) -> Option<(&Rule, &[u16])> {
         let is_for = |rule: &Rule| {
             let domain = rule.domain.as_deref();
             domain.is_none_or(|domain| domain.as_bytes().eq_ignore_ascii_case(host)) && rule.numbers.fit(user)
@@ -284,7 +316,7 @@ impl NextHops {
         self.rules
             .iter()
             .zip(self.hops_of.iter())
-            .find(|(rule, _)| is_for(rule))
+            .find(|(rule, _)| is_it(rule) && is_for(rule))
             .map(|(rule, hops)| (rule, &hops[..]))
     }
 
@@ -375,6 +407,7 @@ mod tests {
             strip,
             prepend: prepend.into(),
             offline: false,
+            service: None,
             hops: hops.iter().map(|hop| HopUri::parse(hop).unwrap()).collect(),
         }
     }

@@ -15,7 +15,16 @@ struct Lab {
 fn rules() -> Arc<[Rule]> {
     let hops = vec![HopUri::parse("sip:fs.example.com").unwrap()];
     let numbers = Numbers::Prefix("0".into());
-    let rule = Rule { set: 1, numbers, domain: None, strip: 0, prepend: "".into(), offline: false, hops };
+    let rule = Rule {
+        set: 1,
+        numbers,
+        domain: None,
+        strip: 0,
+        prepend: "".into(),
+        offline: false,
+        service: None,
+        hops,
+    };
     Arc::new([rule])
 }
 

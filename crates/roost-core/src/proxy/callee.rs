@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
-use roost_sip::Uri;
+use roost_sip::{HeaderName, Uri};
 use smallvec::SmallVec;
 
 use crate::auth::authenticator::{Authenticator, CacheAge};
@@ -156,6 +156,39 @@ pub(crate) fn is_trusted(policy: &Policy, hops: &HopMonitor, next_hop: &NextHop)
         NextHop::Flow(flow) => hops.is_trusted(policy, flow.remote.ip()),
         NextHop::Name(_, name) => hops.next_hops().names(name),
     }
+}
+
+/// Where a request of a service goes, whether or not its Request-URI is an extension; `None` where no rule takes it.
+pub(crate) fn service_targets<'t>(
+    policy: &Policy,
+    hops: &mut HopMonitor,
+    request: &Request<'_>,
+) -> Option<Result<Targets<'t>, Reason>> {
+    let uri = request.target.ok()?;
+    let next_hops = std::sync::Arc::clone(hops.next_hops());
+    let (rule, indices) = service_rule(&next_hops, request, &uri)?;
+    let found = hop_targets(policy, &next_hops, request.flow.local, &uri, rule, indices);
+    if let Ok(targets) = &found
+        && let Some(first) = targets.first().and_then(|first| first.hop)
+    {
+        hops.count_hit(first);
+    }
+    Some(found)
+}
+
+/// Whether a rule takes a request of a service.
+pub(crate) fn has_service(next_hops: &NextHops, request: &Request<'_>) -> bool {
+    request.target.is_ok_and(|uri| service_rule(next_hops, request, &uri).is_some())
+}
+
+fn service_rule<'n>(
+    next_hops: &'n NextHops,
+    request: &Request<'_>,
+    uri: &Uri<'_>,
+) -> Option<(&'n Rule, &'n [u16])> {
+    let event = request.value(HeaderName::Event).unwrap_or(&[]);
+    let event = event.split(|byte| *byte == b';').next().unwrap_or(&[]).trim_ascii();
+    next_hops.service_for(request.method, event, (&uri.user_part().plain(), uri.host))
 }
 
 /// Where a number goes that nobody has registered. Extensions that exist are at home here, registered or not.

@@ -257,6 +257,8 @@ fn binding_target<'t, 'r: 't>(
     let leads = |(binding, is_successor): &(&Binding, bool)| {
         binding.is_contact(uri) || is_at(binding, uri) || *is_successor
     };
+    // Where the side is known to be none, To says nothing of it: a phone subscribes to its own mailbox.
+    let is_known = is_known && !matches!(side, Side::Peer { .. });
     let binding = match of_side.filter(leads) {
         Some((binding, _)) => Some(binding),
         None => to.and_then(|to| binding_at(ctx, registrar, to, uri, is_known)),

@@ -22,7 +22,9 @@ use crate::message::route::{RouteReader, Routes};
 use crate::parking::Topic;
 use crate::proxy::admitted::Admitted;
 use crate::proxy::authorize::{Call, authorize_call};
-use crate::proxy::callee::{Routed, Targets, look_up, next_hop_of, own_host, route_out, trusted_target};
+use crate::proxy::callee::{
+    Routed, Targets, look_up, next_hop_of, own_host, route_out, service_targets, trusted_target,
+};
 use crate::proxy::edits::{Caller, RouteEdits};
 use crate::proxy::forwarder::{Forwarder, Owner};
 use crate::proxy::response_context::ResponseContext;
@@ -202,6 +204,11 @@ fn find_targets<'t, 'r: 't>(
             Ok(targets) => Found::Targets(targets),
             Err(reason) => Found::Refused(reason),
         };
+    }
+    if place.is_none()
+        && let Some(found) = service_targets(ctx.policy, forwarder.hops, request)
+    {
+        return found.map_or_else(Found::Refused, Found::Targets);
     }
     if let Some(place) = place {
         return called_contact(ctx, registrar, request, place)

@@ -4,7 +4,7 @@
 
 pub(crate) mod admitted;
 pub(crate) mod authorize;
-mod callee;
+pub(crate) mod callee;
 pub(crate) mod cancel_ack;
 pub(crate) mod dialog;
 mod edits;

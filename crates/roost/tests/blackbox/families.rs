@@ -31,7 +31,8 @@ fn all_ways(sections: &str, is_registered: bool) {
     let port = free_port();
     let mut server = Server::prepared("", sections);
     let listen = format!("listen = [\"udp:{0}\", \"tcp:{0}\"]", server.sip);
-    let all = ["udp:0.0.0.0", "tcp:0.0.0.0", "udp:[::]", "tcp:[::]"].map(|entry| format!("\"{entry}:{port}\""));
+    let all =
+        ["udp:0.0.0.0", "tcp:0.0.0.0", "udp:[::]", "tcp:[::]"].map(|entry| format!("\"{entry}:{port}\""));
     server.replace_in_config(&listen, &format!("listen = [{}]", all.join(", ")));
     for user in ["9001", "9002"] {
         server.add_user(user, user);

@@ -25,6 +25,7 @@ mod proxy;
 mod register;
 mod routes;
 mod serve;
+mod services;
 mod sipp;
 mod stores;
 mod tcp;

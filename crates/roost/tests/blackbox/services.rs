@@ -1,0 +1,89 @@
+//! Services of a media server through roost: message waiting and lamps (SUBSCRIBE, NOTIFY), published states (PUBLISH).
+
+use std::net::SocketAddr;
+
+use crate::support::{A_WHILE, AnyLine, Dialog, Phone, Server, free_port, phone};
+
+/// A server whose services are at a hop, which is a phone by hand; and that hop.
+fn started(ws: SocketAddr) -> (Server, Phone) {
+    let mut server = Server::prepared("", "[dispatcher]\nds_ping_interval = 0\n");
+    let tcp = format!("\"tcp:{}\"", server.sip);
+    server.replace_in_config(&tcp, &format!("{tcp}, \"ws:{ws}\""));
+    let media = Phone::at("127.0.0.5", server.sip, "media", "media");
+    let routes = format!(
+        "[[route]]\nevents = [\"message-summary\", \"dialog\"]\nhops = [\"sip:{0}\"]\n\
+         [[route]]\nmethods = [\"PUBLISH\"]\ndomain = \"127.0.0.1\"\nhops = [\"sip:{0}\"]\n[mi]",
+        media.local()
+    );
+    server.replace_in_config("[mi]", &routes);
+    for user in ["9001", "9002"] {
+        server.add_user(user, user);
+    }
+    server.start();
+    (server, media)
+}
+
+#[test]
+fn message_waiting_and_lamps_of_a_media_server_work_over_any_transport() {
+    let ws = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let (server, media) = started(ws);
+    for (transport, at) in [("udp", server.sip), ("tcp", server.sip), ("ws", ws)] {
+        let mut phone = phone(AnyLine::open(transport, at, &server.path("none")), "9001");
+        assert_eq!(phone.register(300).line(), "200 OK");
+        for event in ["message-summary", "dialog;sla"] {
+            // The extension exists and is registered: its own mailbox is asked for all the same.
+            let (contact, header) = (format!("Contact: <{}>", phone.contact), format!("Event: {event}"));
+            let subscribe = phone.initial("SUBSCRIBE", "9001", &[&contact, &header, "Expires: 600"]);
+            phone.send(&subscribe);
+            let received = media.await_request("SUBSCRIBE");
+            assert_eq!(received.uri(), "sip:9001@127.0.0.1", "unchanged");
+            media.answer_with(
+                &received,
+                "200 OK",
+                &[&format!("Contact: <{}>", media.contact), "Expires: 600"],
+            );
+            let ok = phone.await_status(200, "SUBSCRIBE");
+            // NOTIFY inside the dialog, and a refresh.
+            let (mut theirs, mut ours) =
+                (Dialog::of_callee(&media, &received), Dialog::of_caller(&phone, &ok));
+            media.send(theirs.request("NOTIFY", &[&header, "Subscription-State: active"]));
+            let notify = phone.await_request("NOTIFY");
+            assert_eq!(notify.uri(), phone.contact);
+            phone.answer(&notify, "200 OK");
+            assert_eq!(media.await_final("NOTIFY").line(), "200 OK");
+            phone.send(ours.request("SUBSCRIBE", &[&contact, &header, "Expires: 0"]));
+            let refresh = media.await_request("SUBSCRIBE");
+            media.answer(&refresh, "200 OK");
+            phone.await_status(200, "SUBSCRIBE");
+        }
+        // A NOTIFY that nobody asked for: old phones show it.
+        let mut media_again = Phone::at("127.0.0.5", server.sip, "media", "media");
+        let notify =
+            media_again.initial("NOTIFY", "9001", &["Event: message-summary", "Subscription-State: active"]);
+        media_again.send(&notify);
+        let received = phone.await_request("NOTIFY");
+        phone.answer(&received, "200 OK");
+        assert_eq!(media_again.await_final("NOTIFY").line(), "200 OK");
+        // PUBLISH goes by its domain; other packages are refused as before.
+        let publish = phone.initial("PUBLISH", "9001", &["Event: presence", "Expires: 60"]);
+        phone.send(&publish);
+        let received = media.await_request("PUBLISH");
+        media.answer(&received, "412 Conditional Request Failed");
+        assert_eq!(phone.await_final("PUBLISH").status(), Some(412));
+        let subscribe = phone.initial("SUBSCRIBE", "9002", &["Event: presence", "Expires: 60"]);
+        phone.send(&subscribe);
+        assert_eq!(phone.await_final("SUBSCRIBE").status(), Some(405));
+        assert!(media.overhear(A_WHILE).is_empty());
+        assert_eq!(phone.unregister().line(), "200 OK");
+    }
+}
+
+#[test]
+fn strangers_are_asked_who_they_are() {
+    let (server, media) = started(SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let mut stranger = server.phone("9001");
+    let subscribe = stranger.initial("SUBSCRIBE", "9001", &["Event: dialog", "Expires: 600"]);
+    stranger.send(&subscribe);
+    assert_eq!(stranger.await_final("SUBSCRIBE").status(), Some(407));
+    assert!(media.overhear(A_WHILE).is_empty());
+}
