@@ -9,6 +9,7 @@ mod baresip;
 mod calls;
 mod calls_sipp;
 mod calls_tcp;
+mod calls_tls;
 mod config;
 mod digest;
 mod examples;

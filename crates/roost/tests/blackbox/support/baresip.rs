@@ -86,8 +86,10 @@ impl Baresip {
 
     pub fn is_bound(&self, server: &Server) -> bool {
         let dump = server.mi("ul_dump", json!({})).expect("a dump").to_string();
-        // Its Contact is sip:9001-0x55d0c0ffee00@127.0.0.1:PORT.
-        ["\"", ";transport=tcp\""].iter().any(|end| dump.contains(&format!("@127.0.0.1:{}{end}", self.port)))
+        // Its Contact is sip:9001-0x55d0c0ffee00@127.0.0.1:PORT, of its next port over TLS.
+        [(0, "\""), (0, ";transport=tcp\""), (1, ";transport=tls\"")]
+            .iter()
+            .any(|(more, end)| dump.contains(&format!("@127.0.0.1:{}{end}", self.port + more)))
     }
 
     /// `dial`, `accept`, `hangup`, `quit` and others; gives what baresip says to it.
@@ -187,12 +189,12 @@ fn configure(
          ctrl_tcp_listen 127.0.0.1:{control_port}\n",
         sound.display()
     );
+    let transport = ["tcp", "tls"].into_iter().find(|name| params.contains(&format!("transport={name}")));
+    let transport = transport.map_or(String::new(), |name| format!(";transport={name}"));
     let mode = if answers == Answers::AtOnce { "auto" } else { "manual" };
     let regint = if params.contains("regint=") { "" } else { ";regint=60" };
     let account = format!(
-        "<sip:{user}@{}{}>;auth_user={user};auth_pass={user};answermode={mode}{regint}{params}\n",
-        at,
-        if params.contains("transport=tcp") { ";transport=tcp" } else { "" }
+        "<sip:{user}@{at}{transport}>;auth_user={user};auth_pass={user};answermode={mode}{regint}{params}\n",
     );
     for (name, bytes) in
         [("config", config.into_bytes()), ("accounts", account.into_bytes()), ("contacts", Vec::new())]
