@@ -13,13 +13,16 @@ struct Tool {
     package: &'static str,
 }
 
-const BLACK_BOX: [Tool; 7] = [
+const BLACK_BOX: [Tool; 9] = [
     Tool { command: "sipp", package: "sip-tester" },
     Tool { command: "baresip", package: "baresip-core" },
     Tool { command: "kamailio", package: "kamailio" },
     Tool { command: "mariadbd", package: "mariadb-server" },
     Tool { command: "initdb", package: "postgresql" },
     Tool { command: "openssl", package: "openssl" },
+    // For phones in browsers.
+    Tool { command: "chromium", package: "chromium" },
+    Tool { command: "npm", package: "npm" },
     // For the gates.
     Tool { command: "valgrind", package: "valgrind" },
 ];
@@ -27,7 +30,9 @@ const BLACK_BOX: [Tool; 7] = [
 pub(crate) fn have_debian_packages() -> anyhow::Result<()> {
     let missing = missing_tools();
     if missing.is_empty() {
-        eprintln!("    sipp, baresip, kamailio, mariadbd, postgres, openssl and valgrind found");
+        eprintln!(
+            "    sipp, baresip, kamailio, mariadbd, postgres, openssl, chromium, npm and valgrind found"
+        );
         return Ok(());
     }
     let commands: Vec<_> = missing.iter().map(|tool| tool.command).collect();

@@ -6,6 +6,7 @@ mod support;
 mod attacks;
 mod bad_input;
 mod baresip;
+mod browsers;
 mod calls;
 mod calls_sipp;
 mod calls_tcp;

@@ -1,6 +1,7 @@
 //! The world around the binary under test: a folder, a server, the command line, phones, MI.
 
 mod baresip;
+mod browser;
 mod dns;
 mod edge;
 mod kamailio;
@@ -15,6 +16,7 @@ mod tcp_relay;
 use std::io::Write;
 
 pub use baresip::{Answers, Baresip};
+pub use browser::{Browser, Page};
 pub use dns::NameServer;
 pub use edge::{Edge, hidden_contact};
 pub use kamailio::Kamailio;
