@@ -42,8 +42,8 @@ pub struct Service {
 
 impl Service {
     fn takes(&self, method: Method, event: &[u8]) -> bool {
-        let is_it = |own: &Box<str>| own.as_bytes().eq_ignore_ascii_case(event);
-        self.methods & method.bit() != 0 && (self.events.is_empty() || self.events.iter().any(is_it))
+        let is_taken = || self.events.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(event));
+        self.methods & method.bit() != 0 && (self.events.is_empty() || is_taken())
     }
 }
 
