@@ -36,6 +36,8 @@ pub(super) struct Connection {
     pub(super) keep_until_ms: Cell<u64>,
     /// It is not read any more and ends then; 0: it is read.
     pub(super) last_ms: Cell<u64>,
+    /// Its handshake counts as its source's.
+    pub(super) is_handshaking: Cell<bool>,
     /// What is to be written yet is its end.
     pub(super) is_over: Cell<bool>,
 }
@@ -95,6 +97,7 @@ impl Connection {
             written_ms: Cell::new(0),
             keep_until_ms: Cell::new(0),
             last_ms: Cell::new(0),
+            is_handshaking: Cell::new(false),
             is_over: Cell::new(false),
         }
     }

@@ -35,6 +35,8 @@ counters! {
     closed_silent "net:tcp_closed_silent",
     tls_connections "net:tls_connections",
     tls_failed "net:tls_handshakes_failed",
+    handshakes "net:handshakes",
+    handshakes_refused "net:handshakes_refused",
     websockets "net:websocket_connections",
     memory_full "net:tcp_memory_full",
     inbox_full "net:tcp_inbox_full",

@@ -21,8 +21,9 @@ use crate::stream::command::{Outgoing, StreamCommand};
 use crate::stream::connection::{Close, Connection};
 use crate::stream::connections::Connections;
 use crate::stream::limits::{
-    CONNECT_TIMEOUT, LAST_MS, MAX_CONNECTING, MAX_CONNECTING_PER_ADDRESS, MAX_PONGS, MAX_WAITING_PER_PEER,
-    MAX_WRITE_QUEUE, READ, READS_PER_TURN, SWEEP,
+    CONNECT_TIMEOUT, LAST_MS, MAX_CONNECTING, MAX_CONNECTING_PER_ADDRESS, MAX_HANDSHAKES,
+    MAX_HANDSHAKES_PER_SECOND, MAX_HANDSHAKES_PER_SOURCE, MAX_PONGS, MAX_WAITING_PER_PEER, MAX_WRITE_QUEUE,
+    READ, READS_PER_TURN, SWEEP,
 };
 use crate::stream::peer::Peer;
 use crate::stream::shared::Shared;
@@ -145,10 +146,21 @@ impl StreamThread {
             Ok(local) => {
                 let flow = Flow::stream(transport, local, remote, 0);
                 match self.shared.carriers.accepted(transport, self.shared.now_ms()) {
-                    Ok(wire) => {
+                    Ok(wire) if wire.is_ready() => {
                         counters.accepted.increment();
-                        self.open(flow, stream, wire);
+                        self.open(flow, stream, wire, false);
                     }
+                    Ok(wire) => match self.begin_handshake(remote) {
+                        true => {
+                            counters.accepted.increment();
+                            self.open(flow, stream, wire, true);
+                        }
+                        false => {
+                            tracing::debug!(source = %remote, "too many handshakes");
+                            counters.handshakes_refused.increment();
+                            sources.release(remote.ip());
+                        }
+                    },
                     Err(error) => {
                         tracing::warn!(source = %remote, %error, "a connection could not begin");
                         counters.tls_failed.increment();
@@ -157,6 +169,26 @@ impl StreamThread {
                 }
             }
             Err(_) => sources.release(remote.ip()),
+        }
+    }
+
+    /// Whether a peer may begin a handshake; then it counts.
+    fn begin_handshake(&self, remote: SocketAddr) -> bool {
+        let Shared { counters, sources, .. } = &*self.shared;
+        let is_room = counters.handshakes.get() < MAX_HANDSHAKES as u64;
+        let limits = (MAX_HANDSHAKES_PER_SOURCE, MAX_HANDSHAKES_PER_SECOND);
+        let begins = is_room && sources.begin_handshake(remote.ip(), limits, self.shared.now_ms() / 1_000);
+        if begins {
+            counters.handshakes.increment();
+        }
+        begins
+    }
+
+    /// Counts that a handshake is over, however it went.
+    fn end_handshake(&self, connection: &Connection) {
+        if connection.is_handshaking.replace(false) {
+            self.shared.counters.handshakes.decrement();
+            self.shared.sources.end_handshake(connection.flow.remote.ip());
         }
     }
 
@@ -171,7 +203,7 @@ impl StreamThread {
     }
 
     /// Opens a connection that counts as its source's; of one that was made `flow` says what its peer proves.
-    fn open(self: &Rc<Self>, flow: Flow, stream: TcpStream, wire: Wire) {
+    fn open(self: &Rc<Self>, flow: Flow, stream: TcpStream, wire: Wire, is_handshaking: bool) {
         self.opened.set(self.opened.get() + 1);
         // Never used again, never 0, and its thread's.
         let number = self.opened.get() * self.shared.threads as u64 + self.own as u64;
@@ -179,6 +211,7 @@ impl StreamThread {
         let flow = Flow { connection: number, ..flow };
         let Shared { settings, counters, .. } = &*self.shared;
         let connection = Rc::new(Connection::new(flow, peer, stream, wire, settings, self.shared.now_ms()));
+        connection.is_handshaking.set(is_handshaking);
         self.connections.borrow_mut().insert(&connection);
         counters.opened(flow.transport);
         let attended = Attended { thread: Rc::clone(self), connection };
@@ -265,6 +298,9 @@ impl StreamThread {
         let found = wire.take(arrived, &mut self.head.borrow_mut(), now_ms, may_go_on, deliver);
         let is_room = self.shared.hold(wire.held());
         let to_write = wire.to_write();
+        if wire.is_ready() {
+            self.end_handshake(connection);
+        }
         drop(wire);
         if let Some(inbox) = self.shared.inbox_of(connection.flow.connection).filter(|_| !items.is_empty()) {
             self.shared.counters.inbox_full.add(inbox.post(items));
@@ -445,7 +481,7 @@ impl StreamThread {
         // It was asked for: it counts, and is not refused.
         self.shared.sources.admit(remote.ip(), usize::MAX);
         // What comes back over it is for the address that our Via names.
-        self.open(flow, stream, wire);
+        self.open(flow, stream, wire, false);
         waiting.into_iter().for_each(|outgoing| self.send(outgoing));
     }
 
@@ -494,6 +530,7 @@ impl StreamThread {
             self.shared.unsent(Outgoing { flow, message });
         }
         counters.closed(flow.transport);
+        self.end_handshake(connection);
         sources.release(flow.remote.ip());
         match why {
             Close::ByPeer | Close::Broken | Close::Last => {}

@@ -131,7 +131,7 @@ fn who_does_not_finish_a_handshake_ends_and_hurts_nobody() {
     let before_kb = server.resident_kb();
     // A beginning of a handshake, nothing, and garbage.
     let hello = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00];
-    let mut silent: Vec<TcpStream> = (0..200)
+    let mut silent: Vec<TcpStream> = (0..300)
         .map(|number| {
             let mut stream = TcpStream::connect(at).expect("a connection");
             if number % 2 == 0 {
@@ -150,8 +150,12 @@ fn who_does_not_finish_a_handshake_ends_and_hurts_nobody() {
         let _ = stream.read_to_end(&mut Vec::new());
     }
     assert_eq!(phone.register(300).line(), "200 OK", "meanwhile");
+    let refused = server.statistic("net:handshakes_refused");
+    assert!(refused >= 40, "{refused} refused: an address has 256 handshakes at once");
     wait_for("their end", PATIENCE, || (server.statistic("net:tls_connections") == 1).then_some(()));
     assert!(server.statistic("net:tcp_closed_unfinished") >= 200);
+    assert_eq!(server.statistic("net:handshakes"), 0);
+    registered(&server, at, "9002");
     let _ = silent[0].write_all(b"x");
     assert_eq!(phone.register(300).line(), "200 OK", "and after");
     assert!(server.resident_kb() < before_kb + 8_000, "{} kB, {before_kb} before", server.resident_kb());
