@@ -12,6 +12,7 @@ mod overload;
 mod poller;
 mod resolve;
 mod stream;
+mod stun;
 mod tls;
 mod worker;
 mod worker_pool;

@@ -22,6 +22,7 @@ use crate::listen::set_buffer;
 use crate::load::{Load, Verdict};
 use crate::overload::Overload;
 use crate::poller::Poller;
+use crate::stun;
 use crate::worker_pool::{BoundSocket, NEWS_PER_S, News, ShardState, WorkerPool};
 
 /// How long a stopping worker waits for its last receipts.
@@ -340,7 +341,18 @@ impl WorkerIo {
                 let engine = &mut shard.state.engine;
                 match self.head.parse(bytes) {
                     Ok(()) => engine.handle_message(&flow, bytes, &self.head, now, &mut self.outbox),
-                    Err(error) => engine.handle_unreadable(error),
+                    Err(error) => match stun::answer(bytes, datagram.remote) {
+                        Some(answer) => {
+                            let start = self.outbox.bytes.len();
+                            self.outbox.bytes.extend_from_slice(&answer);
+                            self.outbox.transmits.push(Transmit {
+                                flow,
+                                start,
+                                end: self.outbox.bytes.len(),
+                            });
+                        }
+                        None => engine.handle_unreadable(error),
+                    },
                 }
             }
         }

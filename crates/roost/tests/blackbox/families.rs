@@ -63,3 +63,17 @@ fn all_ways(sections: &str, is_registered: bool) {
     }
     wait_for("no rows", PATIENCE, || (server.rows(None) == 0).then_some(()));
 }
+
+#[test]
+fn a_phone_that_asks_with_stun_is_told_its_address() {
+    let server = Server::started("", "");
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let question = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], b"twelve bytes"].concat();
+    socket.send_to(&question, server.sip).expect("sent");
+    let mut answer = [0; 100];
+    let length = socket.recv(&mut answer).expect("an answer");
+    let port = u16::from_be_bytes([answer[26], answer[27]]) ^ 0x2112;
+    assert_eq!((length, port), (32, socket.local_addr().expect("its address").port()));
+    assert_eq!(answer[8..20], *b"twelve bytes");
+}
