@@ -23,7 +23,7 @@ pub enum ListenError {
     /// An entry is not `TRANSPORT:ADDRESS:PORT`.
     #[error(
         "listen: \"{entry}\" is not a listening address; write udp:, tcp:, tls:, ws: or wss: and ADDRESS:PORT, such as \
-         \"udp:0.0.0.0:5060\""
+         \"udp:0.0.0.0:5060\", and behind it \" as ADDRESS:PORT\" where others know another one"
     )]
     Syntax { entry: String },
     /// Another process has the port.
@@ -49,14 +49,19 @@ pub enum ListenError {
 /// [`ListenError::Syntax`].
 pub fn parse_listen(entry: &str) -> Result<Listener, ListenError> {
     let syntax = || ListenError::Syntax { entry: entry.to_string() };
+    let (entry, advertised) = match entry.split_once(" as ") {
+        Some((entry, advertised)) => (entry.trim_end(), Some(advertised.trim())),
+        None => (entry, None),
+    };
     let (transport, address) = entry.split_once(':').ok_or_else(syntax)?;
     let transport = Transport::named(transport.as_bytes()).ok_or_else(syntax)?;
-    let with_port = if address.parse::<IpAddr>().is_ok() {
-        format!("{address}:{}", transport.default_port())
-    } else {
-        address.into()
+    let read = |text: &str, port: u16| match text.parse::<IpAddr>() {
+        Ok(ip) => Ok(SocketAddr::new(ip, port)),
+        Err(_) => text.parse::<SocketAddr>().map_err(|_| syntax()),
     };
-    with_port.parse().map(|address| Listener { transport, address }).map_err(|_| syntax())
+    let address = read(address, transport.default_port())?;
+    let advertised = advertised.map(|text| read(text, address.port())).transpose()?;
+    Ok(Listener { advertised, ..Listener::new(transport, address) })
 }
 
 /// Makes sure that no other process listens here: SO_REUSEPORT would let a second roost take half of the phones.
@@ -180,22 +185,37 @@ mod tests {
         assert_eq!(parse("tcp:0.0.0.0:5060").unwrap(), "tcp:0.0.0.0:5060");
         assert_eq!(parse("tls:0.0.0.0").unwrap(), "tls:0.0.0.0:5061");
         assert_eq!(parse("wss:[::]:8443").unwrap(), "wss:[::]:8443");
-        for bad in ["", "5060", "udp:", "udp:host:5060", "udp:1.2.3.4:99999", "sctp:1.2.3.4:5060"] {
+        let told = "udp:10.0.0.5:5062 as 203.0.113.7";
+        assert_eq!(parse(told).unwrap(), "udp:10.0.0.5:5062 as 203.0.113.7:5062");
+        assert_eq!(
+            parse("tcp:0.0.0.0 as [2001:db8::7]:5070").unwrap(),
+            "tcp:0.0.0.0:5060 as [2001:db8::7]:5070"
+        );
+        for bad in [
+            "",
+            "5060",
+            "udp:",
+            "udp:10.0.0.1:5060 as",
+            "udp:10.0.0.1 as sip.example.com",
+            "udp:host:5060",
+            "udp:1.2.3.4:99999",
+            "sctp:1.2.3.4:5060",
+        ] {
             assert!(matches!(parse(bad), Err(ListenError::Syntax { .. })), "{bad}");
         }
     }
 
     #[test]
     fn a_port_is_ours_alone() {
-        let at = |transport, address: &str| Listener { transport, address: address.parse().unwrap() };
+        let at = |transport, address: &str| Listener::new(transport, address.parse().unwrap());
         let first = bind(&at(Transport::Udp, "127.0.0.1:0"), true).unwrap();
-        let listener = Listener { transport: Transport::Udp, address: first.local_addr().unwrap() };
+        let listener = Listener::udp(first.local_addr().unwrap());
         assert!(matches!(probe(&listener), Err(ListenError::InUse { .. })));
         assert_eq!(sockets(&listener, 2).unwrap().len(), 2);
         drop(first);
         assert!(probe(&listener).is_ok());
         let first = stream_socket(&at(Transport::Tcp, "127.0.0.1:0")).unwrap();
-        let listener = Listener { transport: Transport::Tcp, address: first.local_addr().unwrap() };
+        let listener = Listener::new(Transport::Tcp, first.local_addr().unwrap());
         assert!(matches!(stream_socket(&listener), Err(ListenError::InUse { .. })));
         let elsewhere = at(Transport::Udp, "192.0.2.1:5060");
         assert!(matches!(probe(&elsewhere), Err(ListenError::NotOurs { .. })));

@@ -195,7 +195,7 @@ impl Stage {
         if self.engine.is_some() {
             return Err("config belongs before the first message".to_string());
         }
-        let listening = |transport| Listener { transport, address: self.local };
+        let listening = |transport| Listener::new(transport, self.local);
         if key == "tcp" {
             self.config.policy.listeners = [Transport::Udp, Transport::Tcp].map(listening).into();
             return flag(value).map(drop);

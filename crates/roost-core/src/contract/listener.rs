@@ -13,12 +13,18 @@ use crate::contract::reason::Reason;
 pub struct Listener {
     pub transport: Transport,
     pub address: SocketAddr,
+    /// What others are told in its place (`as`), where a router stands before it.
+    pub advertised: Option<SocketAddr>,
 }
 
 impl Listener {
+    pub fn new(transport: Transport, address: SocketAddr) -> Listener {
+        Listener { transport, address, advertised: None }
+    }
+
     /// A listener for datagrams.
     pub fn udp(address: SocketAddr) -> Listener {
-        Listener { transport: Transport::Udp, address }
+        Listener::new(Transport::Udp, address)
     }
 
     /// Whether an address of ours is this one, or one that it stands for.
@@ -31,8 +37,29 @@ impl Listener {
 
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.transport.as_str(), self.address)
+        write!(f, "{}:{}", self.transport.as_str(), self.address)?;
+        match self.advertised {
+            Some(advertised) => write!(f, " as {advertised}"),
+            None => Ok(()),
+        }
     }
+}
+
+/// What others are told of an address of ours, where that is something else.
+pub(crate) fn advertised(
+    listeners: &[Listener],
+    transport: Transport,
+    local: SocketAddr,
+) -> Option<SocketAddr> {
+    let told = listeners.iter().filter(|listener| listener.advertised.is_some());
+    told.filter(|listener| listener.transport == transport && listener.covers(local))
+        .find_map(|listener| listener.advertised)
+}
+
+/// The address of ours that others know by this one, where we know which it is.
+pub(crate) fn behind(listeners: &[Listener], told: SocketAddr) -> SocketAddr {
+    let own = listeners.iter().find(|listener| listener.advertised == Some(told));
+    own.map(|listener| listener.address).filter(|own| !own.ip().is_unspecified()).unwrap_or(told)
 }
 
 /// Whether we listen on an address, by any transport.
@@ -101,7 +128,7 @@ mod tests {
         let listener = |text: &&str| {
             let (transport, address) = text.split_once(':').unwrap();
             let transport = Transport::named(transport.as_bytes()).unwrap();
-            Listener { transport, address: address.parse().unwrap() }
+            Listener::new(transport, address.parse().unwrap())
         };
         texts.iter().map(listener).collect()
     }

@@ -295,8 +295,7 @@ impl Ping {
     /// Writes the OPTIONS. `call` is 64 random bits.
     pub(crate) fn write(&self, policy: &Policy, branch: BranchId, call: u64, out: &mut Vec<u8>) {
         let Ping { flow, uri, .. } = self;
-        let advertised = policy.advertised_address.as_str();
-        let sender = Sender { transport: flow.transport, local: flow.local, advertised };
+        let sender = Sender::of(policy, flow);
         let _ = write!(out, "OPTIONS {uri} SIP/2.0\r\nVia: SIP/2.0/{} ", flow.transport.via_name());
         sender.write(out);
         out.extend_from_slice(b";branch=");

@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_reached_from_the_listener_that_it_came_to() {
-        let listener = |transport, address: &str| Listener { transport, address: address.parse().unwrap() };
+        let listener = |transport, address: &str| Listener::new(transport, address.parse().unwrap());
         let listeners = [listener(Transport::Udp, "0.0.0.0:5060"), listener(Transport::Tcp, "10.0.0.1:5070")];
         let usual = "10.0.0.1:5060".parse().unwrap();
         let remote = "10.0.0.9:4000".parse().unwrap();

@@ -6,8 +6,11 @@ use std::net::SocketAddr;
 
 use roost_sip::{Credentials, Head, HeaderName, Line, StartLine, Uri, joined_credentials, list, number};
 
+use crate::base::flow::Flow;
 use crate::base::text::{push_ip, push_number, push_socket};
 use crate::base::transport::Transport;
+use crate::contract::listener::advertised;
+use crate::contract::policy::Policy;
 use crate::message::branch_id::BranchId;
 use crate::message::request::Request;
 use crate::message::via::write_via;
@@ -55,7 +58,16 @@ pub(crate) struct RecordRoute<'a> {
     pub(crate) from_tag: Option<&'a [u8]>,
 }
 
-impl Sender<'_> {
+impl<'a> Sender<'a> {
+    /// What the peers of a flow are told; a listener's own `as` goes before `advertised_address`.
+    pub(crate) fn of(policy: &'a Policy, flow: &Flow) -> Sender<'a> {
+        let (transport, local) = (flow.transport, flow.local);
+        match advertised(&policy.listeners, transport, local) {
+            Some(told) => Sender { transport, local: told, advertised: "" },
+            None => Sender { transport, local, advertised: &policy.advertised_address },
+        }
+    }
+
     /// `host:port`.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self.advertised {

@@ -10,7 +10,7 @@ use crate::base::mac::{Purpose, mac};
 use crate::base::transport::Transport;
 use crate::contract::context::Ctx;
 use crate::contract::identity::Identity;
-use crate::contract::listener::is_local;
+use crate::contract::listener::{Listener, is_local};
 use crate::contract::policy::Policy;
 use crate::message::dialog_token::DialogToken;
 use crate::message::request::Request;
@@ -136,7 +136,8 @@ impl<'e, 'r, 'a> RouteReader<'e, 'r, 'a> {
     pub(crate) fn is_own(&self, uri: &Uri<'_>) -> bool {
         let RouteReader { policy, request, .. } = *self;
         let local = request.flow.local;
-        let listeners = || policy.listeners.iter().map(|listener| listener.address).chain([local]);
+        let own = |listener: &Listener| [Some(listener.address), listener.advertised];
+        let listeners = || policy.listeners.iter().flat_map(own).flatten().chain([local]);
         let Some(ip) = uri.host_ip() else {
             let listens_at = |port: u16| listeners().any(|address| address.port() == port);
             let is_own_host = self.own_host.is_some_and(|own| uri.host.eq_ignore_ascii_case(own));

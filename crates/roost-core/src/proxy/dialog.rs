@@ -13,7 +13,7 @@ use crate::base::stats::Counter;
 use crate::continuation::Continuation;
 use crate::contract::command::{Command, Mark};
 use crate::contract::context::Ctx;
-use crate::contract::listener::is_local;
+use crate::contract::listener::{behind, is_local};
 use crate::contract::next_hops::Address;
 use crate::contract::policy::Authorize;
 use crate::contract::reason::Reason;
@@ -169,7 +169,8 @@ fn dialog_target<'t, 'r: 't>(
     }
     let listeners = &ctx.policy.listeners;
     // With two own Routes the second names the interface that the other side is on.
-    let own_last = routes.own_last.and_then(|(_, address)| address).filter(|own| is_local(listeners, *own));
+    let own_last = routes.own_last.and_then(|(_, address)| Some(behind(listeners, address?)));
+    let own_last = own_last.filter(|own| is_local(listeners, *own));
     let local = own_last.unwrap_or(request.flow.local);
     let is_open = ctx.policy.proxy.authorize == Authorize::Off;
     if routes.own == 0 && !routes.from_strict && (routes.next.is_none() || !is_open) {

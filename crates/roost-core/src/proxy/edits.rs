@@ -94,8 +94,7 @@ impl ForwardWriter<'_, '_> {
         bytes: &mut Vec<u8>,
     ) {
         let ForwardWriter { policy, request, edits, .. } = *self;
-        let advertised = policy.advertised_address.as_str();
-        let sender = |flow: &Flow| Sender { transport: flow.transport, local: flow.local, advertised };
+        let sender = |flow: &Flow| Sender::of(policy, flow);
         let is_open = policy.proxy.authorize == Authorize::Off;
         let mut mark = SmallVec::<[u8; MAX_TOKEN]>::new();
         match edits.record_route {

@@ -1,5 +1,6 @@
 //! What connections of some transports begin with.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use roost_core::{Flow, Transport};
@@ -18,6 +19,8 @@ pub struct Carriers {
     pub tls: Option<Arc<Tls>>,
     /// The pages from which a browser may connect; none: all.
     pub origins: Origins,
+    /// Balancers that say first whose connection it is (PROXY protocol).
+    pub balancers: Arc<[IpAddr]>,
 }
 
 impl Carriers {

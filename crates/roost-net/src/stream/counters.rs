@@ -35,6 +35,7 @@ counters! {
     closed_silent "net:tcp_closed_silent",
     tls_connections "net:tls_connections",
     tls_failed "net:tls_handshakes_failed",
+    unproxied "net:tcp_without_proxy_header",
     handshakes "net:handshakes",
     handshakes_refused "net:handshakes_refused",
     websockets "net:websocket_connections",

@@ -12,6 +12,7 @@ mod counters;
 mod framer;
 mod limits;
 mod peer;
+mod proxied;
 mod shared;
 mod sources;
 mod thread;

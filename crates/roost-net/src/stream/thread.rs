@@ -26,6 +26,7 @@ use crate::stream::limits::{
     READ, READS_PER_TURN, SWEEP,
 };
 use crate::stream::peer::Peer;
+use crate::stream::proxied;
 use crate::stream::shared::Shared;
 use crate::stream::wire::{Refused, Wire};
 use crate::tls::is_named;
@@ -102,12 +103,36 @@ impl StreamThread {
     async fn accept(self: Rc<Self>, transport: Transport, listener: TcpListener) {
         loop {
             match listener.accept().await {
+                Ok((stream, remote)) if self.is_balancer(remote) => {
+                    tokio::task::spawn_local(Rc::clone(&self).accept_proxied(transport, stream, remote));
+                }
                 Ok((stream, remote)) => self.accepted(transport, stream, remote),
                 Err(error) => {
                     // No descriptor is left, most likely: who is connected goes on.
                     tracing::debug!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
+            }
+        }
+    }
+
+    fn is_balancer(&self, remote: SocketAddr) -> bool {
+        self.shared.carriers.balancers.contains(&remote.ip().to_canonical())
+    }
+
+    /// Takes a connection from a balancer once that has said whose it is.
+    async fn accept_proxied(
+        self: Rc<Self>,
+        transport: Transport,
+        mut stream: TcpStream,
+        balancer: SocketAddr,
+    ) {
+        let patience = Duration::from_millis(self.shared.settings.message_ms);
+        match tokio::time::timeout(patience, proxied::source(&mut stream, balancer)).await {
+            Ok(Ok(remote)) => self.accepted(transport, stream, remote),
+            _ => {
+                tracing::debug!(%balancer, "a connection without a PROXY header");
+                self.shared.counters.unproxied.increment();
             }
         }
     }

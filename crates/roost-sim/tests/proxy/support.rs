@@ -67,8 +67,8 @@ impl Server {
     pub(crate) fn of_shards(shards: u16, settings: &str) -> Server {
         let local: SocketAddr = "127.0.0.1:5070".parse().expect("an address");
         let mut config = Config::default();
-        let tcp = Listener { transport: Transport::Tcp, address: local };
-        let ws = Listener { transport: Transport::Ws, address: SocketAddr::new(local.ip(), WS_PORT) };
+        let tcp = Listener::new(Transport::Tcp, local);
+        let ws = Listener::new(Transport::Ws, SocketAddr::new(local.ip(), WS_PORT));
         config.policy.listeners = vec![Listener::udp(local), tcp, ws];
         config.identity.shards = shards;
         for line in settings.lines().filter(|line| !line.starts_with('[')) {

@@ -188,7 +188,11 @@ fn start_streams(
     if sockets.is_empty() {
         return Ok((None, Vec::new()));
     }
-    let carriers = Carriers { tls, origins: settings.websocket_origins.as_slice().into() };
+    let carriers = Carriers {
+        tls,
+        origins: settings.websocket_origins.as_slice().into(),
+        balancers: settings.balancers.as_slice().into(),
+    };
     let started = Streams::start(sockets, stream_settings(settings), carriers, Arc::clone(inboxes), clock);
     let (streams, threads) = started.context("starting the threads of the connections")?;
     Ok((Some(streams), threads))

@@ -46,7 +46,7 @@ macro_rules! key {
 #[rustfmt::skip]
 pub(crate) const KEYS: &[Key<Settings>] = &[
     key!("", "listen", Kind::List, r#"["udp:0.0.0.0:5060", "tcp:0.0.0.0:5060"]"#,
-        "addresses to listen on, each TRANSPORT:ADDRESS:PORT with udp, tcp, tls, ws or wss",
+        "addresses to listen on, each TRANSPORT:ADDRESS:PORT with udp, tcp, tls, ws or wss; behind it \" as ADDRESS:PORT\" where others know another one",
         "core listen",
         |s, v| s.listen = v.list()),
     key!("", "database", Kind::Url, r#""sqlite:roost.db""#,
@@ -429,6 +429,10 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         "how long the peer of any connection may be silent before it is asked whether it is there, in seconds; one that does not answer within 10 s is gone; 0: never",
         "proto_ws ws_keepalive (Kamailio keepalive_interval)",
         |s, v| s.streams.ping_interval_ms = u64::from(v.number()) * 1000),
+
+    key!("nathelper", "proxy_protocol_from", Kind::List, "[]",
+        "IP addresses of balancers before tcp:, tls:, ws: and wss: listeners: their connections must begin with a PROXY header (version 1 or 2), whose address counts",
+        |s, v| s.proxy_protocol_from = v.list()),
 
     key!("mi", "listen", Kind::Text, r#""127.0.0.1:8888""#,
         "where the management interface listens, a loopback ADDRESS:PORT; empty: nowhere",

@@ -124,7 +124,7 @@ mod tests {
         let any = "0.0.0.0:5060".parse().unwrap();
         let mut core = Config::default();
         let both = [Transport::Udp, Transport::Tcp];
-        core.policy.listeners = both.map(|transport| Listener { transport, address: any }).to_vec();
+        core.policy.listeners = both.map(|transport| Listener::new(transport, any)).to_vec();
         assert_eq!(format!("{:?}", settings.core), format!("{core:?}"));
         assert_eq!(settings.core.policy.listeners[0].to_string(), "udp:0.0.0.0:5060");
         assert_eq!(settings.mi_address.unwrap().to_string(), "127.0.0.1:8888");

@@ -49,6 +49,7 @@ impl Settings {
         self.read_listeners(&file)?;
         self.check_certificates(&file)?;
         self.read_trusted(&file)?;
+        self.read_balancers(&file)?;
         self.read_domains(&file)?;
         self.read_name_servers(&file)?;
         self.read_mi_address(&file)?;
@@ -113,6 +114,18 @@ impl Settings {
                 file.error("proxy", "trusted", message)
             })?;
             self.core.policy.proxy.trusted.push(address.to_canonical());
+        }
+        Ok(())
+    }
+
+    fn read_balancers(&mut self, file: &File<'_>) -> Result<()> {
+        for text in &self.proxy_protocol_from {
+            let address = text.parse::<IpAddr>().map_err(|_| {
+                let message =
+                    format!("`nathelper.proxy_protocol_from` holds \"{text}\", which is not an IP address");
+                file.error("nathelper", "proxy_protocol_from", message)
+            })?;
+            self.balancers.push(address.to_canonical());
         }
         Ok(())
     }

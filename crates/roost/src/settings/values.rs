@@ -2,7 +2,7 @@
 //! several.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use roost_core::Config;
@@ -55,6 +55,9 @@ pub(crate) struct Settings {
     pub(crate) tls_domains: Vec<Domain>,
     /// The pages from which a browser may connect; none: all.
     pub(crate) websocket_origins: Vec<String>,
+    pub(crate) proxy_protocol_from: Vec<String>,
+    /// The same, read.
+    pub(crate) balancers: Vec<IpAddr>,
     pub(crate) mi_listen: String,
     pub(crate) mi_address: Option<SocketAddr>,
 }

@@ -77,3 +77,37 @@ fn a_phone_that_asks_with_stun_is_told_its_address() {
     assert_eq!((length, port), (32, socket.local_addr().expect("its address").port()));
     assert_eq!(answer[8..20], *b"twelve bytes");
 }
+
+/// Behind a cloud's NAT: others know another address, and what names that is ours.
+#[test]
+fn what_others_know_a_listener_by_is_ours() {
+    for wildcard in [false, true] {
+        let port = free_port();
+        let mut server = Server::prepared("", "");
+        let listen = format!("listen = [\"udp:{0}\", \"tcp:{0}\"]", server.sip);
+        let ip = if wildcard { "0.0.0.0" } else { "127.0.0.1" };
+        let all = ["udp", "tcp"].map(|transport| format!("\"{transport}:{ip}:{port} as 203.0.113.7:15060\""));
+        server.replace_in_config(&listen, &format!("listen = [{}]", all.join(", ")));
+        for user in ["9001", "9002"] {
+            server.add_user(user, user);
+        }
+        server.start();
+        let at = SocketAddr::from(([127, 0, 0, 1], port));
+        for (from, to) in [("udp", "tcp"), ("tcp", "udp"), ("udp", "udp")] {
+            let registered = |transport: &'static str, user: &str| {
+                let mut phone = phone(AnyLine::open(transport, at, &server.path("none")), user);
+                assert_eq!(phone.register(300).line(), "200 OK");
+                phone
+            };
+            let (mut caller, callee) = (registered(from, "9001"), registered(to, "9002"));
+            let (mut ours, mut theirs) = caller.establish(&callee);
+            assert!(
+                ours.routes.iter().all(|route| route.starts_with("<sip:203.0.113.7:15060")),
+                "{:?}",
+                ours.routes
+            );
+            reaches(&callee, &caller, &mut theirs, "INFO");
+            reaches(&caller, &callee, &mut ours, "BYE");
+        }
+    }
+}

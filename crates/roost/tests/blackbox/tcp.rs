@@ -340,3 +340,55 @@ fn unfinished_messages_have_a_limit_over_all_connections() {
     drop(open);
     assert_eq!(server.phone("9001").register(60).line(), "200 OK");
 }
+
+#[test]
+fn a_balancer_says_whose_connection_it_is() {
+    let mut server = Server::prepared("", "[nathelper]\nproxy_protocol_from = [\"127.0.0.3\"]\n");
+    server.add_user("9001", "9001");
+    server.start();
+    let connect = |from: &str| {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let from: std::net::SocketAddr = from.parse().expect("an address");
+        socket.bind(&from.into()).expect("an address");
+        socket.connect(&server.sip.into()).expect("a connection");
+        let stream = std::net::TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream
+    };
+    let ask = b"OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/TCP 10.1.1.1;branch=z9hG4bKx;rport\r\nFrom: <sip:a@b>;tag=1\r\n\
+                To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+    let v2 = [
+        &b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c"[..],
+        &[192, 0, 2, 8],
+        &[127, 0, 0, 1],
+        &[0x30, 0x39, 0x13, 0xc4],
+    ];
+    let local = [&b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00"[..]];
+    for (header, received) in [
+        (b"PROXY TCP4 192.0.2.7 127.0.0.1 12345 5060\r\n".to_vec(), "received=192.0.2.7;"),
+        (b"PROXY TCP6 2001:db8::7 ::1 12345 5060\r\n".to_vec(), "received=2001:db8::7;"),
+        (v2.concat(), "received=192.0.2.8;"),
+        (local.concat(), "received=127.0.0.3;"),
+    ] {
+        let mut stream = connect("127.0.0.3:0");
+        // In pieces, as it may come.
+        let (first, rest) = header.split_at(7);
+        stream.write_all(first).expect("sent");
+        thread::sleep(Duration::from_millis(30));
+        stream.write_all(&[rest, ask].concat()).expect("sent");
+        let mut answer = [0; 2_000];
+        let count = stream.read(&mut answer).expect("an answer");
+        let text = String::from_utf8_lossy(&answer[..count]);
+        assert!(text.starts_with("SIP/2.0 200 OK") && text.contains(received), "{text}");
+    }
+    // Without a header nothing is read; others may not speak for anybody.
+    let mut bare = connect("127.0.0.3:0");
+    bare.write_all(ask).expect("sent");
+    assert_eq!(bare.read(&mut [0; 9]).unwrap_or(0), 0);
+    let mut stranger = connect("127.0.0.4:0");
+    stranger.write_all(b"PROXY TCP4 192.0.2.7 127.0.0.1 12345 5060\r\n").expect("sent");
+    stranger.write_all(ask).expect("sent");
+    assert_eq!(stranger.read(&mut [0; 9]).unwrap_or(0), 0, "garbage");
+    assert_eq!(server.statistic("net:tcp_without_proxy_header"), 1);
+}
