@@ -99,6 +99,9 @@ pub(crate) fn looked_for() -> Vec<PathBuf> {
 /// What is wrong with the file.
 pub(crate) fn check(file: Option<&Path>) -> Result<String> {
     let settings = Settings::load(file)?;
+    if let Some(tls) = settings.tls() {
+        roost_net::Tls::load(tls)?;
+    }
     if let Some(folder) = settings.missing_folder()? {
         eprintln!(
             "roost: `database` = \"{}\": there is no folder {} yet; the server does not make it",

@@ -114,6 +114,24 @@ fn a_name_that_is_asked_for_has_its_own_certificate() {
 }
 
 #[test]
+fn what_cannot_be_used_is_said_before_the_start() {
+    let (server, _) = prepared("", "", "");
+    assert!(server.succeed(&["config", "check"]).contains("ok"));
+    std::fs::remove_file(server.path("tls/localhost.key")).expect("a file");
+    for command in [&["config", "check"][..], &["serve"]] {
+        let ran = server.roost(command);
+        assert!(
+            ran.code == Some(1) && ran.stderr.contains("tls/localhost.key (`private_key`)"),
+            "{}",
+            ran.stderr
+        );
+    }
+    server.replace_in_config("certificate = \"tls/localhost.pem\"\nprivate_key = \"tls/localhost.key\"", "");
+    let ran = server.roost(&["config", "check"]);
+    assert!(ran.stderr.contains("there is no certificate: `roost tls new NAME`"), "{}", ran.stderr);
+}
+
+#[test]
 fn clients_must_show_a_certificate_where_that_is_required() {
     let (mut server, at) = prepared("", "require_cert = true\nca_list = \"tls/ca.pem\"\n", "");
     server.start();
