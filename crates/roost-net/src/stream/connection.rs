@@ -9,7 +9,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use crate::backpressure::Backpressure;
-use crate::stream::limits::{PONG_MS, STUCK_MS, StreamSettings};
+use crate::stream::limits::{MAX_ANSWERS, PONG_MS, STUCK_MS, StreamSettings};
 use crate::stream::peer::Peer;
 use crate::stream::wire::Wire;
 use crate::stream::write_queue::WriteQueue;
@@ -102,9 +102,10 @@ impl Connection {
         }
     }
 
-    /// Whether it is read: the workers keep up, and its last message has not come.
+    /// Whether it is read: the workers keep up, the peer takes our answers, and its last message has not come.
     pub(super) fn is_read(&self) -> bool {
-        self.last_ms.get() == 0 && self.backpressure.is_open()
+        let takes_answers = self.wire.borrow().to_write() <= MAX_ANSWERS;
+        self.last_ms.get() == 0 && self.backpressure.is_open() && takes_answers
     }
 
     /// Whether it must end because of the time: it is idle, unfinished, stuck, or has had its last answer.

@@ -26,6 +26,8 @@ pub(super) const MAX_HANDSHAKES_PER_SECOND: u32 = 500;
 pub(super) const MAX_PONGS: usize = 8;
 /// Bytes that wait for one peer to read; a connection with more is closed.
 pub(super) const MAX_WRITE_QUEUE: usize = 256 << 10;
+/// Bytes of answers (pongs, handshakes) that wait for one peer to read; a peer with more is not read.
+pub(super) const MAX_ANSWERS: usize = 64 << 10;
 /// Bytes of unfinished messages and of what waits to be written, over all connections.
 pub(super) const MAX_HELD: usize = 128 << 20;
 /// Bytes of messages on their way from the workers to the connections' threads; more come back as not sent.

@@ -320,6 +320,10 @@ impl StreamThread {
         let mut wire = connection.wire.borrow_mut();
         self.shared.release(wire.held());
         let now_ms = self.shared.now_ms();
+        if wire.to_write() == 0 && connection.queue.borrow().left() == 0 {
+            // What begins to wait now.
+            connection.written_ms.set(now_ms);
+        }
         let found = wire.take(arrived, &mut self.head.borrow_mut(), now_ms, may_go_on, deliver);
         let is_room = self.shared.hold(wire.held());
         let to_write = wire.to_write();
@@ -393,11 +397,13 @@ impl StreamThread {
         let mut wire = connection.wire.borrow_mut();
         let mut queue = connection.queue.borrow_mut();
         let before = queue.left();
-        match wire.flush(|bytes| connection.stream.try_write(bytes)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                connection.written_ms.set(connection.written_ms.get().max(1));
-                return Ok(());
-            }
+        let answers = wire.to_write();
+        let flushed = wire.flush(|bytes| connection.stream.try_write(bytes));
+        if wire.to_write() < answers {
+            connection.written_ms.set(self.shared.now_ms());
+        }
+        match flushed {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(_) => return Err(Close::Broken),
             Ok(()) if connection.is_over.get() => return Err(Close::Last),
             Ok(()) => {}

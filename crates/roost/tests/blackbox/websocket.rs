@@ -199,3 +199,25 @@ fn who_does_not_answer_pings_is_gone() {
     assert!(alive.listen(Duration::from_secs(14)).is_empty());
     assert_eq!(server.statistic("net:websocket_connections"), 1);
 }
+
+#[test]
+fn who_pings_and_does_not_read_is_not_answered_for_ever() {
+    let (server, at) = started("", "");
+    let mut good = browser(&server, at, "9002");
+    assert_eq!(good.register(300).line(), "200 OK");
+    let before_kb = server.resident_kb();
+    let greedy = AnyLine::open("ws", at, &server.path("none"));
+    // Pings of 120 bytes, as long as the server takes them: it stops reading once it has nowhere to put its answers.
+    let pings = frame(0x89, &[b'x'; 120]).repeat(500);
+    greedy.set_write_timeout(Duration::from_millis(300));
+    let mut sent = 0;
+    while sent < 200 << 20 && greedy.send_raw(&pings).is_ok() {
+        sent += pings.len();
+    }
+    assert!(sent < 100 << 20, "{sent} bytes of pings were taken");
+    assert!(server.resident_kb() < before_kb + 4_000, "memory");
+    wait_for("its end", Duration::from_secs(20), || {
+        (server.statistic("net:websocket_connections") == 1).then_some(())
+    });
+    assert_eq!(good.register(300).line(), "200 OK", "another phone is not hurt");
+}

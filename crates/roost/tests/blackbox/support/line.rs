@@ -98,6 +98,11 @@ impl AnyLine {
         }
     }
 
+    /// From here on writing fails when the server does not read for so long.
+    pub fn set_write_timeout(&self, patience: Duration) {
+        self.socket.as_ref().expect("a stream").set_write_timeout(Some(patience)).expect("a timeout");
+    }
+
     /// Bytes as they are, beside all framing.
     pub fn send_raw(&self, bytes: &[u8]) -> io::Result<()> {
         (&mut self.socket.as_ref().expect("a stream")).write_all(bytes)
