@@ -21,7 +21,7 @@ pub(super) const PONG_MS: u64 = 10_000;
 /// Handshakes (TLS, WebSocket) that are not finished: of all, of one address, and those that one address begins in a second.
 pub(super) const MAX_HANDSHAKES: usize = 4_096;
 pub(super) const MAX_HANDSHAKES_PER_SOURCE: usize = 256;
-pub(super) const MAX_HANDSHAKES_PER_SECOND: u32 = 500;
+pub(super) const MAX_HANDSHAKES_PER_SECOND: u32 = 1_000;
 /// Keep-alives that are answered at once.
 pub(super) const MAX_PONGS: usize = 8;
 /// Bytes that wait for one peer to read; a connection with more is closed.
