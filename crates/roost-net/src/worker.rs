@@ -343,13 +343,7 @@ impl WorkerIo {
                     Ok(()) => engine.handle_message(&flow, bytes, &self.head, now, &mut self.outbox),
                     Err(error) => match stun::answer(bytes, datagram.remote) {
                         Some(answer) => {
-                            let start = self.outbox.bytes.len();
-                            self.outbox.bytes.extend_from_slice(&answer);
-                            self.outbox.transmits.push(Transmit {
-                                flow,
-                                start,
-                                end: self.outbox.bytes.len(),
-                            });
+                            self.outbox.send(flow, |bytes| bytes.extend_from_slice(&answer));
                         }
                         None => engine.handle_unreadable(error),
                     },

@@ -53,7 +53,7 @@ impl Outbox {
     }
 
     /// Queues what `write` appends as one message; the message.
-    pub(crate) fn send(&mut self, flow: Flow, write: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
+    pub fn send(&mut self, flow: Flow, write: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
         let start = self.bytes.len();
         write(&mut self.bytes);
         self.transmits.push(Transmit { flow, start, end: self.bytes.len() });

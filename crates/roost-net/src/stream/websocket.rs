@@ -25,7 +25,7 @@ pub(super) type Origins = Arc<[String]>;
 #[derive(Debug)]
 pub(super) struct WebSocket {
     state: State,
-    /// Since when a message, or the request, is unfinished, in monotonic milliseconds; 0: none is.
+    /// Since when a message is unfinished, in monotonic milliseconds; 0: none is. Of the request the wire knows it.
     since_ms: u64,
     is_held_back: bool,
 }
@@ -123,9 +123,6 @@ impl WebSocket {
         match &mut self.state {
             State::Asked(request, _) => {
                 request.extend_from_slice(arrived);
-                if self.since_ms == 0 {
-                    self.since_ms = now_ms.max(1);
-                }
                 if !self.answer(out)? {
                     let is_over = matches!(self.state, State::Over);
                     return Ok(Found { is_over, ..Found::default() });
@@ -182,7 +179,6 @@ impl WebSocket {
             .max_frame_size(Some(MAX_MESSAGE));
         let socket = tungstenite::WebSocket::from_raw_socket(memory, Role::Server, Some(config));
         self.state = State::Open(Box::new(socket));
-        self.since_ms = 0;
         Ok(true)
     }
 

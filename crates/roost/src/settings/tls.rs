@@ -44,11 +44,9 @@ impl Settings {
     /// What connections over TLS begin with; `None` where nothing listens for any.
     pub(crate) fn tls(&self) -> Option<TlsSettings> {
         let is_needed = self.core.policy.listeners.iter().any(|listener| listener.transport.is_secure());
-        is_needed.then(|| self.tls_files())
-    }
-
-    /// The same, whether or not something listens.
-    pub(crate) fn tls_files(&self) -> TlsSettings {
+        if !is_needed {
+            return None;
+        }
         let path = |text: &str| -> PathBuf { self.folder().join(text) };
         let files = |certificate: &str, private_key: &str| CertificateFiles {
             certificate: path(certificate),
@@ -58,7 +56,7 @@ impl Settings {
             server_domain: domain.server_domain.clone(),
             files: files(&domain.certificate, &domain.private_key),
         };
-        TlsSettings {
+        Some(TlsSettings {
             certificate: (!self.tls_certificate.is_empty())
                 .then(|| files(&self.tls_certificate, &self.tls_private_key)),
             ca_list: (!self.tls_ca_list.is_empty()).then(|| path(&self.tls_ca_list)),
@@ -66,6 +64,6 @@ impl Settings {
             verify_cert: self.tls_verify_cert,
             only_tls13: self.tls_method == "TLSv1_3",
             domains: self.tls_domains.iter().map(domain).collect(),
-        }
+        })
     }
 }

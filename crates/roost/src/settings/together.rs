@@ -30,6 +30,18 @@ impl File<'_> {
         self.source.error(span.unwrap_or(0..0), message.into())
     }
 
+    /// The values of a key that lists IP addresses.
+    fn addresses(&self, section: &str, name: &str, texts: &[String]) -> Result<Vec<IpAddr>> {
+        let address = |text: &String| {
+            let address = text.parse::<IpAddr>().map_err(|_| {
+                let message = format!("`{section}.{name}` holds \"{text}\", which is not an IP address");
+                self.error(section, name, message)
+            })?;
+            Ok(address.to_canonical())
+        };
+        texts.iter().map(address).collect()
+    }
+
     fn span(&self, section: &str, name: &str) -> Option<Range<usize>> {
         let value = match section {
             "" => self.table.get(name),
@@ -88,11 +100,12 @@ impl Settings {
     }
 
     fn check_certificates(&self, file: &File<'_>) -> Result<()> {
-        let texts = [("certificate", &self.tls_certificate), ("private_key", &self.tls_private_key)];
-        if let [(one, _), (other, _)] = texts.map(|(name, text)| (name, text.is_empty()))
-            && texts[0].1.is_empty() != texts[1].1.is_empty()
-        {
-            let (given, missing) = if texts[0].1.is_empty() { (other, one) } else { (one, other) };
+        let (given, missing) = match (self.tls_certificate.is_empty(), self.tls_private_key.is_empty()) {
+            (false, true) => ("certificate", "private_key"),
+            (true, false) => ("private_key", "certificate"),
+            _ => ("", ""),
+        };
+        if !given.is_empty() {
             return Err(file.error("tls", given, format!("`tls.{given}` without `{missing}`")));
         }
         let has_any = !self.tls_certificate.is_empty() || !self.tls_domains.is_empty();
@@ -108,25 +121,12 @@ impl Settings {
     }
 
     fn read_trusted(&mut self, file: &File<'_>) -> Result<()> {
-        for text in &self.trusted {
-            let address = text.parse::<IpAddr>().map_err(|_| {
-                let message = format!("`proxy.trusted` holds \"{text}\", which is not an IP address");
-                file.error("proxy", "trusted", message)
-            })?;
-            self.core.policy.proxy.trusted.push(address.to_canonical());
-        }
+        self.core.policy.proxy.trusted = file.addresses("proxy", "trusted", &self.trusted)?;
         Ok(())
     }
 
     fn read_balancers(&mut self, file: &File<'_>) -> Result<()> {
-        for text in &self.proxy_protocol_from {
-            let address = text.parse::<IpAddr>().map_err(|_| {
-                let message =
-                    format!("`nathelper.proxy_protocol_from` holds \"{text}\", which is not an IP address");
-                file.error("nathelper", "proxy_protocol_from", message)
-            })?;
-            self.balancers.push(address.to_canonical());
-        }
+        self.balancers = file.addresses("nathelper", "proxy_protocol_from", &self.proxy_protocol_from)?;
         Ok(())
     }
 

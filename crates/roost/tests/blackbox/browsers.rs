@@ -4,18 +4,17 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Answers, Baresip, Browser, PATIENCE, Page, Server, TcpRelay, ack_of_failure, free_port, report, wait_for,
+    Answers, Baresip, Browser, PATIENCE, Page, Server, TLS_SECTION, TcpRelay, ack_of_failure, free_port,
+    report, wait_for,
 };
 
 const INSTANCE: &str = "0b0a4c57-1c24-4c1f-9e2a-6f4d0f5f7a01";
 
 fn started(sections: &str) -> (Server, SocketAddr) {
     let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let keys = "[tls]\ncertificate = \"tls/localhost.pem\"\nprivate_key = \"tls/localhost.key\"\n";
-    let mut server = Server::prepared("", &format!("{keys}{sections}"));
+    let mut server = Server::prepared("", &format!("{TLS_SECTION}{sections}"));
     server.succeed(&["tls", "new", "localhost", "127.0.0.1"]);
-    let tcp = format!("\"tcp:{}\"", server.sip);
-    server.replace_in_config(&tcp, &format!("{tcp}, \"wss:{at}\""));
+    server.also_listen(&format!("wss:{at}"));
     for user in ["9001", "9002"] {
         server.add_user(user, user);
     }

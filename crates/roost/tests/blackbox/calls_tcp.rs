@@ -1,13 +1,13 @@
 //! Real phones over TCP and UDP call one another, before and after the TCP phone's connection was cut.
 
-use crate::support::{Answers, Baresip, PATIENCE, Server, TcpRelay, wait_for};
+use crate::support::{Answers, Baresip, PATIENCE, Server, TcpRelay, call_both_ways, wait_for};
 
 #[test]
 fn a_tcp_phone_and_a_udp_phone_call_one_another() {
     let server = server();
     let tcp = Baresip::registered_at(&server, server.sip, "9001", Answers::WhenTold, ";transport=tcp");
     let udp = Baresip::registered(&server, "9002", Answers::WhenTold);
-    both_ways(&server, tcp, udp);
+    call_both_ways([(tcp, server.sip), (udp, server.sip)]);
 }
 
 #[test]
@@ -15,7 +15,7 @@ fn two_tcp_phones_call_one_another() {
     let server = server();
     let phone = |user| Baresip::registered_at(&server, server.sip, user, Answers::WhenTold, ";transport=tcp");
     let (one, other) = (phone("9001"), phone("9002"));
-    both_ways(&server, one, other);
+    call_both_ways([(one, server.sip), (other, server.sip)]);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn after_its_connection_was_cut_and_remade_a_phone_calls_and_is_called() {
     wait_for("the new registration", PATIENCE, || {
         (server.statistic("net:tcp_connections") == 1 && tcp.is_bound(&server)).then_some(())
     });
-    both_ways(&server, tcp, udp);
+    call_both_ways([(tcp, server.sip), (udp, server.sip)]);
 }
 
 fn server() -> Server {
@@ -42,22 +42,4 @@ fn server() -> Server {
         server.add_user(user, user);
     }
     server
-}
-
-/// Each calls the other; they hear one another; the caller hangs up, then the callee.
-fn both_ways(server: &Server, one: Baresip, other: Baresip) {
-    let mut phones = [one, other];
-    for (caller, callee) in [(0, 1), (1, 0)] {
-        let target = format!("sip:{}@{}", phones[callee].user, server.sip);
-        phones[caller].command("dial", &target);
-        phones[callee].wait_call("CALL_INCOMING");
-        phones[caller].wait_call("CALL_RINGING");
-        phones[callee].command("accept", "");
-        for phone in &phones {
-            phone.wait_calls(&["CALL_ESTABLISHED", "CALL_RTPESTAB"]);
-        }
-        phones[1].command("hangup", "");
-        phones[1].wait_call("CALL_CLOSED");
-        assert_eq!(phones[0].wait_call("CALL_CLOSED"), "Connection reset by peer");
-    }
 }

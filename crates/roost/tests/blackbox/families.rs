@@ -2,14 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{AnyLine, Dialog, PATIENCE, Phone, Server, free_port, phone, wait_for};
-
-fn reaches(from: &Phone<AnyLine>, to: &Phone<AnyLine>, dialog: &mut Dialog, method: &str) {
-    from.send(dialog.request(method, &[]));
-    let received = to.await_request(method);
-    to.answer(&received, "200 OK");
-    assert_eq!(from.await_final(method).line(), "200 OK");
-}
+use crate::support::{AnyLine, PATIENCE, Server, free_port, phone, reaches, wait_for};
 
 #[test]
 fn phones_of_both_families_call_one_another_through_wildcards() {

@@ -7,8 +7,7 @@ use crate::support::{A_WHILE, AnyLine, Dialog, Phone, Server, free_port, phone};
 /// A server whose services are at a hop, which is a phone by hand; and that hop.
 fn started(ws: SocketAddr) -> (Server, Phone) {
     let mut server = Server::prepared("", "[dispatcher]\nds_ping_interval = 0\n");
-    let tcp = format!("\"tcp:{}\"", server.sip);
-    server.replace_in_config(&tcp, &format!("{tcp}, \"ws:{ws}\""));
+    server.also_listen(&format!("ws:{ws}"));
     let media = Phone::at("127.0.0.5", server.sip, "media", "media");
     let routes = format!(
         "[[route]]\nevents = [\"message-summary\", \"dialog\"]\nhops = [\"sip:{0}\"]\n\

@@ -5,18 +5,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::support::{
-    AnyLine, NameServer, PATIENCE, Phone, Server, ack_of_failure, free_port, phone, secured, wait_for,
+    AnyLine, NameServer, PATIENCE, Phone, Server, TLS_SECTION, ack_of_failure, free_port, phone, secured,
+    wait_for,
 };
-
-const KEYS: &str = "certificate = \"tls/localhost.pem\"\nprivate_key = \"tls/localhost.key\"\n";
 
 /// A server with `tls:` at this address, and the extensions 9001 and 9002.
 fn prepared(top: &str, tls: &str, more: &str) -> (Server, SocketAddr) {
     let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let server = Server::prepared(top, &format!("[tls]\n{KEYS}{tls}{more}"));
+    let server = Server::prepared(top, &format!("{TLS_SECTION}{tls}{more}"));
     server.succeed(&["tls", "new", "localhost"]);
-    let tcp = format!("\"tcp:{}\"", server.sip);
-    server.replace_in_config(&tcp, &format!("{tcp}, \"tls:{at}\""));
+    server.also_listen(&format!("tls:{at}"));
     for user in ["9001", "9002"] {
         server.add_user(user, user);
     }

@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{
-    AnyLine, Dialog, PATIENCE, Phone, Server, TRANSPORTS, free_port, phone, report, wait_for,
-};
+use crate::support::{AnyLine, PATIENCE, Server, TRANSPORTS, free_port, phone, reaches, report, wait_for};
 
 /// Where a server listens for each transport over both families.
 struct Addresses(Vec<(&'static str, SocketAddr)>);
@@ -41,14 +39,6 @@ fn started(addresses: &Addresses) -> Server {
     }
     server.start();
     server
-}
-
-/// A request inside a dialog arrives and is answered.
-fn reaches(from: &Phone<AnyLine>, to: &Phone<AnyLine>, dialog: &mut Dialog, method: &str) {
-    from.send(dialog.request(method, &[]));
-    let received = to.await_request(method);
-    to.answer(&received, "200 OK");
-    assert_eq!(from.await_final(method).line(), "200 OK");
 }
 
 #[test]

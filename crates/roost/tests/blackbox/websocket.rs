@@ -10,8 +10,7 @@ use crate::support::{AnyLine, PATIENCE, Phone, Server, ack_of_failure, free_port
 fn started(top: &str, sections: &str) -> (Server, SocketAddr) {
     let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let mut server = Server::prepared(top, sections);
-    let tcp = format!("\"tcp:{}\"", server.sip);
-    server.replace_in_config(&tcp, &format!("{tcp}, \"ws:{at}\""));
+    server.also_listen(&format!("ws:{at}"));
     for user in ["9001", "9002"] {
         server.add_user(user, user);
     }

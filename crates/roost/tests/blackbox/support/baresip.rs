@@ -164,6 +164,24 @@ impl Drop for Baresip {
 }
 
 /// Its folder: configuration, account, no contacts, and half a minute of silence to say.
+/// Each calls the other at this address of the server; they hear one another; the caller hangs up, then the callee.
+pub fn call_both_ways(phones: [(Baresip, SocketAddr); 2]) {
+    let mut phones = phones;
+    for (caller, callee) in [(0, 1), (1, 0)] {
+        let target = format!("sip:{}@{}", phones[callee].0.user, phones[caller].1);
+        phones[caller].0.command("dial", &target);
+        phones[callee].0.wait_call("CALL_INCOMING");
+        phones[caller].0.wait_call("CALL_RINGING");
+        phones[callee].0.command("accept", "");
+        for (phone, _) in &phones {
+            phone.wait_calls(&["CALL_ESTABLISHED", "CALL_RTPESTAB"]);
+        }
+        phones[1].0.command("hangup", "");
+        phones[1].0.wait_call("CALL_CLOSED");
+        assert_eq!(phones[0].0.wait_call("CALL_CLOSED"), "Connection reset by peer");
+    }
+}
+
 fn configure(
     folder: &Path,
     at: SocketAddr,

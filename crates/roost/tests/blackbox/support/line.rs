@@ -12,9 +12,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tungstenite::{Message, WebSocket};
 
-use super::{PATIENCE, token};
+use super::{Dialog, PATIENCE, token};
 
 pub const TRANSPORTS: [&str; 5] = ["udp", "tcp", "tls", "ws", "wss"];
+
+/// What a server's `[tls]` says that has made a certificate by `roost tls new localhost`.
+pub const TLS_SECTION: &str =
+    "[tls]\ncertificate = \"tls/localhost.pem\"\nprivate_key = \"tls/localhost.key\"\n";
 
 /// The line.
 pub struct AnyLine {
@@ -221,4 +225,12 @@ pub fn phone(line: AnyLine, user: &str) -> Phone<AnyLine> {
     let mut phone = Phone::over(line, "127.0.0.1", user, user);
     phone.contact = contact;
     phone
+}
+
+/// A request inside a dialog arrives and is answered.
+pub fn reaches(from: &Phone<AnyLine>, to: &Phone<AnyLine>, dialog: &mut Dialog, method: &str) {
+    from.send(dialog.request(method, &[]));
+    let received = to.await_request(method);
+    to.answer(&received, "200 OK");
+    assert_eq!(from.await_final(method).line(), "200 OK");
 }

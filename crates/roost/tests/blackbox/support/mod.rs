@@ -15,12 +15,12 @@ mod tcp_relay;
 
 use std::io::Write;
 
-pub use baresip::{Answers, Baresip};
+pub use baresip::{Answers, Baresip, call_both_ways};
 pub use browser::{Browser, Page};
 pub use dns::NameServer;
 pub use edge::{Edge, hidden_contact};
 pub use kamailio::Kamailio;
-pub use line::{AnyLine, TRANSPORTS, phone, secured};
+pub use line::{AnyLine, TLS_SECTION, TRANSPORTS, phone, reaches, secured};
 pub use media::MediaServer;
 pub use mi::{HttpReply, http, post};
 pub use relay::Relay;

@@ -105,6 +105,12 @@ impl Server {
         fs::write(self.path("roost.toml"), config.replace(from, to)).expect("a configuration");
     }
 
+    /// Listens there, too; before it is started.
+    pub fn also_listen(&self, entry: &str) {
+        let tcp = format!("\"tcp:{}\"", self.sip);
+        self.replace_in_config(&tcp, &format!("{tcp}, \"{entry}\""));
+    }
+
     /// Starts it and returns when it says that it is ready.
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "it runs already");
