@@ -13,7 +13,7 @@ use crate::overload::Buffer;
 /// Kernel buffer of each socket, in bytes: what arrives while a worker handles a batch waits there.
 const SOCKET_BUFFER: usize = 4 << 20;
 /// The same while the queue in it stands, see `overload.rs`: as much as is handled while a phone waits for an answer.
-const SHORT_BUFFER: usize = 250 << 10;
+const SHORT_BUFFER: usize = 160 << 10;
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4_096;
 

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -225,7 +226,7 @@ impl WorkerIo {
         for shard in &mut *shards {
             self.read_inbox(pool, shard, now, &mut round);
             if !is_stopping && !round.must_stop {
-                round.more_to_come |= self.read_sockets(shard, now);
+                round.more_to_come |= self.read_sockets(shard, &pool.shed, now);
             }
             shard.state.engine.handle_timeout(now, &mut self.outbox);
             self.ask(shard);
@@ -311,7 +312,7 @@ impl WorkerIo {
     }
 
     /// Handles one batch from every socket that has one; whether more may be there.
-    fn read_sockets<F>(&mut self, shard: &mut ActiveShard<'_, F>, now: Now) -> bool {
+    fn read_sockets<F>(&mut self, shard: &mut ActiveShard<'_, F>, shed_by_all: &AtomicU64, now: Now) -> bool {
         let mut more_to_come = false;
         let readable = std::mem::take(&mut shard.readable);
         let mut shed = 0;
@@ -352,6 +353,7 @@ impl WorkerIo {
         }
         if shed > 0 {
             shard.state.engine.count(Counter::Shed, shed);
+            shed_by_all.fetch_add(shed, Ordering::Relaxed);
         }
         more_to_come
     }
@@ -516,7 +518,7 @@ mod tests {
             (engine, vec![socket], ask)
         };
         let shards = sockets.into_iter().enumerate().map(shard).collect();
-        let pool = WorkerPool::new(shards, Arc::clone(&inboxes), None, None).unwrap();
+        let pool = WorkerPool::new(shards, Arc::clone(&inboxes), None, None, Arc::default()).unwrap();
         let workers = Worker::of_pool(&pool, Clock::start()).unwrap().into_iter().enumerate();
         let spawn = |(index, worker): (usize, Worker<_>)| {
             thread::Builder::new().name(index.to_string()).spawn(|| worker.run().unwrap()).unwrap()

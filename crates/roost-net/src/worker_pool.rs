@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use roost_core::{Command, Engine, Event, EventKind, Listener};
@@ -24,6 +24,8 @@ pub struct WorkerPool<F> {
     pub(crate) has_room: AtomicBool,
     /// Takes what has happened.
     pub(crate) news: Option<News>,
+    /// Datagrams that were passed over so far: what can wait does while there are more.
+    pub(crate) shed: Arc<AtomicU64>,
     is_stopping: Mutex<bool>,
 }
 
@@ -85,6 +87,7 @@ impl<F: FnMut(&mut Vec<Command>)> WorkerPool<F> {
         inboxes: Arc<Vec<Inbox>>,
         streams: Option<Streams>,
         news: Option<News>,
+        shed: Arc<AtomicU64>,
     ) -> io::Result<Arc<Self>> {
         let bound = |socket: UdpSocket| Ok(BoundSocket { address: socket.local_addr()?, socket });
         let shard = |(engine, sockets, ask): (Engine, Vec<UdpSocket>, F)| {
@@ -102,6 +105,7 @@ impl<F: FnMut(&mut Vec<Command>)> WorkerPool<F> {
             streams,
             has_room: AtomicBool::new(false),
             news,
+            shed,
             is_stopping: Mutex::new(false),
         }))
     }

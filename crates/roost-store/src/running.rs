@@ -1,6 +1,7 @@
 //! The threads of a running store, and how they are asked.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
@@ -34,10 +35,16 @@ pub struct StoreHandle {
 
 impl Store {
     /// Starts the writer (with `write_through`; else nothing may be committed), and the thread that looks subscribers up.
+    /// `shed` counts what the server had no time for: while it grows, rows that are safe in the journal reach `location` later.
     ///
     /// # Errors
     /// [`StoreError`] when a connection cannot be made.
-    pub fn start(&self, write_through: bool, receipts: Receipts) -> Result<Running, StoreError> {
+    pub fn start(
+        &self,
+        write_through: bool,
+        receipts: Receipts,
+        shed: Arc<AtomicU64>,
+    ) -> Result<Running, StoreError> {
         let (jobs, job_queue) = channel();
         let (lookups, lookup_queue) = channel::<Lookup>();
         let told = Arc::clone(&receipts);
@@ -45,7 +52,7 @@ impl Store {
         let writer = match &self.database {
             _ if !write_through => Vec::new(),
             Database::Sqlite(path) => {
-                writer::start(path, &self.columns.location, job_queue, told, batches.clone())?.into()
+                writer::start(path, &self.columns.location, job_queue, told, batches.clone(), shed)?.into()
             }
             Database::MySql(_) | Database::Postgres(_) => {
                 server_writer::start(self, job_queue, told, batches.clone())?.into()

@@ -1,7 +1,8 @@
 //! The fold: what the journal holds reaches `location`, many bindings in one transaction, each in its last state only.
 //!
-//! One thread, one connection. Rows are visible to other readers of the table within a second. While the table cannot
-//! be written (somebody holds its lock, the disk is full) the journal grows and the fold tries again.
+//! One thread, one connection. Rows are visible to other readers of the table within a second, or ten while the
+//! server sheds load. While the table cannot be written (somebody holds its lock, the disk is full) the journal grows and
+//! the fold tries again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,10 @@ use crate::sqlite::journal::{Marks, Position};
 
 /// A fold begins this long after the one before at the earliest: what comes meanwhile is gathered.
 const FOLD_EVERY: Duration = Duration::from_millis(600);
+/// While the server sheds load the rows wait for longer, as phones wait for the same processor: at most so long ...
+const PUT_OFF: Duration = Duration::from_secs(10);
+/// ... and until there are so many.
+const PUT_OFF_WRITES: usize = 50_000;
 /// How long a fold that failed waits before it is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How often a stopping process tries; what is left is folded when it starts again.
@@ -45,6 +50,8 @@ pub(crate) struct FoldQueue {
 #[derive(Debug, Default)]
 struct Waiting {
     items: Vec<ToFold>,
+    /// Those in the items.
+    writes: usize,
     is_idle: bool,
     is_closed: bool,
 }
@@ -53,6 +60,9 @@ impl FoldQueue {
     pub(crate) fn send(&self, item: ToFold) {
         let mut waiting = self.lock();
         let must_ring = waiting.is_idle || matches!(item, ToFold::Flush(..));
+        if let ToFold::Writes(writes, _) = &item {
+            waiting.writes += writes.len();
+        }
         waiting.items.push(item);
         if must_ring {
             waiting.is_idle = false;
@@ -81,14 +91,14 @@ impl FoldQueue {
         !waiting.items.is_empty()
     }
 
-    /// Waits until then, or until somebody waits for a fold, or nothing more will come.
-    fn gather_until(&self, deadline: Instant) {
+    /// Waits until then, or until somebody waits for a fold, or nothing more will come; whether it may wait on.
+    fn gather_until(&self, deadline: Instant) -> bool {
         let mut waiting = self.lock();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let is_urgent = waiting.items.iter().any(|item| matches!(item, ToFold::Flush(..)));
             if left.is_zero() || is_urgent || waiting.is_closed {
-                return;
+                return !is_urgent && !waiting.is_closed && waiting.writes < PUT_OFF_WRITES;
             }
             let waited = self.bell.wait_timeout(waiting, left);
             waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -98,6 +108,7 @@ impl FoldQueue {
     /// Everything that waits, and whether more may come.
     fn take(&self) -> (Vec<ToFold>, bool) {
         let mut waiting = self.lock();
+        waiting.writes = 0;
         (std::mem::take(&mut waiting.items), !waiting.is_closed)
     }
 }
@@ -111,6 +122,8 @@ pub(crate) struct Fold {
     pub(crate) receipts: Receipts,
     /// Counts folds, for the thread that makes checkpoints.
     pub(crate) folds: Arc<AtomicU64>,
+    /// Counts what the server had no time for.
+    pub(crate) shed: Arc<AtomicU64>,
 }
 
 /// What waits for the next fold.
@@ -138,7 +151,7 @@ impl Fold {
                 // A change after a quiet time is seen soon, and what comes with it is folded with it.
                 last = last.max(Instant::now() - FOLD_EVERY / 2);
             }
-            self.queue.gather_until(last + FOLD_EVERY);
+            self.gather(last);
             let (items, is_open) = self.queue.take();
             for item in items {
                 gathered.take(item);
@@ -164,6 +177,20 @@ impl Fold {
                     std::thread::sleep(AGAIN_AFTER);
                 }
             }
+        }
+    }
+
+    /// Waits until what came since the last fold is to be folded.
+    fn gather(&self, last: Instant) {
+        let mut until = last + FOLD_EVERY;
+        loop {
+            let shed = self.shed.load(Ordering::Relaxed);
+            let has_room = self.queue.gather_until(until);
+            let is_overloaded = self.shed.load(Ordering::Relaxed) != shed;
+            if !has_room || !is_overloaded || until > last + PUT_OFF {
+                return;
+            }
+            until += FOLD_EVERY;
         }
     }
 

@@ -44,6 +44,7 @@ pub(crate) fn start(
     queue: Receiver<Job>,
     receipts: Receipts,
     batches: Batches,
+    shed: Arc<AtomicU64>,
 ) -> Result<[JoinHandle<()>; 3], StoreError> {
     let connection = connect(path)?;
     let checkpointer = connect(path)?;
@@ -67,6 +68,7 @@ pub(crate) fn start(
         marks,
         receipts: Arc::clone(&receipts),
         folds: Arc::clone(&folds),
+        shed,
     };
     Ok([
         spawn("roost-journal", move || write_all(journal, &queue, &receipts, &to_fold, &batches))?,
@@ -348,6 +350,10 @@ mod tests {
 
     /// Starts the store's threads; what they tell.
     fn start(store: &Store) -> (crate::Running, Receiver<(ShardId, Receipt)>) {
+        start_beside(store, Arc::default())
+    }
+
+    fn start_beside(store: &Store, shed: Arc<AtomicU64>) -> (crate::Running, Receiver<(ShardId, Receipt)>) {
         let (tell, told) = channel();
         let tell = Mutex::new(tell);
         let receipts: Receipts = Arc::new(move |receipts| {
@@ -355,7 +361,7 @@ mod tests {
                 let _ = tell.lock().unwrap().send(receipt);
             }
         });
-        (store.start(true, receipts).unwrap(), told)
+        (store.start(true, receipts, shed).unwrap(), told)
     }
 
     fn commit(ticket: u64, writes: Vec<Write>) -> Vec<Commit> {
@@ -404,12 +410,39 @@ mod tests {
     }
 
     #[test]
+    fn while_the_server_sheds_load_rows_are_put_off_but_not_who_waits_for_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let other = store.sqlite();
+        let shed = Arc::new(AtomicU64::new(0));
+        let (running, told) = start_beside(&store, Arc::clone(&shed));
+        let shed_for = |time: Duration| {
+            let begun = Instant::now();
+            while begun.elapsed() < time && rows_of(&other) == 0 {
+                shed.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            rows_of(&other)
+        };
+        running.handle().commit(commit(1, vec![put(1, "9001")]));
+        assert_eq!(told.recv_timeout(LONG).map(|(shard, _)| shard), Ok(ShardId(3)), "durable all the same");
+        assert_eq!(shed_for(Duration::from_secs(2)), 0, "later");
+        running.handle().commit(commit(2, Vec::new()));
+        told.recv_timeout(LONG).unwrap();
+        assert_eq!(rows_of(&other), 1, "a flush waits for no calm");
+        other.execute("DELETE FROM location", []).unwrap();
+        running.handle().commit(commit(3, vec![put(2, "9002")]));
+        assert_eq!(shed_for(LONG), 1, "not for ever");
+        running.stop();
+    }
+
+    #[test]
     fn what_a_killed_server_left_is_in_the_table_when_the_database_is_opened() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
         let (mut journal, marks) = Journal::open(&folder.path().join("test.db")).unwrap();
         journal.append([put(1, "9001"), put(2, "9002")].iter()).unwrap();
-        assert!(matches!(store.start(true, Arc::new(|_| ())), Err(StoreError::InUse { .. })));
+        assert!(matches!(store.start(true, Arc::new(|_| ()), Arc::default()), Err(StoreError::InUse { .. })));
         assert_eq!(rows(&open(folder.path())), [], "a running server's journal is its own");
         drop((journal, marks));
         assert_eq!(rows(&open(folder.path())).len(), 2);

@@ -60,7 +60,8 @@ impl Server {
             let inboxes = Arc::clone(&inboxes);
             Arc::new(move |receipts| deliver(&inboxes, receipts))
         };
-        let mut running = store.start(config.identity.write_through, receipts)?;
+        let shed = Arc::default();
+        let mut running = store.start(config.identity.write_through, receipts, Arc::clone(&shed))?;
         let questions = Questions::default();
         let (streams, stream_threads) =
             start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock)?;
@@ -72,7 +73,7 @@ impl Server {
         let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
         // Nobody reads what is not logged, and then it is not made.
         let news = if settings.log_level >= 1 { Some(news::start()?) } else { None };
-        let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone(), news)?;
+        let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone(), news, shed)?;
         let (ended, worker_ended) = mpsc::channel(shards);
         let workers = Worker::of_pool(&pool, clock)?.into_iter().enumerate();
         let workers =
