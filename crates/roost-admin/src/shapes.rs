@@ -53,6 +53,12 @@ fn contact(contact: &ContactRecord) -> Value {
     if !contact.sip_instance.is_empty() {
         put("SIP_instance", text(&contact.sip_instance));
     }
+    if let Some(pings) = contact.pings {
+        if let Some(latency_ms) = pings.latency_ms {
+            put("Ping-Latency", json!(latency_ms * 1000));
+        }
+        put("Pings-Lost", json!(pings.lost));
+    }
     Value::Object(map)
 }
 

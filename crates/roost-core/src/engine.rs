@@ -28,6 +28,7 @@ use crate::message::request::Request;
 use crate::message::response::Response;
 use crate::message::route::RouteReader;
 use crate::message::trace;
+use crate::nathelper::NatPinger;
 use crate::parking::{Message, Parked, Parking, Released, Topic};
 use crate::proxy::admitted::Admitted;
 use crate::proxy::callee::has_service;
@@ -73,6 +74,7 @@ pub struct Engine {
     pub(crate) transactions: Transactions<Owner>,
     pub(crate) admitted: Admitted,
     pub(crate) hops: HopMonitor,
+    pub(crate) pinger: NatPinger,
     pub(crate) parking: Parking<Continuation>,
     next_tick_ms: u64,
 }
@@ -117,6 +119,7 @@ impl Engine {
             transactions: Transactions::new(rng.next_u64(), identity.hash_seed),
             admitted: Admitted::default(),
             hops: HopMonitor::new(&policy.routes),
+            pinger: NatPinger::new(identity.hash_seed),
             parking: Parking::new(identity.hash_seed),
             shared: Shared {
                 identity: identity.clone(),
@@ -227,7 +230,7 @@ impl Engine {
         if self.admission.is_unwelcome(ctx, source, head, bytes, is_trusted) {
             return ctx.count(Counter::DropRequests);
         }
-        match Request::new(*flow, bytes, head) {
+        match Request::new(policy, *flow, bytes, head) {
             Some(request) => {
                 trace::request(&request);
                 self.handle_request(&request, Mark::None, now, out);
@@ -250,7 +253,7 @@ impl Engine {
         now: Now,
         out: &mut Outbox,
     ) {
-        match Request::new(*flow, bytes, head) {
+        match Request::new(&self.shared.policy, *flow, bytes, head) {
             Some(request) => self.handle_request(&request, mark, now, out),
             None => self.handle_response(flow, bytes, head, now, out),
         }
@@ -416,6 +419,9 @@ impl Engine {
             ctx.count(Counter::HandedOver);
             return ctx.out.hand_over(id.shard, *flow, bytes, Mark::None);
         }
+        if id.is_ping() {
+            return self.pinger.answered(ctx, id, flow);
+        }
         if let Some(outcome) = self.transactions.handle_response(ctx, id, flow, code, (bytes, head)) {
             self.client_ended(&outcome, Some((bytes, head)), now, out);
         }
@@ -515,9 +521,10 @@ impl Engine {
 
     /// Indexes a request that was kept.
     fn with_request(&mut self, flow: Flow, bytes: &[u8], use_: impl FnOnce(&mut Engine, &Request<'_>)) {
+        let policy = Arc::clone(&self.shared.policy);
         let mut head = self.shared.buffers.take_head();
         if head.parse(bytes).is_ok()
-            && let Some(request) = Request::new(flow, bytes, &head)
+            && let Some(request) = Request::new(&policy, flow, bytes, &head)
         {
             use_(self, &request);
         }
@@ -568,7 +575,7 @@ impl Engine {
         if is_gone && flow.is_one_connection() {
             self.registrar.connection_closed(ctx, flow.connection);
         }
-        let Some(id) = handle_unsent(ctx, flow, message, is_gone) else { return };
+        let Some(id) = handle_unsent(ctx, flow, message, is_gone).filter(|id| !id.is_ping()) else { return };
         if id.shard != ctx.shard {
             let message = message.into();
             let event = match is_gone {
@@ -593,7 +600,8 @@ impl Engine {
 
     /// When [`handle_timeout`](Engine::handle_timeout) is due, in monotonic milliseconds.
     pub fn poll_timeout(&self) -> u64 {
-        self.transactions.next_due().map_or(self.next_tick_ms, |due| due.min(self.next_tick_ms))
+        let next_ms = self.next_tick_ms.min(self.pinger.next_ms());
+        self.transactions.next_due().map_or(next_ms, |due| due.min(next_ms))
     }
 
     /// Does what timers are due, sweeps a part of the bindings and gives up on what does not come.
@@ -604,6 +612,9 @@ impl Engine {
             }
             self.transactions.close_if_done(alarm.transaction);
         }
+        if now.mono_ms >= self.pinger.next_ms() {
+            self.ping(now, out);
+        }
         if now.mono_ms < self.next_tick_ms {
             return;
         }
@@ -613,6 +624,13 @@ impl Engine {
         self.give_up(now, out);
         let due = self.hops.due(&mut self.shared.ctx(now, out));
         self.watch_hops(due, now, out);
+    }
+
+    fn ping(&mut self, now: Now, out: &mut Outbox) {
+        let ctx = &mut self.shared.ctx(now, out);
+        for (record, contact_id) in self.pinger.step(ctx, &self.registrar) {
+            self.registrar.remove_unanswering(ctx, record, contact_id);
+        }
     }
 
     /// Gives up on what does not come.

@@ -14,6 +14,7 @@ mod contract;
 mod dispatch;
 mod engine;
 mod message;
+mod nathelper;
 mod operator;
 mod parking;
 mod proxy;
@@ -25,7 +26,7 @@ pub use base::flow::{Flow, Now, Rng, ShardId, Ticket};
 pub use base::limits;
 pub use base::stats::{COUNTER_NAMES, Counter, Stats};
 pub use base::transport::Transport;
-pub use contract::admin::{Admin, AdminReply, AorRecord, ContactRecord, ShownExpires};
+pub use contract::admin::{Admin, AdminReply, AorRecord, ContactRecord, PingsRecord, ShownExpires};
 pub use contract::ban::Ban;
 pub use contract::binding_ref::{BindingRef, ContactMoved, Place};
 pub use contract::command::{Command, CommitOutcome, HandOver, Mark, Receipt, ShardEvent};
@@ -41,8 +42,8 @@ pub use contract::next_hops::{
 };
 pub use contract::outbox::{Outbox, Transmit};
 pub use contract::policy::{
-    Algorithm, AuthDbParams, AuthParams, Authorize, DispatcherParams, PathMode, PikeParams, Policy,
-    ProxyParams, RegistrarParams, RrParams, TmParams, UsrlocParams,
+    Algorithm, AuthDbParams, AuthParams, Authorize, DispatcherParams, NathelperParams, PathMode, PikeParams,
+    Policy, ProxyParams, RegistrarParams, RrParams, TmParams, UsrlocParams,
 };
 pub use contract::reason::Reason;
 pub use contract::row::{PackedRow, Row, RowError, Write};

@@ -23,8 +23,14 @@ impl Engine {
             request if self.registrar.is_loading() && is_about_bindings(&request) => {
                 self.wait_until_loaded(ticket, request, now, out)
             }
-            Admin::Dump { from } => Some(self.registrar.dump(&self.shared.ctx(now, out), from)),
-            Admin::Show { aor } => Some(self.registrar.show(&self.shared.ctx(now, out), &aor)),
+            Admin::Dump { from } => {
+                let reply = self.registrar.dump(&self.shared.ctx(now, out), from);
+                Some(self.pinger.with_pings(reply))
+            }
+            Admin::Show { aor } => {
+                let reply = self.registrar.show(&self.shared.ctx(now, out), &aor);
+                Some(self.pinger.with_pings(reply))
+            }
             Admin::Add { .. } | Admin::Remove { .. } | Admin::RemoveContact { .. } | Admin::Sync { .. } => {
                 self.change_bindings(ticket, request, now, out)
             }

@@ -592,7 +592,13 @@ mod tests {
         let mut head = Head::new();
         head.parse(text.as_bytes()).unwrap();
         let address = "10.0.0.1:5060".parse().unwrap();
-        let request = Request::new(Flow::udp(address, address), text.as_bytes(), &head).unwrap();
+        let request = Request::new(
+            &crate::contract::policy::Policy::default(),
+            Flow::udp(address, address),
+            text.as_bytes(),
+            &head,
+        )
+        .unwrap();
         let header = HeaderName::Authorization;
         let claimed = Claimed { who: request.registrant(), is_checked: true, header, realm: b"a.com" };
         let ctx = &mut shard.ctx();

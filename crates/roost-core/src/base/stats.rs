@@ -78,6 +78,8 @@ counters! {
     BranchesCut "roost:branches_cut",
     PlacesCut "roost:places_cut",
     Pings "roost:pings",
+    NatPings "nathelper:pings",
+    NatPingsLost "nathelper:pings_lost",
     Unsent "roost:unsent",
 }
 

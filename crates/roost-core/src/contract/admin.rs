@@ -100,6 +100,17 @@ pub struct ContactRecord {
     pub socket: Option<String>,
     pub methods: MethodSet,
     pub sip_instance: Vec<u8>,
+    /// How its phone answers pings, where it is pinged.
+    pub pings: Option<PingsRecord>,
+}
+
+/// How a phone answers pings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PingsRecord {
+    /// How long the last answer took, in milliseconds.
+    pub latency_ms: Option<u64>,
+    /// How many were not answered since.
+    pub lost: u32,
 }
 
 /// What is left of a binding.

@@ -31,6 +31,8 @@ pub enum Event {
     CommitFailed { aor: Box<[u8]> },
     /// The connection that a binding was made over is gone; the binding is not.
     FlowLost { aor: Box<[u8]>, contact_id: u64 },
+    /// A phone has not answered so many pings (`nathelper.max_pings_lost`).
+    PingsLost { aor: Box<[u8]>, contact_id: u64, lost: u32 },
     /// Somebody has guessed too often.
     Banned(Ban),
     /// A step of a call that is being set up.

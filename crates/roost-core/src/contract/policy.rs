@@ -22,6 +22,7 @@ pub struct Policy {
     pub rr: RrParams,
     pub proxy: ProxyParams,
     pub dispatcher: DispatcherParams,
+    pub nathelper: NathelperParams,
     /// Where numbers go that are not extensions (`[[route]]`), the first that fits.
     pub routes: Arc<[Rule]>,
     /// The addresses listened on, wildcards included.
@@ -187,6 +188,42 @@ pub struct DispatcherParams {
     pub ping_from: String,
 }
 
+/// `[nathelper]`: how the ways to phones behind NAT are kept open.
+#[derive(Debug, Clone)]
+pub struct NathelperParams {
+    /// How often each binding is pinged, in seconds; 0: never.
+    pub natping_interval_s: u32,
+    /// Whether only bindings behind NAT are pinged.
+    pub ping_nated_only: bool,
+    /// The method of pings; empty sends CRLF, which nobody answers.
+    pub sipping_method: String,
+    /// The From URI of pings.
+    pub sipping_from: String,
+    /// A ping that is not answered for so long is lost, in seconds.
+    pub ping_threshold_s: u32,
+    /// Pings in a row that may be lost.
+    pub max_pings_lost: u32,
+    /// Whether a binding is removed that has lost so many.
+    pub remove_on_timeout: bool,
+    /// Whether requests are answered to the port that they came from whatever their Via says (RFC 3581).
+    pub force_rport: bool,
+}
+
+impl Default for NathelperParams {
+    fn default() -> Self {
+        NathelperParams {
+            natping_interval_s: 0,
+            ping_nated_only: true,
+            sipping_method: "OPTIONS".to_string(),
+            sipping_from: "sip:roost@localhost".to_string(),
+            ping_threshold_s: 3,
+            max_pings_lost: 3,
+            remove_on_timeout: false,
+            force_rport: false,
+        }
+    }
+}
+
 /// Who may call (`proxy.authorize`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authorize {
@@ -253,6 +290,7 @@ impl Default for Policy {
                 probing_threshold: 3,
                 ping_from: "sip:roost@localhost".to_string(),
             },
+            nathelper: NathelperParams::default(),
             routes: Arc::new([]),
             listeners: Vec::new(),
             domains: Vec::new(),

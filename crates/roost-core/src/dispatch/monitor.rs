@@ -1,12 +1,10 @@
 //! Next hops as one shard sees them. Shard 0 watches them: it has their names looked up and pings them, hears from all
 //! shards how calls to them went, and tells all shards when one goes down or comes back.
 
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::base::flow::{Flow, ShardId};
-use crate::base::hex::push_hex;
 use crate::base::transport::Transport;
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::context::Ctx;
@@ -15,7 +13,7 @@ use crate::contract::listener::{Listener, flow_to, local_for};
 use crate::contract::next_hops::{Address, Hop, HopAddress, HopId, HopState, Name, NextHops, Rule};
 use crate::contract::policy::Policy;
 use crate::message::branch_id::BranchId;
-use crate::message::forward::Sender;
+use crate::message::own_request::OwnRequest;
 
 /// How often the names of hops are looked up, in milliseconds. The resolver knows how long an answer holds.
 const LOOK_UP_MS: u64 = 10_000;
@@ -295,22 +293,8 @@ impl Ping {
     /// Writes the OPTIONS. `call` is 64 random bits.
     pub(crate) fn write(&self, policy: &Policy, branch: BranchId, call: u64, out: &mut Vec<u8>) {
         let Ping { flow, uri, .. } = self;
-        let sender = Sender::of(policy, flow);
-        let _ = write!(out, "OPTIONS {uri} SIP/2.0\r\nVia: SIP/2.0/{} ", flow.transport.via_name());
-        sender.write(out);
-        out.extend_from_slice(b";branch=");
-        branch.write(out);
-        let _ = write!(out, ";rport\r\nMax-Forwards: 70\r\nFrom: <{}>;tag=", policy.dispatcher.ping_from);
-        push_hex(&call.to_be_bytes()[..4], out);
-        let _ = write!(out, "\r\nTo: <{uri}>\r\nCall-ID: ");
-        push_hex(&call.to_be_bytes(), out);
-        out.extend_from_slice(b"@");
-        sender.write(out);
-        out.extend_from_slice(b"\r\nCSeq: 1 OPTIONS\r\n");
-        if !policy.server_header.is_empty() {
-            let _ = write!(out, "User-Agent: {}\r\n", policy.server_header);
-        }
-        out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+        let from = &policy.dispatcher.ping_from;
+        OwnRequest { method: "OPTIONS", flow, uri: uri.as_bytes(), from }.write(policy, branch, call, out);
     }
 }
 

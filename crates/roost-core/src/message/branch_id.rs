@@ -20,7 +20,20 @@ pub(crate) struct BranchId {
     pub(crate) routing: u32,
 }
 
+/// The place of a ping's branch, which has no transaction (`nathelper`): no transaction has so many branches.
+const PING: u16 = u16::MAX;
+
 impl BranchId {
+    /// The branch of a ping of a binding.
+    pub(crate) fn of_ping(shard: ShardId, contact_id: u64, secret: u64, sent_ms: u32) -> BranchId {
+        BranchId { shard, transaction: Ticket(contact_id), index: PING, secret, routing: sent_ms }
+    }
+
+    /// Whether it is a ping's, which has no transaction.
+    pub(crate) fn is_ping(&self) -> bool {
+        self.index == PING
+    }
+
     /// Appends the parameter's value.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(COOKIE);

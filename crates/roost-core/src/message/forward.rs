@@ -395,7 +395,9 @@ mod tests {
         let mut head = Head::new();
         head.parse(ACK).unwrap();
         let local = "10.0.0.9:5060".parse().unwrap();
-        let request = Request::new(Flow::udp(local, "10.0.0.1:5060".parse().unwrap()), ACK, &head).unwrap();
+        let request =
+            Request::new(&Policy::default(), Flow::udp(local, "10.0.0.1:5060".parse().unwrap()), ACK, &head)
+                .unwrap();
         let mut all = Edits {
             uri: b"sip:9002@10.0.0.2",
             via: Sender { transport: Transport::Udp, local, advertised: "" },

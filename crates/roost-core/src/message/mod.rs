@@ -3,6 +3,7 @@
 pub(crate) mod branch_id;
 pub(crate) mod dialog_token;
 pub(crate) mod forward;
+pub(crate) mod own_request;
 pub(crate) mod path;
 pub(crate) mod request;
 pub(crate) mod response;

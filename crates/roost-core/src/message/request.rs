@@ -15,6 +15,7 @@ use crate::base::stats::Counter;
 use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
 use crate::contract::event::Asked;
+use crate::contract::policy::Policy;
 use crate::contract::reason::Reason;
 
 /// A request whose topmost Via is usable.
@@ -44,14 +45,15 @@ pub(crate) struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// `None` for a response, or a request that nobody could be answered on.
-    pub(crate) fn new(flow: Flow, bytes: &'a [u8], head: &'a Head) -> Option<Request<'a>> {
+    pub(crate) fn new(policy: &Policy, flow: Flow, bytes: &'a [u8], head: &'a Head) -> Option<Request<'a>> {
         let StartLine::Request { method, name, uri } = head.start_line() else { return None };
         let via_line = *head.line(HeaderName::Via)?;
         let value = via_line.value.of(bytes);
-        let (via, has_bad_via) = match Via::parse(value) {
+        let (mut via, has_bad_via) = match Via::parse(value) {
             Ok(via) => (via, false),
             Err(_) => (Via::parse_for_answer(value).ok()?, true),
         };
+        via.has_rport |= policy.nathelper.force_rport;
         // Port 0 is nobody's; it does no harm where the answer goes to where the request came from.
         if via.port == Some(0) && !via.has_rport && !flow.transport.is_reliable() {
             return None;

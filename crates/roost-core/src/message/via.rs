@@ -19,6 +19,9 @@ pub(crate) fn write_via(request: &Request<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b";received=");
         push_ip(source.ip(), out);
     }
+    if via.has_rport && via.rport.is_none() {
+        push_rport(source.port(), out);
+    }
     let mut at = via.sent_by_end;
     let mut edits =
         [via.received.clone().map(|range| (range, false)), via.rport.clone().map(|range| (range, true))];
@@ -26,13 +29,17 @@ pub(crate) fn write_via(request: &Request<'_>, out: &mut Vec<u8>) {
     for (range, is_rport) in edits.into_iter().flatten() {
         copy(at, range.start, out);
         if is_rport {
-            out.extend_from_slice(b";rport=");
-            push_number(u64::from(source.port()), out);
+            push_rport(source.port(), out);
         }
         at = range.end;
     }
     copy(at, value.len(), out);
     out.extend_from_slice(b"\r\n");
+}
+
+fn push_rport(port: u16, out: &mut Vec<u8>) {
+    out.extend_from_slice(b";rport=");
+    push_number(u64::from(port), out);
 }
 
 fn needs_received(via: &Via<'_>, source: std::net::IpAddr) -> bool {

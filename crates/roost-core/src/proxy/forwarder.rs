@@ -215,7 +215,7 @@ impl Forwarder<'_> {
             return ctx.buffers.give_text(bytes);
         };
         ctx.with_head(&bytes, |ctx, head| {
-            let Some(request) = Request::new(source, &bytes, head) else { return };
+            let Some(request) = Request::new(ctx.policy, source, &bytes, head) else { return };
             let edits = self.edits_of(ctx, &request, ticket);
             let mut targets = targets.into_iter().peekable();
             while let Some(target) = targets.next() {

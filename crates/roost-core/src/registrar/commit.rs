@@ -50,8 +50,8 @@ pub(crate) enum Done {
     Reply { flow: Flow, reply: Vec<u8>, head_end: usize },
     /// An operator's request is done.
     Admin(Ticket),
-    /// The database was told again what a failed commit left in doubt.
-    Repair,
+    /// Nobody waits: the database was told again what a failed commit left in doubt, or a phone answers no pings.
+    Nothing,
 }
 
 impl Commits {
@@ -210,7 +210,7 @@ impl Registrar {
             record.repair_taken();
             match record.doubts().is_empty() {
                 true => self.location.drop_if_empty(id),
-                false => self.commit(ctx, id, 0, (Changes::default(), None), Done::Repair),
+                false => self.commit(ctx, id, 0, (Changes::default(), None), Done::Nothing),
             }
         }
     }
@@ -229,7 +229,7 @@ impl Registrar {
 /// It is durable: the answer leaves.
 fn committed(ctx: &mut Ctx<'_>, done: Done) {
     match done {
-        Done::Repair => {}
+        Done::Nothing => {}
         Done::Reply { flow, reply, .. } => {
             ctx.count(Counter::AcceptedRegs);
             ctx.stats.count_reply(200);
@@ -243,7 +243,7 @@ fn committed(ctx: &mut Ctx<'_>, done: Done) {
 /// It is not: another answer leaves than the 200 that is ready.
 fn refused(ctx: &mut Ctx<'_>, done: Done, response: Response) {
     match done {
-        Done::Repair => {}
+        Done::Nothing => {}
         Done::Reply { flow, reply, head_end } => {
             ctx.count(Counter::RejectedRegs);
             ctx.stats.count_reply(response.code);

@@ -422,6 +422,30 @@ impl Registrar {
             .collect()
     }
 
+    /// How many places for AORs there are, empty ones included.
+    pub(crate) fn slots(&self) -> usize {
+        self.location.slots()
+    }
+
+    /// The AOR at a place, if there is one.
+    pub(crate) fn record_at(&self, slot: usize) -> Option<(RecordId, &Record)> {
+        let id = RecordId::of_slot(slot as u32);
+        Some((id, self.location.get(id)?))
+    }
+
+    /// Removes a binding whose phone does not answer. Where a commit of its AOR is under way nothing happens.
+    pub(crate) fn remove_unanswering(&mut self, ctx: &mut Ctx<'_>, id: RecordId, contact_id: u64) {
+        let is_free = self.location.get(id).is_some_and(|record| record.commit.is_none());
+        if !is_free || self.commits.len() >= limits::MAX_COMMITS {
+            return;
+        }
+        let changes = Changes::from_iter([Change::Remove(contact_id)]);
+        match ctx.identity.write_through {
+            true => self.commit(ctx, id, 0, (changes, None), Done::Nothing),
+            false => self.change(ctx, id, changes),
+        }
+    }
+
     /// How many AORs there are.
     pub(crate) fn users(&self) -> usize {
         self.location.users()

@@ -181,5 +181,6 @@ fn shown_contact(binding: &Binding, is_synced: bool, now: Now) -> ContactRecord 
         socket: binding.socket(),
         methods: binding.methods,
         sip_instance: binding.instance().to_vec(),
+        pings: None,
     }
 }

@@ -38,7 +38,7 @@ impl Lab {
         head.parse(text.as_bytes()).unwrap();
         let from: SocketAddr = from.parse().unwrap();
         let flow = Flow::udp("10.0.0.1:5060".parse().unwrap(), from);
-        let request = Request::new(flow, text.as_bytes(), &head).unwrap();
+        let request = Request::new(&self.shard.policy, flow, text.as_bytes(), &head).unwrap();
         self.registrar.save(&mut self.shard.ctx(), &request)
     }
 

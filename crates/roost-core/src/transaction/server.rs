@@ -199,7 +199,7 @@ impl<O> Transactions<O> {
         let mut bytes = ctx.buffers.take_text();
         let Some(source) = self.copy_request(ticket, &mut bytes) else { return ctx.buffers.give_text(bytes) };
         ctx.with_head(&bytes, |ctx, head| {
-            let Some(request) = Request::new(source, &bytes, head) else { return };
+            let Some(request) = Request::new(ctx.policy, source, &bytes, head) else { return };
             trace::response(&request, response);
             ctx.count(Counter::LocalReplies);
             let writer = ResponseWriter::of(ctx);

@@ -62,7 +62,9 @@ impl Lab {
         let text = invite();
         let mut head = Head::new();
         head.parse(text.as_bytes()).unwrap();
-        let request = Request::new(flow(CALLER), text.as_bytes(), &head).unwrap();
+        let request =
+            Request::new(&crate::contract::policy::Policy::default(), flow(CALLER), text.as_bytes(), &head)
+                .unwrap();
         then(self, &request)
     }
 

@@ -111,9 +111,10 @@ fn topic(event: &Event) -> Option<EventKind> {
     match event {
         Event::Refused { reason, .. } => Some(EventKind::Refusal(*reason)),
         Event::Registered { is_new: true, .. } => Some(EventKind::NewBinding),
-        Event::Unregistered { .. } | Event::FlowLost { .. } | Event::CommitFailed { .. } => {
-            Some(EventKind::Loss)
-        }
+        Event::Unregistered { .. }
+        | Event::FlowLost { .. }
+        | Event::PingsLost { .. }
+        | Event::CommitFailed { .. } => Some(EventKind::Loss),
         Event::Banned(_) => Some(EventKind::Ban),
         _ => None,
     }
@@ -154,6 +155,9 @@ fn write_line(event: &Event) {
         }
         Event::FlowLost { aor, .. } => {
             tracing::info!(extension = %shown(aor), "the connection of a registration is gone");
+        }
+        Event::PingsLost { aor, lost, .. } => {
+            tracing::info!(extension = %shown(aor), lost, "a phone does not answer pings");
         }
         Event::CommitFailed { aor } => {
             tracing::info!(extension = %shown(aor), "registration not stored: the database did not take it");

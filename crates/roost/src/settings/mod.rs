@@ -191,6 +191,15 @@ mod tests {
             ),
             ("[dns]\nservers = [\"dns.example.com\"]", "x:2: `dns.servers` holds \"dns.example.com\""),
             ("[dispatcher]\nds_ping_from = \"roost\"", "x:2: `dispatcher.ds_ping_from` must be a SIP URI"),
+            ("[nathelper]\nsipping_from = \"roost\"", "x:2: `nathelper.sipping_from` must be a SIP URI"),
+            (
+                "[nathelper]\nsipping_method = \"INVITE\"",
+                "x:2: `nathelper.sipping_method` must be a method that",
+            ),
+            (
+                "[nathelper]\nsipping_method = \"O P\"",
+                "x:2: `nathelper.sipping_method` must be a method that",
+            ),
             ("= 1", "x:1: "),
         ] {
             let error = Settings::parse(text, "x").unwrap_err().to_string();

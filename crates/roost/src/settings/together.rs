@@ -185,9 +185,20 @@ impl Settings {
     /// What goes into messages as it stands.
     fn check_texts(&self, file: &File<'_>) -> Result<()> {
         let policy = &self.core.policy;
-        if !is_sip_uri(&policy.dispatcher.ping_from) {
-            let message = "`dispatcher.ds_ping_from` must be a SIP URI such as \"sip:roost@example.com\"";
-            return Err(file.error("dispatcher", "ds_ping_from", message));
+        for (section, name, text) in [
+            ("dispatcher", "ds_ping_from", &policy.dispatcher.ping_from),
+            ("nathelper", "sipping_from", &policy.nathelper.sipping_from),
+        ] {
+            if !is_sip_uri(text) {
+                let message =
+                    format!("`{section}.{name}` must be a SIP URI such as \"sip:roost@example.com\"");
+                return Err(file.error(section, name, message));
+            }
+        }
+        if !is_ping_method(&policy.nathelper.sipping_method) {
+            let message = "`nathelper.sipping_method` must be a method that asks for an answer and begins nothing, such as \
+                 \"OPTIONS\" or \"NOTIFY\", or empty";
+            return Err(file.error("nathelper", "sipping_method", message));
         }
         if !is_host(&policy.advertised_address) {
             let message = "`advertised_address` must be a host name or address, without a port";
@@ -203,6 +214,12 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Capital letters, and no method that begins or ends anything; empty is right, too.
+fn is_ping_method(method: &str) -> bool {
+    let is_harmless = !["INVITE", "ACK", "CANCEL", "BYE", "REGISTER", "SUBSCRIBE"].contains(&method);
+    is_harmless && method.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 fn is_sip_uri(text: &str) -> bool {

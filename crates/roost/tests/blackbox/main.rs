@@ -22,6 +22,7 @@ mod kill9;
 mod media_servers;
 mod mi;
 mod names;
+mod nathelper;
 mod path;
 mod proxy;
 mod register;
