@@ -5,6 +5,7 @@ mod fuzz;
 mod mutants;
 mod rows;
 mod server;
+mod tls;
 
 use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
@@ -54,6 +55,13 @@ pub(crate) enum Soak {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         parts: u32,
     },
+    /// Phones over TLS and WebSocket: memory and CPU beside UDP, all of them after a restart, certificates that change under
+    /// their calls.
+    Tls {
+        /// How many.
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        count: usize,
+    },
     /// Start with a table of many bindings: how long it takes to read, what a binding takes in memory, when the first call
     /// is delivered, and that nobody gets a wrong 404 meanwhile.
     Rows {
@@ -73,6 +81,7 @@ pub(crate) fn run(soak: &Soak) -> ExitCode {
         Soak::Flood { sources, seconds } => flood::run(*sources, *seconds),
         Soak::Fuzz { target, seconds } => fuzz::run(target.as_deref(), *seconds),
         Soak::Mutants { part, parts } => mutants::run(*part, *parts),
+        Soak::Tls { count } => tls::run(*count),
         Soak::Rows { count, database } => rows::run(*count, database),
     };
     match done {

@@ -715,6 +715,10 @@ fn stateless_answer(ctx: &mut Ctx<'_>, next_hops: &NextHops, request: &Request<'
         Method::Options if request.unsupported(false).next().is_some() => Reason::BadExtension,
         Method::Options => return Some(Response::ok("OK")),
         Method::Register if is_in_dialog => Reason::RegisterInDialog,
+        Method::Register | Method::Cancel => return None,
+        _ if !is_in_dialog && request.is_sips() && !request.flow.transport.is_secure() => {
+            Reason::SipsInsecure
+        }
         Method::Publish | Method::Subscribe if !is_in_dialog && !has_service(next_hops, request) => {
             Reason::MethodNotAllowed
         }

@@ -3,6 +3,7 @@
 
 pub mod call;
 mod database;
+pub mod line;
 pub mod md5;
 pub mod phone;
 pub mod random;

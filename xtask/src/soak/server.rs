@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -74,6 +74,24 @@ impl Place {
         let mut roost = Command::new(&binaries.roost);
         roost.arg("--config").arg(self.dir.join("roost.toml")).stdin(Stdio::null());
         roost
+    }
+
+    /// Listens on another port, too.
+    pub(crate) fn also_listen(&self, transport: &str) -> Result<SocketAddr> {
+        let file = self.dir.join("roost.toml");
+        let at = SocketAddrV4::new([127, 0, 0, 1].into(), free_port());
+        let listen = format!("\"{transport}:{at}\", \"udp:{}\"", self.sip);
+        let text = fs::read_to_string(&file)?.replacen(&format!("\"udp:{}\"", self.sip), &listen, 1);
+        fs::write(file, text)?;
+        Ok(at.into())
+    }
+
+    /// Runs a command of roost's, which must succeed.
+    pub(crate) fn roost(&self, binaries: &Binaries, args: &[&str]) -> Result<()> {
+        let output = self.command(binaries).args(args).current_dir(&self.dir).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "roost {}: {said}", args.join(" "));
+        Ok(())
     }
 
     pub(crate) fn import_users(&self, binaries: &Binaries, count: u32) -> Result<()> {

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Methods,
     /// Unsupported names what Require or Proxy-Require asks for and is not there.
     Extension,
+    /// Warning says that `sips` is not possible here (RFC 5630 4.2).
+    Sips,
     /// Unsupported names `path`, and the Path goes along (RFC 3327 5.3).
     PathExtension,
 }
@@ -199,6 +201,10 @@ reasons! {
         "the callee is reached over its own connection only, and has none",
     ConnectionLost 480 "Temporarily Unavailable" Plain "the callee's connection is lost",
     Unresolvable 476 "Unresolvable destination (476/TM)" Plain "Unresolvable destination (476/TM)",
+    SipsInsecure 480 "Temporarily Unavailable" Sips
+        "a sips URI, and the request did not come over TLS",
+    SipsUnreachable 480 "Temporarily Unavailable" Sips
+        "a sips URI, and nothing leads to the callee over TLS",
     NoTransport 477 "Send failed (477/TM)" Plain "the contact wants a transport that is not there",
     NoAddressFamily 477 "Send failed (477/TM)" Plain "no socket of that address family",
     NoConnection 477 "Send failed (477/TM)" Plain "no connection could be made",

@@ -54,6 +54,8 @@ pub(crate) struct RecordRoute<'a> {
     pub(crate) outbound: Sender<'a>,
     /// The dialog's mark as text; empty where nobody is authorized.
     pub(crate) mark: &'a [u8],
+    /// Whether the dialog begins with a `sips` URI (RFC 3261 16.6 step 4).
+    pub(crate) is_sips: bool,
     /// The From tag, with `rr.append_fromtag`.
     pub(crate) from_tag: Option<&'a [u8]>,
 }
@@ -299,7 +301,11 @@ fn write_record_route(record_route: &RecordRoute<'_>, out: &mut Vec<u8>) {
     let is_double = record_route.inbound != record_route.outbound;
     let senders = [record_route.outbound, record_route.inbound];
     for sender in senders.iter().take(if is_double { 2 } else { 1 }) {
-        out.extend_from_slice(b"Record-Route: <sip:");
+        out.extend_from_slice(if record_route.is_sips {
+            b"Record-Route: <sips:"
+        } else {
+            b"Record-Route: <sip:"
+        });
         sender.write_short(out);
         out.extend_from_slice(sender.transport.uri_param().as_bytes());
         if is_double {
@@ -479,7 +485,13 @@ mod tests {
             local: "[2001:db8::9]:5070".parse().unwrap(),
             advertised: "",
         };
-        let record_route = RecordRoute { inbound, outbound, mark: b"abababababababab", from_tag: Some(b"1") };
+        let record_route = RecordRoute {
+            inbound,
+            outbound,
+            mark: b"abababababababab",
+            is_sips: false,
+            from_tag: Some(b"1"),
+        };
         let text = forwarded(|edits| edits.record_route = Some(record_route));
         let did = "did=abababababababab";
         let expected = format!(

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use roost_sip::{
-    CSeq, Head, HeaderName, Line, Method, NameAddr, StartLine, Uri, UriError, User, Via, cseq, list, number,
+    CSeq, Head, HeaderName, Line, Method, NameAddr, Scheme, StartLine, Uri, UriError, User, Via, cseq, list,
+    number,
 };
 
 use crate::base::aor::UserHost;
@@ -76,6 +77,11 @@ impl<'a> Request<'a> {
             to_uri: OnceCell::new(),
             mac: OnceCell::new(),
         })
+    }
+
+    /// Whether it must go over TLS all the way (RFC 5630).
+    pub(crate) fn is_sips(&self) -> bool {
+        self.target.is_ok_and(|uri| uri.scheme == Scheme::Sips)
     }
 
     pub(crate) fn value(&self, name: HeaderName) -> Option<&'a [u8]> {

@@ -104,7 +104,7 @@ impl<'a> ResponseWriter<'a> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// What a refusal says beside its status: Allow, Unsupported, Path, P-Registrar-Error and Retry-After.
+    /// What a refusal says beside its status: Allow, Warning, Unsupported, Path, P-Registrar-Error and Retry-After.
     pub(crate) fn write_refusal(&self, request: &Request<'_>, response: &Response, out: &mut Vec<u8>) {
         match response.kind {
             Kind::Extension => {
@@ -115,6 +115,7 @@ impl<'a> ResponseWriter<'a> {
                 out.extend_from_slice(b"\r\n");
             }
             Kind::Methods => out.extend_from_slice(ALLOW),
+            Kind::Sips => out.extend_from_slice(b"Warning: 380 roost \"SIPS Not Allowed\"\r\n"),
             Kind::PathExtension => {
                 out.extend_from_slice(b"Unsupported: path\r\n");
                 write_path(request, out);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use roost_sip::{HeaderName, NameAddr, Uri, list};
+use roost_sip::{HeaderName, NameAddr, Scheme, Uri, list};
 use subtle::ConstantTimeEq;
 
 use crate::base::hex::parse_hex;
@@ -25,6 +25,8 @@ pub(crate) struct Routes<'a> {
     /// The mark as it came, and what it says where it says something.
     pub(crate) mark: Option<&'a [u8]>,
     pub(crate) token: Option<DialogToken>,
+    /// Whether one of them is a `sips` URI: the dialog began with one.
+    pub(crate) is_sips: bool,
     /// The transport and, if it names one, the address in the last of those.
     pub(crate) own_last: Option<(Transport, Option<SocketAddr>)>,
     /// Whether a value is not a Route: another element may read more in it than we do.
@@ -82,6 +84,7 @@ impl<'e, 'r, 'a> RouteReader<'e, 'r, 'a> {
             is_second = is_pair && !is_second;
             if is_taken {
                 routes.own += 1;
+                routes.is_sips |= uri.scheme == Scheme::Sips;
                 let transport = Transport::of_uri(&uri).unwrap_or(Transport::Udp);
                 let address = uri.host_ip().map(|ip| SocketAddr::new(ip, port_of(&uri)));
                 routes.own_last = Some((transport, address));

@@ -82,7 +82,17 @@ fn handle(
         return forwarder.parking.wait(ctx, Topic::Rows, message, Continuation::InDialog { mark, hash });
     }
     let edits = RouteEdits::of(ctx.policy, request, &routes, None);
-    let (target, rest) = dialog_target(ctx, registrar, forwarder, request, &routes)?;
+    let (target, mut rest) = dialog_target(ctx, registrar, forwarder, request, &routes)?;
+    if routes.is_sips {
+        // It began with a sips URI, so all of it goes over TLS (RFC 3261 16.6 step 4).
+        if !request.flow.transport.is_secure() {
+            return Err(Reason::SipsInsecure);
+        }
+        if !target.next_hop.is_secure() {
+            return Err(Reason::SipsUnreachable);
+        }
+        rest = rest.filter(|target| target.next_hop.is_secure());
+    }
     if is_ack {
         match target.next_hop {
             NextHop::Flow(flow) => forward_ack(ctx, request, &target, flow, &edits),

@@ -24,6 +24,7 @@ pub(crate) struct RouteEdits<'a> {
     drop_last_route: bool,
     append_route: Option<&'a [u8]>,
     record_route: Recorded<'a>,
+    is_sips: bool,
 }
 
 /// Whether a request gets our Record-Route, and its mark.
@@ -62,6 +63,7 @@ impl<'a> RouteEdits<'a> {
                 _ => Recorded::No,
             },
             append_route: None,
+            is_sips: if is_initial { request.is_sips() } else { routes.is_sips },
         };
         match routes.next {
             // A strict router wants itself in the Request-URI, and the target as the last Route (16.6 step 6).
@@ -106,6 +108,7 @@ impl ForwardWriter<'_, '_> {
             inbound: sender(&request.flow),
             outbound: sender(flow),
             mark: &mark,
+            is_sips: edits.is_sips,
             from_tag: request.sender_tag().filter(|_| policy.rr.append_fromtag),
         };
         // An ACK repeats the INVITE's credentials, and a registered caller may send some that no one asked for: who

@@ -463,7 +463,9 @@ impl Forwarder<'_> {
 
 /// The flow, or where the binding's REGISTER came from when its Contact's name leads to an address of ours.
 fn not_ourselves<T>(policy: &Policy, flow: Flow, target: &Target<T>) -> Flow {
-    target.source.filter(|_| is_local(&policy.listeners, flow.remote)).unwrap_or(flow)
+    let source = target.source.filter(|_| is_local(&policy.listeners, flow.remote));
+    // What was to go over TLS still does.
+    source.filter(|source| source.transport.is_secure() || !flow.transport.is_secure()).unwrap_or(flow)
 }
 
 /// The Reason of a CANCEL to the others once one callee has refused for all (RFC 3326).

@@ -89,7 +89,7 @@ pub(crate) fn handle_initial(
     }
     let known = (facts.registrar, &mut *facts.auth);
     let found = match find_targets(ctx, known, forwarder, request, &routes, (callee, place), age) {
-        Found::Targets(targets) => Ok(targets),
+        Found::Targets(targets) => obeying_sips(request, targets),
         Found::Refused(reason) => Err(reason),
         Found::Elsewhere(place) => {
             request.hand_over(ctx, place.shard, Mark::ToContact(caller, place));
@@ -156,6 +156,17 @@ fn check<'a>(ctx: &Ctx<'_>, request: &Request<'a>) -> Result<UserHost<'a>, Reaso
         return Err(Reason::Loop);
     }
     Ok(callee)
+}
+
+/// Of a `sips` request's targets those that it may go to (RFC 5630 5.3): a contact's scheme says less than the way there.
+fn obeying_sips<'t>(request: &Request<'_>, mut targets: Targets<'t>) -> Result<Targets<'t>, Reason> {
+    if request.is_sips() {
+        targets.retain(|target| target.next_hop.is_secure());
+        if targets.is_empty() {
+            return Err(Reason::SipsUnreachable);
+        }
+    }
+    Ok(targets)
 }
 
 /// Whether one of our Vias was written for the very same routing (RFC 3261 16.3 step 4).

@@ -44,6 +44,14 @@ pub(crate) enum NextHop {
 }
 
 impl NextHop {
+    /// Whether requests are secret on the way there.
+    pub(crate) fn is_secure(&self) -> bool {
+        match self {
+            NextHop::Flow(flow) => flow.transport.is_secure(),
+            NextHop::Name(_, name) => name.transport.is_secure(),
+        }
+    }
+
     /// Where a URI leads; an address at once.
     pub(crate) fn of(listeners: &[Listener], uri: &Uri<'_>, local: SocketAddr) -> Result<NextHop, Reason> {
         NextHop::by(listeners, uri, local, None)
@@ -56,9 +64,11 @@ impl NextHop {
         local: SocketAddr,
         transport: Option<Transport>,
     ) -> Result<NextHop, Reason> {
-        if !matches!(uri.scheme, Scheme::Sip) {
+        let is_sips = uri.scheme == Scheme::Sips;
+        if !is_sips && uri.scheme != Scheme::Sip {
             return Err(Reason::Unresolvable);
         }
+        let transport = transport.filter(|transport| !is_sips || transport.is_secure());
         let transport = transport.or_else(|| Transport::of_uri(uri)).ok_or(Reason::NoTransport)?;
         match uri.host_ip() {
             Some(ip) => {

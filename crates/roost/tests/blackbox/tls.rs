@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::support::{
-    AnyLine, NameServer, PATIENCE, Phone, Server, TLS_SECTION, ack_of_failure, free_port, phone, secured,
-    wait_for,
+    AnyLine, Dialog, NameServer, PATIENCE, Phone, Server, TLS_SECTION, ack_of_failure, free_port, phone,
+    reaches, secured, shown_certificate, wait_for,
 };
 
 /// A server with `tls:` at this address, and the extensions 9001 and 9002.
@@ -35,9 +35,7 @@ fn registered(server: &Server, at: SocketAddr, user: &str) -> Phone<AnyLine> {
 
 /// The certificate that the server shows now.
 fn shown(server: &Server, at: SocketAddr) -> Vec<u8> {
-    let mut stream = secured(TcpStream::connect(at).expect("a connection"), &server.path("tls/ca.pem"));
-    stream.write_all(b"\r\n\r\n").expect("a handshake");
-    stream.conn.peer_certificates().expect("a certificate")[0].to_vec()
+    shown_certificate(at, &server.path("tls/ca.pem"))
 }
 
 #[test]
@@ -219,3 +217,64 @@ fn a_hop_must_prove_its_name() {
         assert_eq!(answer.status(), Some(expected), "{hop}, {ca}");
     }
 }
+
+/// An INVITE to a `sips` URI, or of any other scheme that it has before.
+fn sips(request: &str) -> String {
+    request.replacen(" sip:", " sips:", 1)
+}
+
+#[test]
+fn sips_goes_over_tls_all_the_way_or_not_at_all() {
+    let wss = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let (mut server, at) = prepared("", "", "");
+    server.also_listen(&format!("wss:{wss}"));
+    server.start();
+    let authority = server.path("tls/ca.pem");
+    for (transport, to) in [("tls", at), ("wss", wss)] {
+        let mut caller = registered(&server, at, "9001");
+        let mut callee = phone(AnyLine::open(transport, to, &authority), "9002");
+        callee.contact = callee.contact.replace("sip:", "sips:").replace(";transport=tls", "");
+        assert_eq!(callee.register(300).line(), "200 OK");
+        let invite = sips(&caller.initial("INVITE", "9002", &[]));
+        caller.send(&invite);
+        let received = callee.await_request("INVITE");
+        assert_eq!(received.uri(), callee.contact);
+        let routes = received.headers("Record-Route");
+        assert!(!routes.is_empty() && routes.iter().all(|route| route.starts_with("<sips:")), "{routes:?}");
+        callee.answer(&received, "200 OK");
+        let ok = caller.await_status(200, "INVITE");
+        let (mut ours, mut theirs) = (Dialog::of_caller(&caller, &ok), Dialog::of_callee(&callee, &received));
+        caller.send(ours.request("ACK", &[]));
+        callee.await_request("ACK");
+        reaches(&caller, &callee, &mut ours, "INFO");
+        reaches(&callee, &caller, &mut theirs, "INFO");
+        // Somebody who has learnt the dialog cannot go on with it in the open.
+        let open = Phone::new(server.sip, "9001", "9001");
+        open.send(ours.request("INFO", &[]));
+        let refused = open.await_final("INFO");
+        assert_eq!((refused.line(), refused.header("Warning")), REFUSED);
+        reaches(&callee, &caller, &mut theirs, "BYE");
+        // In the open from the beginning.
+        let mut open = Phone::new(server.sip, "9001", "9001");
+        let invite = sips(&open.initial("INVITE", "9002", &[]));
+        open.send(&invite);
+        let refused = open.await_final("INVITE");
+        assert_eq!((refused.line(), refused.header("Warning")), REFUSED);
+        open.send(ack_of_failure(&invite, &refused));
+        callee.hears_nothing("nothing of it is secret");
+        assert_eq!(callee.unregister().line(), "200 OK");
+    }
+    // The callee's phone is reached in the open only; a call to its sip URI reaches it.
+    let mut caller = registered(&server, at, "9001");
+    let open = server.registered("9002");
+    let invite = sips(&caller.initial("INVITE", "9002", &[]));
+    caller.send(&invite);
+    let refused = caller.await_final("INVITE");
+    assert_eq!((refused.line(), refused.header("Warning")), REFUSED);
+    caller.send(ack_of_failure(&invite, &refused));
+    open.hears_nothing("a sips URI does not go over UDP");
+    caller.invite("9002");
+    open.await_request("INVITE");
+}
+
+const REFUSED: (&str, Option<&str>) = ("480 Temporarily Unavailable", Some("380 roost \"SIPS Not Allowed\""));

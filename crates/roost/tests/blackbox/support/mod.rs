@@ -5,7 +5,6 @@ mod browser;
 mod dns;
 mod edge;
 mod kamailio;
-mod line;
 mod media;
 mod mi;
 mod relay;
@@ -20,7 +19,6 @@ pub use browser::{Browser, Page};
 pub use dns::NameServer;
 pub use edge::{Edge, hidden_contact};
 pub use kamailio::Kamailio;
-pub use line::{AnyLine, TLS_SECTION, TRANSPORTS, phone, reaches, secured};
 pub use media::MediaServer;
 pub use mi::{HttpReply, http, post};
 pub use relay::Relay;
@@ -28,6 +26,7 @@ pub use roost_rig::call::{
     A_WHILE, Dialog, Message, ack_of_failure, cancel_of, with_body, without_first_via, without_our_lines,
     without_source,
 };
+pub use roost_rig::line::{AnyLine, TLS_SECTION, TRANSPORTS, phone, reaches, secured, shown_certificate};
 pub use roost_rig::md5;
 pub use roost_rig::phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest, header, token};
 pub use roost_rig::random::Random;

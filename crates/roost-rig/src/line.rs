@@ -7,12 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use roost_rig::phone::{Line, Phone};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tungstenite::{Message, WebSocket};
 
-use super::{Dialog, PATIENCE, token};
+use crate::PATIENCE;
+use crate::call::Dialog;
+use crate::phone::{Line, Phone, header, token};
 
 pub const TRANSPORTS: [&str; 5] = ["udp", "tcp", "tls", "ws", "wss"];
 
@@ -26,7 +27,7 @@ pub struct AnyLine {
     local: SocketAddr,
     server: SocketAddr,
     /// The socket itself, to cut it.
-    socket: Option<TcpStream>,
+    socket: Option<Shared>,
     session: RefCell<Session>,
     start: Instant,
 }
@@ -37,8 +38,14 @@ enum Session {
     WebSocket(Box<WebSocket<Box<dyn Duplex>>>),
 }
 
-trait Duplex: Read + Write {}
-impl<T: Read + Write> Duplex for T {}
+trait Duplex: Read + Write + Send {}
+impl<T: Read + Write + Send> Duplex for T {}
+
+impl std::fmt::Debug for AnyLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} from {} to {}", self.transport, self.local, self.server)
+    }
+}
 
 impl AnyLine {
     /// To a server; over TLS it must prove that it is `localhost`, by an authority of this file.
@@ -66,8 +73,9 @@ impl AnyLine {
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true).expect("no delay");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let cut = stream.try_clone().expect("the socket");
-        let local = stream.local_addr().expect("its address");
+        let stream = Shared(Arc::new(stream));
+        let cut = stream.clone();
+        let local = cut.0.local_addr().expect("its address");
         let duplex: Box<dyn Duplex> = match transport {
             "tls" | "wss" => Box::new(secured(stream, authority)),
             _ => Box::new(stream),
@@ -98,27 +106,54 @@ impl AnyLine {
     /// Ends the connection as a killed program does.
     pub fn cut(&self) {
         if let Some(socket) = &self.socket {
-            let _ = socket.shutdown(std::net::Shutdown::Both);
+            let _ = socket.0.shutdown(std::net::Shutdown::Both);
         }
     }
 
     /// From here on writing fails when the server does not read for so long.
     pub fn set_write_timeout(&self, patience: Duration) {
-        self.socket.as_ref().expect("a stream").set_write_timeout(Some(patience)).expect("a timeout");
+        self.socket.as_ref().expect("a stream").0.set_write_timeout(Some(patience)).expect("a timeout");
     }
 
     /// Bytes as they are, beside all framing.
     pub fn send_raw(&self, bytes: &[u8]) -> io::Result<()> {
-        (&mut self.socket.as_ref().expect("a stream")).write_all(bytes)
+        (&*self.socket.as_ref().expect("a stream").0).write_all(bytes)
+    }
+
+    /// From here on nothing that the server sends arrives, nor is it acknowledged: as behind a network that has gone.
+    pub fn deafen(&self) {
+        let nothing = socket2::SockFilter::new(0x06, 0, 0, 0);
+        let socket = socket2::SockRef::from(&*self.socket.as_ref().expect("a stream").0);
+        socket.attach_filter(&[nothing]).expect("a filter");
     }
 
     fn time_out(&self, patience: Duration) {
         let patience = Some(patience.max(Duration::from_millis(1)));
         match (&self.socket, &*self.session.borrow()) {
-            (Some(socket), _) => socket.set_read_timeout(patience).expect("a timeout"),
+            (Some(socket), _) => socket.0.set_read_timeout(patience).expect("a timeout"),
             (None, Session::Datagrams(socket)) => socket.set_read_timeout(patience).expect("a timeout"),
             (None, _) => {}
         }
+    }
+}
+
+/// A socket that is read, written and cut in several places.
+#[derive(Clone)]
+struct Shared(Arc<TcpStream>);
+
+impl Read for Shared {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(bytes)
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&*self.0).flush()
     }
 }
 
@@ -184,28 +219,40 @@ fn first_message(waiting: &mut Vec<u8>) -> Option<Vec<u8>> {
     }
     let head = waiting.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&waiting[..head]).into_owned();
-    let length: usize = roost_rig::phone::header(&text, "Content-Length")?.parse().ok()?;
+    let length: usize = header(&text, "Content-Length")?.parse().ok()?;
     (waiting.len() >= head + length).then(|| waiting.drain(..head + length).collect())
 }
 
 /// A client's TLS session.
-pub fn secured(
-    stream: TcpStream,
+pub fn secured<S: Read + Write>(
+    stream: S,
     authority: &Path,
-) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+) -> rustls::StreamOwned<rustls::ClientConnection, S> {
     let mut roots = rustls::RootCertStore::empty();
     for authority in CertificateDer::pem_file_iter(authority).expect("ca.pem") {
         roots.add(authority.expect("a certificate")).expect("an authority");
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
+    // Each handshake is a whole one.
+    config.resumption = rustls::client::Resumption::disabled();
     let name = ServerName::try_from("localhost").expect("a name");
     let session = rustls::ClientConnection::new(Arc::new(config), name).expect("a session");
     rustls::StreamOwned::new(session, stream)
+}
+
+/// The certificate that a server shows.
+///
+/// # Panics
+/// When there is no connection, or no trust.
+pub fn shown_certificate(server: SocketAddr, authority: &Path) -> Vec<u8> {
+    let mut stream = secured(TcpStream::connect(server).expect("a connection"), authority);
+    stream.write_all(b"\r\n\r\n").expect("a handshake");
+    stream.conn.peer_certificates().expect("a certificate")[0].to_vec()
 }
 
 fn websocket(duplex: Box<dyn Duplex>, server: SocketAddr) -> WebSocket<Box<dyn Duplex>> {
