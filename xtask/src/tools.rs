@@ -1,25 +1,29 @@
 //! What the machine must have beyond the Rust toolchain: looks for it, installs it where it may, else names the remedy.
 
+use std::fs;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 
 use crate::command::{cargo, exit_code};
 
-/// A command that the tests call, and the Debian package it comes with.
+/// A command that the tests call (a module of kamailio's ends in `.so`), and the Debian package it comes with.
 #[derive(Debug, Clone, Copy)]
 struct Tool {
     command: &'static str,
     package: &'static str,
 }
 
-const BLACK_BOX: [Tool; 9] = [
+const BLACK_BOX: [Tool; 12] = [
     Tool { command: "sipp", package: "sip-tester" },
     Tool { command: "baresip", package: "baresip-core" },
     Tool { command: "kamailio", package: "kamailio" },
+    Tool { command: "tls.so", package: "kamailio-tls-modules" },
+    Tool { command: "presence.so", package: "kamailio-presence-modules" },
     Tool { command: "mariadbd", package: "mariadb-server" },
     Tool { command: "initdb", package: "postgresql" },
     Tool { command: "openssl", package: "openssl" },
+    Tool { command: "haproxy", package: "haproxy" },
     // For phones in browsers.
     Tool { command: "chromium", package: "chromium" },
     Tool { command: "npm", package: "npm" },
@@ -31,7 +35,7 @@ pub(crate) fn have_debian_packages() -> anyhow::Result<()> {
     let missing = missing_tools();
     if missing.is_empty() {
         eprintln!(
-            "    sipp, baresip, kamailio, mariadbd, postgres, openssl, chromium, npm and valgrind found"
+            "    sipp, baresip, kamailio, mariadbd, postgres, openssl, haproxy, chromium, npm and valgrind found"
         );
         return Ok(());
     }
@@ -68,7 +72,16 @@ pub(crate) fn have_cargo_deny() -> anyhow::Result<()> {
 }
 
 fn missing_tools() -> Vec<Tool> {
-    BLACK_BOX.into_iter().filter(|tool| roost_rig::find(tool.command).is_none()).collect()
+    BLACK_BOX.into_iter().filter(|tool| !is_there(tool.command)).collect()
+}
+
+fn is_there(command: &str) -> bool {
+    if !command.ends_with(".so") {
+        return roost_rig::find(command).is_some();
+    }
+    // Debian has a folder for each architecture.
+    let folders = fs::read_dir("/usr/lib").into_iter().flatten().filter_map(Result::ok);
+    folders.into_iter().any(|folder| folder.path().join("kamailio/modules").join(command).is_file())
 }
 
 fn is_root() -> anyhow::Result<bool> {

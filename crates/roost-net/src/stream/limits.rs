@@ -16,8 +16,9 @@ pub struct StreamSettings {
     pub ping_interval_ms: u64,
 }
 
-/// How long a peer may take to answer that it is there.
-pub(super) const PONG_MS: u64 = 10_000;
+/// How long a peer may take to answer that it is there: connections are looked at each second, so that it is gone within
+/// ten.
+pub(super) const PONG_MS: u64 = 8_000;
 /// Handshakes (TLS, WebSocket) that are not finished: of all, of one address, and those that one address begins in a second.
 pub(super) const MAX_HANDSHAKES: usize = 4_096;
 pub(super) const MAX_HANDSHAKES_PER_SOURCE: usize = 256;

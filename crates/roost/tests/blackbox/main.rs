@@ -5,6 +5,7 @@ mod support;
 
 mod attacks;
 mod bad_input;
+mod balancer;
 mod baresip;
 mod browsers;
 mod calls;

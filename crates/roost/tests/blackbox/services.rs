@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{A_WHILE, AnyLine, Dialog, Phone, Server, free_port, phone};
+use crate::support::{
+    A_WHILE, AnyLine, Dialog, Kamailio, Phone, Server, TLS_SECTION, free_port, phone, with_body,
+};
 
 /// A server whose services are at a hop, which is a phone by hand; and that hop.
 fn started(ws: SocketAddr) -> (Server, Phone) {
@@ -86,3 +88,60 @@ fn strangers_are_asked_who_they_are() {
     assert_eq!(stranger.await_final("SUBSCRIBE").status(), Some(407));
     assert!(media.overhear(A_WHILE).is_empty());
 }
+
+#[test]
+fn kamailio_tells_phones_of_waiting_messages_and_of_lamps() {
+    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut server = Server::prepared("", TLS_SECTION);
+    server.succeed(&["tls", "new", "localhost", "127.0.0.1"]);
+    server.also_listen(&format!("tls:{at}"));
+    let kamailio = Kamailio::presence(&server, [127, 0, 0, 5]);
+    let routes = format!(
+        "[[route]]\nevents = [\"message-summary\", \"dialog\"]\nhops = [\"{0}\"]\n\
+         [[route]]\nmethods = [\"PUBLISH\"]\nhops = [\"{0}\"]\n[mi]",
+        kamailio.uri()
+    );
+    server.replace_in_config("[mi]", &routes);
+    server.add_users(9001, 2);
+    server.start();
+    for (transport, to) in [("udp", server.sip), ("tls", at)] {
+        let mut lamp = phone(AnyLine::open(transport, to, &server.path("tls/ca.pem")), "9001");
+        assert_eq!(lamp.register(300).line(), "200 OK");
+        let mut watched = server.registered("9002");
+        for (event, content_type, body) in [
+            (
+                "message-summary",
+                "application/simple-message-summary",
+                "Messages-Waiting: yes\r\nVoice-Message: 2/8\r\n",
+            ),
+            ("dialog", "application/dialog-info+xml", LAMP),
+        ] {
+            let contact = format!("Contact: <{}>", lamp.contact);
+            let event = format!("Event: {event}");
+            let accept = format!("Accept: {content_type}");
+            let subscribe = lamp.initial("SUBSCRIBE", "9002", &[&contact, &event, &accept, "Expires: 600"]);
+            lamp.send(&subscribe);
+            let ok = lamp
+                .await_message("an answer", |message| message.status().is_some_and(|status| status >= 200));
+            assert!(matches!(ok.status(), Some(200 | 202)), "{}", ok.line());
+            let first = lamp.await_request("NOTIFY");
+            lamp.answer(&first, "200 OK");
+            let publish = watched.initial("PUBLISH", "9002", &[&event, "Expires: 600"]);
+            watched.send(with_body(&publish, content_type, body));
+            assert_eq!(watched.await_final("PUBLISH").line(), "200 OK");
+            let told = lamp.await_request("NOTIFY");
+            assert!(told.body().contains(body.lines().next().unwrap_or_default()), "{}", told.body());
+            lamp.answer(&told, "200 OK");
+            // A refresh inside the dialog ends it.
+            let mut dialog = Dialog::of_caller(&lamp, &ok);
+            lamp.send(dialog.request("SUBSCRIBE", &[&contact, &event, "Expires: 0"]));
+            lamp.await_request("NOTIFY");
+        }
+        assert_eq!(lamp.unregister().line(), "200 OK");
+    }
+}
+
+/// 9002 is in a call.
+const LAMP: &str = "<?xml version=\"1.0\"?>\r\n\
+    <dialog-info xmlns=\"urn:ietf:params:xml:ns:dialog-info\" version=\"1\" state=\"full\" entity=\"sip:9002@127.0.0.1\">\r\n\
+    <dialog id=\"1\" direction=\"recipient\"><state>confirmed</state></dialog></dialog-info>\r\n";

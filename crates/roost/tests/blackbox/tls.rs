@@ -2,11 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::{
-    AnyLine, Dialog, NameServer, PATIENCE, Phone, Server, TLS_SECTION, ack_of_failure, free_port, phone,
-    reaches, secured, shown_certificate, wait_for,
+    AnyLine, Dialog, NameServer, PATIENCE, Phone, Server, TLS_SECTION, ack_of_failure, free_port, need,
+    phone, reaches, secured, shown_certificate, wait_for,
 };
 
 /// A server with `tls:` at this address, and the extensions 9001 and 9002.
@@ -278,3 +279,24 @@ fn sips_goes_over_tls_all_the_way_or_not_at_all() {
 }
 
 const REFUSED: (&str, Option<&str>) = ("480 Temporarily Unavailable", Some("380 roost \"SIPS Not Allowed\""));
+
+#[test]
+fn the_client_of_openssl_trusts_the_certificate_and_is_answered() {
+    let (server, at) = started("");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let mut client = Command::new(need("openssl", "openssl"));
+        client.args(["s_client", "-quiet", "-verify_return_error", "-verify_hostname", "localhost", version]);
+        client.arg("-CAfile").arg(server.path("tls/ca.pem")).args(["-connect", &at.to_string()]);
+        client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut client = client.spawn().expect("openssl starts");
+        let ask = "OPTIONS sip:localhost SIP/2.0\r\nVia: SIP/2.0/TLS 10.1.1.1;branch=z9hG4bKx;rport\r\nFrom: <sip:a@b>;tag=1\r\n\
+                   To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+        client.stdin.as_mut().expect("a pipe").write_all(ask.as_bytes()).expect("a request");
+        let mut answer = [0; 1_000];
+        let count = client.stdout.as_mut().expect("a pipe").read(&mut answer).expect("an answer");
+        let text = String::from_utf8_lossy(&answer[..count]);
+        assert!(text.starts_with("SIP/2.0 200 OK\r\nVia: SIP/2.0/TLS 10.1.1.1;received=127.0.0.1"), "{text}");
+        client.kill().expect("its end");
+        client.wait().expect("its end");
+    }
+}
