@@ -3,6 +3,7 @@
 mod flood;
 mod fuzz;
 mod mutants;
+mod pings;
 mod rows;
 mod server;
 mod tls;
@@ -55,6 +56,12 @@ pub(crate) enum Soak {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         parts: u32,
     },
+    /// Ping many phones: what it takes, and the largest burst.
+    Pings {
+        /// How many.
+        #[arg(long, value_name = "N", default_value_t = 50_000)]
+        count: u32,
+    },
     /// Phones over TLS and WebSocket: memory and CPU beside UDP, all of them after a restart, certificates that change under
     /// their calls.
     Tls {
@@ -81,6 +88,7 @@ pub(crate) fn run(soak: &Soak) -> ExitCode {
         Soak::Flood { sources, seconds } => flood::run(*sources, *seconds),
         Soak::Fuzz { target, seconds } => fuzz::run(target.as_deref(), *seconds),
         Soak::Mutants { part, parts } => mutants::run(*part, *parts),
+        Soak::Pings { count } => pings::run(*count),
         Soak::Tls { count } => tls::run(*count),
         Soak::Rows { count, database } => rows::run(*count, database),
     };
