@@ -1,5 +1,9 @@
 //! Bindings that belong to their connections: WebSocket, behind NAT, and the flows of RFC 5626.
 
+use std::time::Duration;
+
+use roost_rig::call::Dialog;
+
 use crate::support::{A_WHILE, Phone, Server, ack_of_failure};
 
 const INSTANCE: &str = ";+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-000a95a0e128>\"";
@@ -138,4 +142,98 @@ fn another_phone_of_the_extension_is_another_contact() {
     caller.invite("9002");
     one.await_request("INVITE");
     other.await_request("INVITE");
+}
+
+/// How far a call has come when a connection is lost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Reached {
+    Sent,
+    Ringing,
+    /// The caller has the 200, and the callee not the ACK.
+    Answered,
+    Confirmed,
+}
+
+/// A call of a browser to a browser loses the connection of one of them, which the server notices or does not. The one
+/// who stays is told how it ends or can end it, nothing is left of it, and whoever was lost is back at once.
+fn lose_in_a_call(shards: u16, reached: Reached, is_caller_lost: bool, is_noticed: bool) {
+    let what = format!("{shards} shards, {reached:?}, the caller: {is_caller_lost}, noticed: {is_noticed}");
+    let server = Server::of_shards(
+        shards,
+        "[registrar]\nmax_contacts = 1\n[tm]\nfr_timeout = 5\nfr_inv_timeout = 20\n",
+    );
+    let browser = |address: &str, user: &str| {
+        let mut browser = server.browser_at(address, user);
+        assert!(is_ok(&register(&mut browser, &INSTANCE.replace("e128", user))), "{what}");
+        browser
+    };
+    let mut caller = browser("127.0.0.2", "9001");
+    let callee = browser("127.0.0.3", "9002");
+    let invite = caller.invite("9002");
+    let received = callee.await_request("INVITE");
+    let mut dialogs = None;
+    if reached != Reached::Sent {
+        callee.answer(&received, "180 Ringing");
+        caller.await_status(180, "INVITE");
+    }
+    if matches!(reached, Reached::Answered | Reached::Confirmed) {
+        callee.answer(&received, "200 OK");
+        let ok = caller.await_status(200, "INVITE");
+        dialogs = Some((Dialog::of_caller(&caller, &ok), Dialog::of_callee(&callee, &received)));
+    }
+    if let Some((ours, _)) = dialogs.as_mut().filter(|_| reached == Reached::Confirmed) {
+        caller.send(ours.request("ACK", &[]));
+        callee.await_request("ACK");
+    }
+    let lost = if is_caller_lost { &caller } else { &callee };
+    if is_noticed {
+        server.cut(lost);
+    } else {
+        server.lose(lost);
+    }
+    match (&mut dialogs, is_caller_lost) {
+        // Nobody hears the callee's answer; its own retransmissions end, and so does what is held of the call.
+        (None, true) => {
+            callee.answer(&received, "200 OK");
+        }
+        (None, false) => {
+            let refused = caller.await_final("INVITE");
+            assert!(matches!(refused.status(), Some(408 | 480)), "{what}: {}", refused.line());
+            caller.send(ack_of_failure(&invite, &refused));
+        }
+        // The one who stays hangs up, and is told.
+        (Some((_, theirs)), true) => {
+            callee.send(theirs.request("BYE", &[]));
+            let ended = callee.await_final("BYE");
+            assert!(matches!(ended.status(), Some(408 | 477 | 480)), "{what}: {}", ended.line());
+        }
+        (Some((ours, _)), false) => {
+            caller.send(ours.request("BYE", &[]));
+            let ended = caller.await_final("BYE");
+            assert!(matches!(ended.status(), Some(408 | 477 | 480)), "{what}: {}", ended.line());
+        }
+    }
+    // Whoever was lost comes back, from elsewhere once the server knows that the old flow is dead, and is called.
+    let (user, ip) = (lost.user.clone(), lost.local().ip().to_string());
+    let again = browser(if is_noticed { "127.0.0.9" } else { &ip }, &user);
+    let mut stayed = if is_caller_lost { callee } else { caller };
+    let _ = stayed.establish(&again);
+    again.listen(Duration::from_secs(70));
+    for held in ["tm:inuse_transactions", "roost:transaction_bytes", "roost:parked"] {
+        assert_eq!(server.statistic(held), 0, "{what}: {held}");
+    }
+    assert_eq!(server.statistic("usrloc:location-contacts"), 2, "{what}");
+}
+
+#[test]
+fn a_connection_may_be_lost_at_any_time_of_a_call() {
+    for shards in [1, 4] {
+        for reached in [Reached::Sent, Reached::Ringing, Reached::Answered, Reached::Confirmed] {
+            for is_caller_lost in [false, true] {
+                for is_noticed in [false, true] {
+                    lose_in_a_call(shards, reached, is_caller_lost, is_noticed);
+                }
+            }
+        }
+    }
 }
