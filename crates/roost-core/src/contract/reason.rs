@@ -195,10 +195,8 @@ reasons! {
     CalleeNotLookedUp 500 "Server Internal Error" Plain
         "the database did not say whether the callee is an extension",
     NoNextHop 503 "Service Unavailable" Plain "no next hop is up",
-    ConnectionLostBehindNat 480 "Temporarily Unavailable" Plain
-        "the callee's connection is lost, and it is behind NAT",
     NoOwnConnection 480 "Temporarily Unavailable" Plain
-        "the callee is reached over its own connection only, and has none",
+        "the callee is reached over its own connection only, and that is lost",
     ConnectionLost 480 "Temporarily Unavailable" Plain "the callee's connection is lost",
     Unresolvable 476 "Unresolvable destination (476/TM)" Plain "Unresolvable destination (476/TM)",
     SipsInsecure 480 "Temporarily Unavailable" Sips

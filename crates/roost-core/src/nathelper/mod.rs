@@ -175,7 +175,7 @@ impl NatPinger {
 /// How a binding is pinged; `None` for one that is not.
 fn way_to(ctx: &Ctx<'_>, binding: &Binding) -> Option<Flow> {
     let is_wanted = binding.behind_nat || !ctx.policy.nathelper.ping_nated_only;
-    if !is_wanted || !binding.path().is_empty() || binding.is_stranded() {
+    if !is_wanted || !binding.path().is_empty() {
         return None;
     }
     let usual = ctx.policy.listeners.first()?.address;

@@ -55,10 +55,6 @@ pub(crate) fn look_up<'r>(
             ctx.count(Counter::BranchesCut);
             break;
         }
-        if binding.is_stranded() {
-            failure = Reason::NoOwnConnection;
-            continue;
-        }
         match next_hop_of(ctx.policy, request.flow.local, binding) {
             Ok(next_hop) => {
                 if binding.reg_id().is_some() {
@@ -113,10 +109,11 @@ pub(crate) fn next_hop_of(policy: &Policy, usual: SocketAddr, binding: &Binding)
         let hop = first_hop(binding.path()).ok_or(Reason::Unresolvable)?;
         return NextHop::of(listeners, &hop, local);
     }
+    if binding.is_stranded() {
+        return Err(Reason::NoOwnConnection);
+    }
     match (binding.origin(), binding.source().filter(|_| binding.behind_nat)) {
         (Origin::Live(flow), _) if flow.connection != 0 => Ok(NextHop::Flow(flow)),
-        // Nobody but the phone can open the way through its router again.
-        (_, Some(_)) if transport.is_reliable() => Err(Reason::ConnectionLostBehindNat),
         (_, Some(source)) => flow_to(listeners, transport, local, source).map(NextHop::Flow),
         (_, None) => {
             let contact = Uri::parse(binding.contact()).map_err(|_| Reason::Unresolvable)?;
