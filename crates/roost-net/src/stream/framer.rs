@@ -1,5 +1,7 @@
 //! Cuts a stream of bytes into SIP messages (RFC 3261 18.3) and keep-alives (RFC 5626 4.4.1).
 
+use std::num::NonZeroU64;
+
 use roost_sip::{Frame, Head, Progress};
 
 /// The beginning of a message whose rest has not arrived.
@@ -7,8 +9,8 @@ use roost_sip::{Frame, Head, Progress};
 pub(super) struct Framer {
     bytes: Vec<u8>,
     progress: Progress,
-    /// When the message began, in monotonic milliseconds; 0: none has.
-    since_ms: u64,
+    /// When the message began, in monotonic milliseconds.
+    since_ms: Option<NonZeroU64>,
     /// More may be whole than was looked at.
     is_held_back: bool,
 }
@@ -36,7 +38,7 @@ impl Framer {
 
     /// Since when a message is unfinished, in monotonic milliseconds.
     pub(super) fn unfinished_since_ms(&self) -> Option<u64> {
-        Some(self.since_ms).filter(|since_ms| *since_ms != 0)
+        self.since_ms.map(NonZeroU64::get)
     }
 
     /// Whether it was told to wait, and may have whole messages.
@@ -68,7 +70,7 @@ impl Framer {
             if !may_go_on() {
                 // The peer is faster than the workers: it waits, and so does the time for its next message.
                 self.is_held_back = at < all.len();
-                self.since_ms = 0;
+                self.since_ms = None;
                 break;
             }
             let length = match Frame::at(&all[at..], &mut self.progress, head) {
@@ -93,7 +95,7 @@ impl Framer {
                 }
             };
             at += length;
-            (self.progress, self.since_ms) = (Progress::default(), 0);
+            (self.progress, self.since_ms) = (Progress::default(), None);
         }
         if !found.is_last {
             self.bytes = rest(joined, arrived, at);
@@ -103,9 +105,9 @@ impl Framer {
 
     fn wait_for_rest(&mut self, is_message: bool, now_ms: u64) {
         if !is_message {
-            self.since_ms = 0;
-        } else if self.since_ms == 0 {
-            self.since_ms = now_ms;
+            self.since_ms = None;
+        } else if self.since_ms.is_none() {
+            self.since_ms = NonZeroU64::new(now_ms);
         }
     }
 }

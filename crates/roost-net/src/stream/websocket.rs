@@ -1,6 +1,7 @@
 //! A WebSocket that carries SIP (RFC 6455, RFC 7118) over bytes in memory.
 
 use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use tungstenite::error::CapacityError;
@@ -25,8 +26,8 @@ pub(super) type Origins = Arc<[String]>;
 #[derive(Debug)]
 pub(super) struct WebSocket {
     state: State,
-    /// Since when a message is unfinished, in monotonic milliseconds; 0: none is. Of the request the wire knows it.
-    since_ms: u64,
+    /// Since when a message is unfinished, in monotonic milliseconds. Of the request the wire knows it.
+    since_ms: Option<NonZeroU64>,
     is_held_back: bool,
 }
 
@@ -81,7 +82,7 @@ impl Write for Memory {
 
 impl WebSocket {
     pub(super) fn new(origins: Origins) -> WebSocket {
-        WebSocket { state: State::Asked(Vec::new(), origins), since_ms: 0, is_held_back: false }
+        WebSocket { state: State::Asked(Vec::new(), origins), since_ms: None, is_held_back: false }
     }
 
     /// Whether messages may be sent.
@@ -99,7 +100,7 @@ impl WebSocket {
     }
 
     pub(super) fn unfinished_since_ms(&self) -> Option<u64> {
-        Some(self.since_ms).filter(|since_ms| *since_ms != 0)
+        self.since_ms.map(NonZeroU64::get)
     }
 
     pub(super) fn is_held_back(&self) -> bool {
@@ -228,8 +229,8 @@ impl WebSocket {
         // What has arrived and has ended nothing has begun something; a ping may come in between.
         let has_begun = has_arrived && others == 0;
         self.since_ms = match self.since_ms {
-            _ if messages > 0 || self.is_held_back => 0,
-            0 if has_begun => now_ms.max(1),
+            _ if messages > 0 || self.is_held_back => None,
+            None if has_begun => NonZeroU64::new(now_ms),
             since_ms => since_ms,
         };
         if found.is_over {

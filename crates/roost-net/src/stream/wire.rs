@@ -5,6 +5,7 @@
 //! knows the transport by its flow alone.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use roost_core::Transport;
@@ -19,8 +20,8 @@ pub(super) struct Wire {
     tls: Option<Box<TlsSession>>,
     framing: Framing,
     outgoing: Outgoing,
-    /// Since when handshakes are unfinished, in monotonic milliseconds; 0: they are done.
-    since_ms: u64,
+    /// Since when handshakes are unfinished, in monotonic milliseconds.
+    since_ms: Option<NonZeroU64>,
 }
 
 #[derive(Debug)]
@@ -73,9 +74,10 @@ impl Wire {
                 Framing::WebSocket(Box::new(WebSocket::new(Arc::clone(origins))))
             }
         };
-        let mut wire = Wire { tls: tls.map(Box::new), framing, outgoing: Outgoing::default(), since_ms: 0 };
+        let mut wire =
+            Wire { tls: tls.map(Box::new), framing, outgoing: Outgoing::default(), since_ms: None };
         if !wire.is_ready() {
-            wire.since_ms = now_ms.max(1);
+            wire.since_ms = NonZeroU64::new(now_ms);
         }
         wire
     }
@@ -122,7 +124,7 @@ impl Wire {
     /// Notes that handshakes are done.
     fn note_progress(&mut self) {
         if self.is_ready() {
-            self.since_ms = 0;
+            self.since_ms = None;
         }
     }
 
@@ -231,7 +233,7 @@ impl Wire {
 
     /// Since when something is unfinished (a handshake, a record, a message), in monotonic milliseconds.
     pub(super) fn unfinished_since_ms(&self) -> Option<u64> {
-        let own = Some(self.since_ms).filter(|since_ms| *since_ms != 0);
+        let own = self.since_ms.map(NonZeroU64::get);
         match &self.framing {
             Framing::Stream(framer) => own.or(framer.unfinished_since_ms()),
             Framing::WebSocket(socket) => own.or(socket.unfinished_since_ms()),
