@@ -14,9 +14,10 @@ struct Tool {
     package: &'static str,
 }
 
-const BLACK_BOX: [Tool; 12] = [
+const BLACK_BOX: [Tool; 13] = [
     Tool { command: "sipp", package: "sip-tester" },
     Tool { command: "baresip", package: "baresip-core" },
+    Tool { command: "linphonec", package: "linphone-cli" },
     Tool { command: "kamailio", package: "kamailio" },
     Tool { command: "tls.so", package: "kamailio-tls-modules" },
     Tool { command: "presence.so", package: "kamailio-presence-modules" },
@@ -35,7 +36,7 @@ pub(crate) fn have_debian_packages() -> anyhow::Result<()> {
     let missing = missing_tools();
     if missing.is_empty() {
         eprintln!(
-            "    sipp, baresip, kamailio, mariadbd, postgres, openssl, haproxy, chromium, npm and valgrind found"
+            "    sipp, baresip, linphonec, kamailio, mariadbd, postgres, openssl, haproxy, chromium, npm and valgrind found"
         );
         return Ok(());
     }
