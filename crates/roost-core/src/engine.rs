@@ -23,6 +23,7 @@ use crate::contract::policy::{Authorize, PathMode, Policy};
 use crate::contract::reason::Reason;
 use crate::contract::row::{Row, RowError};
 use crate::contract::subscriber::Reading;
+use crate::dialog::Dialogs;
 use crate::dispatch::monitor::{Due, HopMonitor, PING_RESEND_MS};
 use crate::message::request::Request;
 use crate::message::response::Response;
@@ -75,6 +76,7 @@ pub struct Engine {
     pub(crate) admitted: Admitted,
     pub(crate) hops: HopMonitor,
     pub(crate) pinger: NatPinger,
+    pub(crate) dialogs: Dialogs,
     pub(crate) parking: Parking<Continuation>,
     next_tick_ms: u64,
 }
@@ -120,6 +122,7 @@ impl Engine {
             admitted: Admitted::default(),
             hops: HopMonitor::new(&policy.routes),
             pinger: NatPinger::new(identity.hash_seed),
+            dialogs: Dialogs::default(),
             parking: Parking::new(identity.hash_seed),
             shared: Shared {
                 identity: identity.clone(),
@@ -184,6 +187,11 @@ impl Engine {
     /// How many bindings there are.
     pub fn bindings(&self) -> usize {
         self.registrar.contacts()
+    }
+
+    /// How many calls ring, or wait for that, and how many are answered.
+    pub fn calls(&self) -> (usize, usize) {
+        self.dialogs.counts()
     }
 
     /// This shard's counters.
@@ -264,8 +272,8 @@ impl Engine {
         let ctx = &mut self.shared.ctx(now, out);
         if request.method == Method::Ack {
             if !pass_to_owner(ctx, request, mark) {
-                let Engine { registrar, transactions, hops, parking, .. } = self;
-                let forwarder = &mut Forwarder { transactions, hops, parking };
+                let Engine { registrar, transactions, hops, parking, dialogs, .. } = self;
+                let forwarder = &mut Forwarder { transactions, hops, parking, dialogs };
                 handle_ack(ctx, registrar, forwarder, request, mark);
             }
             return;
@@ -286,8 +294,8 @@ impl Engine {
         }
         let done = match request.method {
             Method::Cancel => {
-                let Engine { registrar, transactions, hops, parking, .. } = self;
-                let forwarder = &mut Forwarder { transactions, hops, parking };
+                let Engine { registrar, transactions, hops, parking, dialogs, .. } = self;
+                let forwarder = &mut Forwarder { transactions, hops, parking, dialogs };
                 return handle_cancel(ctx, registrar, forwarder, request, mark);
             }
             Method::Register => self.register(request, CacheAge::Fresh, now, out),
@@ -334,9 +342,11 @@ impl Engine {
         now: Now,
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
-        let Engine { shared, registrar, auth, admission, admitted, transactions, hops, parking, .. } = self;
+        let Engine {
+            shared, registrar, auth, admission, admitted, transactions, hops, parking, dialogs, ..
+        } = self;
         let facts = &mut Facts { auth, admission, registrar, admitted };
-        let forwarder = &mut Forwarder { transactions, hops, parking };
+        let forwarder = &mut Forwarder { transactions, hops, parking, dialogs };
         handle_initial(&mut shared.ctx(now, out), facts, forwarder, request, mark, age)
     }
 
@@ -347,8 +357,8 @@ impl Engine {
         now: Now,
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
-        let Engine { shared, registrar, transactions, hops, parking, .. } = self;
-        let forwarder = &mut Forwarder { transactions, hops, parking };
+        let Engine { shared, registrar, transactions, hops, parking, dialogs, .. } = self;
+        let forwarder = &mut Forwarder { transactions, hops, parking, dialogs };
         handle_in_dialog(&mut shared.ctx(now, out), registrar, forwarder, request, mark)
     }
 
@@ -438,8 +448,8 @@ impl Engine {
         let ctx = &mut self.shared.ctx(now, out);
         match self.transactions.owner(outcome.transaction) {
             Some(Owner::Forward(_)) => {
-                let Engine { transactions, hops, parking, .. } = self;
-                Forwarder { transactions, hops, parking }.handle_outcome(ctx, *outcome, response);
+                let Engine { transactions, hops, parking, dialogs, .. } = self;
+                Forwarder { transactions, hops, parking, dialogs }.handle_outcome(ctx, *outcome, response);
             }
             Some(Owner::HopPing(hop)) => {
                 let is_failure = match outcome.what {
@@ -535,14 +545,14 @@ impl Engine {
     fn resolved(&mut self, parked: Parked<Continuation>, addresses: &[Address], now: Now, out: &mut Outbox) {
         match parked.then {
             Continuation::Forward { transaction, target, rest } => {
-                let Engine { shared, transactions, hops, parking, .. } = self;
-                let mut forwarder = Forwarder { transactions, hops, parking };
+                let Engine { shared, transactions, hops, parking, dialogs, .. } = self;
+                let mut forwarder = Forwarder { transactions, hops, parking, dialogs };
                 forwarder.resolved(&mut shared.ctx(now, out), transaction, target, rest, addresses);
             }
             Continuation::ForwardAck(target) => {
                 self.with_request(parked.flow, &parked.bytes, |engine, request| {
-                    let Engine { shared, transactions, hops, parking, .. } = engine;
-                    let forwarder = &Forwarder { transactions, hops, parking };
+                    let Engine { shared, transactions, hops, parking, dialogs, .. } = engine;
+                    let forwarder = &Forwarder { transactions, hops, parking, dialogs };
                     ack_resolved(&mut shared.ctx(now, out), forwarder, request, &target, addresses);
                 });
             }
@@ -561,6 +571,7 @@ impl Engine {
             ShardEvent::Hops(next_hops) if ctx.shard != ShardId(0) => self.hops.take(next_hops),
             ShardEvent::Hops(_) => {}
             ShardEvent::ContactMoved(moved) => self.registrar.contact_moved(&moved),
+            ShardEvent::CallStep(step) => self.dialogs.take(ctx, &step),
             ShardEvent::Banned(ban) => self.admission.ban(ctx, &ban),
             ShardEvent::HopHeard { hop, remote, is_failure } => {
                 self.hops.heard(ctx, hop, remote, is_failure);
@@ -621,6 +632,7 @@ impl Engine {
         self.next_tick_ms = now.mono_ms + TICK_MS;
         self.registrar.sweep(&mut self.shared.ctx(now, out));
         self.registrar.repair(&mut self.shared.ctx(now, out));
+        self.dialogs.sweep(&mut self.shared.ctx(now, out));
         self.give_up(now, out);
         let due = self.hops.due(&mut self.shared.ctx(now, out));
         self.watch_hops(due, now, out);

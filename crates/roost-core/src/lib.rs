@@ -11,6 +11,7 @@ mod auth;
 mod base;
 mod continuation;
 mod contract;
+mod dialog;
 mod dispatch;
 mod engine;
 mod message;
@@ -29,6 +30,7 @@ pub use base::transport::Transport;
 pub use contract::admin::{Admin, AdminReply, AorRecord, ContactRecord, PingsRecord, ShownExpires};
 pub use contract::ban::Ban;
 pub use contract::binding_ref::{BindingRef, ContactMoved, Place};
+pub use contract::call::{CallEnd, CallNumber, CallRecord, CallSide, CallState};
 pub use contract::command::{Command, CommitOutcome, HandOver, Mark, Receipt, ShardEvent};
 pub use contract::config::Config;
 pub use contract::contact_id;
@@ -42,8 +44,8 @@ pub use contract::next_hops::{
 };
 pub use contract::outbox::{Outbox, Transmit};
 pub use contract::policy::{
-    Algorithm, AuthDbParams, AuthParams, Authorize, DispatcherParams, NathelperParams, PathMode, PikeParams,
-    Policy, ProxyParams, RegistrarParams, RrParams, TmParams, UsrlocParams,
+    Algorithm, AuthDbParams, AuthParams, Authorize, DialogParams, DispatcherParams, NathelperParams,
+    PathMode, PikeParams, Policy, ProxyParams, RegistrarParams, RrParams, TmParams, UsrlocParams,
 };
 pub use contract::reason::Reason;
 pub use contract::row::{PackedRow, Row, RowError, Write};

@@ -58,6 +58,7 @@ impl Engine {
                 }
             }
             Admin::ForgetAllCredentials => self.auth.forget_all(now.mono_ms),
+            Admin::Calls { from } => return self.dialogs.dump(ctx, from),
             Admin::Bans => return AdminReply::Bans(self.admission.bans(ctx)),
             Admin::Ban(ban) => self.admission.ban(ctx, &ban),
             Admin::Unban { source, user } => {
@@ -124,7 +125,8 @@ impl Engine {
     }
 
     fn statistics(&self) -> AdminReply {
-        let Engine { shared, registrar, auth, admission, transactions, admitted, parking, .. } = self;
+        let Engine { shared, registrar, auth, admission, transactions, admitted, parking, dialogs, .. } =
+            self;
         let mut all: Vec<_> = shared.stats.iter().collect();
         all.extend([
             ("usrloc:registered_users", registrar.users() as u64),
@@ -137,6 +139,7 @@ impl Engine {
             ("roost:loading", u64::from(registrar.is_loading())),
             ("roost:recent_evicted", admitted.evicted),
         ]);
+        all.extend(dialogs.gauges());
         all.extend(parking.gauges());
         all.extend(admission.gauges());
         all.extend(auth.gauges());

@@ -11,9 +11,12 @@ use roost_core::{Authorize, Config};
 
 use crate::call_message::Message;
 use crate::model::Model;
+use crate::scenario::CALL_MS;
 
 /// How long a branch waits for more after its end, or for its end after a CANCEL: 64 T1.
 const LINGER_MS: u64 = 32_000;
+/// How long after its time a call may still be in the table.
+const SWEEP_MS: u64 = 15_000;
 /// How often something must have been sent before it counts as the network's fault that it never arrived.
 const OFTEN: u32 = 10;
 
@@ -85,6 +88,13 @@ impl Hop {
     }
 }
 
+/// A call that was forwarded and has not ended.
+#[derive(Debug, Default)]
+struct InProgress {
+    /// The tag of its first answer, and when it ends by itself.
+    answer: Option<(String, u64)>,
+}
+
 /// Calls by their end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ends {
@@ -122,6 +132,8 @@ pub struct CallChecks {
     /// Requests that are to be forwarded, as they were sent.
     originals: BTreeMap<String, Message>,
     hops: BTreeMap<String, Hop>,
+    /// Calls in progress of the process that is running, by Call-ID.
+    in_progress: BTreeMap<String, InProgress>,
     /// Branches of processes that have died.
     dead: BTreeSet<String>,
     /// Calls by their end.
@@ -138,6 +150,7 @@ impl CallChecks {
             asked: BTreeMap::new(),
             originals: BTreeMap::new(),
             hops: BTreeMap::new(),
+            in_progress: BTreeMap::new(),
             dead: BTreeSet::new(),
             ends: Ends::default(),
         }
@@ -217,7 +230,14 @@ impl CallChecks {
         match message.status {
             ..200 if is_over => return Err(format!("a provisional response after the final one: {message}")),
             ..200 => return Ok(()),
-            200..300 => asked.has_success = true,
+            200..300 => {
+                asked.has_success = true;
+                if let Some(call) =
+                    self.in_progress.get_mut(&message.call_id).filter(|call| call.answer.is_none())
+                {
+                    call.answer = Some((message.to_tag.clone(), now_ms + CALL_MS));
+                }
+            }
             401 | 407
                 if self.authorize == Authorize::Off || model.is_bound_from(&asked.caller, to, now_ms) =>
             {
@@ -235,7 +255,10 @@ impl CallChecks {
                 None if asked.has_success => {
                     return Err(format!("a failure after a 2xx: {message}"));
                 }
-                None => asked.failure = Some((status, bytes.to_vec())),
+                None => {
+                    asked.failure = Some((status, bytes.to_vec()));
+                    self.in_progress.remove(&message.call_id);
+                }
             },
         }
         asked.finals += 1;
@@ -321,6 +344,9 @@ impl CallChecks {
         }
         asked.hops += 1;
         asked.is_excused = false;
+        if self.authorize != Authorize::Off {
+            self.in_progress.entry(message.call_id.clone()).or_default();
+        }
         let hop = Hop {
             asked: below.to_string(),
             to,
@@ -344,6 +370,9 @@ impl CallChecks {
         message: &Message,
         sent: &[(SocketAddr, Message)],
     ) -> Result<(), String> {
+        if message.is_request() && message.method == "BYE" {
+            self.hung_up(message);
+        }
         if message.is_request() || message.method != "INVITE" {
             return Ok(());
         }
@@ -378,6 +407,39 @@ impl CallChecks {
         match sent.iter().any(is_it) {
             true => Ok(()),
             false => Err(format!("a 2xx of a live branch is not forwarded: {message}")),
+        }
+    }
+
+    /// A BYE inside the dialog of the first answer ends its call; the other dialogs of a fork are no calls.
+    fn hung_up(&mut self, bye: &Message) {
+        let is_its = |call: &InProgress| {
+            call.answer
+                .as_ref()
+                .is_some_and(|(tag, _)| bye.to_tag == *tag || bye.from.ends_with(&format!("tag={tag}")))
+        };
+        if self.in_progress.get(&bye.call_id).is_some_and(is_its) {
+            self.in_progress.remove(&bye.call_id);
+        }
+    }
+
+    /// So many early and active calls are in the tables: those that there are.
+    pub fn in_progress(&self, early: usize, active: usize, now_ms: u64) -> Result<(), String> {
+        let (mut own_early, mut least, mut most) = (0, 0, 0);
+        for call in self.in_progress.values() {
+            match &call.answer {
+                None => own_early += 1,
+                // The sweep takes its time.
+                Some((_, until_ms)) => {
+                    least += usize::from(now_ms < *until_ms);
+                    most += usize::from(now_ms < *until_ms + SWEEP_MS);
+                }
+            }
+        }
+        match early == own_early && (least..=most).contains(&active) {
+            true => Ok(()),
+            false => Err(format!(
+                "{early} early and {active} active calls are in the tables, and there are {own_early} and {least} to {most}"
+            )),
         }
     }
 
@@ -447,6 +509,7 @@ impl CallChecks {
 
     /// The process dies, and with it its transactions.
     pub fn crashed(&mut self) {
+        self.in_progress.clear();
         self.count_ends();
         self.dead.extend(std::mem::take(&mut self.hops).into_keys());
         for asked in self.asked.values_mut() {

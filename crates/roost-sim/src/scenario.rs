@@ -21,6 +21,8 @@ pub const END_MS: u64 = 600_000;
 /// When everything under way must have come to its end.
 pub const DRAINED_MS: u64 = 615_000;
 /// When every binding has expired and been swept: nothing is left.
+/// How long a call lasts that nobody ends.
+pub const CALL_MS: u64 = 200_000;
 pub const EMPTY_MS: u64 = 860_000;
 
 /// One seed's world.
@@ -266,6 +268,7 @@ fn draw_config(dice: &mut Dice) -> Config {
     // One group after another: three of them must be through before all is quiet.
     let timeouts_s: [u32; 3] = if config.policy.proxy.serial_fork { [6, 10, 15] } else { [10, 20, 30] };
     config.policy.tm.fr_inv_timeout_s = dice.pick(&timeouts_s);
+    config.policy.dialog.default_timeout_s = CALL_MS as u32 / 1_000;
     config.identity.mac_key = dice.key();
     config.identity.hash_seed = dice.next_u64();
     config

@@ -11,7 +11,7 @@ use roost_sim::harness::{
 };
 
 /// Every limit by its name, with the test that reaches it.
-const REACHED: [(&str, fn()); 45] = [
+const REACHED: [(&str, fn()); 47] = [
     ("MAX_PARKED", parked),
     ("MAX_PARKED_BYTES", parked_bytes),
     ("PARKED_MS", parked_ms),
@@ -57,6 +57,8 @@ const REACHED: [(&str, fn()); 45] = [
     ("MAX_STRANDED_PER_AOR", lost_connections),
     ("MAX_FLOWS_PER_PHONE", flows_of_a_phone),
     ("MAX_DUMP_SLICE", dump_slice),
+    ("MAX_CALLS", calls),
+    ("MAX_ROUTES", long_route_set),
 ];
 
 #[test]
@@ -669,4 +671,55 @@ fn flows_of_a_phone() {
         let expected = if number > at::MAX_FLOWS_PER_PHONE { 503 } else { 200 };
         assert_eq!(said.codes, [expected], "flow {number}");
     }
+}
+
+/// One shard of many, which trusts the caller.
+fn trusting() -> (Harness, String, usize) {
+    let (_, callee, shards) = one_of_many();
+    let mut harness = Harness::new(|config| {
+        memory(config);
+        config.identity.shards = shards as u16;
+        config.policy.proxy.trusted = vec![phone(1).ip()];
+    });
+    harness.bind(&callee, &format!("sip:x@{}", phone(2)));
+    (harness, callee, shards)
+}
+
+#[test]
+fn calls() {
+    let (mut harness, callee, shards) = trusting();
+    let each = at::MAX_CALLS / shards;
+    for call in 0..each + 3 {
+        let said = harness.invite(1, &callee, 0);
+        assert_eq!(said.codes, [100], "it goes on with or without an entry");
+        assert_eq!(harness.send(phone(2), &response(&said.texts[1], "200 OK")).codes, [200]);
+        if call % 8 == 7 {
+            // Their transactions end.
+            harness.wait(40_000);
+        }
+    }
+    assert_eq!(harness.count("roost:calls_full"), 3);
+    assert_eq!(harness.count("dialog:active_dialogs"), each as u64);
+    // Nobody ends them.
+    harness.wait(43_200_000);
+    for _ in 0..20 {
+        harness.wait(1_000);
+    }
+    assert_eq!(
+        (harness.count("dialog:active_dialogs"), harness.count("dialog:expired_dialogs")),
+        (0, each as u64)
+    );
+}
+
+#[test]
+fn long_route_set() {
+    let (mut harness, callee, _) = trusting();
+    let text = harness.invite(1, &callee, 0);
+    let ok = response(&text.texts[1], "200 OK");
+    let beyond: String =
+        (0..40).map(|hop| format!("Record-Route: <sip:proxy{hop}.example.com:5060;lr>\r\n")).collect();
+    harness.send(phone(2), &ok.replacen("Record-Route:", &format!("{beyond}Record-Route:"), 1));
+    let AdminReply::Calls { calls, .. } = harness.admin(Admin::Calls { from: 0 }) else { panic!("no calls") };
+    let kept = calls[0].callee.routes.len();
+    assert!(kept <= at::MAX_ROUTES && kept > at::MAX_ROUTES / 2, "{kept}");
 }

@@ -91,6 +91,7 @@ headers! {
     Reason "Reason",
     Unsupported "Unsupported",
     Event "Event" b'o',
+    SessionExpires "Session-Expires",
 }
 
 // `Head` keeps a bit for each name.

@@ -92,3 +92,7 @@ pub const MAX_STRANDED_PER_AOR: usize = 8;
 pub const MAX_PLACES_PER_CONTACT: usize = 4;
 /// Records that one slice of a dump holds at most.
 pub const MAX_DUMP_SLICE: usize = 256;
+/// Calls in progress of all shards together; more go on without an entry.
+pub const MAX_CALLS: usize = 1 << 18;
+/// Route values of one side of a call that are kept, in bytes.
+pub const MAX_ROUTES: usize = 1_024;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use roost_sip::MethodSet;
 
 use crate::contract::ban::Ban;
+use crate::contract::call::CallRecord;
 use crate::contract::next_hops::{HopState, NextHops, Rule};
 
 /// A request of an operator to one shard.
@@ -31,6 +32,8 @@ pub enum Admin {
     ForgetCredentials { user: Vec<u8>, domain: Vec<u8> },
     /// Forgets what the database said of any subscriber: many have changed.
     ForgetAllCredentials,
+    /// A slice of the calls in progress, from a place on; start at 0.
+    Calls { from: usize },
     /// The bans that last.
     Bans,
     /// Bans an address, an extension, or an extension at an address.
@@ -68,6 +71,8 @@ pub enum AdminReply {
     Unbanned(usize),
     /// There is no such next hop.
     HopNotFound,
+    /// Some calls; `next` is where the next slice begins.
+    Calls { calls: Vec<CallRecord>, next: Option<usize> },
     /// Names (`group:name`) and values.
     Statistics(Vec<(&'static str, u64)>),
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::base::flow::Flow;
 use crate::contract::ban::Ban;
+use crate::contract::call::{CallEnd, CallRecord};
 use crate::contract::next_hops::HopState;
 use crate::contract::reason::Reason;
 
@@ -37,6 +38,8 @@ pub enum Event {
     Banned(Ban),
     /// A step of a call that is being set up.
     Call { call_id: Box<[u8]>, step: CallStep },
+    /// A call in progress has another state; it has ended where `end` says how.
+    Dialog { record: Box<CallRecord>, end: Option<CallEnd> },
     /// A next hop has another state.
     Hop { set: u32, uri: Box<str>, state: HopState },
 }
@@ -53,10 +56,11 @@ pub enum EventKind {
     Ban,
     Call,
     Hop,
+    Dialog,
 }
 
 impl EventKind {
-    const fn bit(self) -> u8 {
+    const fn bit(self) -> u16 {
         match self {
             EventKind::Challenge => 1,
             EventKind::Refusal(_) => 2,
@@ -66,6 +70,7 @@ impl EventKind {
             EventKind::Ban => 32,
             EventKind::Call => 64,
             EventKind::Hop => 128,
+            EventKind::Dialog => 256,
         }
     }
 }
@@ -73,7 +78,7 @@ impl EventKind {
 /// Which events are made, and how many: those beyond it are counted, which costs next to nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Listening {
-    topics: u8,
+    topics: u16,
     left: u32,
     missed: Vec<(EventKind, u64)>,
 }
@@ -81,7 +86,7 @@ pub struct Listening {
 impl Listening {
     /// Everything, without limit.
     pub fn to_all() -> Listening {
-        Listening { topics: u8::MAX, left: u32::MAX, missed: Vec::new() }
+        Listening { topics: u16::MAX, left: u32::MAX, missed: Vec::new() }
     }
 
     /// What an operator should read: refusals, new and lost bindings, bans. So many, until [`Listening::refill`].

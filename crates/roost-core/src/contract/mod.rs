@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod ban;
 pub(crate) mod binding_ref;
+pub(crate) mod call;
 pub(crate) mod command;
 pub(crate) mod config;
 pub mod contact_id;

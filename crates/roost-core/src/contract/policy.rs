@@ -23,6 +23,7 @@ pub struct Policy {
     pub proxy: ProxyParams,
     pub dispatcher: DispatcherParams,
     pub nathelper: NathelperParams,
+    pub dialog: DialogParams,
     /// Where numbers go that are not extensions (`[[route]]`), the first that fits.
     pub routes: Arc<[Rule]>,
     /// The addresses listened on, wildcards included.
@@ -188,6 +189,13 @@ pub struct DispatcherParams {
     pub ping_from: String,
 }
 
+/// `[dialog]`: calls in progress.
+#[derive(Debug, Clone)]
+pub struct DialogParams {
+    /// How long a call lasts that nobody ends, in seconds.
+    pub default_timeout_s: u32,
+}
+
 /// `[nathelper]`: how the ways to phones behind NAT are kept open.
 #[derive(Debug, Clone)]
 pub struct NathelperParams {
@@ -291,6 +299,7 @@ impl Default for Policy {
                 ping_from: "sip:roost@localhost".to_string(),
             },
             nathelper: NathelperParams::default(),
+            dialog: DialogParams { default_timeout_s: 43_200 },
             routes: Arc::new([]),
             listeners: Vec::new(),
             domains: Vec::new(),

@@ -1,7 +1,7 @@
 //! What our Record-Route says of a dialog: where each side is reached. It comes back in the Route of every request inside the
 //! dialog, so a call needs no memory here.
 //!
-//! One opaque text, `;did=` with at most 64 characters: encrypted, because it may name addresses that the other side should
+//! One opaque text, `;did=` with at most 76 characters: encrypted, because it may name addresses that the other side should
 //! not see, and authenticated together with the Call-ID, so that it opens no way in another call. Its MAC is what the
 //! encryption begins with (as SIV has it, RFC 5297): the same dialog has the same text.
 //!
@@ -9,6 +9,7 @@
 //! |---|---|
 //! | 1 | version (2 bits), kinds of the caller's side and the callee's (3 bits each) |
 //! | 2 | a hash of the caller's tag: it tells which side a request goes to |
+//! | 9 | of a call: its number |
 //! | 0 to 19 each | the caller's side, the callee's side |
 //! | 7 | the MAC |
 
@@ -23,12 +24,15 @@ use subtle::ConstantTimeEq;
 use crate::base::flow::{Flow, ShardId};
 use crate::base::mac::{Purpose, mac};
 use crate::contract::binding_ref::BindingRef;
+use crate::contract::call::CallNumber;
 use crate::contract::identity::Identity;
 use crate::contract::listener::{Listener, is_local};
 use crate::message::request::Request;
 
 /// The longest text.
-pub(crate) const MAX_TOKEN: usize = 64;
+pub(crate) const MAX_TOKEN: usize = 76;
+/// Room for any text.
+pub(crate) type TokenText = SmallVec<[u8; 96]>;
 /// The longest, before it is made text.
 const MAX_BYTES: usize = MAX_TOKEN / 4 * 3;
 const MAC: usize = 7;
@@ -38,12 +42,16 @@ const TEXT: GeneralPurpose = match Alphabet::new(ALPHABET) {
     Ok(alphabet) => GeneralPurpose::new(&alphabet, NO_PAD),
     Err(_) => panic!("64 different characters"),
 };
+/// Of dialogs that are no calls, and of those that began before calls had numbers.
 const VERSION: u8 = 1;
+/// With the number of a call.
+const OF_CALL: u8 = 2;
 
 /// What is known of a dialog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DialogToken {
     caller_tag: u16,
+    pub(crate) call: Option<CallNumber>,
     pub(crate) caller: Side,
     pub(crate) callee: Side,
 }
@@ -164,26 +172,47 @@ impl Side {
 
 impl DialogToken {
     /// Of the dialog that a request begins.
-    pub(crate) fn new(request: &Request<'_>, caller: Side, callee: Side) -> DialogToken {
-        DialogToken { caller_tag: tag_hash(request.sender_tag()), caller, callee }
+    pub(crate) fn new(
+        request: &Request<'_>,
+        call: Option<CallNumber>,
+        caller: Side,
+        callee: Side,
+    ) -> DialogToken {
+        DialogToken { caller_tag: tag_hash(request.sender_tag()), call, caller, callee }
     }
 
     /// Where a request inside the dialog goes.
     pub(crate) fn destination(&self, request: &Request<'_>) -> Side {
+        match self.is_from_caller(request) {
+            Some(true) => self.callee,
+            Some(false) => self.caller,
+            None => Side::Unknown,
+        }
+    }
+
+    /// Whether the caller has sent a request inside the dialog. `None`: the caller has another tag than it had, or both
+    /// have tags that look alike.
+    pub(crate) fn is_from_caller(&self, request: &Request<'_>) -> Option<bool> {
         let is_callers = |tag| tag_hash(tag) == self.caller_tag;
         match (is_callers(request.sender_tag()), is_callers(request.to_tag())) {
-            (true, false) => self.callee,
-            (false, true) => self.caller,
-            // The caller has another tag than it had, or both have tags that look alike.
-            _ => Side::Unknown,
+            (true, false) => Some(true),
+            (false, true) => Some(false),
+            _ => None,
         }
     }
 
     /// Appends the text.
-    pub(crate) fn write(&self, key: &[u8; 32], call_id: &[u8], out: &mut SmallVec<[u8; MAX_TOKEN]>) {
+    pub(crate) fn write(&self, key: &[u8; 32], call_id: &[u8], out: &mut TokenText) {
         let mut bytes = Writer { bytes: [0; MAX_BYTES], len: 0 };
-        bytes.put(&[VERSION << 6 | self.caller.kind() << 3 | self.callee.kind()]);
+        let version = if self.call.is_some() { OF_CALL } else { VERSION };
+        bytes.put(&[version << 6 | self.caller.kind() << 3 | self.callee.kind()]);
         bytes.put(&self.caller_tag.to_be_bytes());
+        if let Some(CallNumber { epoch, shard, slot, serial }) = self.call {
+            bytes.put(&[epoch]);
+            bytes.put(&shard.0.to_be_bytes());
+            bytes.put(&slot.to_be_bytes());
+            bytes.put(&serial.to_be_bytes());
+        }
         self.caller.write(&mut bytes);
         self.callee.write(&mut bytes);
         let Writer { mut bytes, len } = bytes;
@@ -213,9 +242,19 @@ impl DialogToken {
         let mut reader = Reader(plain);
         let [head] = reader.take()?;
         let caller_tag = u16::from_be_bytes(reader.take()?);
+        let call = match head >> 6 {
+            OF_CALL => {
+                let [epoch] = reader.take()?;
+                let (shard, slot) =
+                    (ShardId(u16::from_be_bytes(reader.take()?)), u32::from_be_bytes(reader.take()?));
+                Some(CallNumber { epoch, shard, slot, serial: u16::from_be_bytes(reader.take()?) })
+            }
+            VERSION => None,
+            _ => return None,
+        };
         let caller = Side::read(head >> 3 & 7, &mut reader)?;
         let callee = Side::read(head & 7, &mut reader)?;
-        (head >> 6 == VERSION).then_some(DialogToken { caller_tag, caller, callee })
+        Some(DialogToken { caller_tag, call, caller, callee })
     }
 }
 
@@ -315,9 +354,12 @@ mod tests {
 
     #[test]
     fn what_is_written_comes_back_in_its_own_call_only() {
-        for caller in sides() {
-            for callee in sides() {
-                let token = DialogToken { caller_tag: 0xbeef, caller, callee };
+        let number = CallNumber { epoch: 200, shard: ShardId(300), slot: u32::MAX - 1, serial: 9 };
+        for (caller, callee) in
+            sides().into_iter().flat_map(|one| sides().into_iter().map(move |other| (one, other)))
+        {
+            for call in [None, Some(number)] {
+                let token = DialogToken { caller_tag: 0xbeef, call, caller, callee };
                 let written = text(&token);
                 assert!(written.len() <= MAX_TOKEN && written.len() > 8, "{}", written.len());
                 assert_ne!(written.len(), 16, "an old mark is that long");
@@ -332,19 +374,20 @@ mod tests {
                 }
             }
         }
-        assert_eq!(DialogToken::parse(&KEY, b"call", &[b'A'; 65]), None);
+        assert_eq!(DialogToken::parse(&KEY, b"call", &[b'A'; 77]), None);
     }
 
     #[test]
     fn no_address_can_be_read_in_it() {
         let peer = sides()[2];
-        let written = text(&DialogToken { caller_tag: 1, caller: peer, callee: Side::Unknown });
+        let written = text(&DialogToken { caller_tag: 1, call: None, caller: peer, callee: Side::Unknown });
         let mut bytes = [0; MAX_BYTES];
         TEXT.decode_slice(&written, &mut bytes).unwrap();
         assert!(!bytes.windows(3).any(|three| three == [10, 0, 0]), "{bytes:?}");
         // Nor that two calls come from the same place.
         let mut other = SmallVec::new();
-        DialogToken { caller_tag: 1, caller: peer, callee: Side::Unknown }.write(&KEY, b"other", &mut other);
+        DialogToken { caller_tag: 1, call: None, caller: peer, callee: Side::Unknown }
+            .write(&KEY, b"other", &mut other);
         assert_ne!(written[2..], other[2..]);
     }
 

@@ -23,7 +23,7 @@ use crate::message::request::Request;
 use crate::message::route::{RouteReader, Routes};
 use crate::parking::Topic;
 use crate::proxy::callee::{is_trusted, next_hop_of};
-use crate::proxy::edits::{ForwardWriter, RouteEdits};
+use crate::proxy::edits::{Begun, ForwardWriter, RouteEdits};
 use crate::proxy::forwarder::{Forwarder, Owner};
 use crate::proxy::handing_over::pass_to_dialog;
 use crate::proxy::initial::not_loaded;
@@ -81,7 +81,10 @@ fn handle(
         let message = message_of(ctx, request);
         return forwarder.parking.wait(ctx, Topic::Rows, message, Continuation::InDialog { mark, hash });
     }
-    let edits = RouteEdits::of(ctx.policy, request, &routes, None);
+    if let Some(token) = &routes.token {
+        forwarder.dialogs.hear(ctx, token, request);
+    }
+    let edits = RouteEdits::of(ctx.policy, request, &routes, Begun::default());
     let (target, mut rest) = dialog_target(ctx, registrar, forwarder, request, &routes)?;
     if routes.is_sips {
         // It began with a sips URI, so all of it goes over TLS (RFC 3261 16.6 step 4).
@@ -156,7 +159,7 @@ pub(crate) fn ack_resolved(
     match forwarder.flows_of(ctx, &target.next_hop, addresses).into_iter().next() {
         Some(flow) => {
             let reader = RouteReader::of(ctx, request);
-            let edits = RouteEdits::of(ctx.policy, request, &reader.read(), None);
+            let edits = RouteEdits::of(ctx.policy, request, &reader.read(), Begun::default());
             forward_ack(ctx, request, &target.borrowed(), flow, &edits);
         }
         None => ctx.count(Counter::DropRequests),

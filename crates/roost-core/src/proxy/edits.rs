@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use crate::base::flow::Flow;
 use crate::contract::binding_ref::BindingRef;
+use crate::contract::call::CallNumber;
 use crate::contract::identity::Identity;
 use crate::contract::policy::{Authorize, Policy};
 use crate::message::branch_id::BranchId;
-use crate::message::dialog_token::{DialogToken, MAX_TOKEN, Side};
+use crate::message::dialog_token::{DialogToken, Side, TokenText};
 use crate::message::forward::{Edits, RecordRoute, Sender, write_request};
 use crate::message::request::Request;
 use crate::message::route::Routes;
@@ -15,7 +16,6 @@ use crate::proxy::authorize::call_realm;
 use crate::proxy::target::Target;
 
 use roost_sip::{HeaderName, Method};
-use smallvec::SmallVec;
 
 /// What becomes of a request's Routes, and whether it gets our Record-Route.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,21 +33,36 @@ enum Recorded<'a> {
     #[default]
     No,
     /// It begins a dialog: the mark says who calls from where.
-    New(Caller),
+    New(Begun),
     /// It refreshes one: the mark is the one that it came with.
     Again(&'a [u8]),
 }
 
-/// Who begins a dialog.
-pub(crate) type Caller = Option<BindingRef>;
+/// Who begins a dialog, and which call it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Begun {
+    /// The binding that the caller has.
+    pub(crate) caller: Option<BindingRef>,
+    pub(crate) call: Option<CallNumber>,
+}
 
 impl<'a> RouteEdits<'a> {
+    /// The same for a call that has got its number.
+    pub(crate) fn of_call(self, call: Option<CallNumber>) -> RouteEdits<'a> {
+        match self.record_route {
+            Recorded::New(begun) => {
+                RouteEdits { record_route: Recorded::New(Begun { call, ..begun }), ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// What its Routes ask for.
     pub(crate) fn of(
         policy: &Policy,
         request: &Request<'a>,
         routes: &Routes<'a>,
-        caller: Caller,
+        begun: Begun,
     ) -> RouteEdits<'a> {
         let is_initial = request.to_tag().is_none();
         // A peer may take the route set of a dialog from what refreshes its target (16.6 step 4).
@@ -57,7 +72,7 @@ impl<'a> RouteEdits<'a> {
             strip_routes: routes.own,
             drop_last_route: routes.from_strict && !is_initial,
             record_route: match is_initial {
-                true if request.method != Method::Message => Recorded::New(caller),
+                true if request.method != Method::Message => Recorded::New(begun),
                 // Without the mark the call is not known to be ours.
                 false if is_refresh => routes.mark.map_or(Recorded::No, Recorded::Again),
                 _ => Recorded::No,
@@ -98,9 +113,9 @@ impl ForwardWriter<'_, '_> {
         let ForwardWriter { policy, request, edits, .. } = *self;
         let sender = |flow: &Flow| Sender::of(policy, flow);
         let is_open = policy.proxy.authorize == Authorize::Off;
-        let mut mark = SmallVec::<[u8; MAX_TOKEN]>::new();
+        let mut mark = TokenText::new();
         match edits.record_route {
-            Recorded::New(caller) if !is_open => self.write_mark(caller, target.binding, flow, &mut mark),
+            Recorded::New(begun) if !is_open => self.write_mark(begun, target.binding, flow, &mut mark),
             Recorded::Again(text) => mark.extend_from_slice(text),
             Recorded::New(_) | Recorded::No => {}
         }
@@ -132,17 +147,17 @@ impl ForwardWriter<'_, '_> {
     /// Where both sides of a new dialog are: by their bindings, else where the request came from and goes to.
     fn write_mark(
         &self,
-        caller: Caller,
+        Begun { caller, call }: Begun,
         callee: Option<BindingRef>,
         flow: &Flow,
-        mark: &mut SmallVec<[u8; MAX_TOKEN]>,
+        mark: &mut TokenText,
     ) {
         let ForwardWriter { identity, policy, request, .. } = *self;
         let side = |binding: Option<BindingRef>, flow: &Flow| match binding {
             Some(binding) => Side::of_binding(identity, binding),
             None => Side::of_flow(&policy.listeners, flow),
         };
-        let token = DialogToken::new(request, side(caller, &request.flow), side(callee, flow));
+        let token = DialogToken::new(request, call, side(caller, &request.flow), side(callee, flow));
         token.write(&identity.mac_key, request.call_id().unwrap_or(&[]), mark);
     }
 }

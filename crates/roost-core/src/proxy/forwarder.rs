@@ -9,6 +9,7 @@ use crate::base::flow::{Flow, Ticket};
 use crate::base::limits;
 use crate::base::stats::Counter;
 use crate::continuation::Continuation;
+use crate::contract::call::CallNumber;
 use crate::contract::command::Command;
 use crate::contract::context::Ctx;
 use crate::contract::event::{CallStep, Event, EventKind};
@@ -16,6 +17,7 @@ use crate::contract::listener::{flow_to, is_local, local_for};
 use crate::contract::next_hops::{Address, HopId};
 use crate::contract::policy::Policy;
 use crate::contract::reason::Reason;
+use crate::dialog::Dialogs;
 use crate::dispatch::monitor::HopMonitor;
 use crate::message::forward::write_response;
 use crate::message::request::Request;
@@ -23,7 +25,7 @@ use crate::message::route::RouteReader;
 use crate::message::trace;
 use crate::parking::Parking;
 use crate::proxy::callee::{Targets, own_host};
-use crate::proxy::edits::{ForwardWriter, RouteEdits};
+use crate::proxy::edits::{Begun, ForwardWriter, RouteEdits};
 use crate::proxy::response_context::{Best, Noted, ResponseContext};
 use crate::proxy::target::{NextHop, Target};
 use crate::transaction::arena::Stored;
@@ -46,6 +48,7 @@ pub(crate) struct Forwarder<'e> {
     pub(crate) transactions: &'e mut Transactions<Owner>,
     pub(crate) hops: &'e mut HopMonitor,
     pub(crate) parking: &'e mut Parking<Continuation>,
+    pub(crate) dialogs: &'e mut Dialogs,
 }
 
 /// A response that was received.
@@ -231,10 +234,10 @@ impl Forwarder<'_> {
 
     /// How a transaction's request is edited.
     fn edits_of<'a>(&mut self, ctx: &Ctx<'_>, request: &Request<'a>, ticket: Ticket) -> RouteEdits<'a> {
-        let caller = self.context(ticket).and_then(|context| context.caller());
+        let begun = self.context(ticket).map_or_else(Begun::default, |context| context.begun());
         let own_host = own_host(ctx.policy, self.hops, request);
         let routes = RouteReader { own_host, ..RouteReader::of(ctx, request) }.read();
-        RouteEdits::of(ctx.policy, request, &routes, caller)
+        RouteEdits::of(ctx.policy, request, &routes, begun)
     }
 
     /// Takes what a client transaction has to say.
@@ -250,12 +253,18 @@ impl Forwarder<'_> {
             (What::Provisional(code), Some(response)) => {
                 if code > 100 {
                     self.tell(ctx, response, || CallStep::Ringing);
+                    if let Some(call) = self.call_of(ticket) {
+                        self.dialogs.ringing(ctx, call);
+                    }
                     self.transactions.relay(ctx, ticket, response, None);
                 }
             }
             (What::Success { is_first }, Some(response)) => {
                 if is_first {
                     self.tell(ctx, response, || CallStep::Answered);
+                    if let Some(call) = self.call_of(ticket) {
+                        self.dialogs.answered(ctx, call, response);
+                    }
                 }
                 self.transactions.relay(ctx, ticket, response, None);
                 self.cancel_others(ctx, ticket, index, ELSEWHERE);
@@ -374,6 +383,7 @@ impl Forwarder<'_> {
         let (best, is_cancelled) = (context.take_best(), context.is_cancelled());
         let reason = match best {
             Some(Best { code, response: Some(response), challenges }) => {
+                self.call_failed(ctx, ticket, code);
                 return self.send_best(ctx, ticket, code, response, challenges);
             }
             Some(Best { code: 476, .. }) if !is_cancelled => Reason::Unresolvable,
@@ -383,7 +393,19 @@ impl Forwarder<'_> {
             None | Some(Best { code: 476 | 477 | 480 | 487, .. }) => Reason::Cancelled,
             Some(_) => Reason::NoAnswer,
         };
+        self.call_failed(ctx, ticket, reason.code());
         self.transactions.respond(ctx, ticket, &reason.into());
+    }
+
+    /// The call that a transaction began.
+    fn call_of(&mut self, ticket: Ticket) -> Option<CallNumber> {
+        self.context(ticket)?.begun().call
+    }
+
+    fn call_failed(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, code: u16) {
+        if let Some(call) = self.call_of(ticket) {
+            self.dialogs.failed(ctx, call, code);
+        }
     }
 
     fn send_best(

@@ -14,7 +14,9 @@ use crate::contract::binding_ref::Place;
 use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
 use crate::contract::event::{CallStep, Event, EventKind};
+use crate::contract::policy::Authorize;
 use crate::contract::reason::Reason;
+use crate::dialog::Parties;
 use crate::message::branch_id::BranchId;
 use crate::message::request::Request;
 use crate::message::response::Response;
@@ -25,7 +27,7 @@ use crate::proxy::authorize::{Call, authorize_call};
 use crate::proxy::callee::{
     Routed, Targets, look_up, next_hop_of, own_host, route_out, service_targets, trusted_target,
 };
-use crate::proxy::edits::{Caller, RouteEdits};
+use crate::proxy::edits::{Begun, RouteEdits};
 use crate::proxy::forwarder::{Forwarder, Owner};
 use crate::proxy::response_context::ResponseContext;
 use crate::proxy::target::Target;
@@ -74,7 +76,8 @@ pub(crate) fn handle_initial(
     let callee = check(ctx, request)?;
     let own_host = own_host(ctx.policy, forwarder.hops, request);
     let routes = RouteReader { own_host, ..RouteReader::of(ctx, request) }.read();
-    let edits = RouteEdits::of(ctx.policy, request, &routes, caller);
+    let begun = Begun { caller, call: None };
+    let edits = RouteEdits::of(ctx.policy, request, &routes, begun);
     if routes.is_malformed {
         return Err(Reason::MalformedRoute.into());
     }
@@ -103,7 +106,7 @@ pub(crate) fn handle_initial(
             }
         }
     };
-    begin(ctx, forwarder, request, found, (callee, caller), &edits)
+    begin(ctx, forwarder, request, found, (callee, begun), edits)
 }
 
 /// Whether the caller may call.
@@ -125,20 +128,30 @@ fn begin(
     forwarder: &mut Forwarder<'_>,
     request: &Request<'_>,
     found: Result<Targets<'_>, Reason>,
-    (callee, caller): (UserHost<'_>, Caller),
-    edits: &RouteEdits<'_>,
+    (callee, begun): (UserHost<'_>, Begun),
+    edits: RouteEdits<'_>,
 ) -> Result<(), Refusal> {
     if request.method != Method::Invite
         && let Err(reason) = found
     {
         return Err(reason.into());
     }
-    let owner = Owner::Forward(ResponseContext::of(caller));
+    let owner = Owner::Forward(ResponseContext::of(begun));
     let ticket = forwarder.transactions.open(ctx, request, owner)?;
     match found {
         Ok(targets) => {
             tell_begun(ctx, request, callee);
-            forwarder.fork(ctx, request, ticket, targets, edits);
+            let is_call = request.method == Method::Invite && ctx.policy.proxy.authorize != Authorize::Off;
+            let parties = Parties {
+                caller: begun.caller,
+                callee,
+                is_to_extension: targets.iter().any(|target| target.binding.is_some()),
+            };
+            let call = if is_call { forwarder.dialogs.begin(ctx, request, parties) } else { None };
+            if let Some(context) = forwarder.context(ticket) {
+                context.set_call(call);
+            }
+            forwarder.fork(ctx, request, ticket, targets, &edits.of_call(call));
         }
         Err(reason) => forwarder.transactions.respond(ctx, ticket, &Response::from(reason)),
     }

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
+use crate::contract::call::CallNumber;
 use crate::contract::next_hops::HopId;
-use crate::proxy::edits::Caller;
+use crate::proxy::edits::Begun;
 use crate::proxy::target::Target;
 use crate::transaction::arena::Stored;
 
@@ -18,7 +19,7 @@ pub(crate) struct ResponseContext {
     later: VecDeque<Vec<Target<Stored>>>,
     best: Option<Best>,
     is_cancelled: bool,
-    caller: Caller,
+    begun: Begun,
     /// Branches that wait for a name.
     resolving: u16,
 }
@@ -53,14 +54,19 @@ pub(crate) enum Noted {
 }
 
 impl ResponseContext {
-    /// Of a request that this caller has begun.
-    pub(crate) fn of(caller: Caller) -> ResponseContext {
-        ResponseContext { caller, ..ResponseContext::default() }
+    /// Of a request that begins a dialog.
+    pub(crate) fn of(begun: Begun) -> ResponseContext {
+        ResponseContext { begun, ..ResponseContext::default() }
     }
 
-    /// Who has begun it.
-    pub(crate) fn caller(&self) -> Caller {
-        self.caller
+    /// Who has begun it, and which call it is.
+    pub(crate) fn begun(&self) -> Begun {
+        self.begun
+    }
+
+    /// It is this call.
+    pub(crate) fn set_call(&mut self, call: Option<CallNumber>) {
+        self.begun.call = call;
     }
 
     /// A client transaction was started.

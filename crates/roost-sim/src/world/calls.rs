@@ -105,7 +105,8 @@ impl World {
             return Ok(());
         }
         self.call_checks.caused(self.now_ms, &message, caused + self.sent.len(), &self.model)?;
-        self.call_checks.handled(self.now_ms, &message, &self.sent)
+        self.call_checks.handled(self.now_ms, &message, &self.sent)?;
+        self.calls_agree()
     }
 
     /// An engine sends a message of a call.
@@ -125,6 +126,16 @@ impl World {
         }
         self.sent.push((to, message));
         Ok(())
+    }
+
+    /// The engines' tables of calls have the calls that there are, once all shards know what each knows.
+    pub(crate) fn calls_agree(&self) -> Result<(), String> {
+        // Where the checks are deceived about who may call, there are other calls than they know.
+        let is_known = self.news_under_way == 0 && !self.options.lets_anybody_call;
+        let Some(server) = self.server.as_ref().filter(|_| is_known) else { return Ok(()) };
+        let calls = server.engines.iter().map(roost_core::Engine::calls);
+        let (early, active) = calls.fold((0, 0), |sum, calls| (sum.0 + calls.0, sum.1 + calls.1));
+        self.call_checks.in_progress(early, active, self.now_ms)
     }
 
     /// Long after the last call: nobody rings, and no caller waits for an answer that it is owed.

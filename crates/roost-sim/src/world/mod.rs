@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use roost_core::{Authorize, Ban, Config, Flow, Listening, Mark, Now, Outbox, Receipt, ShardEvent, ShardId};
+use roost_core::{Authorize, Config, Flow, Listening, Mark, Now, Outbox, Receipt, ShardEvent, ShardId};
 use roost_sip::{Head, HeaderName, cseq};
 
 use crate::call_checks::{CallChecks, Ends};
@@ -168,11 +168,11 @@ pub(crate) enum Event {
         shard: ShardId,
         receipt: Receipt,
     },
-    /// A shard hears that an address is banned.
-    Banned {
+    /// A shard hears of another one.
+    Told {
         process: u32,
         shard: ShardId,
-        ban: Ban,
+        news: ShardEvent,
     },
     /// More rows are read.
     Page {
@@ -246,6 +246,8 @@ pub(crate) struct World {
     pub(crate) glances: Dice,
     pub(crate) outbox: Outbox,
     pub(crate) told: u64,
+    /// News from shard to shard that have not arrived.
+    pub(crate) news_under_way: usize,
     pub(crate) head: Box<Head>,
     pub(crate) is_over: bool,
     pub(crate) handed_over: u64,
@@ -301,6 +303,7 @@ impl World {
                 ..Outbox::default()
             },
             told: 0,
+            news_under_way: 0,
             head: Head::new(),
             is_over: false,
             handed_over: 0,
@@ -395,17 +398,17 @@ impl World {
             }
             Event::Tick { process, shard } if process == self.process => self.tick(shard),
             Event::Page { process } if process == self.process => self.read_page(),
-            Event::Banned { process, shard, ban } if process == self.process => {
-                self.note(|| format!("shard {} hears: {ban:?}", shard.0));
-                self.with_engine(shard, |engine, _, now, out| {
-                    engine.handle_shard_event(ShardEvent::Banned(ban), now, out)
-                })
+            Event::Told { process, shard, news } if process == self.process => {
+                self.note(|| format!("shard {} hears: {news:?}", shard.0));
+                self.news_under_way -= 1;
+                self.with_engine(shard, |engine, _, now, out| engine.handle_shard_event(news, now, out))?;
+                self.calls_agree()
             }
             Event::HandOver { .. }
             | Event::StoreDue { .. }
             | Event::Receipt { .. }
             | Event::Page { .. }
-            | Event::Banned { .. }
+            | Event::Told { .. }
             | Event::Tick { .. } => Ok(()),
             Event::Restart => self.restart(),
             Event::End => self.end(),
@@ -643,7 +646,13 @@ impl World {
 
     /// Nobody has said anything for so long that nothing is left.
     fn is_empty(&mut self) -> Result<(), String> {
-        let bound = ["usrloc:location-users", "usrloc:location-contacts", "roost:loading"];
+        let bound = [
+            "usrloc:location-users",
+            "usrloc:location-contacts",
+            "roost:loading",
+            "dialog:early_dialogs",
+            "dialog:active_dialogs",
+        ];
         HELD.iter().chain(&bound).try_for_each(|name| self.is_gone(name))?;
         // What a purge missed, because the database was away or the clock stepped, the store's own sweeper finds.
         if self.scenario.may_miss_purges() {

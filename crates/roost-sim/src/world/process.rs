@@ -149,11 +149,17 @@ impl World {
                 let receipt = Receipt::Resolved(ticket, Vec::new());
                 self.queue.push(self.now_ms + 1, Event::Receipt { process, shard, receipt });
             }
-            Command::Tell { shard: None, event: ShardEvent::Banned(ban) } => {
+            Command::Tell { shard: None, event: news @ ShardEvent::Banned(_) } => {
                 for shard in (0..self.config.identity.shards).map(ShardId) {
                     let at_ms = self.now_ms + self.dice.below(4);
-                    self.queue.push(at_ms, Event::Banned { process, shard, ban: ban.clone() });
+                    self.news_under_way += 1;
+                    self.queue.push(at_ms, Event::Told { process, shard, news: news.clone() });
                 }
+            }
+            Command::Tell { shard: Some(shard), event: news @ ShardEvent::CallStep(_) } => {
+                // Not by the dice: the rest of the world goes on as if there were no calls to tell of.
+                self.news_under_way += 1;
+                self.queue.push(self.now_ms + 2, Event::Told { process, shard, news });
             }
             Command::Tell { .. } | Command::KeepConnection { .. } => {
                 return Err("news of hops or connections that there are not".to_string());
@@ -261,6 +267,7 @@ impl World {
             server.engines.iter_mut().any(|engine| statistic(engine, "roost:doubts_full", now) > 0);
         self.note(|| "the server dies".to_string());
         self.crashes += 1;
+        self.news_under_way = 0;
         self.process += 1;
         self.store.crash();
         self.checks.crashed(self.now_ms, has_lost_track);

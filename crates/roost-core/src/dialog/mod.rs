@@ -1,0 +1,369 @@
+//! Calls in progress of one shard (OpenSIPS's `dialog`): one entry for each, from its INVITE to its BYE.
+//!
+//! An entry lives in the shard that sent the INVITE on. Its number is part of the token in Record-Route, so every request
+//! inside the dialog names it; a shard that handles such a request tells the entry's shard. A call that nobody ends, because
+//! a BYE was lost, ends when its session is over (RFC 4028) or after `dialog.default_timeout`.
+
+use std::hash::BuildHasher;
+
+use roost_sip::{Head, HeaderName, Line, Method, NameAddr, list, number};
+
+use crate::base::aor::UserHost;
+use crate::base::limits;
+use crate::base::slab::Slab;
+use crate::base::stats::Counter;
+use crate::contract::admin::AdminReply;
+use crate::contract::binding_ref::BindingRef;
+use crate::contract::call::{
+    CallEnd, CallNumber, CallRecord, CallSide, CallState, CallStepInDialog, StepKind,
+};
+use crate::contract::command::{Command, ShardEvent};
+use crate::contract::context::Ctx;
+use crate::contract::event::{Event, EventKind};
+use crate::message::dialog_token::DialogToken;
+use crate::message::request::Request;
+use crate::message::route::route_uri;
+
+/// How long after the end of its session a call may still be refreshed, in seconds: timer F.
+const GRACE_S: u64 = 32;
+/// How long one look at all calls takes, in seconds.
+const SWEEP_S: usize = 10;
+
+/// The calls of one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Dialogs {
+    calls: Slab<Call>,
+    early: usize,
+    active: usize,
+    /// The next slot to look at.
+    sweep_at: u32,
+    /// The serial of the next call.
+    serial: u16,
+}
+
+/// One call.
+#[derive(Debug)]
+struct Call {
+    serial: u16,
+    call_id: Box<[u8]>,
+    state: CallState,
+    begun_s: u64,
+    answered_s: u64,
+    /// When it ends by itself, in monotonic milliseconds; `u64::MAX` before it is answered.
+    until_ms: u64,
+    caller: CallSide,
+    callee: CallSide,
+    caller_aor: Box<[u8]>,
+    callee_aor: Box<[u8]>,
+}
+
+/// Who is known of a call that begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parties<'a> {
+    /// The binding that calls, where it is one's.
+    pub(crate) caller: Option<BindingRef>,
+    pub(crate) callee: UserHost<'a>,
+    /// Whether the callee is an extension: it goes to bindings.
+    pub(crate) is_to_extension: bool,
+}
+
+impl Dialogs {
+    /// An INVITE begins a call; its number. `None`: there is no room for it, and it goes on without an entry.
+    pub(crate) fn begin(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        request: &Request<'_>,
+        parties: Parties<'_>,
+    ) -> Option<CallNumber> {
+        if self.early + self.active >= ctx.identity.share_of(limits::MAX_CALLS) {
+            ctx.count(Counter::CallsFull);
+            return None;
+        }
+        let uri_of = |name: HeaderName| -> Box<[u8]> {
+            let value = request.value(name).unwrap_or(&[]);
+            NameAddr::parse(value).map_or(&[][..], |address| address.uri_text).into()
+        };
+        let mut routes = Vec::new();
+        join_routes(request.head, request.bytes, HeaderName::RecordRoute, |_| true, &mut routes);
+        self.serial = self.serial.wrapping_add(1);
+        let call = Call {
+            serial: self.serial,
+            call_id: request.call_id().unwrap_or(&[]).into(),
+            state: CallState::Unconfirmed,
+            begun_s: ctx.now.unix_s,
+            answered_s: 0,
+            until_ms: u64::MAX,
+            caller: CallSide {
+                uri: uri_of(HeaderName::From),
+                tag: request.sender_tag().unwrap_or(&[]).into(),
+                contact: contact_of(request.value(HeaderName::Contact)),
+                routes: routes.into(),
+                cseq: request.cseq().map_or(0, |cseq| cseq.number),
+                local: Some(request.flow.local),
+            },
+            callee: CallSide { uri: uri_of(HeaderName::To), ..CallSide::default() },
+            caller_aor: parties.caller.and_then(|_| aor_of(ctx, request.caller())).unwrap_or_default(),
+            callee_aor: Some(parties.callee)
+                .filter(|_| parties.is_to_extension)
+                .and_then(|callee| aor_of(ctx, Some(callee)))
+                .unwrap_or_default(),
+        };
+        let slot = self.calls.put(call);
+        self.early += 1;
+        ctx.count(Counter::DialogsProcessed);
+        let number = self.number(ctx, slot);
+        self.tell(ctx, number, None);
+        Some(number)
+    }
+
+    /// Somebody rings.
+    pub(crate) fn ringing(&mut self, ctx: &mut Ctx<'_>, number: CallNumber) {
+        if let Some(call) =
+            self.calls.get_mut(number.slot).filter(|call| call.state == CallState::Unconfirmed)
+        {
+            call.state = CallState::Early;
+            self.tell(ctx, number, None);
+        }
+    }
+
+    /// A 2xx to its INVITE is on its way to the caller. Of several the first counts: the caller ends the others.
+    pub(crate) fn answered(&mut self, ctx: &mut Ctx<'_>, number: CallNumber, (bytes, head): (&[u8], &Head)) {
+        let default_s = u64::from(ctx.policy.dialog.default_timeout_s);
+        let Some(call) = self.get_mut(number).filter(|call| call.answered_s == 0) else {
+            return;
+        };
+        let to = head.value(bytes, HeaderName::To).and_then(|value| NameAddr::parse(value).ok());
+        let mut routes = Vec::new();
+        // Ours is the last one above those that were there before.
+        let is_beyond = |uri: &[u8]| uri_mark(uri).is_none();
+        join_routes(head, bytes, HeaderName::RecordRoute, is_beyond, &mut routes);
+        call.state = CallState::ConfirmedNotAcknowledged;
+        call.answered_s = ctx.now.unix_s.max(1);
+        call.callee.tag = to.and_then(|to| to.tag()).unwrap_or(&[]).into();
+        call.callee.contact = contact_of(head.value(bytes, HeaderName::Contact));
+        call.callee.routes = routes.into();
+        let session_s = session_of(head, bytes);
+        call.until_ms = ctx.now.mono_ms + lasts_s(session_s, default_s) * 1000;
+        self.early -= 1;
+        self.active += 1;
+        self.tell(ctx, number, None);
+    }
+
+    /// The caller was told this: there is no call.
+    pub(crate) fn failed(&mut self, ctx: &mut Ctx<'_>, number: CallNumber, code: u16) {
+        let is_open = self.get_mut(number).is_some_and(|call| call.answered_s == 0);
+        if is_open {
+            ctx.count(Counter::DialogsFailed);
+            self.end(ctx, number, CallEnd::Failed(code));
+        }
+    }
+
+    /// Takes what a request inside a dialog says of its call, which is here or in another shard.
+    pub(crate) fn hear(&mut self, ctx: &mut Ctx<'_>, token: &DialogToken, request: &Request<'_>) {
+        let Some((number, is_from_caller)) = token.call.zip(token.is_from_caller(request)) else { return };
+        let kind = match request.method {
+            Method::Ack => StepKind::Ack,
+            Method::Bye => StepKind::Bye,
+            Method::Invite | Method::Update => StepKind::Refresh,
+            // What changes nothing is not worth telling, but for its number.
+            _ if number.shard != ctx.shard => return,
+            _ => StepKind::Other,
+        };
+        let tag = if is_from_caller { request.to_tag() } else { request.sender_tag() };
+        let step = CallStepInDialog {
+            number,
+            call_id: ctx.hasher.hash_one(request.call_id().unwrap_or(&[])),
+            callee_tag: ctx.hasher.hash_one(tag.unwrap_or(&[])),
+            is_from_caller,
+            kind,
+            cseq: request.cseq().map_or(0, |cseq| cseq.number),
+            contact: match kind {
+                StepKind::Refresh => contact_of(request.value(HeaderName::Contact)),
+                _ => Box::default(),
+            },
+            session_s: session_of(request.head, request.bytes),
+        };
+        if number.shard == ctx.shard {
+            return self.take(ctx, &step);
+        }
+        if number.shard.0 < ctx.identity.shards.max(1) {
+            let event = ShardEvent::CallStep(Box::new(step));
+            ctx.out.commands.push(Command::Tell { shard: Some(number.shard), event });
+        }
+    }
+
+    /// Takes what another shard has heard.
+    pub(crate) fn take(&mut self, ctx: &mut Ctx<'_>, step: &CallStepInDialog) {
+        let hash = |text: &[u8]| ctx.hasher.hash_one(text);
+        let is_it = |call: &&mut Call| {
+            step.number.epoch == ctx.identity.epoch()
+                && call.answered_s != 0
+                && hash(&call.call_id) == step.call_id
+                && hash(&call.callee.tag) == step.callee_tag
+        };
+        let number = step.number;
+        let default_s = u64::from(ctx.policy.dialog.default_timeout_s);
+        let Some(call) = self.get_mut(number).filter(is_it) else { return };
+        let side = if step.is_from_caller { &mut call.caller } else { &mut call.callee };
+        side.cseq = side.cseq.max(step.cseq);
+        if !step.contact.is_empty() {
+            side.contact.clone_from(&step.contact);
+        }
+        match step.kind {
+            StepKind::Bye => {
+                let end = if step.is_from_caller { CallEnd::CallerHungUp } else { CallEnd::CalleeHungUp };
+                self.end(ctx, number, end);
+            }
+            StepKind::Ack if call.state == CallState::ConfirmedNotAcknowledged => {
+                call.state = CallState::Confirmed;
+                self.tell(ctx, number, None);
+            }
+            StepKind::Refresh => {
+                call.until_ms = ctx.now.mono_ms + lasts_s(step.session_s, default_s) * 1000;
+            }
+            StepKind::Ack | StepKind::Other => {}
+        }
+    }
+
+    /// The call of a number, unless it has ended.
+    fn get_mut(&mut self, number: CallNumber) -> Option<&mut Call> {
+        self.calls.get_mut(number.slot).filter(|call| call.serial == number.serial)
+    }
+
+    fn end(&mut self, ctx: &mut Ctx<'_>, number: CallNumber, end: CallEnd) {
+        if let Some(call) = self.calls.get_mut(number.slot) {
+            call.state = CallState::Deleted;
+        }
+        self.tell(ctx, number, Some(end));
+        if let Some(call) = self.calls.take(number.slot) {
+            let count = if call.answered_s == 0 { &mut self.early } else { &mut self.active };
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Ends calls whose time is over. Called every second.
+    pub(crate) fn sweep(&mut self, ctx: &mut Ctx<'_>) {
+        let slots = self.calls.len();
+        for _ in 0..slots.div_ceil(SWEEP_S) {
+            let slot = self.sweep_at;
+            self.sweep_at = if (slot as usize) + 1 < slots { slot + 1 } else { 0 };
+            if self.calls.get(slot).is_some_and(|call| call.until_ms <= ctx.now.mono_ms) {
+                ctx.count(Counter::DialogsExpired);
+                let number = self.number(ctx, slot);
+                self.end(ctx, number, CallEnd::Timeout);
+            }
+        }
+    }
+
+    /// Calls from a slot on, for operators.
+    pub(crate) fn dump(&self, ctx: &Ctx<'_>, from: usize) -> AdminReply {
+        let mut calls = Vec::new();
+        for (slot, call) in self.calls.iter_from(from) {
+            if calls.len() == limits::MAX_DUMP_SLICE {
+                return AdminReply::Calls { calls, next: Some(slot) };
+            }
+            calls.push(call.record(ctx, self.number(ctx, slot as u32)));
+        }
+        AdminReply::Calls { calls, next: None }
+    }
+
+    /// Early and active calls.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.early, self.active)
+    }
+
+    /// The same, by name.
+    pub(crate) fn gauges(&self) -> [(&'static str, u64); 2] {
+        [("dialog:early_dialogs", self.early as u64), ("dialog:active_dialogs", self.active as u64)]
+    }
+
+    fn number(&self, ctx: &Ctx<'_>, slot: u32) -> CallNumber {
+        let serial = self.calls.get(slot).map_or(0, |call| call.serial);
+        CallNumber { epoch: ctx.identity.epoch(), shard: ctx.shard, slot, serial }
+    }
+
+    fn tell(&self, ctx: &mut Ctx<'_>, number: CallNumber, end: Option<CallEnd>) {
+        if !ctx.out.listening.has(EventKind::Dialog) {
+            return;
+        }
+        if let Some(call) = self.calls.get(number.slot) {
+            let record = Box::new(call.record(ctx, number));
+            ctx.out.tell(EventKind::Dialog, || Event::Dialog { record, end });
+        }
+    }
+}
+
+impl Call {
+    fn record(&self, ctx: &Ctx<'_>, number: CallNumber) -> CallRecord {
+        let is_answered = self.answered_s != 0;
+        let left_s = self.until_ms.saturating_sub(ctx.now.mono_ms) / 1000;
+        CallRecord {
+            number,
+            call_id: self.call_id.clone(),
+            state: self.state,
+            begun_s: self.begun_s,
+            answered_s: is_answered.then_some(self.answered_s),
+            until_s: is_answered.then_some(ctx.now.unix_s + left_s),
+            caller: self.caller.clone(),
+            callee: self.callee.clone(),
+            caller_aor: self.caller_aor.clone(),
+            callee_aor: self.callee_aor.clone(),
+        }
+    }
+}
+
+/// How long a call may last that is refreshed so often, in seconds.
+fn lasts_s(session_s: u32, default_s: u64) -> u64 {
+    match session_s {
+        0 => default_s,
+        session_s => (u64::from(session_s) + GRACE_S).min(default_s),
+    }
+}
+
+/// Session-Expires, in seconds (RFC 4028 section 4); 0 where there is none.
+fn session_of(head: &Head, bytes: &[u8]) -> u32 {
+    // `x` is short for it, and the beginning of too many other names to be one.
+    let is_short = |line: &&Line| {
+        let name = line.whole.of(bytes).split(|byte| *byte == b':').next().unwrap_or(&[]);
+        line.name == HeaderName::Other && name.trim_ascii().eq_ignore_ascii_case(b"x")
+    };
+    let short = || head.lines().iter().find(is_short).map(|line| line.value.of(bytes));
+    let value = head.value(bytes, HeaderName::SessionExpires).or_else(short);
+    let seconds = value.and_then(|value| value.split(|byte| *byte == b';').next());
+    seconds.and_then(|seconds| number(seconds.trim_ascii()).ok()).unwrap_or(0)
+}
+
+fn contact_of(value: Option<&[u8]>) -> Box<[u8]> {
+    let first = value.and_then(|value| list(value).next());
+    first.and_then(|value| NameAddr::parse(value).ok()).map_or(&[][..], |address| address.uri_text).into()
+}
+
+fn aor_of(ctx: &Ctx<'_>, who: Option<UserHost<'_>>) -> Option<Box<[u8]>> {
+    let mut aor = Vec::new();
+    ctx.write_aor(who, &mut aor).ok()?;
+    Some(aor.into())
+}
+
+/// The mark of a URI of ours.
+fn uri_mark(value: &[u8]) -> Option<&[u8]> {
+    route_uri(value).and_then(|(uri, _)| uri.param(b"did"))
+}
+
+/// Appends the values of a route header up to the first that is not wanted, joined by commas.
+fn join_routes(
+    head: &Head,
+    bytes: &[u8],
+    name: HeaderName,
+    is_wanted: impl Fn(&[u8]) -> bool,
+    out: &mut Vec<u8>,
+) {
+    for value in head.values(bytes, name).flat_map(list) {
+        if !is_wanted(value) || out.len() + value.len() > limits::MAX_ROUTES {
+            return;
+        }
+        if !out.is_empty() {
+            out.push(b',');
+        }
+        out.extend_from_slice(value);
+    }
+}
