@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::ask::{answered, ask, shards};
 use crate::bans;
+use crate::calls;
 use crate::hops;
 use crate::rpc::{Call, Params, RpcError};
 use crate::shapes::{HASH_SIZE, TABLE, aor, brief_aor};
@@ -46,6 +47,13 @@ const COMMANDS: &[Command] = &[
     Command { name: "ds_reload", alias: "dispatcher:reload", params: &[] },
     Command { name: "tls_list", alias: "tls_mgm:list", params: &[] },
     Command { name: "tls_reload", alias: "tls_mgm:reload", params: &[] },
+    Command { name: "dlg_list", alias: "dialog:list", params: &["callid", "from_tag", "index", "counter"] },
+    Command {
+        name: "dlg_list_ctx",
+        alias: "dialog:list_ctx",
+        params: &["callid", "from_tag", "index", "counter"],
+    },
+    Command { name: "dlg_end_dlg", alias: "dialog:end", params: &["dialog_id", "extra_hdrs"] },
     Command { name: "ban_list", alias: "auth:ban_list", params: &[] },
     Command { name: "ban_add", alias: "auth:ban_add", params: &["source", "user", "seconds"] },
     Command { name: "ban_rm", alias: "auth:ban_rm", params: &["source", "user"] },
@@ -89,7 +97,8 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
 }
 
 /// The commands by which an operator changes something: each leaves a line in the log.
-const CHANGES: [&str; 9] = [
+const CHANGES: [&str; 10] = [
+    "dlg_end_dlg",
     "tls_reload",
     "ul_add",
     "ul_rm",
@@ -135,6 +144,8 @@ async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<An
         "ds_list" => hops::list(mi, params.number("full")?.is_some_and(|full| full != 0)).await?,
         "ds_set_state" => hops::set_state(mi, params).await?,
         "ds_reload" => hops::reload(mi).await?,
+        "dlg_list" | "dlg_list_ctx" => calls::list(mi, params).await?,
+        "dlg_end_dlg" => calls::end(mi, params).await?,
         "ban_list" => bans::list(mi).await?,
         "ban_add" => bans::add(mi, params).await?,
         "ban_rm" => bans::rm(mi, params).await?,

@@ -6,6 +6,7 @@
 
 mod ask;
 mod bans;
+mod calls;
 mod commands;
 mod hops;
 mod http;

@@ -460,7 +460,7 @@ impl Engine {
                 };
                 self.hops.ping_ended(ctx, *hop, outcome.remote, is_failure);
             }
-            None => {}
+            Some(Owner::Bye) | None => {}
         }
     }
 
@@ -571,7 +571,7 @@ impl Engine {
             ShardEvent::Hops(next_hops) if ctx.shard != ShardId(0) => self.hops.take(next_hops),
             ShardEvent::Hops(_) => {}
             ShardEvent::ContactMoved(moved) => self.registrar.contact_moved(&moved),
-            ShardEvent::CallStep(step) => self.dialogs.take(ctx, &step),
+            ShardEvent::CallStep(step) => self.dialogs.take_step(ctx, &step),
             ShardEvent::Banned(ban) => self.admission.ban(ctx, &ban),
             ShardEvent::HopHeard { hop, remote, is_failure } => {
                 self.hops.heard(ctx, hop, remote, is_failure);

@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
+use roost_sip::Method;
+
 use crate::base::aor::UserKey;
 use crate::base::flow::{Now, Ticket};
 use crate::base::limits;
 use crate::base::stats::Counter;
 use crate::continuation::Continuation;
 use crate::contract::admin::{Admin, AdminReply};
+use crate::contract::call::CallNumber;
 use crate::contract::command::Command;
 use crate::contract::outbox::Outbox;
 use crate::contract::policy::Policy;
 use crate::engine::Engine;
 use crate::parking::Topic;
+use crate::proxy::forwarder::Owner;
 use crate::registrar::operator::Changed;
+use crate::transaction::timers::T1_MS;
 
 impl Engine {
     /// Handles an operator's request; the answer comes as [`Command::AdminReply`] under the same ticket, for changes once
@@ -58,6 +63,7 @@ impl Engine {
                 }
             }
             Admin::ForgetAllCredentials => self.auth.forget_all(now.mono_ms),
+            Admin::EndCall(call) => return self.end_call(call, now, out),
             Admin::Calls { from } => return self.dialogs.dump(ctx, from),
             Admin::Bans => return AdminReply::Bans(self.admission.bans(ctx)),
             Admin::Ban(ban) => self.admission.ban(ctx, &ban),
@@ -78,6 +84,19 @@ impl Engine {
                 self.set_rules(now, out);
             }
             _ => return AdminReply::Failed,
+        }
+        AdminReply::Done
+    }
+
+    fn end_call(&mut self, call: CallNumber, now: Now, out: &mut Outbox) -> AdminReply {
+        let ctx = &mut self.shared.ctx(now, out);
+        let Some(byes) = self.dialogs.end_by_operator(ctx, call) else { return AdminReply::CallNotFound };
+        let policy = ctx.policy;
+        for bye in byes {
+            if let Some(flow) = bye.flow() {
+                let write = |branch, bytes: &mut Vec<u8>| bye.write(policy, &flow, branch, bytes);
+                self.transactions.open_own(ctx, Owner::Bye, (Method::Bye, flow), T1_MS, write);
+            }
         }
         AdminReply::Done
     }

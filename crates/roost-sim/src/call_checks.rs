@@ -344,9 +344,7 @@ impl CallChecks {
         }
         asked.hops += 1;
         asked.is_excused = false;
-        if self.authorize != Authorize::Off {
-            self.in_progress.entry(message.call_id.clone()).or_default();
-        }
+        self.has_begun(&message.call_id);
         let hop = Hop {
             asked: below.to_string(),
             to,
@@ -361,6 +359,13 @@ impl CallChecks {
         };
         self.hops.insert(message.branch.clone(), hop);
         Ok(())
+    }
+
+    /// A call has been forwarded for the first time. Where nobody is authorized there is no table.
+    fn has_begun(&mut self, call_id: &str) {
+        if self.authorize != Authorize::Off {
+            self.in_progress.entry(call_id.to_owned()).or_default();
+        }
     }
 
     /// The engine that owns it has handled a message and sent this at once: every 2xx of a live branch goes on.

@@ -23,18 +23,21 @@ pub enum Kind {
     Durable,
     /// INVITE, 100, 180, 200, ACK, BYE, 200: 6 messages in, 7 out.
     Call,
+    /// The same, of a trusted caller: with our mark in Route, and an entry in the table of calls.
+    Dialog,
     /// A datagram that is not SIP.
     Garbage,
 }
 
 impl Kind {
     /// All kinds by their names on the command line.
-    pub const ALL: [(&'static str, Kind); 6] = [
+    pub const ALL: [(&'static str, Kind); 7] = [
         ("options", Kind::Options),
         ("challenge", Kind::Challenge),
         ("refresh", Kind::Refresh),
         ("durable", Kind::Durable),
         ("call", Kind::Call),
+        ("dialog", Kind::Dialog),
         ("garbage", Kind::Garbage),
     ];
 }
@@ -79,7 +82,11 @@ impl Stage {
         config.identity.use_domain = true;
         config.identity.mac_key = [7; 32];
         config.identity.hash_seed = 7;
-        config.policy.proxy.authorize = Authorize::Off;
+        if kind == Kind::Dialog {
+            config.policy.proxy.trusted = vec![address(PHONE).ip()];
+        } else {
+            config.policy.proxy.authorize = Authorize::Off;
+        }
         config.identity.write_through = kind == Kind::Durable;
         config.policy.registrar.exclusive_ip = false;
         let mut stage = Stage {
@@ -95,7 +102,7 @@ impl Stage {
             call: Vec::new(),
         };
         match kind {
-            Kind::Call => stage.load_callee(),
+            Kind::Call | Kind::Dialog => stage.load_callee(),
             Kind::Garbage => stage.messages = vec![b"\x16\x03\x01 no SIP at all \r\n\r\n".to_vec()],
             Kind::Options => {
                 let uri = format!("sip:{REALM}");
@@ -118,7 +125,7 @@ impl Stage {
     /// # Panics
     /// When the engine does not answer as it should: a load that fails measures nothing.
     pub fn once(&mut self) {
-        if self.kind == Kind::Call {
+        if matches!(self.kind, Kind::Call | Kind::Dialog) {
             return self.call();
         }
         if self.at == self.messages.len() {
@@ -229,6 +236,16 @@ impl Stage {
         let mut answers = std::mem::take(&mut self.messages);
         self.receive(PHONE, &requests[0]);
         assert_eq!(self.out.transmits.len(), 2, "100 and INVITE");
+        if self.kind == Kind::Dialog {
+            let (invite, route) = (self.out.message(&self.out.transmits[1]), b"Record-Route: ");
+            let from = position(invite, route).expect("our Record-Route") + route.len();
+            let length = invite[from..].iter().position(|byte| *byte == b'\r').expect("its end");
+            for request in &mut requests[1..] {
+                let at = position(request, b"\r\nRoute: ").expect("a Route") + 9;
+                let end = at + request[at..].iter().position(|byte| *byte == b'\r').expect("its end");
+                request.splice(at..end, invite[from..from + length].iter().copied());
+            }
+        }
         for (slot, (status, body)) in [("180 Ringing", ""), ("200 OK", "v=0\r\n")].into_iter().enumerate() {
             self.answer(1, status, body, &mut answers[slot]);
         }

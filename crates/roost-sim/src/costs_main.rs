@@ -9,7 +9,7 @@ use roost_sim::costs::{Kind, Stage};
 #[derive(Debug, Parser)]
 #[command(name = "roost-costs")]
 struct Cli {
-    /// options, challenge, refresh, durable, call or garbage
+    /// options, challenge, refresh, durable, call, dialog or garbage
     kind: String,
     /// How often.
     count: u64,

@@ -44,6 +44,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BanCommand,
     },
+    /// Show the calls in progress, and end them
+    Calls {
+        /// Again each second, until it is interrupted
+        #[arg(long)]
+        follow: bool,
+        #[command(subcommand)]
+        command: Option<CallsCommand>,
+    },
     /// Make certificates, and show and reload those of the running server
     Tls {
         #[command(subcommand)]
@@ -229,6 +237,15 @@ pub(crate) enum BanCommand {
         /// The extension at this address only
         #[arg(long, value_name = "IP")]
         at: Option<std::net::IpAddr>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CallsCommand {
+    /// End a call: both sides get a BYE
+    End {
+        /// Its ID, as `roost calls` shows it
+        id: String,
     },
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use roost_sip::MethodSet;
 
 use crate::contract::ban::Ban;
-use crate::contract::call::CallRecord;
+use crate::contract::call::{CallNumber, CallRecord};
 use crate::contract::next_hops::{HopState, NextHops, Rule};
 
 /// A request of an operator to one shard.
@@ -34,6 +34,8 @@ pub enum Admin {
     ForgetAllCredentials,
     /// A slice of the calls in progress, from a place on; start at 0.
     Calls { from: usize },
+    /// Ends a call that is answered: both sides get a BYE.
+    EndCall(CallNumber),
     /// The bans that last.
     Bans,
     /// Bans an address, an extension, or an extension at an address.
@@ -52,7 +54,10 @@ pub enum Admin {
 #[derive(Debug)]
 pub enum AdminReply {
     /// A slice of a dump, and the place where the next one starts, if there is more.
-    Slice { records: Vec<AorRecord>, next: Option<usize> },
+    Slice {
+        records: Vec<AorRecord>,
+        next: Option<usize>,
+    },
     /// One AOR.
     Record(AorRecord),
     /// It is done (and durable).
@@ -71,8 +76,12 @@ pub enum AdminReply {
     Unbanned(usize),
     /// There is no such next hop.
     HopNotFound,
+    CallNotFound,
     /// Some calls; `next` is where the next slice begins.
-    Calls { calls: Vec<CallRecord>, next: Option<usize> },
+    Calls {
+        calls: Vec<CallRecord>,
+        next: Option<usize>,
+    },
     /// Names (`group:name`) and values.
     Statistics(Vec<(&'static str, u64)>),
 }

@@ -1,8 +1,6 @@
 //! Calls as operators and listeners see them.
 
-use std::net::SocketAddr;
-
-use crate::base::flow::ShardId;
+use crate::base::flow::{Flow, ShardId};
 
 /// A call in progress of some process, shard and slot; it may have ended, and another may stand there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,8 +74,8 @@ pub struct CallSide {
     pub routes: Box<[u8]>,
     /// The number of its last request; 0 before its first.
     pub cseq: u32,
-    /// Our address that it is reached from; `None` where that is not known yet.
-    pub local: Option<SocketAddr>,
+    /// How it was reached last; `None` where that is not known yet.
+    pub flow: Option<Flow>,
 }
 
 /// A call.
@@ -105,6 +103,12 @@ pub struct CallStepInDialog {
     /// A hash of the Call-ID, and of the tag of the callee's side: they tell this call from another of the number.
     pub(crate) call_id: u64,
     pub(crate) callee_tag: u64,
+    pub(crate) heard: Heard,
+}
+
+/// What such a request says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Heard {
     pub(crate) is_from_caller: bool,
     pub(crate) kind: StepKind,
     pub(crate) cseq: u32,

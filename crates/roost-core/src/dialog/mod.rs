@@ -9,20 +9,23 @@ use std::hash::BuildHasher;
 use roost_sip::{Head, HeaderName, Line, Method, NameAddr, list, number};
 
 use crate::base::aor::UserHost;
+use crate::base::flow::Flow;
 use crate::base::limits;
 use crate::base::slab::Slab;
 use crate::base::stats::Counter;
 use crate::contract::admin::AdminReply;
 use crate::contract::binding_ref::BindingRef;
 use crate::contract::call::{
-    CallEnd, CallNumber, CallRecord, CallSide, CallState, CallStepInDialog, StepKind,
+    CallEnd, CallNumber, CallRecord, CallSide, CallState, CallStepInDialog, Heard, StepKind,
 };
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::context::Ctx;
 use crate::contract::event::{Event, EventKind};
+use crate::contract::policy::Policy;
+use crate::message::branch_id::BranchId;
 use crate::message::dialog_token::DialogToken;
+use crate::message::forward::Sender;
 use crate::message::request::Request;
-use crate::message::route::route_uri;
 
 /// How long after the end of its session a call may still be refreshed, in seconds: timer F.
 const GRACE_S: u64 = 32;
@@ -79,10 +82,8 @@ impl Dialogs {
             ctx.count(Counter::CallsFull);
             return None;
         }
-        let uri_of = |name: HeaderName| -> Box<[u8]> {
-            let value = request.value(name).unwrap_or(&[]);
-            NameAddr::parse(value).map_or(&[][..], |address| address.uri_text).into()
-        };
+        let uri_of =
+            |address: &Option<NameAddr<'_>>| address.map_or(&[][..], |address| address.uri_text).into();
         let mut routes = Vec::new();
         join_routes(request.head, request.bytes, HeaderName::RecordRoute, |_| true, &mut routes);
         self.serial = self.serial.wrapping_add(1);
@@ -94,14 +95,14 @@ impl Dialogs {
             answered_s: 0,
             until_ms: u64::MAX,
             caller: CallSide {
-                uri: uri_of(HeaderName::From),
+                uri: uri_of(&request.from_addr),
                 tag: request.sender_tag().unwrap_or(&[]).into(),
                 contact: contact_of(request.value(HeaderName::Contact)),
                 routes: routes.into(),
                 cseq: request.cseq().map_or(0, |cseq| cseq.number),
-                local: Some(request.flow.local),
+                flow: Some(request.flow),
             },
-            callee: CallSide { uri: uri_of(HeaderName::To), ..CallSide::default() },
+            callee: CallSide { uri: uri_of(&request.to_addr), ..CallSide::default() },
             caller_aor: parties.caller.and_then(|_| aor_of(ctx, request.caller())).unwrap_or_default(),
             callee_aor: Some(parties.callee)
                 .filter(|_| parties.is_to_extension)
@@ -127,7 +128,13 @@ impl Dialogs {
     }
 
     /// A 2xx to its INVITE is on its way to the caller. Of several the first counts: the caller ends the others.
-    pub(crate) fn answered(&mut self, ctx: &mut Ctx<'_>, number: CallNumber, (bytes, head): (&[u8], &Head)) {
+    pub(crate) fn answered(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        number: CallNumber,
+        flow: Flow,
+        (bytes, head): (&[u8], &Head),
+    ) {
         let default_s = u64::from(ctx.policy.dialog.default_timeout_s);
         let Some(call) = self.get_mut(number).filter(|call| call.answered_s == 0) else {
             return;
@@ -135,13 +142,14 @@ impl Dialogs {
         let to = head.value(bytes, HeaderName::To).and_then(|value| NameAddr::parse(value).ok());
         let mut routes = Vec::new();
         // Ours is the last one above those that were there before.
-        let is_beyond = |uri: &[u8]| uri_mark(uri).is_none();
+        let is_beyond = |value: &[u8]| memchr::memmem::find(value, b";did=").is_none();
         join_routes(head, bytes, HeaderName::RecordRoute, is_beyond, &mut routes);
         call.state = CallState::ConfirmedNotAcknowledged;
         call.answered_s = ctx.now.unix_s.max(1);
         call.callee.tag = to.and_then(|to| to.tag()).unwrap_or(&[]).into();
         call.callee.contact = contact_of(head.value(bytes, HeaderName::Contact));
         call.callee.routes = routes.into();
+        call.callee.flow = Some(flow);
         let session_s = session_of(head, bytes);
         call.until_ms = ctx.now.mono_ms + lasts_s(session_s, default_s) * 1000;
         self.early -= 1;
@@ -170,10 +178,8 @@ impl Dialogs {
             _ => StepKind::Other,
         };
         let tag = if is_from_caller { request.to_tag() } else { request.sender_tag() };
-        let step = CallStepInDialog {
-            number,
-            call_id: ctx.hasher.hash_one(request.call_id().unwrap_or(&[])),
-            callee_tag: ctx.hasher.hash_one(tag.unwrap_or(&[])),
+        let (call_id, callee_tag) = (request.call_id().unwrap_or(&[]), tag.unwrap_or(&[]));
+        let heard = Heard {
             is_from_caller,
             kind,
             cseq: request.cseq().map_or(0, |cseq| cseq.number),
@@ -181,37 +187,47 @@ impl Dialogs {
                 StepKind::Refresh => contact_of(request.value(HeaderName::Contact)),
                 _ => Box::default(),
             },
-            session_s: session_of(request.head, request.bytes),
+            session_s: match kind {
+                StepKind::Refresh => session_of(request.head, request.bytes),
+                _ => 0,
+            },
         };
         if number.shard == ctx.shard {
-            return self.take(ctx, &step);
+            let is_it = |call: &Call| *call.call_id == *call_id && *call.callee.tag == *callee_tag;
+            return self.take(ctx, number, is_it, &heard);
         }
         if number.shard.0 < ctx.identity.shards.max(1) {
+            let hash = |text: &[u8]| ctx.hasher.hash_one(text);
+            let step =
+                CallStepInDialog { number, call_id: hash(call_id), callee_tag: hash(callee_tag), heard };
             let event = ShardEvent::CallStep(Box::new(step));
             ctx.out.commands.push(Command::Tell { shard: Some(number.shard), event });
         }
     }
 
     /// Takes what another shard has heard.
-    pub(crate) fn take(&mut self, ctx: &mut Ctx<'_>, step: &CallStepInDialog) {
-        let hash = |text: &[u8]| ctx.hasher.hash_one(text);
-        let is_it = |call: &&mut Call| {
-            step.number.epoch == ctx.identity.epoch()
-                && call.answered_s != 0
-                && hash(&call.call_id) == step.call_id
-                && hash(&call.callee.tag) == step.callee_tag
+    pub(crate) fn take_step(&mut self, ctx: &mut Ctx<'_>, step: &CallStepInDialog) {
+        let hasher = ctx.hasher;
+        let is_it = |call: &Call| {
+            hasher.hash_one(&*call.call_id) == step.call_id
+                && hasher.hash_one(&*call.callee.tag) == step.callee_tag
         };
-        let number = step.number;
+        self.take(ctx, step.number, is_it, &step.heard);
+    }
+
+    fn take(&mut self, ctx: &mut Ctx<'_>, number: CallNumber, is_it: impl Fn(&Call) -> bool, heard: &Heard) {
+        let is_ours = number.epoch == ctx.identity.epoch();
         let default_s = u64::from(ctx.policy.dialog.default_timeout_s);
-        let Some(call) = self.get_mut(number).filter(is_it) else { return };
-        let side = if step.is_from_caller { &mut call.caller } else { &mut call.callee };
-        side.cseq = side.cseq.max(step.cseq);
-        if !step.contact.is_empty() {
-            side.contact.clone_from(&step.contact);
+        let found = self.get_mut(number).filter(|call| is_ours && call.answered_s != 0 && is_it(call));
+        let Some(call) = found else { return };
+        let side = if heard.is_from_caller { &mut call.caller } else { &mut call.callee };
+        side.cseq = side.cseq.max(heard.cseq);
+        if !heard.contact.is_empty() {
+            side.contact.clone_from(&heard.contact);
         }
-        match step.kind {
+        match heard.kind {
             StepKind::Bye => {
-                let end = if step.is_from_caller { CallEnd::CallerHungUp } else { CallEnd::CalleeHungUp };
+                let end = if heard.is_from_caller { CallEnd::CallerHungUp } else { CallEnd::CalleeHungUp };
                 self.end(ctx, number, end);
             }
             StepKind::Ack if call.state == CallState::ConfirmedNotAcknowledged => {
@@ -219,7 +235,7 @@ impl Dialogs {
                 self.tell(ctx, number, None);
             }
             StepKind::Refresh => {
-                call.until_ms = ctx.now.mono_ms + lasts_s(step.session_s, default_s) * 1000;
+                call.until_ms = ctx.now.mono_ms + lasts_s(heard.session_s, default_s) * 1000;
             }
             StepKind::Ack | StepKind::Other => {}
         }
@@ -253,6 +269,16 @@ impl Dialogs {
                 self.end(ctx, number, CallEnd::Timeout);
             }
         }
+    }
+
+    /// An operator ends a call: it is over, and both sides are to be told, each by the BYE of the other. `None`: there is no
+    /// such call, or it is not answered.
+    pub(crate) fn end_by_operator(&mut self, ctx: &mut Ctx<'_>, number: CallNumber) -> Option<[Bye; 2]> {
+        let is_here = number.epoch == ctx.identity.epoch() && number.shard == ctx.shard;
+        let call = self.get_mut(number).filter(|call| is_here && call.answered_s != 0)?;
+        let byes = [Bye::of(call, true), Bye::of(call, false)];
+        self.end(ctx, number, CallEnd::Operator);
+        Some(byes)
     }
 
     /// Calls from a slot on, for operators.
@@ -312,6 +338,66 @@ impl Call {
     }
 }
 
+/// A BYE of ours in the name of one side, for the other.
+#[derive(Debug)]
+pub(crate) struct Bye {
+    call_id: Box<[u8]>,
+    from: CallSide,
+    to: CallSide,
+    /// The route set, as Route has it.
+    routes: Vec<u8>,
+}
+
+impl Bye {
+    fn of(call: &Call, is_to_callee: bool) -> Bye {
+        let (from, to) = match is_to_callee {
+            true => (&call.caller, &call.callee),
+            false => (&call.callee, &call.caller),
+        };
+        let mut values: Vec<&[u8]> = list(&to.routes).collect();
+        if is_to_callee {
+            // The nearest to it stands first in the answer (RFC 3261 12.1.2).
+            values.reverse();
+        }
+        Bye {
+            call_id: call.call_id.clone(),
+            from: from.clone(),
+            to: to.clone(),
+            routes: values.join(&b", "[..]),
+        }
+    }
+
+    /// Where it goes.
+    pub(crate) fn flow(&self) -> Option<Flow> {
+        self.to.flow
+    }
+
+    /// Writes it (RFC 3261 12.2.1.1).
+    pub(crate) fn write(&self, policy: &Policy, flow: &Flow, branch: BranchId, out: &mut Vec<u8>) {
+        let sender = Sender::of(policy, flow);
+        let mut push = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+        push(&[
+            b"BYE ",
+            &self.to.contact,
+            b" SIP/2.0\r\nVia: SIP/2.0/",
+            flow.transport.via_name().as_bytes(),
+            b" ",
+        ]);
+        sender.write(out);
+        out.extend_from_slice(b";branch=");
+        branch.write(out);
+        let mut push = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+        push(&[b";rport\r\nMax-Forwards: 70\r\n"]);
+        if !self.routes.is_empty() {
+            push(&[b"Route: ", &self.routes, b"\r\n"]);
+        }
+        push(&[b"From: <", &self.from.uri, b">;tag=", &self.from.tag, b"\r\n"]);
+        push(&[b"To: <", &self.to.uri, b">;tag=", &self.to.tag, b"\r\nCall-ID: ", &self.call_id, b"\r\n"]);
+        push(&[b"CSeq: ", (u64::from(self.from.cseq) + 1).to_string().as_bytes(), b" BYE\r\n"]);
+        push(&[b"Reason: SIP;cause=200;text=\"ended by an operator\"\r\nContent-Length: 0\r\n\r\n"]);
+    }
+}
+
 /// How long a call may last that is refreshed so often, in seconds.
 fn lasts_s(session_s: u32, default_s: u64) -> u64 {
     match session_s {
@@ -324,8 +410,8 @@ fn lasts_s(session_s: u32, default_s: u64) -> u64 {
 fn session_of(head: &Head, bytes: &[u8]) -> u32 {
     // `x` is short for it, and the beginning of too many other names to be one.
     let is_short = |line: &&Line| {
-        let name = line.whole.of(bytes).split(|byte| *byte == b':').next().unwrap_or(&[]);
-        line.name == HeaderName::Other && name.trim_ascii().eq_ignore_ascii_case(b"x")
+        let whole = line.whole.of(bytes);
+        line.name == HeaderName::Other && matches!(whole, [b'x' | b'X', b':' | b' ' | b'\t', ..])
     };
     let short = || head.lines().iter().find(is_short).map(|line| line.value.of(bytes));
     let value = head.value(bytes, HeaderName::SessionExpires).or_else(short);
@@ -342,11 +428,6 @@ fn aor_of(ctx: &Ctx<'_>, who: Option<UserHost<'_>>) -> Option<Box<[u8]>> {
     let mut aor = Vec::new();
     ctx.write_aor(who, &mut aor).ok()?;
     Some(aor.into())
-}
-
-/// The mark of a URI of ours.
-fn uri_mark(value: &[u8]) -> Option<&[u8]> {
-    route_uri(value).and_then(|(uri, _)| uri.param(b"did"))
 }
 
 /// Appends the values of a route header up to the first that is not wanted, joined by commas.

@@ -40,6 +40,8 @@ pub(crate) enum Owner {
     Forward(ResponseContext),
     /// A ping of a next hop.
     HopPing(HopId),
+    /// A BYE of ours: nobody waits for its answer.
+    Bye,
 }
 
 /// What sending a request on needs: nothing of bindings, secrets or bans.
@@ -262,8 +264,10 @@ impl Forwarder<'_> {
             (What::Success { is_first }, Some(response)) => {
                 if is_first {
                     self.tell(ctx, response, || CallStep::Answered);
-                    if let Some(call) = self.call_of(ticket) {
-                        self.dialogs.answered(ctx, call, response);
+                    if let Some(call) = self.call_of(ticket)
+                        && let Some(flow) = self.transactions.client_flow(ticket, index)
+                    {
+                        self.dialogs.answered(ctx, call, flow, response);
                     }
                 }
                 self.transactions.relay(ctx, ticket, response, None);
@@ -458,7 +462,7 @@ impl Forwarder<'_> {
     pub(crate) fn context(&mut self, ticket: Ticket) -> Option<&mut ResponseContext> {
         match self.transactions.owner_mut(ticket)? {
             Owner::Forward(context) => Some(context),
-            Owner::HopPing(_) => None,
+            Owner::HopPing(_) | Owner::Bye => None,
         }
     }
 

@@ -216,6 +216,11 @@ impl<O> Transactions<O> {
         self.entries.get(ticket).map_or(0, |transaction| transaction.clients.len() as u16)
     }
 
+    /// Where a client transaction's request went.
+    pub(crate) fn client_flow(&self, ticket: Ticket, index: u16) -> Option<Flow> {
+        Some(self.entries.get(ticket)?.clients.get(usize::from(index))?.flow)
+    }
+
     /// Whether any client transaction is waited for.
     pub(crate) fn is_any_awaited(&self, ticket: Ticket) -> bool {
         let transaction = self.entries.get(ticket);

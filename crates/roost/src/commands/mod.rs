@@ -2,6 +2,7 @@
 
 mod account;
 pub(crate) mod ban;
+pub(crate) mod calls;
 pub(crate) mod config_show;
 pub(crate) mod db;
 pub(crate) mod ds;

@@ -126,7 +126,9 @@ fn name(topic: EventKind) -> &'static str {
         EventKind::NewBinding => "registered",
         EventKind::Loss => "registrations lost",
         EventKind::Ban => "banned",
-        EventKind::Challenge | EventKind::Renewal | EventKind::Call | EventKind::Hop => "others",
+        EventKind::Challenge | EventKind::Renewal | EventKind::Call | EventKind::Hop | EventKind::Dialog => {
+            "others"
+        }
     }
 }
 

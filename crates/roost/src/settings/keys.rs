@@ -430,6 +430,11 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         "proto_ws ws_keepalive (Kamailio keepalive_interval)",
         |s, v| s.streams.ping_interval_ms = u64::from(v.number()) * 1000),
 
+    key!("dialog", "default_timeout", Kind::Number(60, 604_800), "43200",
+        "how long a call may last that nobody ends, in seconds; its entry goes, the call itself is left alone",
+        "dialog default_timeout",
+        |s, v| s.core.policy.dialog.default_timeout_s = v.number()),
+
     key!("nathelper", "natping_interval", Kind::Number(0, 3_600), "0",
         "how often each binding is pinged, in seconds, so that routers keep the way to its phone open; 30 suits most; 0: never",
         "nathelper natping_interval",

@@ -13,6 +13,7 @@ mod calls_sipp;
 mod calls_tcp;
 mod calls_tls;
 mod config;
+mod dialog;
 mod digest;
 mod examples;
 mod families;

@@ -1,0 +1,108 @@
+//! Calls in progress as operators' tools see them (fields and order of OpenSIPS's `dlg_list`).
+
+use chrono::{DateTime, Local};
+use roost_core::{Admin, AdminReply, CallNumber, CallRecord, CallSide};
+use serde_json::{Value, json};
+
+use crate::Mi;
+use crate::ask::{ask, shards};
+use crate::rpc::{Params, RpcError};
+
+/// `dlg_list`: all calls, one of a Call-ID, or `counter` of them from the one of place `index` on.
+pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let bad = |name: &str| RpcError::invalid_params(format!("'{name}' must be 0 or more"));
+    let whole = |name: &'static str| match params.number(name)? {
+        Some(number) => usize::try_from(number).map(Some).map_err(|_| bad(name)),
+        None => Ok(None),
+    };
+    let (from, most) = (whole("index")?.unwrap_or(0), whole("counter")?.unwrap_or(usize::MAX));
+    let text = |name: &str| match params.get(name) {
+        Some(_) => params.text(name).map(Some),
+        None => Ok(None),
+    };
+    let (call_id, tag) = (text("callid")?, text("from_tag")?);
+    let is_wanted = |call: &CallRecord| {
+        call_id.as_ref().is_none_or(|wanted| wanted.as_bytes() == &*call.call_id)
+            && tag.as_ref().is_none_or(|wanted| wanted.as_bytes() == &*call.caller.tag)
+    };
+    let (mut count, mut shown) = (0, Vec::new());
+    for shard in shards(mi) {
+        let mut place = Some(0);
+        while let Some(at) = place {
+            let AdminReply::Calls { calls, next } = ask(mi, shard, Admin::Calls { from: at }).await? else {
+                return Err(RpcError::new(500, "Failed to list calls"));
+            };
+            for call in calls.iter().filter(|call| is_wanted(call)) {
+                if (from..from.saturating_add(most)).contains(&count) {
+                    shown.push(dialog(call));
+                }
+                count += 1;
+            }
+            place = next;
+        }
+    }
+    if call_id.is_some() && shown.is_empty() {
+        return Err(RpcError::new(404, "Dialog not found"));
+    }
+    Ok(json!({ "count": count, "Dialogs": shown }))
+}
+
+/// `dlg_end_dlg`: a BYE to both sides.
+pub(crate) async fn end(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let not_found = || RpcError::new(404, "Dialog not found");
+    let number = CallNumber::of_id(&params.text("dialog_id")?).ok_or_else(not_found)?;
+    if number.shard.0 >= mi.config.identity.shards {
+        return Err(not_found());
+    }
+    match ask(mi, number.shard, Admin::EndCall(number)).await? {
+        AdminReply::Done => Ok(json!("OK")),
+        _ => Err(not_found()),
+    }
+}
+
+fn dialog(call: &CallRecord) -> Value {
+    let CallRecord { caller, callee, .. } = call;
+    json!({
+        "ID": call.number.id(),
+        "state": call.state as u8,
+        "user_flags": 0,
+        "timestart": call.answered_s.unwrap_or(call.begun_s),
+        "datestart": date(call.answered_s.unwrap_or(call.begun_s)),
+        "timeout": call.until_s.unwrap_or(0),
+        "dateout": call.until_s.map_or(String::new(), date),
+        "callid": text(&call.call_id),
+        "from_uri": text(&caller.uri),
+        "to_uri": text(&callee.uri),
+        "caller_tag": text(&caller.tag),
+        "caller_contact": text(&caller.contact),
+        "callee_cseq": callee.cseq.to_string(),
+        "caller_route_set": text(&caller.routes),
+        "caller_bind_addr": bound(caller),
+        "caller_sdp": "",
+        "CALLEES": [{
+            "callee_tag": text(&callee.tag),
+            "callee_contact": text(&callee.contact),
+            "caller_cseq": caller.cseq.to_string(),
+            "callee_route_set": text(&callee.routes),
+            "callee_bind_addr": bound(callee),
+            "callee_sdp": "",
+        }],
+        "caller_aor": text(&call.caller_aor),
+        "callee_aor": text(&call.callee_aor),
+        "begun": call.begun_s,
+        "answered": call.answered_s,
+    })
+}
+
+fn bound(side: &CallSide) -> String {
+    side.flow.map_or(String::new(), |flow| format!("{}:{}", flow.transport.as_str(), flow.local))
+}
+
+fn date(unix_s: u64) -> String {
+    let at = DateTime::from_timestamp(unix_s as i64, 0).unwrap_or_default();
+    at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+fn text(bytes: &[u8]) -> Value {
+    json!(String::from_utf8_lossy(bytes))
+}

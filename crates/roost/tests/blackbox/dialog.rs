@@ -1,0 +1,97 @@
+//! Calls in progress: who talks to whom, as operators see it, and calls that they end.
+
+use serde_json::{Value, json};
+
+use crate::support::{Dialog, PATIENCE, Server, ack_of_failure, wait_for};
+
+fn calls(server: &Server) -> Vec<Value> {
+    let list = server.mi("dlg_list", json!({})).expect("a list");
+    list["Dialogs"].as_array().cloned().unwrap_or_default()
+}
+
+fn await_calls(server: &Server, count: usize) -> Vec<Value> {
+    wait_for(&format!("{count} calls"), PATIENCE, || Some(calls(server)).filter(|calls| calls.len() == count))
+}
+
+#[test]
+fn a_call_is_listed_from_its_invite_to_its_bye() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    assert!(calls(&server).is_empty());
+    caller.invite("9002");
+    let invite = callee.await_request("INVITE");
+    let state = |state: u64| {
+        wait_for(&format!("state {state}"), PATIENCE, || {
+            Some(calls(&server)).filter(|calls| calls.len() == 1 && calls[0]["state"] == state)
+        })
+    };
+    assert_eq!(state(1)[0]["caller_aor"], "9001");
+    callee.answer(&invite, "180 Ringing");
+    caller.await_status(180, "INVITE");
+    let shown = server.succeed(&["calls"]);
+    assert!(shown.contains("ringing") && shown.contains("9001") && shown.contains("9002"), "{shown}");
+    assert_eq!((server.statistic("dialog:early_dialogs"), server.statistic("dialog:active_dialogs")), (1, 0));
+    callee.answer(&invite, "200 OK");
+    let ok = caller.await_status(200, "INVITE");
+    let mut ours = Dialog::of_caller(&caller, &ok);
+    state(3);
+    caller.send(ours.request("ACK", &[]));
+    callee.await_request("ACK");
+    let call = state(4).remove(0);
+    assert_eq!(
+        (call["callee_aor"].as_str(), call["callid"].as_str()),
+        (Some("9002"), Some(caller.call_id.as_str()))
+    );
+    assert_eq!(call["caller_contact"], caller.contact);
+    assert_eq!(call["CALLEES"][0]["callee_contact"], callee.contact);
+    assert_eq!(call["caller_bind_addr"], format!("udp:{}", server.sip));
+    let of_call_id = |id: &str| server.mi("dlg_list", json!({"callid": id}));
+    assert_eq!(of_call_id(&caller.call_id).expect("it")["count"], 1);
+    assert_eq!(of_call_id("another").expect_err("none").0, 404);
+    assert!(server.succeed(&["calls"]).contains("answered"));
+    caller.send(ours.request("BYE", &[]));
+    let bye = callee.await_request("BYE");
+    callee.answer(&bye, "200 OK");
+    caller.await_status(200, "BYE");
+    await_calls(&server, 0);
+    // One that is not answered.
+    let invite = caller.invite("9002");
+    let received = callee.await_request("INVITE");
+    await_calls(&server, 1);
+    callee.answer(&received, "486 Busy Here");
+    let busy = caller.await_final("INVITE");
+    caller.send(ack_of_failure(&invite, &busy));
+    await_calls(&server, 0);
+    assert_eq!(server.statistic("dialog:processed_dialogs"), 2);
+    assert_eq!(server.statistic("dialog:failed_dialogs"), 1);
+}
+
+#[test]
+fn an_operator_ends_a_call_and_both_phones_hear_a_bye() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    caller.establish(&callee);
+    let id = await_calls(&server, 1)[0]["ID"].as_str().expect("an ID").to_owned();
+    assert_eq!(server.roost(&["calls", "end", "nonsense"]).code, Some(1));
+    let said = server.succeed(&["calls", "end", &id]);
+    assert!(said.contains("is over"), "{said}");
+    for phone in [&caller, &callee] {
+        let bye = phone.await_request("BYE");
+        assert_eq!(bye.uri(), phone.contact);
+        assert_eq!(bye.header("Call-ID"), Some(caller.call_id.as_str()));
+        phone.answer(&bye, "200 OK");
+    }
+    await_calls(&server, 0);
+    assert_eq!(server.roost(&["calls", "end", &id]).code, Some(1), "it is over");
+}
+
+#[test]
+fn a_call_says_when_it_ends_by_itself() {
+    let server = Server::for_calls("[dialog]\ndefault_timeout = 60\n");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    caller.establish(&callee);
+    let call = await_calls(&server, 1).remove(0);
+    let (from, until) =
+        (call["timestart"].as_u64().expect("a time"), call["timeout"].as_u64().expect("a time"));
+    assert!((59..=61).contains(&(until - from)), "{call}");
+}
