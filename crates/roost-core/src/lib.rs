@@ -44,8 +44,9 @@ pub use contract::next_hops::{
 };
 pub use contract::outbox::{Outbox, Transmit};
 pub use contract::policy::{
-    Algorithm, AuthDbParams, AuthParams, Authorize, DialogParams, DispatcherParams, NathelperParams,
-    PathMode, PikeParams, Policy, ProxyParams, RegistrarParams, RrParams, TmParams, UsrlocParams,
+    Algorithm, AssertedIdentity, AuthDbParams, AuthParams, Authorize, DialogParams, DispatcherParams,
+    NathelperParams, PathMode, PikeParams, Policy, ProxyParams, RegistrarParams, RrParams, TmParams,
+    UsrlocParams,
 };
 pub use contract::reason::Reason;
 pub use contract::row::{PackedRow, Row, RowError, Write};

@@ -1,6 +1,6 @@
 //! Settings by their names in `roost.toml`, without sections: for scripts and tests, which have no files.
 
-use roost_core::{Algorithm, Authorize, Config, PathMode, Policy, Widths};
+use roost_core::{Algorithm, AssertedIdentity, Authorize, Config, PathMode, Policy, Widths};
 
 /// Sets one; 1 and 0 are booleans.
 ///
@@ -23,6 +23,13 @@ pub fn configure(config: &mut Config, key: &str, value: &str) -> Result<(), Stri
         "ds_ping_interval" => dispatcher.ping_interval_s = number(value)?,
         "ds_probing_threshold" => dispatcher.probing_threshold = number(value)?,
         "serial_fork" => proxy.serial_fork = flag(value)?,
+        "asserted_identity" => {
+            proxy.asserted_identity = match value {
+                "off" => AssertedIdentity::Off,
+                "set" => AssertedIdentity::Set,
+                _ => AssertedIdentity::Strip,
+            }
+        }
         "trusted" => proxy.trusted = list(value)?,
         "check_from" => proxy.check_from = flag(value)?,
         "authorize" => {

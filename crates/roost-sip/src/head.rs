@@ -116,7 +116,7 @@ pub struct Head {
     start_line: StartLine,
     first: [u16; HeaderName::COUNT],
     /// One bit for each name that stands more than once.
-    repeated: u32,
+    repeated: u64,
     count: u16,
     /// Lines that are no header field and left out.
     left_out: u16,
@@ -290,7 +290,7 @@ impl Head {
         self.count += 1;
         match self.first.get_mut(line.name as usize) {
             Some(first) if *first == 0 => *first = index + 1,
-            _ => self.repeated |= 1 << line.name as u32,
+            _ => self.repeated |= 1 << line.name as u64,
         }
     }
 
@@ -334,7 +334,7 @@ impl Head {
 
     /// Whether a field of this name stands more than once.
     pub fn is_repeated(&self, name: HeaderName) -> bool {
-        self.repeated & 1 << name as u32 != 0
+        self.repeated & 1 << name as u64 != 0
     }
 
     /// What is wrong with the message's shape, the first finding.

@@ -56,7 +56,7 @@ const fn place(name: &[u8]) -> usize {
     match name {
         [first, .., last] => {
             let (first, last) = (first.to_ascii_lowercase() as usize, last.to_ascii_lowercase() as usize);
-            (first + last * 5 + name.len() * 5) & 127
+            (first * 5 + last * 2 + name.len() * 9) & 127
         }
         _ => 0,
     }
@@ -92,10 +92,13 @@ headers! {
     Unsupported "Unsupported",
     Event "Event" b'o',
     SessionExpires "Session-Expires",
+    AssertedIdentity "P-Asserted-Identity",
+    PreferredIdentity "P-Preferred-Identity",
+    RemotePartyId "Remote-Party-ID",
 }
 
 // `Head` keeps a bit for each name.
-const _: () = assert!(HeaderName::COUNT <= 32);
+const _: () = assert!(HeaderName::COUNT <= 64);
 
 #[cfg(test)]
 mod tests {

@@ -176,6 +176,18 @@ pub struct ProxyParams {
     /// Addresses that are never challenged.
     pub trusted: Vec<IpAddr>,
     pub serial_fork: bool,
+    pub asserted_identity: AssertedIdentity,
+}
+
+/// What becomes of P-Asserted-Identity, P-Preferred-Identity and Remote-Party-ID of phones (`proxy.asserted_identity`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AssertedIdentity {
+    /// They go on as they are.
+    Off,
+    /// They reach nobody.
+    Strip,
+    /// The same, and hops are told who has proved to be the caller.
+    Set,
 }
 
 /// `[dispatcher]`: how next hops are watched.
@@ -292,6 +304,7 @@ impl Default for Policy {
                 check_from: true,
                 trusted: Vec::new(),
                 serial_fork: false,
+                asserted_identity: AssertedIdentity::Strip,
             },
             dispatcher: DispatcherParams {
                 ping_interval_s: 10,

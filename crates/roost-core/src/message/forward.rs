@@ -34,6 +34,32 @@ pub(crate) struct Edits<'a> {
     pub(crate) path: &'a [u8],
     /// Proxy-Authorization for this realm was meant for us, and belongs to nobody further down.
     pub(crate) own_realm: Option<&'a [u8]>,
+    pub(crate) identity: IdentityEdit<'a>,
+}
+
+/// What becomes of P-Asserted-Identity, P-Preferred-Identity and Remote-Party-ID (RFC 3325).
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum IdentityEdit<'a> {
+    #[default]
+    Keep,
+    Strip,
+    /// One P-Asserted-Identity in their place.
+    Set {
+        display: &'a [u8],
+        user: &'a [u8],
+        host: &'a [u8],
+    },
+}
+
+fn is_identity(name: HeaderName) -> bool {
+    matches!(name, HeaderName::AssertedIdentity | HeaderName::PreferredIdentity | HeaderName::RemotePartyId)
+}
+
+/// Whether a message has any of these headers.
+pub(crate) fn has_identity(head: &Head) -> bool {
+    [HeaderName::AssertedIdentity, HeaderName::PreferredIdentity, HeaderName::RemotePartyId]
+        .into_iter()
+        .any(|name| head.line(name).is_some())
 }
 
 /// Our address as peers see it.
@@ -141,18 +167,29 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
                 out.extend_from_slice(b"\r\n");
             }
             HeaderName::Route => routes.write(line, out),
+            name if is_identity(name) && !matches!(edits.identity, IdentityEdit::Keep) => {}
             HeaderName::ProxyAuthorization if edits.own_realm.is_some() => {
                 write_others_credentials(request.bytes, line, edits.own_realm, out);
             }
             _ => write_line(request.bytes, line, out),
         }
     }
+    write_identity(edits.identity, out);
     if let Some(route) = edits.append_route {
         out.extend_from_slice(b"Route: <");
         out.extend_from_slice(route);
         out.extend_from_slice(b">\r\n");
     }
     write_body(request.head, request.bytes, edits.via.transport, out);
+}
+
+fn write_identity(identity: IdentityEdit<'_>, out: &mut Vec<u8>) {
+    let IdentityEdit::Set { display, user, host } = identity else { return };
+    out.extend_from_slice(b"P-Asserted-Identity: ");
+    out.extend_from_slice(display);
+    let parts: [&[u8]; 5] =
+        [if display.is_empty() { b"<sip:" } else { b" <sip:" }, user, b"@", host, b">\r\n"];
+    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// A target as Request-URI, where its headers and its parameter `method` have no place (RFC 3261 19.1.1, 16.6 step 2).
@@ -196,12 +233,12 @@ fn is_own_credentials(value: &[u8], realm: Option<&[u8]>) -> bool {
 }
 
 /// Appends a response without its topmost Via (RFC 3261 16.7 step 3), to go out by this transport. `status` replaces the
-/// status code.
+/// status code; `strips` says that its sender's identity goes no further.
 pub(crate) fn write_response(
     head: &Head,
     bytes: &[u8],
     status: Option<u16>,
-    transport: Transport,
+    (transport, strips): (Transport, bool),
     out: &mut Vec<u8>,
 ) {
     let status_line = head.start_line_text(bytes);
@@ -221,6 +258,9 @@ pub(crate) fn write_response(
                 out.extend_from_slice(b"Via: ");
                 write_joined(rest, out);
             }
+            continue;
+        }
+        if strips && is_identity(line.name) {
             continue;
         }
         write_line(bytes, line, out);
@@ -414,6 +454,7 @@ mod tests {
             append_route: None,
             path: b"",
             own_realm: None,
+            identity: IdentityEdit::Keep,
         };
         edits(&mut all);
         let mut out = Vec::new();
@@ -511,7 +552,7 @@ mod tests {
         head.parse(datagram).unwrap();
         for (transport, length) in [(Transport::Tcp, "Content-Length: 18\r\n"), (Transport::Udp, "")] {
             let mut out = Vec::new();
-            write_response(&head, datagram, None, transport, &mut out);
+            write_response(&head, datagram, None, (transport, false), &mut out);
             let expected = format!("SIP/2.0 200 OK\r\nCSeq: 1 INVITE\r\n{length}\r\nSIP/2.0 200 OK\r\n\r\n");
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }

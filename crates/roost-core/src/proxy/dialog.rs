@@ -26,6 +26,7 @@ use crate::proxy::callee::{is_trusted, next_hop_of};
 use crate::proxy::edits::{Begun, ForwardWriter, RouteEdits};
 use crate::proxy::forwarder::{Forwarder, Owner};
 use crate::proxy::handing_over::pass_to_dialog;
+use crate::proxy::identity::identity_of_request;
 use crate::proxy::initial::not_loaded;
 use crate::proxy::response_context::ResponseContext;
 use crate::proxy::target::{NextHop, Target};
@@ -98,7 +99,7 @@ fn handle(
     }
     if is_ack {
         match target.next_hop {
-            NextHop::Flow(flow) => forward_ack(ctx, request, &target, flow, &edits),
+            NextHop::Flow(flow) => forward_ack(ctx, forwarder, request, &target, flow, &edits),
             NextHop::Name(..) => resolve_ack(ctx, forwarder, request, target),
         }
         return Ok(());
@@ -113,6 +114,7 @@ fn handle(
 /// An ACK of a 2xx has no transaction (RFC 3261 16.11).
 fn forward_ack(
     ctx: &mut Ctx<'_>,
+    forwarder: &Forwarder<'_>,
     request: &Request<'_>,
     target: &Target<Cow<'_, [u8]>>,
     flow: Flow,
@@ -127,7 +129,8 @@ fn forward_ack(
         routing,
     };
     ctx.count(Counter::FwdRequests);
-    let writer = ForwardWriter { identity: ctx.identity, policy: ctx.policy, request, edits };
+    let asserted = identity_of_request(ctx.policy, forwarder.hops, request, &flow);
+    let writer = ForwardWriter { identity: ctx.identity, policy: ctx.policy, request, edits, asserted };
     ctx.out.send(flow, |bytes| writer.write(target, &flow, branch, bytes));
 }
 
@@ -160,7 +163,7 @@ pub(crate) fn ack_resolved(
         Some(flow) => {
             let reader = RouteReader::of(ctx, request);
             let edits = RouteEdits::of(ctx.policy, request, &reader.read(), Begun::default());
-            forward_ack(ctx, request, &target.borrowed(), flow, &edits);
+            forward_ack(ctx, forwarder, request, &target.borrowed(), flow, &edits);
         }
         None => ctx.count(Counter::DropRequests),
     }

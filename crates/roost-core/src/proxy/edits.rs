@@ -9,7 +9,7 @@ use crate::contract::identity::Identity;
 use crate::contract::policy::{Authorize, Policy};
 use crate::message::branch_id::BranchId;
 use crate::message::dialog_token::{DialogToken, Side, TokenText};
-use crate::message::forward::{Edits, RecordRoute, Sender, write_request};
+use crate::message::forward::{Edits, IdentityEdit, RecordRoute, Sender, write_request};
 use crate::message::request::Request;
 use crate::message::route::Routes;
 use crate::proxy::authorize::call_realm;
@@ -99,6 +99,8 @@ pub(crate) struct ForwardWriter<'a, 'r> {
     pub(crate) policy: &'a Policy,
     pub(crate) request: &'a Request<'r>,
     pub(crate) edits: &'a RouteEdits<'a>,
+    /// What becomes of the headers that say who the sender is.
+    pub(crate) asserted: IdentityEdit<'a>,
 }
 
 impl ForwardWriter<'_, '_> {
@@ -110,7 +112,7 @@ impl ForwardWriter<'_, '_> {
         branch: BranchId,
         bytes: &mut Vec<u8>,
     ) {
-        let ForwardWriter { policy, request, edits, .. } = *self;
+        let ForwardWriter { policy, request, edits, asserted, .. } = *self;
         let sender = |flow: &Flow| Sender::of(policy, flow);
         let is_open = policy.proxy.authorize == Authorize::Off;
         let mut mark = TokenText::new();
@@ -140,6 +142,7 @@ impl ForwardWriter<'_, '_> {
             append_route: edits.append_route,
             path: &target.path,
             own_realm: own_realm.as_deref(),
+            identity: asserted,
         };
         write_request(request, &edits, bytes);
     }

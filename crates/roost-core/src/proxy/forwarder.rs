@@ -26,6 +26,7 @@ use crate::message::trace;
 use crate::parking::Parking;
 use crate::proxy::callee::{Targets, own_host};
 use crate::proxy::edits::{Begun, ForwardWriter, RouteEdits};
+use crate::proxy::identity::{identity_of_request, strips_response};
 use crate::proxy::response_context::{Best, Noted, ResponseContext};
 use crate::proxy::target::{NextHop, Target};
 use crate::transaction::arena::Stored;
@@ -143,7 +144,8 @@ impl Forwarder<'_> {
         if let Some(context) = self.context(ticket) {
             context.add_branch(target.hop, rest);
         }
-        let writer = ForwardWriter { identity: ctx.identity, policy: ctx.policy, request, edits };
+        let asserted = identity_of_request(ctx.policy, self.hops, request, &flow);
+        let writer = ForwardWriter { identity: ctx.identity, policy: ctx.policy, request, edits, asserted };
         let write = |branch, bytes: &mut Vec<u8>| writer.write(target, &flow, branch, bytes);
         self.transactions.open_client(ctx, ticket, flow, routing, write);
     }
@@ -258,7 +260,8 @@ impl Forwarder<'_> {
                     if let Some(call) = self.call_of(ticket) {
                         self.dialogs.ringing(ctx, call);
                     }
-                    self.transactions.relay(ctx, ticket, response, None);
+                    let strips = self.strips(ctx, ticket, index, response);
+                    self.transactions.relay(ctx, ticket, response, strips);
                 }
             }
             (What::Success { is_first }, Some(response)) => {
@@ -270,7 +273,8 @@ impl Forwarder<'_> {
                         self.dialogs.answered(ctx, call, flow, response);
                     }
                 }
-                self.transactions.relay(ctx, ticket, response, None);
+                let strips = self.strips(ctx, ticket, index, response);
+                self.transactions.relay(ctx, ticket, response, strips);
                 self.cancel_others(ctx, ticket, index, ELSEWHERE);
             }
             (What::Provisional(_) | What::Success { .. }, None) | (What::Late(_), _) => {}
@@ -299,7 +303,7 @@ impl Forwarder<'_> {
         let (ticket, index) = (outcome.transaction, outcome.index);
         let Some(context) = self.context(ticket) else { return };
         let silent = if context.is_cancelled() { 487 } else { 408 };
-        self.note_failure(ctx, ticket, code.unwrap_or(silent), response);
+        self.note_failure(ctx, ticket, code.unwrap_or(silent), response.map(|response| (index, response)));
         let rest = self.left_to_try(outcome, code);
         if !rest.is_empty() {
             return self.try_rest(ctx, ticket, rest, None);
@@ -344,7 +348,13 @@ impl Forwarder<'_> {
     }
 
     /// Keeps a failure if it is the best so far; one without a response is our own.
-    fn note_failure(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, code: u16, response: Option<Received<'_>>) {
+    fn note_failure(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        ticket: Ticket,
+        code: u16,
+        response: Option<(u16, Received<'_>)>,
+    ) {
         let Some(noted) = self.context(ticket).map(|context| context.weigh(code, response.is_some())) else {
             return;
         };
@@ -352,18 +362,19 @@ impl Forwarder<'_> {
             (Noted::Better, None) => {
                 self.set_best(ticket, Best { code, response: None, challenges: Stored::default() });
             }
-            (Noted::Better, Some((bytes, head))) => {
+            (Noted::Better, Some((index, (bytes, head)))) => {
                 let Some((source, _)) = self.transactions.asked(ticket) else { return };
                 let mut text = ctx.buffers.take_text();
                 // A 503 speaks of one server only: the caller is told 500 (16.7 step 6).
                 let status = (code == 503).then_some(500);
-                write_response(head, bytes, status, source.transport, &mut text);
+                let strips = self.strips(ctx, ticket, index, (bytes, head));
+                write_response(head, bytes, status, (source.transport, strips), &mut text);
                 let response = Some(self.transactions.store(ticket, &text));
                 ctx.buffers.give_text(text);
                 // The response itself has this branch's own challenges; what is better than another's has none.
                 self.set_best(ticket, Best { code, response, challenges: Stored::default() });
             }
-            (Noted::AddChallenges(mut best), Some((bytes, head))) => {
+            (Noted::AddChallenges(mut best), Some((_, (bytes, head)))) => {
                 let mut text = self.transactions.text(ticket, best.challenges).to_vec();
                 copy_challenges(head, bytes, &mut text);
                 self.transactions.store_instead(ticket, &mut best.challenges, &text);
@@ -399,6 +410,12 @@ impl Forwarder<'_> {
         };
         self.call_failed(ctx, ticket, reason.code());
         self.transactions.respond(ctx, ticket, &reason.into());
+    }
+
+    /// Whether a response of a branch loses who its sender says that it is.
+    fn strips(&self, ctx: &Ctx<'_>, ticket: Ticket, index: u16, (bytes, head): Received<'_>) -> bool {
+        let flows = self.transactions.client_flow(ticket, index).zip(self.transactions.asked(ticket));
+        flows.is_some_and(|(from, (to, _))| strips_response(ctx.policy, self.hops, head, bytes, (&from, &to)))
     }
 
     /// The call that a transaction began.

@@ -10,6 +10,7 @@ pub(crate) mod dialog;
 mod edits;
 pub(crate) mod forwarder;
 pub(crate) mod handing_over;
+pub(crate) mod identity;
 pub(crate) mod initial;
 pub(crate) mod response_context;
 pub(crate) mod target;

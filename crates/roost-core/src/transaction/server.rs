@@ -213,19 +213,19 @@ impl<O> Transactions<O> {
         ctx.buffers.give_text(bytes);
     }
 
-    /// Gives a response of a client transaction to the sender; `status` replaces its status code.
+    /// Gives a response of a client transaction to the sender; `strips`: without its sender's identity.
     pub(crate) fn relay(
         &mut self,
         ctx: &mut Ctx<'_>,
         ticket: Ticket,
         (bytes, head): (&[u8], &Head),
-        status: Option<u16>,
+        strips: bool,
     ) {
         let StartLine::Response { code } = head.start_line() else { return };
         let Some((source, _)) = self.asked(ticket) else { return };
         ctx.count(Counter::RelayedReplies);
         self.send_upstream(ctx, ticket, event_of(code), |out| {
-            write_response(head, bytes, status, source.transport, out);
+            write_response(head, bytes, None, (source.transport, strips), out);
         });
     }
 

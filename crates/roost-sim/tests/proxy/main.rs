@@ -6,6 +6,7 @@ mod dialog;
 mod field;
 mod flows;
 mod fork;
+mod identity;
 mod passing;
 mod strangers;
 mod support;

@@ -2,7 +2,7 @@
 //! made from this table. What a key sets is a field of the core's `contract/policy.rs` or `contract/identity.rs`, or of
 //! `values.rs` where the core does not know it.
 
-use roost_core::{Algorithm, Authorize, PathMode};
+use roost_core::{Algorithm, AssertedIdentity, Authorize, PathMode};
 
 use crate::settings::key::{Key, Kind, Value};
 use crate::settings::route::Route;
@@ -379,6 +379,15 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         "call contacts by falling q instead of all at once",
         "core serialize_branches() in the script",
         |s, v| s.core.policy.proxy.serial_fork = v.switch()),
+
+    key!("proxy", "asserted_identity", Kind::Choice(&["strip", "set", "off"]), r#""strip""#,
+        "P-Asserted-Identity, P-Preferred-Identity and Remote-Party-ID of phones: none goes on; or the same, and trusted hops are told who has proved to call; or all go on",
+        "remove_hf() and append_hf() in the script",
+        |s, v| s.core.policy.proxy.asserted_identity = match v.text().as_str() {
+            "set" => AssertedIdentity::Set,
+            "off" => AssertedIdentity::Off,
+            _ => AssertedIdentity::Strip,
+        }),
 
     key!("dispatcher", "ds_ping_interval", Kind::Number(0, 3_600), "10",
         "how often each next hop is pinged with OPTIONS, in seconds; 0: never, and then none counts as down",
