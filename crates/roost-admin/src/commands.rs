@@ -7,6 +7,7 @@ use roost_core::{Admin, AdminReply};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
+use crate::agents;
 use crate::ask::{answered, ask, shards};
 use crate::bans;
 use crate::calls;
@@ -53,6 +54,7 @@ const COMMANDS: &[Command] = &[
         alias: "dialog:list_ctx",
         params: &["callid", "from_tag", "index", "counter"],
     },
+    Command { name: "agent_list", alias: "dialog:agent_list", params: &["aor"] },
     Command { name: "dlg_end_dlg", alias: "dialog:end", params: &["dialog_id", "extra_hdrs"] },
     Command { name: "ban_list", alias: "auth:ban_list", params: &[] },
     Command { name: "ban_add", alias: "auth:ban_add", params: &["source", "user", "seconds"] },
@@ -145,6 +147,7 @@ async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<An
         "ds_set_state" => hops::set_state(mi, params).await?,
         "ds_reload" => hops::reload(mi).await?,
         "dlg_list" | "dlg_list_ctx" => calls::list(mi, params).await?,
+        "agent_list" => agents::list(mi, params).await?,
         "dlg_end_dlg" => calls::end(mi, params).await?,
         "ban_list" => bans::list(mi).await?,
         "ban_add" => bans::add(mi, params).await?,

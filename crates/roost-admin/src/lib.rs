@@ -4,6 +4,7 @@
 //! can reach it through a browser.
 #![forbid(unsafe_code)]
 
+mod agents;
 mod ask;
 mod bans;
 mod calls;

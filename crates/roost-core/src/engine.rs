@@ -122,7 +122,7 @@ impl Engine {
             admitted: Admitted::default(),
             hops: HopMonitor::new(&policy.routes),
             pinger: NatPinger::new(identity.hash_seed),
-            dialogs: Dialogs::default(),
+            dialogs: Dialogs::new(identity.hash_seed),
             parking: Parking::new(identity.hash_seed),
             shared: Shared {
                 identity: identity.clone(),
@@ -571,6 +571,7 @@ impl Engine {
             ShardEvent::Hops(next_hops) if ctx.shard != ShardId(0) => self.hops.take(next_hops),
             ShardEvent::Hops(_) => {}
             ShardEvent::ContactMoved(moved) => self.registrar.contact_moved(&moved),
+            ShardEvent::Agent(aor, step) => self.dialogs.take_agent(&aor, step),
             ShardEvent::CallStep(step) => self.dialogs.take_step(ctx, &step),
             ShardEvent::Banned(ban) => self.admission.ban(ctx, &ban),
             ShardEvent::HopHeard { hop, remote, is_failure } => {

@@ -30,7 +30,7 @@ pub use base::transport::Transport;
 pub use contract::admin::{Admin, AdminReply, AorRecord, ContactRecord, PingsRecord, ShownExpires};
 pub use contract::ban::Ban;
 pub use contract::binding_ref::{BindingRef, ContactMoved, Place};
-pub use contract::call::{CallEnd, CallNumber, CallRecord, CallSide, CallState};
+pub use contract::call::{AgentCalls, AgentStep, CallEnd, CallNumber, CallRecord, CallSide, CallState};
 pub use contract::command::{Command, CommitOutcome, HandOver, Mark, Receipt, ShardEvent};
 pub use contract::config::Config;
 pub use contract::contact_id;

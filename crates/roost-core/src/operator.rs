@@ -63,6 +63,7 @@ impl Engine {
                 }
             }
             Admin::ForgetAllCredentials => self.auth.forget_all(now.mono_ms),
+            Admin::Agents => return AdminReply::Agents(self.dialogs.agents()),
             Admin::EndCall(call) => return self.end_call(call, now, out),
             Admin::Calls { from } => return self.dialogs.dump(ctx, from),
             Admin::Bans => return AdminReply::Bans(self.admission.bans(ctx)),

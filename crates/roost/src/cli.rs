@@ -44,6 +44,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BanCommand,
     },
+    /// Show what each extension is doing
+    Agents {
+        /// This one only
+        extension: Option<String>,
+        /// Its domain, with use_domain
+        #[arg(long)]
+        domain: Option<String>,
+    },
     /// Show the calls in progress, and end them
     Calls {
         /// Again each second, until it is interrupted

@@ -15,7 +15,7 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
-use commands::{ban, calls, config_show, db, ds, tls, ul, user};
+use commands::{agents, ban, calls, config_show, db, ds, tls, ul, user};
 use output::{say, say_done, say_error};
 use settings::Settings;
 
@@ -46,6 +46,10 @@ fn run(cli: Cli) -> Result<()> {
         Command::Serve => serve::run(&Settings::load(file)?),
         Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
         Command::Db { command } => db::run(&Settings::load(file)?, &command, cli.json),
+        Command::Agents { extension, domain } => {
+            let settings = Settings::load(file)?;
+            agents::run(&settings, extension.as_deref(), domain.as_deref(), cli.json)
+        }
         Command::Calls { follow, command } => {
             calls::run(&Settings::load(file)?, command.as_ref(), follow, cli.json)
         }

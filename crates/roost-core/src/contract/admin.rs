@@ -6,7 +6,7 @@ use std::sync::Arc;
 use roost_sip::MethodSet;
 
 use crate::contract::ban::Ban;
-use crate::contract::call::{CallNumber, CallRecord};
+use crate::contract::call::{AgentCalls, CallNumber, CallRecord};
 use crate::contract::next_hops::{HopState, NextHops, Rule};
 
 /// A request of an operator to one shard.
@@ -34,6 +34,8 @@ pub enum Admin {
     ForgetAllCredentials,
     /// A slice of the calls in progress, from a place on; start at 0.
     Calls { from: usize },
+    /// The extensions of this shard that have calls.
+    Agents,
     /// Ends a call that is answered: both sides get a BYE.
     EndCall(CallNumber),
     /// The bans that last.
@@ -77,6 +79,8 @@ pub enum AdminReply {
     /// There is no such next hop.
     HopNotFound,
     CallNotFound,
+    /// Extensions and their calls.
+    Agents(Vec<(Box<[u8]>, AgentCalls)>),
     /// Some calls; `next` is where the next slice begins.
     Calls {
         calls: Vec<CallRecord>,

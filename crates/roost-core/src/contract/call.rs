@@ -127,3 +127,24 @@ pub(crate) enum StepKind {
     Refresh,
     Other,
 }
+
+/// The calls of an extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AgentCalls {
+    /// Calls to it that are not answered.
+    pub ringing: u32,
+    /// Calls that it is in, or makes.
+    pub in_use: u32,
+}
+
+/// How far a call of an extension has come, for the shard that counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentStep {
+    /// It is called.
+    Rings,
+    /// It calls.
+    Calls,
+    Answers,
+    RingsNoMore,
+    HangsUp,
+}

@@ -206,6 +206,8 @@ pub struct DispatcherParams {
 pub struct DialogParams {
     /// How long a call lasts that nobody ends, in seconds.
     pub default_timeout_s: u32,
+    /// Calls that an extension may have at once; 0: any number.
+    pub max_calls: u32,
 }
 
 /// `[nathelper]`: how the ways to phones behind NAT are kept open.
@@ -312,7 +314,7 @@ impl Default for Policy {
                 ping_from: "sip:roost@localhost".to_string(),
             },
             nathelper: NathelperParams::default(),
-            dialog: DialogParams { default_timeout_s: 43_200 },
+            dialog: DialogParams { default_timeout_s: 43_200, max_calls: 0 },
             routes: Arc::new([]),
             listeners: Vec::new(),
             domains: Vec::new(),

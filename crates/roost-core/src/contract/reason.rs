@@ -194,6 +194,8 @@ reasons! {
     MethodNotTaken 404 "Not Found" Plain "no contact of the callee takes this method",
     CalleeNotLookedUp 500 "Server Internal Error" Plain
         "the database did not say whether the callee is an extension",
+    CalleeHasEnough 486 "Busy Here" Plain "the callee has as many calls as it may have (`dialog.max_calls`)",
+    CallerHasEnough 403 "Forbidden" Plain "the caller has as many calls as it may have (`dialog.max_calls`)",
     NoNextHop 503 "Service Unavailable" Plain "no next hop is up",
     NoOwnConnection 480 "Temporarily Unavailable" Plain
         "the callee is reached over its own connection only, and that is lost",

@@ -4,24 +4,27 @@
 //! inside the dialog names it; a shard that handles such a request tells the entry's shard. A call that nobody ends, because
 //! a BYE was lost, ends when its session is over (RFC 4028) or after `dialog.default_timeout`.
 
+mod agents;
+
 use std::hash::BuildHasher;
 
 use roost_sip::{Head, HeaderName, Line, Method, NameAddr, list, number};
 
-use crate::base::aor::UserHost;
+use crate::base::aor::{UserHost, split_aor};
 use crate::base::flow::Flow;
 use crate::base::limits;
 use crate::base::slab::Slab;
 use crate::base::stats::Counter;
 use crate::contract::admin::AdminReply;
-use crate::contract::binding_ref::BindingRef;
 use crate::contract::call::{
-    CallEnd, CallNumber, CallRecord, CallSide, CallState, CallStepInDialog, Heard, StepKind,
+    AgentCalls, AgentStep, CallEnd, CallNumber, CallRecord, CallSide, CallState, CallStepInDialog, Heard,
+    StepKind,
 };
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::context::Ctx;
 use crate::contract::event::{Event, EventKind};
 use crate::contract::policy::Policy;
+use crate::dialog::agents::Agents;
 use crate::message::branch_id::BranchId;
 use crate::message::dialog_token::DialogToken;
 use crate::message::forward::Sender;
@@ -33,15 +36,16 @@ const GRACE_S: u64 = 32;
 const SWEEP_S: usize = 10;
 
 /// The calls of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Dialogs {
     calls: Slab<Call>,
     early: usize,
     active: usize,
     /// The next slot to look at.
     sweep_at: u32,
-    /// The serial of the next call.
+    /// The serial of the last call.
     serial: u16,
+    agents: Agents,
 }
 
 /// One call.
@@ -63,14 +67,19 @@ struct Call {
 /// Who is known of a call that begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Parties<'a> {
-    /// The binding that calls, where it is one's.
-    pub(crate) caller: Option<BindingRef>,
+    /// Whether the caller is an extension: nobody who is trusted without a password.
+    pub(crate) is_from_extension: bool,
     pub(crate) callee: UserHost<'a>,
     /// Whether the callee is an extension: it goes to bindings.
     pub(crate) is_to_extension: bool,
 }
 
 impl Dialogs {
+    pub(crate) fn new(hash_seed: u64) -> Dialogs {
+        let agents = Agents::new(hash_seed);
+        Dialogs { calls: Slab::default(), early: 0, active: 0, sweep_at: 0, serial: 0, agents }
+    }
+
     /// An INVITE begins a call; its number. `None`: there is no room for it, and it goes on without an entry.
     pub(crate) fn begin(
         &mut self,
@@ -103,13 +112,19 @@ impl Dialogs {
                 flow: Some(request.flow),
             },
             callee: CallSide { uri: uri_of(&request.to_addr), ..CallSide::default() },
-            caller_aor: parties.caller.and_then(|_| aor_of(ctx, request.caller())).unwrap_or_default(),
+            caller_aor: Some(())
+                .filter(|()| parties.is_from_extension)
+                .and_then(|()| aor_of(ctx, request.caller()))
+                .unwrap_or_default(),
             callee_aor: Some(parties.callee)
                 .filter(|_| parties.is_to_extension)
                 .and_then(|callee| aor_of(ctx, Some(callee)))
                 .unwrap_or_default(),
         };
+        let (caller, callee) = (call.caller_aor.clone(), call.callee_aor.clone());
         let slot = self.calls.put(call);
+        self.agent(ctx, &caller, AgentStep::Calls);
+        self.agent(ctx, &callee, AgentStep::Rings);
         self.early += 1;
         ctx.count(Counter::DialogsProcessed);
         let number = self.number(ctx, slot);
@@ -152,6 +167,8 @@ impl Dialogs {
         call.callee.flow = Some(flow);
         let session_s = session_of(head, bytes);
         call.until_ms = ctx.now.mono_ms + lasts_s(session_s, default_s) * 1000;
+        let callee = call.callee_aor.clone();
+        self.agent(ctx, &callee, AgentStep::Answers);
         self.early -= 1;
         self.active += 1;
         self.tell(ctx, number, None);
@@ -252,9 +269,48 @@ impl Dialogs {
         }
         self.tell(ctx, number, Some(end));
         if let Some(call) = self.calls.take(number.slot) {
-            let count = if call.answered_s == 0 { &mut self.early } else { &mut self.active };
+            let (count, step) = match call.answered_s {
+                0 => (&mut self.early, AgentStep::RingsNoMore),
+                _ => (&mut self.active, AgentStep::HangsUp),
+            };
             *count = count.saturating_sub(1);
+            self.agent(ctx, &call.caller_aor, AgentStep::HangsUp);
+            self.agent(ctx, &call.callee_aor, step);
         }
+    }
+
+    /// A call of an extension has come so far: the extension's shard counts.
+    fn agent(&mut self, ctx: &mut Ctx<'_>, aor: &[u8], step: AgentStep) {
+        if aor.is_empty() {
+            return;
+        }
+        let (user, _) = split_aor(aor, ctx.identity.use_domain);
+        let shard = ctx.identity.shard_of(user);
+        if shard == ctx.shard {
+            return self.agents.take(aor, step);
+        }
+        let event = ShardEvent::Agent(aor.into(), step);
+        ctx.out.commands.push(Command::Tell { shard: Some(shard), event });
+    }
+
+    /// Takes what another shard knows of an extension of this one.
+    pub(crate) fn take_agent(&mut self, aor: &[u8], step: AgentStep) {
+        self.agents.take(aor, step);
+    }
+
+    /// Whether an extension of this shard may have no other call (`dialog.max_calls`).
+    pub(crate) fn is_full(&self, ctx: &Ctx<'_>, who: Option<UserHost<'_>>) -> bool {
+        let most = ctx.policy.dialog.max_calls;
+        most != 0
+            && aor_of(ctx, who).is_some_and(|aor| {
+                let AgentCalls { ringing, in_use } = self.agents.of(&aor);
+                ringing + in_use >= most
+            })
+    }
+
+    /// The extensions of this shard that have calls.
+    pub(crate) fn agents(&self) -> Vec<(Box<[u8]>, AgentCalls)> {
+        self.agents.iter().map(|(aor, calls)| (aor.into(), calls)).collect()
     }
 
     /// Ends calls whose time is over. Called every second.
@@ -299,8 +355,12 @@ impl Dialogs {
     }
 
     /// The same, by name.
-    pub(crate) fn gauges(&self) -> [(&'static str, u64); 2] {
-        [("dialog:early_dialogs", self.early as u64), ("dialog:active_dialogs", self.active as u64)]
+    pub(crate) fn gauges(&self) -> [(&'static str, u64); 3] {
+        [
+            ("dialog:early_dialogs", self.early as u64),
+            ("dialog:active_dialogs", self.active as u64),
+            ("roost:agents_with_calls", self.agents.iter().count() as u64),
+        ]
     }
 
     fn number(&self, ctx: &Ctx<'_>, slot: u32) -> CallNumber {

@@ -44,7 +44,7 @@ pub(crate) fn authorize_call(
     parking: &mut Parking<Continuation>,
     admitted: &mut Admitted,
     request: &Request<'_>,
-    age: CacheAge,
+    (age, is_full): (CacheAge, bool),
 ) -> Result<Call, Refusal> {
     if !needs_authorization(ctx.policy, access.hops.is_trusted(ctx.policy, request.flow.remote.ip())) {
         return Ok(Call::Admitted(None));
@@ -60,7 +60,9 @@ pub(crate) fn authorize_call(
     if admitted.contains(repeated, ctx.now.mono_ms) {
         return Ok(Call::Admitted(binding));
     }
+    let may_call = if is_full { Err(Refusal::from(Reason::CallerHasEnough)) } else { Ok(()) };
     if ctx.policy.proxy.authorize == Authorize::Registered && binding.is_some() {
+        may_call?;
         admitted.note(repeated, ctx.now.mono_ms);
         return Ok(Call::Admitted(binding));
     }
@@ -76,6 +78,7 @@ pub(crate) fn authorize_call(
     };
     match access.authenticate(ctx, request, &claimed, age) {
         Verdict::Granted => {
+            may_call?;
             admitted.note(repeated, ctx.now.mono_ms);
             Ok(Call::Admitted(binding))
         }

@@ -19,7 +19,7 @@ use crate::contract::policy::Policy;
 use crate::contract::reason::Reason;
 use crate::dialog::Dialogs;
 use crate::dispatch::monitor::HopMonitor;
-use crate::message::forward::write_response;
+use crate::message::forward::{has_identity, write_response};
 use crate::message::request::Request;
 use crate::message::route::RouteReader;
 use crate::message::trace;
@@ -414,6 +414,9 @@ impl Forwarder<'_> {
 
     /// Whether a response of a branch loses who its sender says that it is.
     fn strips(&self, ctx: &Ctx<'_>, ticket: Ticket, index: u16, (bytes, head): Received<'_>) -> bool {
+        if !has_identity(head) {
+            return false;
+        }
         let flows = self.transactions.client_flow(ticket, index).zip(self.transactions.asked(ticket));
         flows.is_some_and(|(from, (to, _))| strips_response(ctx.policy, self.hops, head, bytes, (&from, &to)))
     }

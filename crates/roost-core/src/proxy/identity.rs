@@ -31,7 +31,7 @@ pub(crate) fn identity_of_request<'r>(
     }
 }
 
-/// Whether a response that came over this flow loses its identity headers on its way to the other.
+/// Whether a response with such headers that came over this flow loses its identity headers on its way to the other.
 pub(crate) fn strips_response(
     policy: &Policy,
     hops: &HopMonitor,
@@ -39,7 +39,7 @@ pub(crate) fn strips_response(
     bytes: &[u8],
     (from, to): (&Flow, &Flow),
 ) -> bool {
-    if mode(policy) == AssertedIdentity::Off || !has_identity(head) {
+    if mode(policy) == AssertedIdentity::Off {
         return false;
     }
     let is_trusted = |flow: &Flow| hops.is_trusted(policy, flow.remote.ip());

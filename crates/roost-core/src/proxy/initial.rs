@@ -11,6 +11,7 @@ use crate::auth::authenticator::{Authenticator, CacheAge};
 use crate::base::aor::{UserHost, UserKey};
 use crate::continuation::Continuation;
 use crate::contract::binding_ref::Place;
+use crate::contract::call::CallNumber;
 use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
 use crate::contract::event::{CallStep, Event, EventKind};
@@ -92,7 +93,8 @@ pub(crate) fn handle_initial(
     }
     let known = (facts.registrar, &mut *facts.auth);
     let found = match find_targets(ctx, known, forwarder, request, &routes, (callee, place), age) {
-        Found::Targets(targets) => obeying_sips(request, targets),
+        Found::Targets(targets) => obeying_sips(request, targets)
+            .and_then(|targets| has_room(ctx, forwarder, request, callee, targets)),
         Found::Refused(reason) => Err(reason),
         Found::Elsewhere(place) => {
             request.hand_over(ctx, place.shard, Mark::ToContact(caller, place));
@@ -119,7 +121,10 @@ fn admit(
 ) -> Result<Call, Refusal> {
     let Facts { auth, admission, registrar, admitted } = facts;
     let mut access = Access { auth, admission, registrar, hops: forwarder.hops };
-    authorize_call(ctx, &mut access, forwarder.parking, admitted, request, age)
+    let is_full = request.method == Method::Invite
+        && forwarder.dialogs.is_full(ctx, request.caller())
+        && !request.has_replaces();
+    authorize_call(ctx, &mut access, forwarder.parking, admitted, request, (age, is_full))
 }
 
 /// Sends a request to its targets, or answers why there are none: an INVITE by a transaction.
@@ -141,14 +146,8 @@ fn begin(
     match found {
         Ok(targets) => {
             tell_begun(ctx, request, callee);
-            let is_call = request.method == Method::Invite && ctx.policy.proxy.authorize != Authorize::Off;
-            let parties = Parties {
-                caller: begun.caller,
-                callee,
-                is_to_extension: targets.iter().any(|target| target.binding.is_some()),
-            };
-            let call = if is_call { forwarder.dialogs.begin(ctx, request, parties) } else { None };
-            if let Some(context) = forwarder.context(ticket) {
+            let call = begin_call(ctx, forwarder, request, callee, &targets);
+            if let Some(context) = forwarder.context(ticket).filter(|_| call.is_some()) {
                 context.set_call(call);
             }
             forwarder.fork(ctx, request, ticket, targets, &edits.of_call(call));
@@ -156,6 +155,25 @@ fn begin(
         Err(reason) => forwarder.transactions.respond(ctx, ticket, &Response::from(reason)),
     }
     Ok(())
+}
+
+/// Makes an entry for a call, where there is a table: a dialog without our mark could not be told again.
+fn begin_call(
+    ctx: &mut Ctx<'_>,
+    forwarder: &mut Forwarder<'_>,
+    request: &Request<'_>,
+    callee: UserHost<'_>,
+    targets: &Targets<'_>,
+) -> Option<CallNumber> {
+    if request.method != Method::Invite || ctx.policy.proxy.authorize == Authorize::Off {
+        return None;
+    }
+    let parties = Parties {
+        is_from_extension: !forwarder.hops.is_trusted(ctx.policy, request.flow.remote.ip()),
+        callee,
+        is_to_extension: targets.iter().any(|target| target.binding.is_some()),
+    };
+    forwarder.dialogs.begin(ctx, request, parties)
 }
 
 /// What must hold of a request that starts something; its callee.
@@ -169,6 +187,21 @@ fn check<'a>(ctx: &Ctx<'_>, request: &Request<'a>) -> Result<UserHost<'a>, Reaso
         return Err(Reason::Loop);
     }
     Ok(callee)
+}
+
+/// The targets of a callee that may have another call.
+fn has_room<'t>(
+    ctx: &Ctx<'_>,
+    forwarder: &Forwarder<'_>,
+    request: &Request<'_>,
+    callee: UserHost<'_>,
+    targets: Targets<'t>,
+) -> Result<Targets<'t>, Reason> {
+    let is_call = request.method == Method::Invite && targets.iter().any(|target| target.binding.is_some());
+    match is_call && forwarder.dialogs.is_full(ctx, Some(callee)) && !request.has_replaces() {
+        true => Err(Reason::CalleeHasEnough),
+        false => Ok(targets),
+    }
 }
 
 /// Of a `sips` request's targets those that it may go to (RFC 5630 5.3): a contact's scheme says less than the way there.

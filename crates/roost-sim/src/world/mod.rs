@@ -652,6 +652,7 @@ impl World {
             "roost:loading",
             "dialog:early_dialogs",
             "dialog:active_dialogs",
+            "roost:agents_with_calls",
         ];
         HELD.iter().chain(&bound).try_for_each(|name| self.is_gone(name))?;
         // What a purge missed, because the database was away or the clock stepped, the store's own sweeper finds.

@@ -156,7 +156,10 @@ impl World {
                     self.queue.push(at_ms, Event::Told { process, shard, news: news.clone() });
                 }
             }
-            Command::Tell { shard: Some(shard), event: news @ ShardEvent::CallStep(_) } => {
+            Command::Tell {
+                shard: Some(shard),
+                event: news @ (ShardEvent::CallStep(_) | ShardEvent::Agent(..)),
+            } => {
                 // Not by the dice: the rest of the world goes on as if there were no calls to tell of.
                 self.news_under_way += 1;
                 self.queue.push(self.now_ms + 2, Event::Told { process, shard, news });

@@ -1,6 +1,7 @@
 //! The commands beside `serve`: extensions and tables in the database, and what the running server is asked.
 
 mod account;
+pub(crate) mod agents;
 pub(crate) mod ban;
 pub(crate) mod calls;
 pub(crate) mod config_show;

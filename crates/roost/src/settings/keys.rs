@@ -444,6 +444,11 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         "dialog default_timeout",
         |s, v| s.core.policy.dialog.default_timeout_s = v.number()),
 
+    key!("dialog", "max_calls", Kind::Number(0, 1_000), "0",
+        "calls that an extension may have at once, as caller and callee together: beyond it a callee is busy (486), a caller gets 403; 0: any number",
+        "dialog profiles in the script",
+        |s, v| s.core.policy.dialog.max_calls = v.number()),
+
     key!("nathelper", "natping_interval", Kind::Number(0, 3_600), "0",
         "how often each binding is pinged, in seconds, so that routers keep the way to its phone open; 30 suits most; 0: never",
         "nathelper natping_interval",

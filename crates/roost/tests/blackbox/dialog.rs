@@ -95,3 +95,56 @@ fn a_call_says_when_it_ends_by_itself() {
         (call["timestart"].as_u64().expect("a time"), call["timeout"].as_u64().expect("a time"));
     assert!((59..=61).contains(&(until - from)), "{call}");
 }
+
+#[test]
+fn agents_have_states_and_no_more_calls_than_they_may() {
+    for workers in [1, 4] {
+        let mut server = Server::prepared(&format!("workers = {workers}"), "[dialog]\nmax_calls = 2\n");
+        server.add_users(9001, 4);
+        server.start();
+        let state = |user: &str, expected: &str| {
+            wait_for(&format!("{user} {expected}"), PATIENCE, || {
+                let list = server.mi("agent_list", json!({"aor": user})).expect("a list");
+                (list["Agents"][0]["state"] == expected).then_some(())
+            });
+        };
+        let mut agent = server.phone("9001");
+        state("9001", "UNAVAILABLE");
+        assert_eq!(agent.register(300).line(), "200 OK");
+        let mut others = ["9002", "9003", "9004"].map(|user| server.registered(user));
+        state("9001", "NOT_INUSE");
+        others[0].invite("9001");
+        let first = agent.await_request("INVITE");
+        state("9001", "RINGING");
+        state("9002", "INUSE");
+        agent.answer(&first, "200 OK");
+        let ok = others[0].await_status(200, "INVITE");
+        let mut dialog = Dialog::of_caller(&others[0], &ok);
+        others[0].send(dialog.request("ACK", &[]));
+        state("9001", "INUSE");
+        // It calls somebody else: that is all it may.
+        let mut second = agent.establish(&others[1]).0;
+        state("9001", "BUSY");
+        let invite = others[2].invite("9001");
+        let busy = others[2].await_final("INVITE");
+        others[2].send(ack_of_failure(&invite, &busy));
+        assert_eq!(busy.line(), "486 Busy Here");
+        let invite = agent.invite("9004");
+        let refused = agent.await_final("INVITE");
+        agent.send(ack_of_failure(&invite, &refused));
+        assert_eq!(refused.line(), "403 Forbidden");
+        let shown = server.succeed(&["agents"]);
+        assert!(shown.contains("BUSY") && shown.contains("NOT_INUSE"), "{shown}");
+        // One ends, and there is room for another.
+        agent.send(second.request("BYE", &[]));
+        let bye = others[1].await_request("BYE");
+        others[1].answer(&bye, "200 OK");
+        state("9003", "NOT_INUSE");
+        state("9001", "INUSE");
+        others[2].invite("9001");
+        agent.await_message("the call", |message| {
+            message.method() == Some("INVITE") && message.text.contains("<sip:9004@")
+        });
+        state("9001", "BUSY");
+    }
+}

@@ -1,0 +1,85 @@
+//! What extensions are doing, by Asterisk's names of device states.
+
+use std::collections::BTreeMap;
+
+use roost_core::{Admin, AdminReply, AgentCalls, AorRecord, ShownExpires};
+use serde_json::{Value, json};
+
+use crate::Mi;
+use crate::ask::{ask, shards};
+use crate::rpc::{Params, RpcError};
+
+/// `agent_list`: each extension that is registered or has calls, or the one of `aor`, which may have neither.
+pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let wanted = match params.get("aor") {
+        Some(_) => Some(params.text("aor")?.into_bytes()),
+        None => None,
+    };
+    let failed = || RpcError::new(500, "Failed to list agents");
+    let mut agents: BTreeMap<Vec<u8>, (bool, AgentCalls)> = BTreeMap::new();
+    if let Some(aor) = &wanted {
+        agents.insert(aor.clone(), Default::default());
+    }
+    let is_wanted = |aor: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == aor);
+    for shard in shards(mi) {
+        let mut place = Some(0);
+        while let Some(from) = place {
+            let AdminReply::Slice { records, next } = ask(mi, shard, Admin::Dump { from }).await? else {
+                return Err(failed());
+            };
+            for record in records.into_iter().filter(|record| is_wanted(&record.aor) && is_reached(record)) {
+                agents.entry(record.aor).or_default().0 = true;
+            }
+            place = next;
+        }
+        let AdminReply::Agents(own) = ask(mi, shard, Admin::Agents).await? else { return Err(failed()) };
+        for (aor, calls) in own.into_iter().filter(|(aor, _)| is_wanted(aor)) {
+            agents.entry(aor.into()).or_default().1 = calls;
+        }
+    }
+    let most = mi.config.policy.dialog.max_calls;
+    let shown = agents.into_iter().map(|(aor, (is_reached, calls))| {
+        json!({
+            "AOR": String::from_utf8_lossy(&aor),
+            "state": state(is_reached, calls, most),
+            "ringing": calls.ringing,
+            "in_use": calls.in_use,
+        })
+    });
+    Ok(json!({ "Agents": shown.collect::<Vec<_>>() }))
+}
+
+/// Whether a call to the extension would ring.
+fn is_reached(record: &AorRecord) -> bool {
+    record.contacts.iter().any(|contact| !contact.is_stranded && contact.expires != ShownExpires::Expired)
+}
+
+fn state(is_reached: bool, calls: AgentCalls, most: u32) -> &'static str {
+    match calls {
+        AgentCalls { ringing, in_use } if most != 0 && ringing + in_use >= most => "BUSY",
+        AgentCalls { in_use: 1.., .. } => "INUSE",
+        AgentCalls { ringing: 1.., .. } => "RINGING",
+        _ if is_reached => "NOT_INUSE",
+        _ => "UNAVAILABLE",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_by_calls_and_bindings() {
+        for (is_reached, ringing, in_use, most, expected) in [
+            (false, 0, 0, 0, "UNAVAILABLE"),
+            (true, 0, 0, 0, "NOT_INUSE"),
+            (true, 1, 0, 0, "RINGING"),
+            (true, 1, 1, 0, "INUSE"),
+            (false, 0, 1, 0, "INUSE"),
+            (true, 1, 1, 2, "BUSY"),
+            (true, 0, 1, 2, "INUSE"),
+        ] {
+            assert_eq!(state(is_reached, AgentCalls { ringing, in_use }, most), expected);
+        }
+    }
+}
