@@ -508,3 +508,6 @@ fn join_routes(
         out.extend_from_slice(value);
     }
 }
+
+#[cfg(test)]
+mod tests;
