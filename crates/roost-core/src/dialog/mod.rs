@@ -5,6 +5,7 @@
 //! a BYE was lost, ends when its session is over (RFC 4028) or after `dialog.default_timeout`.
 
 mod agents;
+mod call;
 
 use std::hash::BuildHasher;
 
@@ -17,14 +18,14 @@ use crate::base::slab::Slab;
 use crate::base::stats::Counter;
 use crate::contract::admin::AdminReply;
 use crate::contract::call::{
-    AgentCalls, AgentStep, CallEnd, CallNumber, CallRecord, CallSide, CallState, CallStepInDialog, Heard,
-    StepKind,
+    AgentCalls, AgentStep, CallEnd, CallNumber, CallSide, CallState, CallStepInDialog, Heard, StepKind,
 };
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::context::Ctx;
 use crate::contract::event::{Event, EventKind};
 use crate::contract::policy::Policy;
 use crate::dialog::agents::Agents;
+use crate::dialog::call::{Call, Part, Side, Texts};
 use crate::message::branch_id::BranchId;
 use crate::message::dialog_token::DialogToken;
 use crate::message::forward::Sender;
@@ -48,22 +49,6 @@ pub(crate) struct Dialogs {
     agents: Agents,
 }
 
-/// One call.
-#[derive(Debug)]
-struct Call {
-    serial: u16,
-    call_id: Box<[u8]>,
-    state: CallState,
-    begun_s: u64,
-    answered_s: u64,
-    /// When it ends by itself, in monotonic milliseconds; `u64::MAX` before it is answered.
-    until_ms: u64,
-    caller: CallSide,
-    callee: CallSide,
-    caller_aor: Box<[u8]>,
-    callee_aor: Box<[u8]>,
-}
-
 /// Who is known of a call that begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Parties<'a> {
@@ -81,47 +66,44 @@ impl Dialogs {
     }
 
     /// An INVITE begins a call; its number. `None`: there is no room for it, and it goes on without an entry.
-    pub(crate) fn begin(
+    pub(crate) fn begin<'a>(
         &mut self,
         ctx: &mut Ctx<'_>,
-        request: &Request<'_>,
+        request: &Request<'a>,
         parties: Parties<'_>,
     ) -> Option<CallNumber> {
         if self.early + self.active >= ctx.identity.share_of(limits::MAX_CALLS) {
             ctx.count(Counter::CallsFull);
             return None;
         }
-        let uri_of =
-            |address: &Option<NameAddr<'_>>| address.map_or(&[][..], |address| address.uri_text).into();
+        let uri_of = |address: &Option<NameAddr<'a>>| address.map_or(&[][..], |address| address.uri_text);
         let mut routes = Vec::new();
         join_routes(request.head, request.bytes, HeaderName::RecordRoute, |_| true, &mut routes);
+        let aor = |who: Option<UserHost<'_>>| aor_of(ctx, who).unwrap_or_default();
+        let caller = if parties.is_from_extension { aor(request.caller()) } else { Vec::new() };
+        let callee = if parties.is_to_extension { aor(Some(parties.callee)) } else { Vec::new() };
+        let mut texts = Texts::default();
+        texts.set(&[
+            (Part::CallId, request.call_id().unwrap_or(&[])),
+            (Part::CallerAor, &caller),
+            (Part::CalleeAor, &callee),
+            (Part::CallerUri, uri_of(&request.from_addr)),
+            (Part::CallerTag, request.sender_tag().unwrap_or(&[])),
+            (Part::CallerContact, contact_of(request.value(HeaderName::Contact))),
+            (Part::CallerRoutes, &routes),
+            (Part::CalleeUri, uri_of(&request.to_addr)),
+        ]);
         self.serial = self.serial.wrapping_add(1);
         let call = Call {
-            serial: self.serial,
-            call_id: request.call_id().unwrap_or(&[]).into(),
-            state: CallState::Unconfirmed,
+            texts,
             begun_s: ctx.now.unix_s,
             answered_s: 0,
             until_ms: u64::MAX,
-            caller: CallSide {
-                uri: uri_of(&request.from_addr),
-                tag: request.sender_tag().unwrap_or(&[]).into(),
-                contact: contact_of(request.value(HeaderName::Contact)),
-                routes: routes.into(),
-                cseq: request.cseq().map_or(0, |cseq| cseq.number),
-                flow: Some(request.flow),
-            },
-            callee: CallSide { uri: uri_of(&request.to_addr), ..CallSide::default() },
-            caller_aor: Some(())
-                .filter(|()| parties.is_from_extension)
-                .and_then(|()| aor_of(ctx, request.caller()))
-                .unwrap_or_default(),
-            callee_aor: Some(parties.callee)
-                .filter(|_| parties.is_to_extension)
-                .and_then(|callee| aor_of(ctx, Some(callee)))
-                .unwrap_or_default(),
+            caller: Side::new(request.cseq().map_or(0, |cseq| cseq.number), request.flow),
+            callee: Side::default(),
+            serial: self.serial,
+            state: CallState::Unconfirmed,
         };
-        let (caller, callee) = (call.caller_aor.clone(), call.callee_aor.clone());
         let slot = self.calls.put(call);
         self.agent(ctx, &caller, AgentStep::Calls);
         self.agent(ctx, &callee, AgentStep::Rings);
@@ -134,9 +116,7 @@ impl Dialogs {
 
     /// Somebody rings.
     pub(crate) fn ringing(&mut self, ctx: &mut Ctx<'_>, number: CallNumber) {
-        if let Some(call) =
-            self.calls.get_mut(number.slot).filter(|call| call.state == CallState::Unconfirmed)
-        {
+        if let Some(call) = self.get_mut(number).filter(|call| call.state == CallState::Unconfirmed) {
             call.state = CallState::Early;
             self.tell(ctx, number, None);
         }
@@ -151,7 +131,7 @@ impl Dialogs {
         (bytes, head): (&[u8], &Head),
     ) {
         let default_s = u64::from(ctx.policy.dialog.default_timeout_s);
-        let Some(call) = self.get_mut(number).filter(|call| call.answered_s == 0) else {
+        let Some(call) = self.get_mut(number).filter(|call| !call.is_answered()) else {
             return;
         };
         let to = head.value(bytes, HeaderName::To).and_then(|value| NameAddr::parse(value).ok());
@@ -161,13 +141,15 @@ impl Dialogs {
         join_routes(head, bytes, HeaderName::RecordRoute, is_beyond, &mut routes);
         call.state = CallState::ConfirmedNotAcknowledged;
         call.answered_s = ctx.now.unix_s.max(1);
-        call.callee.tag = to.and_then(|to| to.tag()).unwrap_or(&[]).into();
-        call.callee.contact = contact_of(head.value(bytes, HeaderName::Contact));
-        call.callee.routes = routes.into();
-        call.callee.flow = Some(flow);
+        call.texts.set(&[
+            (Part::CalleeTag, to.and_then(|to| to.tag()).unwrap_or(&[])),
+            (Part::CalleeContact, contact_of(head.value(bytes, HeaderName::Contact))),
+            (Part::CalleeRoutes, &routes),
+        ]);
+        call.callee.set_flow(flow);
         let session_s = session_of(head, bytes);
         call.until_ms = ctx.now.mono_ms + lasts_s(session_s, default_s) * 1000;
-        let callee = call.callee_aor.clone();
+        let callee = call.texts.get(Part::CalleeAor).to_vec();
         self.agent(ctx, &callee, AgentStep::Answers);
         self.early -= 1;
         self.active += 1;
@@ -176,7 +158,7 @@ impl Dialogs {
 
     /// The caller was told this: there is no call.
     pub(crate) fn failed(&mut self, ctx: &mut Ctx<'_>, number: CallNumber, code: u16) {
-        let is_open = self.get_mut(number).is_some_and(|call| call.answered_s == 0);
+        let is_open = self.get_mut(number).is_some_and(|call| !call.is_answered());
         if is_open {
             ctx.count(Counter::DialogsFailed);
             self.end(ctx, number, CallEnd::Failed(code));
@@ -201,7 +183,7 @@ impl Dialogs {
             kind,
             cseq: request.cseq().map_or(0, |cseq| cseq.number),
             contact: match kind {
-                StepKind::Refresh => contact_of(request.value(HeaderName::Contact)),
+                StepKind::Refresh => contact_of(request.value(HeaderName::Contact)).into(),
                 _ => Box::default(),
             },
             session_s: match kind {
@@ -210,7 +192,9 @@ impl Dialogs {
             },
         };
         if number.shard == ctx.shard {
-            let is_it = |call: &Call| *call.call_id == *call_id && *call.callee.tag == *callee_tag;
+            let is_it = |call: &Call| {
+                call.texts.get(Part::CallId) == call_id && call.texts.get(Part::CalleeTag) == callee_tag
+            };
             return self.take(ctx, number, is_it, &heard);
         }
         if number.shard.0 < ctx.identity.shards.max(1) {
@@ -226,8 +210,8 @@ impl Dialogs {
     pub(crate) fn take_step(&mut self, ctx: &mut Ctx<'_>, step: &CallStepInDialog) {
         let hasher = ctx.hasher;
         let is_it = |call: &Call| {
-            hasher.hash_one(&*call.call_id) == step.call_id
-                && hasher.hash_one(&*call.callee.tag) == step.callee_tag
+            hasher.hash_one(call.texts.get(Part::CallId)) == step.call_id
+                && hasher.hash_one(call.texts.get(Part::CalleeTag)) == step.callee_tag
         };
         self.take(ctx, step.number, is_it, &step.heard);
     }
@@ -235,12 +219,13 @@ impl Dialogs {
     fn take(&mut self, ctx: &mut Ctx<'_>, number: CallNumber, is_it: impl Fn(&Call) -> bool, heard: &Heard) {
         let is_ours = number.epoch == ctx.identity.epoch();
         let default_s = u64::from(ctx.policy.dialog.default_timeout_s);
-        let found = self.get_mut(number).filter(|call| is_ours && call.answered_s != 0 && is_it(call));
+        let found = self.get_mut(number).filter(|call| is_ours && call.is_answered() && is_it(call));
         let Some(call) = found else { return };
         let side = if heard.is_from_caller { &mut call.caller } else { &mut call.callee };
         side.cseq = side.cseq.max(heard.cseq);
         if !heard.contact.is_empty() {
-            side.contact.clone_from(&heard.contact);
+            let part = if heard.is_from_caller { Part::CallerContact } else { Part::CalleeContact };
+            call.texts.set(&[(part, &heard.contact)]);
         }
         match heard.kind {
             StepKind::Bye => {
@@ -274,8 +259,8 @@ impl Dialogs {
                 _ => (&mut self.active, AgentStep::HangsUp),
             };
             *count = count.saturating_sub(1);
-            self.agent(ctx, &call.caller_aor, AgentStep::HangsUp);
-            self.agent(ctx, &call.callee_aor, step);
+            self.agent(ctx, call.texts.get(Part::CallerAor), AgentStep::HangsUp);
+            self.agent(ctx, call.texts.get(Part::CalleeAor), step);
         }
     }
 
@@ -331,7 +316,7 @@ impl Dialogs {
     /// such call, or it is not answered.
     pub(crate) fn end_by_operator(&mut self, ctx: &mut Ctx<'_>, number: CallNumber) -> Option<[Bye; 2]> {
         let is_here = number.epoch == ctx.identity.epoch() && number.shard == ctx.shard;
-        let call = self.get_mut(number).filter(|call| is_here && call.answered_s != 0)?;
+        let call = self.get_mut(number).filter(|call| is_here && call.is_answered())?;
         let byes = [Bye::of(call, true), Bye::of(call, false)];
         self.end(ctx, number, CallEnd::Operator);
         Some(byes)
@@ -379,25 +364,6 @@ impl Dialogs {
     }
 }
 
-impl Call {
-    fn record(&self, ctx: &Ctx<'_>, number: CallNumber) -> CallRecord {
-        let is_answered = self.answered_s != 0;
-        let left_s = self.until_ms.saturating_sub(ctx.now.mono_ms) / 1000;
-        CallRecord {
-            number,
-            call_id: self.call_id.clone(),
-            state: self.state,
-            begun_s: self.begun_s,
-            answered_s: is_answered.then_some(self.answered_s),
-            until_s: is_answered.then_some(ctx.now.unix_s + left_s),
-            caller: self.caller.clone(),
-            callee: self.callee.clone(),
-            caller_aor: self.caller_aor.clone(),
-            callee_aor: self.callee_aor.clone(),
-        }
-    }
-}
-
 /// A BYE of ours in the name of one side, for the other.
 #[derive(Debug)]
 pub(crate) struct Bye {
@@ -410,21 +376,14 @@ pub(crate) struct Bye {
 
 impl Bye {
     fn of(call: &Call, is_to_callee: bool) -> Bye {
-        let (from, to) = match is_to_callee {
-            true => (&call.caller, &call.callee),
-            false => (&call.callee, &call.caller),
-        };
+        let (from, to) = (call.side(is_to_callee), call.side(!is_to_callee));
         let mut values: Vec<&[u8]> = list(&to.routes).collect();
         if is_to_callee {
             // The nearest to it stands first in the answer (RFC 3261 12.1.2).
             values.reverse();
         }
-        Bye {
-            call_id: call.call_id.clone(),
-            from: from.clone(),
-            to: to.clone(),
-            routes: values.join(&b", "[..]),
-        }
+        let routes = values.join(&b", "[..]);
+        Bye { call_id: call.texts.get(Part::CallId).into(), routes, from, to }
     }
 
     /// Where it goes.
@@ -479,15 +438,15 @@ fn session_of(head: &Head, bytes: &[u8]) -> u32 {
     seconds.and_then(|seconds| number(seconds.trim_ascii()).ok()).unwrap_or(0)
 }
 
-fn contact_of(value: Option<&[u8]>) -> Box<[u8]> {
+fn contact_of(value: Option<&[u8]>) -> &[u8] {
     let first = value.and_then(|value| list(value).next());
-    first.and_then(|value| NameAddr::parse(value).ok()).map_or(&[][..], |address| address.uri_text).into()
+    first.and_then(|value| NameAddr::parse(value).ok()).map_or(&[][..], |address| address.uri_text)
 }
 
-fn aor_of(ctx: &Ctx<'_>, who: Option<UserHost<'_>>) -> Option<Box<[u8]>> {
+fn aor_of(ctx: &Ctx<'_>, who: Option<UserHost<'_>>) -> Option<Vec<u8>> {
     let mut aor = Vec::new();
     ctx.write_aor(who, &mut aor).ok()?;
-    Some(aor.into())
+    Some(aor)
 }
 
 /// Appends the values of a route header up to the first that is not wanted, joined by commas.

@@ -1,6 +1,7 @@
 //! The table of calls by itself: what begins, answers, refreshes and ends an entry.
 
 use super::*;
+use crate::contract::call::CallRecord;
 use crate::contract::context::TestShard;
 use crate::contract::event::Listening;
 use crate::message::dialog_token::Side;

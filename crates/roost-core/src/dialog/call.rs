@@ -1,0 +1,208 @@
+//! One entry of the table, as small as it can be: its texts lie behind one another, and a usual flow takes twelve bytes.
+
+use std::net::{SocketAddr, SocketAddrV4};
+
+use crate::base::flow::Flow;
+use crate::base::transport::Transport;
+use crate::contract::call::{CallNumber, CallRecord, CallSide, CallState};
+use crate::contract::context::Ctx;
+
+/// A call.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) texts: Texts,
+    pub(super) begun_s: u64,
+    /// 0 before it is answered.
+    pub(super) answered_s: u64,
+    /// When it ends by itself, in monotonic milliseconds; `u64::MAX` before it is answered.
+    pub(super) until_ms: u64,
+    pub(super) caller: Side,
+    pub(super) callee: Side,
+    pub(super) serial: u16,
+    pub(super) state: CallState,
+}
+
+/// What one side has besides its texts.
+#[derive(Debug, Default)]
+pub(super) struct Side {
+    /// The number of its last request; 0 before its first.
+    pub(super) cseq: u32,
+    flow: StoredFlow,
+}
+
+#[derive(Debug, Default)]
+enum StoredFlow {
+    #[default]
+    None,
+    /// Over UDP and IPv4, as most are.
+    Udp(SocketAddrV4, SocketAddrV4),
+    Other(Box<Flow>),
+}
+
+impl Side {
+    pub(super) fn new(cseq: u32, flow: Flow) -> Side {
+        Side { cseq, flow: StoredFlow::of(flow) }
+    }
+
+    pub(super) fn set_flow(&mut self, flow: Flow) {
+        self.flow = StoredFlow::of(flow);
+    }
+}
+
+impl StoredFlow {
+    fn of(flow: Flow) -> StoredFlow {
+        match (flow.transport, flow.local, flow.remote) {
+            (Transport::Udp, SocketAddr::V4(local), SocketAddr::V4(remote)) if flow.connection == 0 => {
+                StoredFlow::Udp(local, remote)
+            }
+            _ => StoredFlow::Other(Box::new(flow)),
+        }
+    }
+
+    fn get(&self) -> Option<Flow> {
+        match self {
+            StoredFlow::None => None,
+            StoredFlow::Udp(local, remote) => Some(Flow::udp((*local).into(), (*remote).into())),
+            StoredFlow::Other(flow) => Some(**flow),
+        }
+    }
+}
+
+/// Which text of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    CallId,
+    CallerAor,
+    CalleeAor,
+    CallerUri,
+    CallerTag,
+    CallerContact,
+    CallerRoutes,
+    CalleeUri,
+    CalleeTag,
+    CalleeContact,
+    CalleeRoutes,
+}
+
+const PARTS: usize = Part::CalleeRoutes as usize + 1;
+
+/// All texts of a call.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    bytes: Box<[u8]>,
+    /// Where each ends.
+    ends: [u16; PARTS],
+}
+
+impl Texts {
+    /// A text; empty when it is not known.
+    pub(super) fn get(&self, part: Part) -> &[u8] {
+        let at = part as usize;
+        let end = |at: usize| self.ends.get(at).map_or(0, |end| usize::from(*end));
+        let start = at.checked_sub(1).map_or(0, end);
+        self.bytes.get(start..end(at)).unwrap_or(&[])
+    }
+
+    /// Other texts for some parts. One that finds no room is left out: all together have as much as a message.
+    pub(super) fn set(&mut self, new: &[(Part, &[u8])]) {
+        const ALL: [Part; PARTS] = [
+            Part::CallId,
+            Part::CallerAor,
+            Part::CalleeAor,
+            Part::CallerUri,
+            Part::CallerTag,
+            Part::CallerContact,
+            Part::CallerRoutes,
+            Part::CalleeUri,
+            Part::CalleeTag,
+            Part::CalleeContact,
+            Part::CalleeRoutes,
+        ];
+        let text = |part: Part| {
+            new.iter().find(|(other, _)| *other == part).map_or(self.get(part), |(_, text)| text)
+        };
+        let mut bytes = Vec::with_capacity(ALL.iter().map(|part| text(*part).len()).sum());
+        let mut ends = [0; PARTS];
+        for (part, end) in ALL.into_iter().zip(&mut ends) {
+            let text = text(part);
+            if bytes.len() + text.len() <= usize::from(u16::MAX) {
+                bytes.extend_from_slice(text);
+            }
+            *end = bytes.len() as u16;
+        }
+        *self = Texts { bytes: bytes.into(), ends };
+    }
+}
+
+impl Call {
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered_s != 0
+    }
+
+    /// One side as others see it.
+    pub(super) fn side(&self, is_caller: bool) -> CallSide {
+        let ([uri, tag, contact, routes], side) = match is_caller {
+            true => {
+                ([Part::CallerUri, Part::CallerTag, Part::CallerContact, Part::CallerRoutes], &self.caller)
+            }
+            false => {
+                ([Part::CalleeUri, Part::CalleeTag, Part::CalleeContact, Part::CalleeRoutes], &self.callee)
+            }
+        };
+        let text = |part: Part| self.texts.get(part).into();
+        CallSide {
+            uri: text(uri),
+            tag: text(tag),
+            contact: text(contact),
+            routes: text(routes),
+            cseq: side.cseq,
+            flow: side.flow.get(),
+        }
+    }
+
+    /// The call as others see it.
+    pub(super) fn record(&self, ctx: &Ctx<'_>, number: CallNumber) -> CallRecord {
+        let left_s = self.until_ms.saturating_sub(ctx.now.mono_ms) / 1000;
+        CallRecord {
+            number,
+            call_id: self.texts.get(Part::CallId).into(),
+            state: self.state,
+            begun_s: self.begun_s,
+            answered_s: self.is_answered().then_some(self.answered_s),
+            until_s: self.is_answered().then_some(ctx.now.unix_s + left_s),
+            caller: self.side(true),
+            callee: self.side(false),
+            caller_aor: self.texts.get(Part::CallerAor).into(),
+            callee_aor: self.texts.get(Part::CalleeAor).into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_set_and_left() {
+        assert!(size_of::<Call>() <= 128, "{}", size_of::<Call>());
+        let mut texts = Texts::default();
+        texts.set(&[(Part::CallId, b"id"), (Part::CalleeUri, b"sip:b"), (Part::CalleeRoutes, b"r")]);
+        texts.set(&[(Part::CallerTag, b"tag"), (Part::CalleeUri, b"sip:bb")]);
+        let got = [Part::CallId, Part::CallerTag, Part::CallerUri, Part::CalleeUri, Part::CalleeRoutes]
+            .map(|part| texts.get(part).to_vec());
+        assert_eq!(got, [&b"id"[..], b"tag", b"", b"sip:bb", b"r"]);
+        // Too much: the rest stays.
+        let long = vec![b'x'; 65_535];
+        texts.set(&[(Part::CalleeContact, &long)]);
+        assert_eq!((texts.get(Part::CalleeContact), texts.get(Part::CalleeRoutes)), (&b""[..], &b"r"[..]));
+    }
+
+    #[test]
+    fn a_flow_comes_back() {
+        let (v4, v6) = ("10.0.0.1:5060".parse().unwrap(), "[2001:db8::1]:5060".parse().unwrap());
+        for flow in [Flow::udp(v4, v4), Flow::udp(v6, v6), Flow::stream(Transport::Tls, v4, v4, 7)] {
+            assert_eq!(StoredFlow::of(flow).get(), Some(flow));
+        }
+        assert_eq!(StoredFlow::None.get(), None);
+    }
+}
