@@ -11,9 +11,10 @@ use crate::files::root;
 const FLOOR: [&str; 3] = ["base", "contract", "message"];
 
 /// The parts, and what else each may use: the proxy composes, and names what.
-const PARTS: [(&str, &[&str]); 7] = [
+const PARTS: [(&str, &[&str]); 8] = [
     ("admission", &[]),
     ("auth", &[]),
+    ("dialog", &[]),
     ("dispatch", &[]),
     ("parking", &[]),
     (
@@ -23,6 +24,7 @@ const PARTS: [(&str, &[&str]); 7] = [
             "admission",
             "auth",
             "continuation",
+            "dialog",
             "dispatch",
             "parking",
             "refusal",
