@@ -172,8 +172,6 @@ impl Dialogs {
             Method::Ack => StepKind::Ack,
             Method::Bye => StepKind::Bye,
             Method::Invite | Method::Update => StepKind::Refresh,
-            // What changes nothing is not worth telling, but for its number.
-            _ if number.shard != ctx.shard => return,
             _ => StepKind::Other,
         };
         let tag = if is_from_caller { request.to_tag() } else { request.sender_tag() };
@@ -193,7 +191,8 @@ impl Dialogs {
         };
         if number.shard == ctx.shard {
             let is_it = |call: &Call| {
-                call.texts.get(Part::CallId) == call_id && call.texts.get(Part::CalleeTag) == callee_tag
+                let is_its_answer = !call.is_answered() || call.texts.get(Part::CalleeTag) == callee_tag;
+                call.texts.get(Part::CallId) == call_id && is_its_answer
             };
             return self.take(ctx, number, is_it, &heard);
         }
@@ -210,8 +209,9 @@ impl Dialogs {
     pub(crate) fn take_step(&mut self, ctx: &mut Ctx<'_>, step: &CallStepInDialog) {
         let hasher = ctx.hasher;
         let is_it = |call: &Call| {
-            hasher.hash_one(call.texts.get(Part::CallId)) == step.call_id
-                && hasher.hash_one(call.texts.get(Part::CalleeTag)) == step.callee_tag
+            let hash = |part: Part| hasher.hash_one(call.texts.get(part));
+            let is_its_answer = !call.is_answered() || hash(Part::CalleeTag) == step.callee_tag;
+            hash(Part::CallId) == step.call_id && is_its_answer
         };
         self.take(ctx, step.number, is_it, &step.heard);
     }
@@ -219,10 +219,14 @@ impl Dialogs {
     fn take(&mut self, ctx: &mut Ctx<'_>, number: CallNumber, is_it: impl Fn(&Call) -> bool, heard: &Heard) {
         let is_ours = number.epoch == ctx.identity.epoch();
         let default_s = u64::from(ctx.policy.dialog.default_timeout_s);
-        let found = self.get_mut(number).filter(|call| is_ours && call.is_answered() && is_it(call));
+        let found = self.get_mut(number).filter(|call| is_ours && is_it(call));
         let Some(call) = found else { return };
         let side = if heard.is_from_caller { &mut call.caller } else { &mut call.callee };
         side.cseq = side.cseq.max(heard.cseq);
+        if !call.is_answered() {
+            // Of early dialogs there may be several; what they have in common is the caller's numbers.
+            return;
+        }
         if !heard.contact.is_empty() {
             let part = if heard.is_from_caller { Part::CallerContact } else { Part::CalleeContact };
             call.texts.set(&[(part, &heard.contact)]);

@@ -188,6 +188,13 @@ fn an_operator_ends_a_call_by_the_bye_of_each_side_for_the_other() {
     let mut lab = Lab::new();
     let number = lab.begin();
     assert!(lab.dialogs.end_by_operator(&mut lab.shard.ctx(), number).is_none(), "it is not answered");
+    lab.hear(number, "PRACK", true, "two", "");
+    lab.hear(number, "BYE", true, "two", "");
+    assert_eq!(
+        (lab.record().caller.cseq, lab.dialogs.counts()),
+        (7, (1, 0)),
+        "its INVITE is still to be answered"
+    );
     lab.answer(number, "two", "");
     lab.hear(number, "INFO", false, "two", "");
     let byes = lab.dialogs.end_by_operator(&mut lab.shard.ctx(), number).unwrap();
@@ -201,7 +208,7 @@ fn an_operator_ends_a_call_by_the_bye_of_each_side_for_the_other() {
         [
             "BYE sip:9002@10.0.0.8 SIP/2.0\r\n",
             "Route: <sip:near.test;lr>, <sip:far.test;lr>\r\n",
-            "From: <sip:9001@a.test>;tag=one\r\nTo: <sip:9002@a.test>;tag=two\r\nCall-ID: call\r\nCSeq: 2 BYE\r\n",
+            "From: <sip:9001@a.test>;tag=one\r\nTo: <sip:9002@a.test>;tag=two\r\nCall-ID: call\r\nCSeq: 8 BYE\r\n",
         ],
         [
             "BYE sip:1@10.0.0.9 SIP/2.0\r\n",
