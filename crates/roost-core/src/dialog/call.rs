@@ -103,28 +103,19 @@ impl Texts {
         self.bytes.get(start..end(at)).unwrap_or(&[])
     }
 
-    /// Other texts for some parts. One that finds no room is left out: all together have as much as a message.
+    /// Other texts for some parts, in their order. One that finds no room is left out: all together have as much as a
+    /// message.
     pub(super) fn set(&mut self, new: &[(Part, &[u8])]) {
-        const ALL: [Part; PARTS] = [
-            Part::CallId,
-            Part::CallerAor,
-            Part::CalleeAor,
-            Part::CallerUri,
-            Part::CallerTag,
-            Part::CallerContact,
-            Part::CallerRoutes,
-            Part::CalleeUri,
-            Part::CalleeTag,
-            Part::CalleeContact,
-            Part::CalleeRoutes,
-        ];
-        let text = |part: Part| {
-            new.iter().find(|(other, _)| *other == part).map_or(self.get(part), |(_, text)| text)
-        };
-        let mut bytes = Vec::with_capacity(ALL.iter().map(|part| text(*part).len()).sum());
-        let mut ends = [0; PARTS];
-        for (part, end) in ALL.into_iter().zip(&mut ends) {
-            let text = text(part);
+        let more: usize = new.iter().map(|(_, text)| text.len()).sum();
+        let mut bytes = Vec::with_capacity(self.bytes.len() + more);
+        let (mut ends, mut new, mut start) = ([0; PARTS], new.iter().peekable(), 0);
+        for ((at, end), old_end) in ends.iter_mut().enumerate().zip(self.ends) {
+            let old = start..usize::from(old_end);
+            start = old.end;
+            let text = match new.next_if(|(part, _)| *part as usize == at) {
+                Some((_, text)) => text,
+                None => self.bytes.get(old).unwrap_or(&[]),
+            };
             if bytes.len() + text.len() <= usize::from(u16::MAX) {
                 bytes.extend_from_slice(text);
             }
