@@ -9,7 +9,12 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::{Log, PATIENCE, free_port, kill_all, need, wait_for};
+use std::time::Duration;
+
+use crate::{Log, free_port, kill_all, need, wait_for};
+
+/// How long a server may take to start, also after it was killed, beside other tests: that is not what they test.
+const START: Duration = Duration::from_secs(60);
 
 /// Where the bindings are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +142,7 @@ impl Database {
             command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a database server");
         self.log.follow(process.stderr.take().expect("a pipe"));
         self.process = Some(process);
-        wait_for("the database server", PATIENCE, || self.admin("SELECT 1").map(drop));
+        wait_for("the database server", START, || self.admin("SELECT 1").map(drop));
     }
 
     /// SIGKILL, to its children too.
