@@ -6,10 +6,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
-
-use std::time::Duration;
 
 use crate::{Log, free_port, kill_all, need, wait_for};
 
