@@ -8,13 +8,11 @@ use serde_json::{Value, json};
 use crate::Mi;
 use crate::ask::{ask, shards};
 use crate::rpc::{Params, RpcError};
+use crate::shapes::text;
 
 /// `agent_list`: each extension that is registered or has calls, or the one of `aor`, which may have neither.
 pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
-    let wanted = match params.get("aor") {
-        Some(_) => Some(params.text("aor")?.into_bytes()),
-        None => None,
-    };
+    let wanted = params.optional_text("aor")?.map(String::into_bytes);
     let failed = || RpcError::new(500, "Failed to list agents");
     let mut agents: BTreeMap<Vec<u8>, (bool, AgentCalls)> = BTreeMap::new();
     if let Some(aor) = &wanted {
@@ -40,7 +38,7 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
     let most = mi.config.policy.dialog.max_calls;
     let shown = agents.into_iter().map(|(aor, (is_reached, calls))| {
         json!({
-            "AOR": String::from_utf8_lossy(&aor),
+            "AOR": text(&aor),
             "state": state(is_reached, calls, most),
             "ringing": calls.ringing,
             "in_use": calls.in_use,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::Mi;
 use crate::ask::{ask, shards};
 use crate::rpc::{Params, RpcError};
+use crate::shapes::text;
 
 /// `dlg_list`: all calls, one of a Call-ID, or `counter` of them from the one of place `index` on.
 pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
@@ -16,11 +17,7 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
         None => Ok(None),
     };
     let (from, most) = (whole("index")?.unwrap_or(0), whole("counter")?.unwrap_or(usize::MAX));
-    let text = |name: &str| match params.get(name) {
-        Some(_) => params.text(name).map(Some),
-        None => Ok(None),
-    };
-    let (call_id, tag) = (text("callid")?, text("from_tag")?);
+    let (call_id, tag) = (params.optional_text("callid")?, params.optional_text("from_tag")?);
     let is_wanted = |call: &CallRecord| {
         call_id.as_ref().is_none_or(|wanted| wanted.as_bytes() == &*call.call_id)
             && tag.as_ref().is_none_or(|wanted| wanted.as_bytes() == &*call.caller.tag)
@@ -101,8 +98,4 @@ fn bound(side: &CallSide) -> String {
 fn date(unix_s: u64) -> String {
     let at = DateTime::from_timestamp(unix_s as i64, 0).unwrap_or_default();
     at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()
-}
-
-fn text(bytes: &[u8]) -> Value {
-    json!(String::from_utf8_lossy(bytes))
 }

@@ -117,6 +117,11 @@ impl<'a> Params<'a> {
         }
     }
 
+    /// The same, where it may be left out.
+    pub(crate) fn optional_text(&self, name: &str) -> Result<Option<String>, RpcError> {
+        self.get(name).map(|_| self.text(name)).transpose()
+    }
+
     /// An integer, or a string of digits as the command line sends it.
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, RpcError> {
         let wrong = || RpcError::invalid_params(format!("'{name}' must be an integer"));

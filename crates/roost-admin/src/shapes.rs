@@ -70,6 +70,6 @@ fn q(q: Option<u16>) -> String {
     }
 }
 
-fn text(bytes: &[u8]) -> Value {
+pub(crate) fn text(bytes: &[u8]) -> Value {
     json!(String::from_utf8_lossy(bytes))
 }

@@ -315,6 +315,17 @@ impl Head {
         self.line(name).map(|line| line.value.of(message))
     }
 
+    /// The values of a header that [`HeaderName`] does not have, by its name in any case.
+    pub fn others<'a>(&'a self, bytes: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let is_it = move |line: &&Line| {
+            let whole = line.whole.of(bytes);
+            line.name == HeaderName::Other
+                && whole.get(..name.len()).is_some_and(|own| own.eq_ignore_ascii_case(name))
+                && whole.get(name.len()..).is_some_and(|rest| rest.trim_ascii_start().first() == Some(&b':'))
+        };
+        self.lines().iter().filter(is_it).map(|line| line.value.of(bytes))
+    }
+
     /// The values of all fields of this name, in order.
     pub fn values<'a>(
         &'a self,

@@ -1,6 +1,5 @@
 //! Pings of many phones behind NAT: what they take, and how evenly they are spread.
 
-use std::fmt::Display;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
@@ -24,16 +23,7 @@ pub(super) fn run(count: u32) -> Result<()> {
     place.import_users(&binaries, count)?;
     let server = Server::start(&binaries, &place)?;
     let port = free_port();
-    let args: [(&str, &dyn Display); 6] = [
-        ("--users", &count),
-        ("--expires", &36_000),
-        ("--window", &256),
-        ("--max-time", &600),
-        ("--contact-ports", &1),
-        ("--base-port", &port),
-    ];
-    let said = binaries.load(&place, "register", &args)?;
-    ensure!(said["ok"] == count, "{} of {count} phones registered", said["ok"]);
+    binaries.register_all(&place, count, port)?;
     let phones = UdpSocket::bind(("127.0.0.1", port))?;
     phones.set_read_timeout(Some(Duration::from_millis(100)))?;
     // A whole round first: until then their number has grown.

@@ -1,6 +1,5 @@
 //! Starts with a large table.
 
-use std::fmt::Display;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
@@ -37,16 +36,7 @@ fn measure(binaries: &Binaries, count: u32, store: Store) -> Result<()> {
     let phones = free_port();
     let server = Server::start(binaries, &place)?;
     let pss_empty = server.pss()?;
-    let args: [(&str, &dyn Display); 6] = [
-        ("--users", &count),
-        ("--expires", &36_000),
-        ("--window", &256),
-        ("--max-time", &600),
-        ("--contact-ports", &1),
-        ("--base-port", &phones),
-    ];
-    let said = binaries.load(&place, "register", &args)?;
-    ensure!(said["ok"] == count, "{} of {count} phones registered", said["ok"]);
+    binaries.register_all(&place, count, phones)?;
     let pss_registered = server.pss()?;
     server.stop()?;
 

@@ -44,6 +44,21 @@ impl Binaries {
         let output = load.stderr(Stdio::null()).output().context("cannot run roost-bench")?;
         serde_json::from_slice(&output.stdout).context("roost-bench printed no JSON")
     }
+
+    /// Registers so many phones for ten hours, all with Contacts at this port.
+    pub(crate) fn register_all(&self, place: &Place, count: u32, port: u16) -> Result<()> {
+        let args: [(&str, &dyn Display); 6] = [
+            ("--users", &count),
+            ("--expires", &36_000),
+            ("--window", &256),
+            ("--max-time", &600),
+            ("--contact-ports", &1),
+            ("--base-port", &port),
+        ];
+        let said = self.load(place, "register", &args)?;
+        ensure!(said["ok"] == count, "{} of {count} phones registered", said["ok"]);
+        Ok(())
+    }
 }
 
 /// A folder with a configuration: one address for UDP and TCP, anybody may call, from anywhere.

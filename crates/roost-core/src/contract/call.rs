@@ -58,8 +58,6 @@ pub enum CallEnd {
     Operator,
     /// Nobody has refreshed its session (RFC 4028), or it lasted longer than `dialog.default_timeout`.
     Timeout,
-    /// Both sides say that they do not know it.
-    Unknown,
 }
 
 /// One side of a call.

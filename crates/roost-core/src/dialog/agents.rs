@@ -21,6 +21,11 @@ impl Agents {
         self.calls.get(aor).copied().unwrap_or_default()
     }
 
+    /// How many extensions have any.
+    pub(crate) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
     /// All that have any.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], AgentCalls)> {
         self.calls.iter().map(|(aor, calls)| (&**aor, *calls))

@@ -9,7 +9,7 @@ mod call;
 
 use std::hash::BuildHasher;
 
-use roost_sip::{Head, HeaderName, Line, Method, NameAddr, list, number};
+use roost_sip::{Head, HeaderName, Method, NameAddr, list, number};
 
 use crate::base::aor::{UserHost, split_aor};
 use crate::base::flow::Flow;
@@ -28,7 +28,7 @@ use crate::dialog::agents::Agents;
 use crate::dialog::call::{Call, Part, Side, Texts};
 use crate::message::branch_id::BranchId;
 use crate::message::dialog_token::DialogToken;
-use crate::message::forward::Sender;
+use crate::message::own_request::{push, write_beginning};
 use crate::message::request::Request;
 
 /// How long after the end of its session a call may still be refreshed, in seconds: timer F.
@@ -348,7 +348,7 @@ impl Dialogs {
         [
             ("dialog:early_dialogs", self.early as u64),
             ("dialog:active_dialogs", self.active as u64),
-            ("roost:agents_with_calls", self.agents.iter().count() as u64),
+            ("roost:agents_with_calls", self.agents.len() as u64),
         ]
     }
 
@@ -397,27 +397,15 @@ impl Bye {
 
     /// Writes it (RFC 3261 12.2.1.1).
     pub(crate) fn write(&self, policy: &Policy, flow: &Flow, branch: BranchId, out: &mut Vec<u8>) {
-        let sender = Sender::of(policy, flow);
-        let mut push = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
-        push(&[
-            b"BYE ",
-            &self.to.contact,
-            b" SIP/2.0\r\nVia: SIP/2.0/",
-            flow.transport.via_name().as_bytes(),
-            b" ",
-        ]);
-        sender.write(out);
-        out.extend_from_slice(b";branch=");
-        branch.write(out);
-        let mut push = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
-        push(&[b";rport\r\nMax-Forwards: 70\r\n"]);
+        write_beginning(policy, "BYE", &self.to.contact, flow, branch, out);
         if !self.routes.is_empty() {
-            push(&[b"Route: ", &self.routes, b"\r\n"]);
+            push(out, &[b"Route: ", &self.routes, b"\r\n"]);
         }
-        push(&[b"From: <", &self.from.uri, b">;tag=", &self.from.tag, b"\r\n"]);
-        push(&[b"To: <", &self.to.uri, b">;tag=", &self.to.tag, b"\r\nCall-ID: ", &self.call_id, b"\r\n"]);
-        push(&[b"CSeq: ", (u64::from(self.from.cseq) + 1).to_string().as_bytes(), b" BYE\r\n"]);
-        push(&[b"Reason: SIP;cause=200;text=\"ended by an operator\"\r\nContent-Length: 0\r\n\r\n"]);
+        let Bye { from, to, .. } = self;
+        push(out, &[b"From: <", &from.uri, b">;tag=", &from.tag, b"\r\nTo: <", &to.uri, b">;tag=", &to.tag]);
+        let cseq = (u64::from(from.cseq) + 1).to_string();
+        push(out, &[b"\r\nCall-ID: ", &self.call_id, b"\r\nCSeq: ", cseq.as_bytes(), b" BYE\r\n"]);
+        push(out, &[b"Reason: SIP;cause=200;text=\"ended by an operator\"\r\nContent-Length: 0\r\n\r\n"]);
     }
 }
 
@@ -432,12 +420,7 @@ fn lasts_s(session_s: u32, default_s: u64) -> u64 {
 /// Session-Expires, in seconds (RFC 4028 section 4); 0 where there is none.
 fn session_of(head: &Head, bytes: &[u8]) -> u32 {
     // `x` is short for it, and the beginning of too many other names to be one.
-    let is_short = |line: &&Line| {
-        let whole = line.whole.of(bytes);
-        line.name == HeaderName::Other && matches!(whole, [b'x' | b'X', b':' | b' ' | b'\t', ..])
-    };
-    let short = || head.lines().iter().find(is_short).map(|line| line.value.of(bytes));
-    let value = head.value(bytes, HeaderName::SessionExpires).or_else(short);
+    let value = head.value(bytes, HeaderName::SessionExpires).or_else(|| head.others(bytes, b"x").next());
     let seconds = value.and_then(|value| value.split(|byte| *byte == b';').next());
     seconds.and_then(|seconds| number(seconds.trim_ascii()).ok()).unwrap_or(0)
 }

@@ -81,11 +81,7 @@ impl<'a> Request<'a> {
 
     /// Whether it takes the place of a call that there is (RFC 3891).
     pub(crate) fn has_replaces(&self) -> bool {
-        let is_it = |line: &Line| {
-            let name = line.whole.of(self.bytes).get(..8);
-            line.name == HeaderName::Other && name.is_some_and(|name| name.eq_ignore_ascii_case(b"replaces"))
-        };
-        self.head.lines().iter().any(is_it)
+        self.head.others(self.bytes, b"replaces").next().is_some()
     }
 
     /// Whether it must go over TLS all the way (RFC 5630).

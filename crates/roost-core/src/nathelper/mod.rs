@@ -155,6 +155,11 @@ impl NatPinger {
         *health = Health { lost: 0, since_ms: None, latency_ms: Some(took_ms), ..*health };
     }
 
+    fn pings(&self, contact_id: u64) -> Option<PingsRecord> {
+        let Health { latency_ms, lost, .. } = *self.health.get(&contact_id)?;
+        Some(PingsRecord { latency_ms: latency_ms.map(u64::from), lost })
+    }
+
     /// Adds to what operators see of bindings how their phones answer.
     pub(crate) fn with_pings(&self, mut reply: AdminReply) -> AdminReply {
         let records = match &mut reply {
@@ -163,10 +168,7 @@ impl NatPinger {
             _ => &mut [],
         };
         for contact in records.iter_mut().flat_map(|record| &mut record.contacts) {
-            contact.pings = self.health.get(&contact.contact_id).map(|health| PingsRecord {
-                latency_ms: health.latency_ms.map(u64::from),
-                lost: health.lost,
-            });
+            contact.pings = self.pings(contact.contact_id);
         }
         reply
     }

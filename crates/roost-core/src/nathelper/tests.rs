@@ -54,8 +54,7 @@ impl Lab {
     }
 
     fn pings(&self, contact_id: u64) -> Option<PingsRecord> {
-        let health = self.pinger.health.get(&contact_id)?;
-        Some(PingsRecord { latency_ms: health.latency_ms.map(u64::from), lost: health.lost })
+        self.pinger.pings(contact_id)
     }
 }
 

@@ -77,15 +77,9 @@ fn own_identity<'r>(request: &Request<'r>) -> Option<IdentityEdit<'r>> {
 
 /// Whether its sender wants nobody but servers to know who it is (`Privacy: id`, RFC 3325 section 7).
 fn wants_privacy(head: &Head, bytes: &[u8]) -> bool {
-    let is_privacy = |line: &[u8]| {
-        line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"privacy"))
-            && line.get(7..).is_some_and(|rest| rest.trim_ascii_start().first() == Some(&b':'))
-    };
-    let mut values =
-        head.lines().iter().filter(|line| line.name == HeaderName::Other && is_privacy(line.whole.of(bytes)));
     let is_id = |value: &[u8]| {
         let mut parts = value.split(|byte| matches!(byte, b';' | b','));
         parts.any(|part| part.trim_ascii().eq_ignore_ascii_case(b"id"))
     };
-    values.any(|line| is_id(line.value.of(bytes)))
+    head.others(bytes, b"privacy").any(is_id)
 }

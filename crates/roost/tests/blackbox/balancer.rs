@@ -4,8 +4,6 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-use serde_json::json;
-
 use crate::support::{AnyLine, PATIENCE, Server, free_port, need, phone, wait_for};
 
 /// A process; dropping it kills it.
@@ -65,9 +63,8 @@ fn phones_behind_haproxy_have_their_own_addresses() {
         ("200 OK".to_owned(), "200 OK".to_owned())
     );
     for (user, ip) in [("9001", "127.0.0.7"), ("9002", "127.0.0.8")] {
-        let shown =
-            server.mi("ul_show_contact", json!({"table_name": "location", "aor": user})).expect("a binding");
-        let received = shown["Contacts"][0]["Received"].as_str().unwrap_or_default();
+        let contact = server.contact(user);
+        let received = contact["Received"].as_str().unwrap_or_default();
         assert!(received.starts_with(&format!("sip:{ip}:")), "{received}");
     }
     for _ in 0..2 {

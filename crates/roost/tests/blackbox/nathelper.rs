@@ -2,14 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::{PATIENCE, Server, hidden_contact, wait_for};
-
-fn shown(server: &Server, user: &str) -> Value {
-    let reply = server.mi("ul_show_contact", json!({"table_name": "location", "aor": user}));
-    reply.map_or(Value::Null, |reply| reply["Contacts"][0].clone())
-}
 
 #[test]
 fn phones_behind_nat_are_pinged_and_who_does_not_answer_is_gone() {
@@ -25,22 +20,22 @@ fn phones_behind_nat_are_pinged_and_who_does_not_answer_is_gone() {
         // Whatever it says, it is there.
         phone.answer(&ping, "486 Busy Here");
     }
-    wait_for("a latency", PATIENCE, || (shown(&server, "9001")["Ping-Latency"].is_u64()).then_some(()));
-    assert_eq!(shown(&server, "9001")["Pings-Lost"], 0);
+    wait_for("a latency", PATIENCE, || (server.contact("9001")["Ping-Latency"].is_u64()).then_some(()));
+    assert_eq!(server.contact("9001")["Pings-Lost"], 0);
     let text = server.succeed(&["ul", "show", "9001"]);
     assert!(text.contains("Ping-Latency:: "), "{text}");
     // The ways of others need not be kept open.
     assert!(open.overhear(Duration::from_millis(100)).is_empty());
-    assert_eq!(shown(&server, "9002").get("Ping-Latency"), None);
+    assert_eq!(server.contact("9002").get("Ping-Latency"), None);
     // It answers no more. After kill -9 it is pinged again as before, from the same socket.
     let mut server = server;
     server.kill9();
     server.start();
     let ping = phone.await_request("OPTIONS");
     phone.answer(&ping, "200 OK");
-    wait_for("an answer", PATIENCE, || (shown(&server, "9001")["Pings-Lost"] == 0).then_some(()));
+    wait_for("an answer", PATIENCE, || (server.contact("9001")["Pings-Lost"] == 0).then_some(()));
     wait_for("the end of its registration", PATIENCE, || (server.rows(Some("9001")) == 0).then_some(()));
-    assert_eq!(shown(&server, "9001"), Value::Null);
+    assert_eq!(server.contact("9001"), Value::Null);
     assert_eq!(server.rows(Some("9002")), 1);
     assert!(server.statistic("nathelper:pings_lost") >= 3);
     for line in ["a phone does not answer pings", "registration ended"] {

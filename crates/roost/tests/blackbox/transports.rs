@@ -3,8 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use crate::support::{
     AnyLine, PATIENCE, Server, TLS_SECTION, TRANSPORTS, ack_of_failure, free_port, phone, reaches, report,
     wait_for,
@@ -107,8 +105,7 @@ fn who_is_cut_off_without_a_word_is_gone_in_time() {
     for (silent, at, begun) in &silent {
         let (user, transport) = (&silent.user, silent.line.transport);
         wait_for("the end of its flow", Duration::from_secs(20), || {
-            let reply = server.mi("ul_show_contact", json!({"table_name": "location", "aor": user}));
-            reply.ok().and_then(|reply| reply["Contacts"][0]["Flow"].as_str().map(str::to_owned))
+            server.contact(user)["Flow"].as_str().map(str::to_owned)
         });
         report(&format!(
             "    {transport}: a phone behind a dead network was noticed after {:.1?}",

@@ -372,6 +372,12 @@ impl Server {
         server
     }
 
+    /// The first contact of an extension as operators see it; null when it has none.
+    pub fn contact(&self, user: &str) -> Value {
+        let reply = self.mi("ul_show_contact", serde_json::json!({"table_name": "location", "aor": user}));
+        reply.map_or(Value::Null, |reply| reply["Contacts"][0].clone())
+    }
+
     /// A phone of an extension, registered for five minutes.
     pub fn registered(&self, user: &str) -> Phone {
         let mut phone = self.phone(user);
