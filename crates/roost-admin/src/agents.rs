@@ -6,7 +6,7 @@ use roost_core::{Admin, AdminReply, AgentCalls, AorRecord, ShownExpires};
 use serde_json::{Value, json};
 
 use crate::Mi;
-use crate::ask::{ask, shards};
+use crate::ask::{ask, ask_owner, shards};
 use crate::rpc::{Params, RpcError};
 use crate::shapes::text;
 
@@ -16,16 +16,22 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
     let failed = || RpcError::new(500, "Failed to list agents");
     let mut agents: BTreeMap<Vec<u8>, (bool, AgentCalls)> = BTreeMap::new();
     if let Some(aor) = &wanted {
-        agents.insert(aor.clone(), Default::default());
+        let is_reached = match ask_owner(mi, aor, Admin::Show { aor: aor.clone() }).await? {
+            AdminReply::Record(record) => record.aor == *aor && is_reached(&record),
+            AdminReply::AorNotFound => false,
+            _ => return Err(failed()),
+        };
+        agents.insert(aor.clone(), (is_reached, AgentCalls::default()));
     }
     let is_wanted = |aor: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == aor);
     for shard in shards(mi) {
-        let mut place = Some(0);
+        // One extension has been asked for already: all need not be read for it.
+        let mut place = wanted.is_none().then_some(0);
         while let Some(from) = place {
             let AdminReply::Slice { records, next } = ask(mi, shard, Admin::Dump { from }).await? else {
                 return Err(failed());
             };
-            for record in records.into_iter().filter(|record| is_wanted(&record.aor) && is_reached(record)) {
+            for record in records.into_iter().filter(is_reached) {
                 agents.entry(record.aor).or_default().0 = true;
             }
             place = next;

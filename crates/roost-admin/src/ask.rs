@@ -21,6 +21,15 @@ pub(crate) async fn ask(mi: &Mi, shard: ShardId, request: Admin) -> Result<Admin
     answered((mi.ask)(shard, request)).await
 }
 
+/// Asks the shard that an AOR belongs to.
+pub(crate) async fn ask_owner(mi: &Mi, aor: &[u8], request: Admin) -> Result<AdminReply, RpcError> {
+    let user_len = match mi.config.identity.use_domain {
+        true => aor.iter().rposition(|byte| *byte == b'@').unwrap_or(aor.len()),
+        false => aor.len(),
+    };
+    ask(mi, mi.config.identity.shard_of(&aor[..user_len]), request).await
+}
+
 /// Awaits an answer.
 pub(crate) async fn answered(answer: oneshot::Receiver<AdminReply>) -> Result<AdminReply, RpcError> {
     match tokio::time::timeout(PATIENCE, answer).await {

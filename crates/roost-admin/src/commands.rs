@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use crate::agents;
-use crate::ask::{answered, ask, shards};
+use crate::ask::{answered, ask, ask_owner, shards};
 use crate::bans;
 use crate::calls;
 use crate::hops;
@@ -174,14 +174,6 @@ async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<An
         _ => return Err(RpcError::new(-32601, "Method not found")),
     };
     Ok(Answer::Value(value))
-}
-
-async fn ask_owner(mi: &Mi, aor: &[u8], request: Admin) -> Result<AdminReply, RpcError> {
-    let user_len = match mi.config.identity.use_domain {
-        true => aor.iter().rposition(|byte| *byte == b'@').unwrap_or(aor.len()),
-        false => aor.len(),
-    };
-    ask(mi, mi.config.identity.shard_of(&aor[..user_len]), request).await
 }
 
 /// The AOR of a command; the table must be ours, and the domain there when AORs have one.
