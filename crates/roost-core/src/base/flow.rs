@@ -1,7 +1,7 @@
 //! Where a message came from and where an answer goes; time; identities.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use crate::base::transport::Transport;
 
@@ -42,6 +42,36 @@ impl Flow {
 impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.transport.as_str(), self.remote)
+    }
+}
+
+/// A flow where many are kept: nearly all are of UDP over IPv4, and those take twelve bytes.
+#[derive(Debug, Clone)]
+pub(crate) enum StoredFlow {
+    UdpV4 { local: SocketAddrV4, remote: SocketAddrV4 },
+    Other(Box<Flow>),
+}
+
+impl From<Flow> for StoredFlow {
+    fn from(flow: Flow) -> StoredFlow {
+        match flow {
+            Flow {
+                transport: Transport::Udp,
+                local: SocketAddr::V4(local),
+                remote: SocketAddr::V4(remote),
+                connection: 0,
+            } => StoredFlow::UdpV4 { local, remote },
+            other => StoredFlow::Other(Box::new(other)),
+        }
+    }
+}
+
+impl StoredFlow {
+    pub(crate) fn get(&self) -> Flow {
+        match self {
+            StoredFlow::UdpV4 { local, remote } => Flow::udp((*local).into(), (*remote).into()),
+            StoredFlow::Other(flow) => **flow,
+        }
     }
 }
 
@@ -99,5 +129,13 @@ mod tests {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         assert_eq!(responsible(address("2001:db8::1:2")), address("2001:db8::"));
         assert_eq!(responsible(address("::ffff:10.0.0.1")), address("10.0.0.1"));
+    }
+
+    #[test]
+    fn a_stored_flow_comes_back() {
+        let (v4, v6) = ("10.0.0.1:5060".parse().unwrap(), "[2001:db8::1]:5060".parse().unwrap());
+        for flow in [Flow::udp(v4, v4), Flow::udp(v6, v6), Flow::stream(Transport::Tls, v4, v4, 7)] {
+            assert_eq!(StoredFlow::from(flow).get(), flow);
+        }
     }
 }

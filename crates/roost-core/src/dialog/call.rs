@@ -1,9 +1,6 @@
 //! One entry of the table, as small as it can be: its texts lie behind one another, and a usual flow takes twelve bytes.
 
-use std::net::{SocketAddr, SocketAddrV4};
-
-use crate::base::flow::Flow;
-use crate::base::transport::Transport;
+use crate::base::flow::{Flow, StoredFlow};
 use crate::contract::call::{CallNumber, CallRecord, CallSide, CallState};
 use crate::contract::context::Ctx;
 
@@ -27,44 +24,16 @@ pub(super) struct Call {
 pub(super) struct Side {
     /// The number of its last request; 0 before its first.
     pub(super) cseq: u32,
-    flow: StoredFlow,
-}
-
-#[derive(Debug, Default)]
-enum StoredFlow {
-    #[default]
-    None,
-    /// Over UDP and IPv4, as most are.
-    Udp(SocketAddrV4, SocketAddrV4),
-    Other(Box<Flow>),
+    flow: Option<StoredFlow>,
 }
 
 impl Side {
     pub(super) fn new(cseq: u32, flow: Flow) -> Side {
-        Side { cseq, flow: StoredFlow::of(flow) }
+        Side { cseq, flow: Some(flow.into()) }
     }
 
     pub(super) fn set_flow(&mut self, flow: Flow) {
-        self.flow = StoredFlow::of(flow);
-    }
-}
-
-impl StoredFlow {
-    fn of(flow: Flow) -> StoredFlow {
-        match (flow.transport, flow.local, flow.remote) {
-            (Transport::Udp, SocketAddr::V4(local), SocketAddr::V4(remote)) if flow.connection == 0 => {
-                StoredFlow::Udp(local, remote)
-            }
-            _ => StoredFlow::Other(Box::new(flow)),
-        }
-    }
-
-    fn get(&self) -> Option<Flow> {
-        match self {
-            StoredFlow::None => None,
-            StoredFlow::Udp(local, remote) => Some(Flow::udp((*local).into(), (*remote).into())),
-            StoredFlow::Other(flow) => Some(**flow),
-        }
+        self.flow = Some(flow.into());
     }
 }
 
@@ -147,7 +116,7 @@ impl Call {
             contact: text(contact),
             routes: text(routes),
             cseq: side.cseq,
-            flow: side.flow.get(),
+            flow: side.flow.as_ref().map(StoredFlow::get),
         }
     }
 
@@ -186,14 +155,5 @@ mod tests {
         let long = vec![b'x'; 65_535];
         texts.set(&[(Part::CalleeContact, &long)]);
         assert_eq!((texts.get(Part::CalleeContact), texts.get(Part::CalleeRoutes)), (&b""[..], &b"r"[..]));
-    }
-
-    #[test]
-    fn a_flow_comes_back() {
-        let (v4, v6) = ("10.0.0.1:5060".parse().unwrap(), "[2001:db8::1]:5060".parse().unwrap());
-        for flow in [Flow::udp(v4, v4), Flow::udp(v6, v6), Flow::stream(Transport::Tls, v4, v4, 7)] {
-            assert_eq!(StoredFlow::of(flow).get(), Some(flow));
-        }
-        assert_eq!(StoredFlow::None.get(), None);
     }
 }

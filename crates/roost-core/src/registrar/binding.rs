@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use roost_sip::{ALL_METHODS, Method, MethodSet, Params, Q, Uri, number, same_uri};
 
-use crate::base::flow::{Flow, Now};
+use crate::base::flow::{Flow, Now, StoredFlow};
 use crate::base::text::push_socket;
 use crate::base::transport::Transport;
 use crate::contract::row::{PackedRow, Row};
@@ -46,25 +46,20 @@ pub(crate) enum Origin {
 /// An origin as bindings keep it: there are as many of them as phones, and nearly all are of UDP over IPv4.
 #[derive(Debug, Clone)]
 pub(crate) enum StoredOrigin {
-    LiveV4 { local: SocketAddrV4, remote: SocketAddrV4 },
+    Live(StoredFlow),
     LoadedV4 { local: SocketAddrV4, source: SocketAddrV4 },
-    Other(Box<Origin>),
+    Loaded(Box<Origin>),
 }
 
 impl From<Origin> for StoredOrigin {
     fn from(origin: Origin) -> StoredOrigin {
         match origin {
-            Origin::Live(Flow {
-                transport: Transport::Udp,
-                local: SocketAddr::V4(local),
-                remote: SocketAddr::V4(remote),
-                connection: 0,
-            }) => StoredOrigin::LiveV4 { local, remote },
+            Origin::Live(flow) => StoredOrigin::Live(flow.into()),
             Origin::Loaded {
                 local: Some((Transport::Udp, SocketAddr::V4(local))),
                 source: Some(SocketAddr::V4(source)),
             } => StoredOrigin::LoadedV4 { local, source },
-            other => StoredOrigin::Other(Box::new(other)),
+            other => StoredOrigin::Loaded(Box::new(other)),
         }
     }
 }
@@ -237,14 +232,12 @@ impl Binding {
 
     pub(crate) fn origin(&self) -> Origin {
         match &self.origin {
-            StoredOrigin::LiveV4 { local, remote } => {
-                Origin::Live(Flow::udp((*local).into(), (*remote).into()))
-            }
+            StoredOrigin::Live(flow) => Origin::Live(flow.get()),
             StoredOrigin::LoadedV4 { local, source } => Origin::Loaded {
                 local: Some((Transport::Udp, (*local).into())),
                 source: Some((*source).into()),
             },
-            StoredOrigin::Other(origin) => **origin,
+            StoredOrigin::Loaded(origin) => **origin,
         }
     }
 
@@ -272,29 +265,23 @@ impl Binding {
 
     /// The connection that it was made over; 0 for datagrams, and when that connection is gone.
     pub(crate) fn connection(&self) -> u64 {
-        match self.origin {
-            StoredOrigin::LiveV4 { .. } | StoredOrigin::LoadedV4 { .. } => 0,
-            StoredOrigin::Other(ref origin) => match **origin {
-                Origin::Live(flow) => flow.connection,
-                Origin::Loaded { .. } => 0,
-            },
+        match self.origin() {
+            Origin::Live(flow) => flow.connection,
+            Origin::Loaded { .. } => 0,
         }
     }
 
     /// Whether nothing leads to it now: the connection is gone that it was made over, and nobody but the phone can make
     /// another (WebSocket, behind NAT, or a flow of RFC 5626). It neither rings nor counts.
     pub(crate) fn is_stranded(&self) -> bool {
-        let transport = match self.origin {
-            StoredOrigin::LiveV4 { .. } | StoredOrigin::LoadedV4 { .. } => return false,
-            StoredOrigin::Other(ref origin) => match **origin {
-                Origin::Live(flow) if flow.connection != 0 => return false,
-                Origin::Live(flow) => flow.transport,
-                Origin::Loaded { local: Some((transport, _)), .. } => transport,
-                Origin::Loaded { .. } => Uri::parse(self.contact())
-                    .ok()
-                    .and_then(|uri| Transport::of_uri(&uri))
-                    .unwrap_or(Transport::Udp),
-            },
+        let transport = match self.origin() {
+            Origin::Live(flow) if flow.connection != 0 => return false,
+            Origin::Live(flow) => flow.transport,
+            Origin::Loaded { local: Some((transport, _)), .. } => transport,
+            Origin::Loaded { .. } => Uri::parse(self.contact())
+                .ok()
+                .and_then(|uri| Transport::of_uri(&uri))
+                .unwrap_or(Transport::Udp),
         };
         let is_its_own = !transport.can_connect()
             || (transport.is_reliable() && (self.behind_nat || self.reg_id().is_some()));
