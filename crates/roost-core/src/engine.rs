@@ -272,9 +272,8 @@ impl Engine {
         let ctx = &mut self.shared.ctx(now, out);
         if request.method == Method::Ack {
             if !pass_to_owner(ctx, request, mark) {
-                let Engine { registrar, transactions, hops, parking, dialogs, .. } = self;
-                let forwarder = &mut Forwarder { transactions, hops, parking, dialogs };
-                handle_ack(ctx, registrar, forwarder, request, mark);
+                let (shared, registrar, mut forwarder) = self.forwarding();
+                handle_ack(&mut shared.ctx(now, out), registrar, &mut forwarder, request, mark);
             }
             return;
         }
@@ -294,9 +293,8 @@ impl Engine {
         }
         let done = match request.method {
             Method::Cancel => {
-                let Engine { registrar, transactions, hops, parking, dialogs, .. } = self;
-                let forwarder = &mut Forwarder { transactions, hops, parking, dialogs };
-                return handle_cancel(ctx, registrar, forwarder, request, mark);
+                let (shared, registrar, mut forwarder) = self.forwarding();
+                return handle_cancel(&mut shared.ctx(now, out), registrar, &mut forwarder, request, mark);
             }
             Method::Register => self.register(request, CacheAge::Fresh, now, out),
             _ if request.to_tag().is_some() => self.in_dialog(request, mark, now, out),
@@ -334,6 +332,12 @@ impl Engine {
         }
     }
 
+    /// What sending a request on needs, and who is registered.
+    fn forwarding(&mut self) -> (&mut Shared, &mut Registrar, Forwarder<'_>) {
+        let Engine { shared, registrar, transactions, hops, parking, dialogs, .. } = self;
+        (shared, registrar, Forwarder { transactions, hops, parking, dialogs })
+    }
+
     fn initial(
         &mut self,
         request: &Request<'_>,
@@ -357,9 +361,8 @@ impl Engine {
         now: Now,
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
-        let Engine { shared, registrar, transactions, hops, parking, dialogs, .. } = self;
-        let forwarder = &mut Forwarder { transactions, hops, parking, dialogs };
-        handle_in_dialog(&mut shared.ctx(now, out), registrar, forwarder, request, mark)
+        let (shared, registrar, mut forwarder) = self.forwarding();
+        handle_in_dialog(&mut shared.ctx(now, out), registrar, &mut forwarder, request, mark)
     }
 
     /// A REGISTER: who it is from, then what it changes.
@@ -445,11 +448,10 @@ impl Engine {
         now: Now,
         out: &mut Outbox,
     ) {
-        let ctx = &mut self.shared.ctx(now, out);
         match self.transactions.owner(outcome.transaction) {
             Some(Owner::Forward(_)) => {
-                let Engine { transactions, hops, parking, dialogs, .. } = self;
-                Forwarder { transactions, hops, parking, dialogs }.handle_outcome(ctx, *outcome, response);
+                let (shared, _, mut forwarder) = self.forwarding();
+                forwarder.handle_outcome(&mut shared.ctx(now, out), *outcome, response);
             }
             Some(Owner::HopPing(hop)) => {
                 let is_failure = match outcome.what {
@@ -458,6 +460,7 @@ impl Engine {
                     What::Failure(code) => code == 408 || (500..600).contains(&code),
                     What::Silence | What::Unsent(_) => true,
                 };
+                let ctx = &mut self.shared.ctx(now, out);
                 self.hops.ping_ended(ctx, *hop, outcome.remote, is_failure);
             }
             Some(Owner::Bye) | None => {}
@@ -545,15 +548,13 @@ impl Engine {
     fn resolved(&mut self, parked: Parked<Continuation>, addresses: &[Address], now: Now, out: &mut Outbox) {
         match parked.then {
             Continuation::Forward { transaction, target, rest } => {
-                let Engine { shared, transactions, hops, parking, dialogs, .. } = self;
-                let mut forwarder = Forwarder { transactions, hops, parking, dialogs };
+                let (shared, _, mut forwarder) = self.forwarding();
                 forwarder.resolved(&mut shared.ctx(now, out), transaction, target, rest, addresses);
             }
             Continuation::ForwardAck(target) => {
                 self.with_request(parked.flow, &parked.bytes, |engine, request| {
-                    let Engine { shared, transactions, hops, parking, dialogs, .. } = engine;
-                    let forwarder = &Forwarder { transactions, hops, parking, dialogs };
-                    ack_resolved(&mut shared.ctx(now, out), forwarder, request, &target, addresses);
+                    let (shared, _, forwarder) = engine.forwarding();
+                    ack_resolved(&mut shared.ctx(now, out), &forwarder, request, &target, addresses);
                 });
             }
             Continuation::Hop(id) => self.hops.resolved(&mut self.shared.ctx(now, out), id, addresses),

@@ -47,16 +47,6 @@ pub(crate) struct Begun {
 }
 
 impl<'a> RouteEdits<'a> {
-    /// The same for a call that has got its number.
-    pub(crate) fn of_call(self, call: Option<CallNumber>) -> RouteEdits<'a> {
-        match self.record_route {
-            Recorded::New(begun) => {
-                RouteEdits { record_route: Recorded::New(Begun { call, ..begun }), ..self }
-            }
-            _ => self,
-        }
-    }
-
     /// What its Routes ask for.
     pub(crate) fn of(
         policy: &Policy,

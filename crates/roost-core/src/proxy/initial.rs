@@ -10,7 +10,7 @@ use crate::admission::Admission;
 use crate::auth::authenticator::{Authenticator, CacheAge};
 use crate::base::aor::{UserHost, UserKey};
 use crate::continuation::Continuation;
-use crate::contract::binding_ref::Place;
+use crate::contract::binding_ref::{BindingRef, Place};
 use crate::contract::call::CallNumber;
 use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
@@ -77,8 +77,6 @@ pub(crate) fn handle_initial(
     let callee = check(ctx, request)?;
     let own_host = own_host(ctx.policy, forwarder.hops, request);
     let routes = RouteReader { own_host, ..RouteReader::of(ctx, request) }.read();
-    let begun = Begun { caller, call: None };
-    let edits = RouteEdits::of(ctx.policy, request, &routes, begun);
     if routes.is_malformed {
         return Err(Reason::MalformedRoute.into());
     }
@@ -108,7 +106,7 @@ pub(crate) fn handle_initial(
             }
         }
     };
-    begin(ctx, forwarder, request, found, (callee, begun), edits)
+    begin(ctx, forwarder, request, found, (callee, caller), &routes)
 }
 
 /// Whether the caller may call.
@@ -128,29 +126,30 @@ fn admit(
 }
 
 /// Sends a request to its targets, or answers why there are none: an INVITE by a transaction.
-fn begin(
+fn begin<'r>(
     ctx: &mut Ctx<'_>,
     forwarder: &mut Forwarder<'_>,
-    request: &Request<'_>,
+    request: &Request<'r>,
     found: Result<Targets<'_>, Reason>,
-    (callee, begun): (UserHost<'_>, Begun),
-    edits: RouteEdits<'_>,
+    (callee, caller): (UserHost<'_>, Option<BindingRef>),
+    routes: &Routes<'r>,
 ) -> Result<(), Refusal> {
     if request.method != Method::Invite
         && let Err(reason) = found
     {
         return Err(reason.into());
     }
-    let owner = Owner::Forward(ResponseContext::of(begun));
+    let owner = Owner::Forward(ResponseContext::of(Begun { caller, call: None }));
     let ticket = forwarder.transactions.open(ctx, request, owner)?;
     match found {
         Ok(targets) => {
             tell_begun(ctx, request, callee);
             let call = begin_call(ctx, forwarder, request, callee, &targets);
-            if let Some(context) = forwarder.context(ticket).filter(|_| call.is_some()) {
+            if let Some(context) = forwarder.context(ticket) {
                 context.set_call(call);
             }
-            forwarder.fork(ctx, request, ticket, targets, &edits.of_call(call));
+            let edits = RouteEdits::of(ctx.policy, request, routes, Begun { caller, call });
+            forwarder.fork(ctx, request, ticket, targets, &edits);
         }
         Err(reason) => forwarder.transactions.respond(ctx, ticket, &Response::from(reason)),
     }
