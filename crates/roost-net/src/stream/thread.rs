@@ -171,21 +171,16 @@ impl StreamThread {
             Ok(local) => {
                 let flow = Flow::stream(transport, local, remote, 0);
                 match self.shared.carriers.accepted(transport, self.shared.now_ms()) {
-                    Ok(wire) if wire.is_ready() => {
-                        counters.accepted.increment();
-                        self.open(flow, stream, wire, false);
-                    }
-                    Ok(wire) => match self.begin_handshake(remote) {
-                        true => {
-                            counters.accepted.increment();
-                            self.open(flow, stream, wire, true);
-                        }
-                        false => {
+                    Ok(wire) => {
+                        let is_handshaking = !wire.is_ready();
+                        if is_handshaking && !self.begin_handshake(remote) {
                             tracing::debug!(source = %remote, "too many handshakes");
                             counters.handshakes_refused.increment();
-                            sources.release(remote.ip());
+                            return sources.release(remote.ip());
                         }
-                    },
+                        counters.accepted.increment();
+                        self.open(flow, stream, wire, is_handshaking);
+                    }
                     Err(error) => {
                         tracing::warn!(source = %remote, %error, "a connection could not begin");
                         counters.tls_failed.increment();
