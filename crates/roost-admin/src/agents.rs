@@ -45,7 +45,7 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
     let shown = agents.into_iter().map(|(aor, (is_reached, calls))| {
         json!({
             "AOR": text(&aor),
-            "state": state(is_reached, calls, most),
+            "state": calls.state(is_reached, most),
             "ringing": calls.ringing,
             "in_use": calls.in_use,
         })
@@ -56,34 +56,4 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
 /// Whether a call to the extension would ring.
 fn is_reached(record: &AorRecord) -> bool {
     record.contacts.iter().any(|contact| !contact.is_stranded && contact.expires != ShownExpires::Expired)
-}
-
-fn state(is_reached: bool, calls: AgentCalls, most: u32) -> &'static str {
-    match calls {
-        AgentCalls { ringing, in_use } if most != 0 && ringing + in_use >= most => "BUSY",
-        AgentCalls { in_use: 1.., .. } => "INUSE",
-        AgentCalls { ringing: 1.., .. } => "RINGING",
-        _ if is_reached => "NOT_INUSE",
-        _ => "UNAVAILABLE",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn states_by_calls_and_bindings() {
-        for (is_reached, ringing, in_use, most, expected) in [
-            (false, 0, 0, 0, "UNAVAILABLE"),
-            (true, 0, 0, 0, "NOT_INUSE"),
-            (true, 1, 0, 0, "RINGING"),
-            (true, 1, 1, 0, "INUSE"),
-            (false, 0, 1, 0, "INUSE"),
-            (true, 1, 1, 2, "BUSY"),
-            (true, 0, 1, 2, "INUSE"),
-        ] {
-            assert_eq!(state(is_reached, AgentCalls { ringing, in_use }, most), expected);
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Calls in progress as operators' tools see them (fields and order of OpenSIPS's `dlg_list`).
 
 use chrono::{DateTime, Local};
-use roost_core::{Admin, AdminReply, CallNumber, CallRecord, CallSide};
+use roost_core::{Admin, AdminReply, CallNumber, CallRecord, CallSide, CallText};
 use serde_json::{Value, json};
 
 use crate::Mi;
@@ -19,8 +19,8 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
     let (from, most) = (whole("index")?.unwrap_or(0), whole("counter")?.unwrap_or(usize::MAX));
     let (call_id, tag) = (params.optional_text("callid")?, params.optional_text("from_tag")?);
     let is_wanted = |call: &CallRecord| {
-        call_id.as_ref().is_none_or(|wanted| wanted.as_bytes() == &*call.call_id)
-            && tag.as_ref().is_none_or(|wanted| wanted.as_bytes() == &*call.caller.tag)
+        call_id.as_ref().is_none_or(|wanted| wanted.as_bytes() == call.text(CallText::CallId))
+            && tag.as_ref().is_none_or(|wanted| wanted.as_bytes() == call.text(CallText::CallerTag))
     };
     let (mut count, mut shown) = (0, Vec::new());
     for shard in shards(mi) {
@@ -48,17 +48,14 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
 pub(crate) async fn end(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
     let not_found = || RpcError::new(404, "Dialog not found");
     let number = CallNumber::of_id(&params.text("dialog_id")?).ok_or_else(not_found)?;
-    if number.shard.0 >= mi.config.identity.shards {
-        return Err(not_found());
-    }
-    match ask(mi, number.shard, Admin::EndCall(number)).await? {
+    match ask(mi, number.home(mi.config.identity.shards), Admin::EndCall(number)).await? {
         AdminReply::Done => Ok(json!("OK")),
         _ => Err(not_found()),
     }
 }
 
 fn dialog(call: &CallRecord) -> Value {
-    let CallRecord { caller, callee, .. } = call;
+    let ((caller, caller_texts), (callee, callee_texts)) = (call.side(true), call.side(false));
     json!({
         "ID": call.number.id(),
         "state": call.state as u8,
@@ -67,25 +64,25 @@ fn dialog(call: &CallRecord) -> Value {
         "datestart": date(call.answered_s.unwrap_or(call.begun_s)),
         "timeout": call.until_s.unwrap_or(0),
         "dateout": call.until_s.map_or(String::new(), date),
-        "callid": text(&call.call_id),
-        "from_uri": text(&caller.uri),
-        "to_uri": text(&callee.uri),
-        "caller_tag": text(&caller.tag),
-        "caller_contact": text(&caller.contact),
+        "callid": text(call.text(CallText::CallId)),
+        "from_uri": text(caller_texts.uri),
+        "to_uri": text(callee_texts.uri),
+        "caller_tag": text(caller_texts.tag),
+        "caller_contact": text(caller_texts.contact),
         "callee_cseq": callee.cseq.to_string(),
-        "caller_route_set": text(&caller.routes),
+        "caller_route_set": text(caller_texts.routes),
         "caller_bind_addr": bound(caller),
         "caller_sdp": "",
         "CALLEES": [{
-            "callee_tag": text(&callee.tag),
-            "callee_contact": text(&callee.contact),
+            "callee_tag": text(callee_texts.tag),
+            "callee_contact": text(callee_texts.contact),
             "caller_cseq": caller.cseq.to_string(),
-            "callee_route_set": text(&callee.routes),
+            "callee_route_set": text(callee_texts.routes),
             "callee_bind_addr": bound(callee),
             "callee_sdp": "",
         }],
-        "caller_aor": text(&call.caller_aor),
-        "callee_aor": text(&call.callee_aor),
+        "caller_aor": text(call.text(CallText::CallerAor)),
+        "callee_aor": text(call.text(CallText::CalleeAor)),
         "begun": call.begun_s,
         "answered": call.answered_s,
     })

@@ -13,9 +13,11 @@ use crate::base::hash::KeyedState;
 use crate::base::limits;
 use crate::base::stats::{Counter, Stats};
 use crate::continuation::Continuation;
+use crate::contract::call::CallRecord;
 use crate::contract::command::{Command, Mark, Receipt, ShardEvent};
 use crate::contract::config::Config;
 use crate::contract::context::{Ctx, ResponseTexts};
+use crate::contract::event::{Event, EventKind};
 use crate::contract::identity::Identity;
 use crate::contract::next_hops::{Address, HopId, Name, NextHops};
 use crate::contract::outbox::Outbox;
@@ -23,7 +25,7 @@ use crate::contract::policy::{Authorize, PathMode, Policy};
 use crate::contract::reason::Reason;
 use crate::contract::row::{Row, RowError};
 use crate::contract::subscriber::Reading;
-use crate::dialog::Dialogs;
+use crate::dialog::{Dialogs, InDialog};
 use crate::dispatch::monitor::{Due, HopMonitor, PING_RESEND_MS};
 use crate::message::request::Request;
 use crate::message::response::Response;
@@ -43,6 +45,7 @@ use crate::refusal::{Refusal, refuse, registrar_realm};
 use crate::registrar::{Registrar, Saved};
 use crate::transaction::Transactions;
 use crate::transaction::client::{ClientOutcome, What, drop_response};
+use crate::transaction::timers::T1_MS;
 
 /// How often [`Engine::handle_timeout`] wants to be called, in milliseconds.
 const TICK_MS: u64 = 1_000;
@@ -91,6 +94,7 @@ pub(crate) struct Shared {
     hasher: KeyedState,
     buffers: Buffers,
     responses: ResponseTexts,
+    changed_agents: Vec<Box<[u8]>>,
 }
 
 impl Shared {
@@ -105,6 +109,7 @@ impl Shared {
             hasher: self.hasher,
             buffers: &mut self.buffers,
             responses: &self.responses,
+            changed_agents: &mut self.changed_agents,
         }
     }
 }
@@ -133,6 +138,7 @@ impl Engine {
                 hasher: KeyedState::new(identity.hash_seed),
                 buffers: Buffers::default(),
                 responses: ResponseTexts::of(policy),
+                changed_agents: Vec::new(),
             },
             next_tick_ms: 0,
         }
@@ -463,8 +469,43 @@ impl Engine {
                 let ctx = &mut self.shared.ctx(now, out);
                 self.hops.ping_ended(ctx, *hop, outcome.remote, is_failure);
             }
+            Some(Owner::CallPing { call, is_to_callee }) => {
+                let is_lost = match outcome.what {
+                    What::Provisional(_) | What::Late(_) => return,
+                    What::Silence => true,
+                    What::Failure(code) => matches!(code, 408 | 481),
+                    What::Success { .. } | What::Unsent(_) => false,
+                };
+                let ctx = &mut self.shared.ctx(now, out);
+                if let Some(byes) = self.dialogs.ping_ended(ctx, *call, *is_to_callee, is_lost) {
+                    self.send_byes(byes, now, out);
+                }
+            }
             Some(Owner::Bye) | None => {}
         }
+    }
+
+    /// Tells both sides of a call that it is over.
+    pub(crate) fn send_byes(&mut self, byes: [InDialog; 2], now: Now, out: &mut Outbox) {
+        for bye in byes {
+            self.send_in_dialog(&bye, Owner::Bye, now, out);
+        }
+    }
+
+    /// Sends a request of ours inside a call.
+    fn send_in_dialog(&mut self, request: &InDialog, owner: Owner, now: Now, out: &mut Outbox) {
+        let ctx = &mut self.shared.ctx(now, out);
+        let policy = ctx.policy;
+        if let Some(flow) = request.flow() {
+            let write = |branch, bytes: &mut Vec<u8>| request.write(policy, &flow, branch, bytes);
+            self.transactions.open_own(ctx, owner, (request.method(), flow), T1_MS, write);
+        }
+    }
+
+    /// Takes up the calls of this shard that were in progress when an earlier process ended.
+    pub fn restore_calls(&mut self, calls: &[CallRecord], now: Now, out: &mut Outbox) {
+        let ctx = &mut self.shared.ctx(now, out);
+        calls.iter().for_each(|call| self.dialogs.restore(ctx, call));
     }
 
     /// Handles the answer to a command. A ticket that is not known any more is passed over.
@@ -572,7 +613,7 @@ impl Engine {
             ShardEvent::Hops(next_hops) if ctx.shard != ShardId(0) => self.hops.take(next_hops),
             ShardEvent::Hops(_) => {}
             ShardEvent::ContactMoved(moved) => self.registrar.contact_moved(&moved),
-            ShardEvent::Agent(aor, step) => self.dialogs.take_agent(&aor, step),
+            ShardEvent::Agent(aor, step) => self.dialogs.take_agent(ctx, &aor, step),
             ShardEvent::CallStep(step) => self.dialogs.take_step(ctx, &step),
             ShardEvent::Banned(ban) => self.admission.ban(ctx, &ban),
             ShardEvent::HopHeard { hop, remote, is_failure } => {
@@ -628,16 +669,34 @@ impl Engine {
         if now.mono_ms >= self.pinger.next_ms() {
             self.ping(now, out);
         }
+        self.tell_agents(now, out);
         if now.mono_ms < self.next_tick_ms {
             return;
         }
         self.next_tick_ms = now.mono_ms + TICK_MS;
         self.registrar.sweep(&mut self.shared.ctx(now, out));
         self.registrar.repair(&mut self.shared.ctx(now, out));
-        self.dialogs.sweep(&mut self.shared.ctx(now, out));
+        for ping in self.dialogs.sweep(&mut self.shared.ctx(now, out)) {
+            let owner = Owner::CallPing { call: ping.number, is_to_callee: ping.is_to_callee };
+            self.send_in_dialog(&ping.request, owner, now, out);
+        }
         self.give_up(now, out);
         let due = self.hops.due(&mut self.shared.ctx(now, out));
         self.watch_hops(due, now, out);
+    }
+
+    /// Tells what extensions are doing that may be doing something else since the last call.
+    fn tell_agents(&mut self, now: Now, out: &mut Outbox) {
+        if self.shared.changed_agents.is_empty() {
+            return;
+        }
+        let mut agents = std::mem::take(&mut self.shared.changed_agents);
+        agents.sort_unstable();
+        agents.dedup();
+        for aor in agents {
+            let (calls, is_reached) = (self.dialogs.calls_of(&aor), self.registrar.is_reached(&aor, now));
+            out.tell(EventKind::Agent, || Event::Agent { aor, calls, is_reached });
+        }
     }
 
     fn ping(&mut self, now: Now, out: &mut Outbox) {

@@ -30,12 +30,15 @@ pub use base::transport::Transport;
 pub use contract::admin::{Admin, AdminReply, AorRecord, ContactRecord, PingsRecord, ShownExpires};
 pub use contract::ban::Ban;
 pub use contract::binding_ref::{BindingRef, ContactMoved, Place};
-pub use contract::call::{AgentCalls, AgentStep, CallEnd, CallNumber, CallRecord, CallSide, CallState};
+pub use contract::call::{
+    AgentCalls, AgentStep, CallEnd, CallNumber, CallRecord, CallSide, CallState, CallText, CallTexts,
+    SideTexts,
+};
 pub use contract::command::{Command, CommitOutcome, HandOver, Mark, Receipt, ShardEvent};
 pub use contract::config::Config;
 pub use contract::contact_id;
 pub use contract::domain::{Domain, DomainError};
-pub use contract::event::{Asked, CallStep, Event, EventKind, Gone, Listening};
+pub use contract::event::{Asked, CallStep, ContactFacts, Event, EventKind, Gone, Listening, Topics};
 pub use contract::exclusive::Exclusive;
 pub use contract::identity::{Identity, Widths};
 pub use contract::listener::Listener;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use roost_sip::Method;
-
 use crate::base::aor::UserKey;
 use crate::base::flow::{Now, Ticket};
 use crate::base::limits;
@@ -16,9 +14,7 @@ use crate::contract::outbox::Outbox;
 use crate::contract::policy::Policy;
 use crate::engine::Engine;
 use crate::parking::Topic;
-use crate::proxy::forwarder::Owner;
 use crate::registrar::operator::Changed;
-use crate::transaction::timers::T1_MS;
 
 impl Engine {
     /// Handles an operator's request; the answer comes as [`Command::AdminReply`] under the same ticket, for changes once
@@ -92,13 +88,7 @@ impl Engine {
     fn end_call(&mut self, call: CallNumber, now: Now, out: &mut Outbox) -> AdminReply {
         let ctx = &mut self.shared.ctx(now, out);
         let Some(byes) = self.dialogs.end_by_operator(ctx, call) else { return AdminReply::CallNotFound };
-        let policy = ctx.policy;
-        for bye in byes {
-            if let Some(flow) = bye.flow() {
-                let write = |branch, bytes: &mut Vec<u8>| bye.write(policy, &flow, branch, bytes);
-                self.transactions.open_own(ctx, Owner::Bye, (Method::Bye, flow), T1_MS, write);
-            }
-        }
+        self.send_byes(byes, now, out);
         AdminReply::Done
     }
 

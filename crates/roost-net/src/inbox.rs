@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use roost_core::{Admin, Flow, HandOver, Reading, Receipt, Row, ShardEvent, Ticket};
+use roost_core::{Admin, CallRecord, Flow, HandOver, Reading, Receipt, Row, ShardEvent, Ticket};
 
 use crate::backpressure::Permit;
 use crate::poller::Event;
@@ -28,6 +28,8 @@ pub enum InboxItem {
     Reading(Reading, u64),
     /// Rows of `location` that were read at start, see [`roost_core::Engine::load_page`]; `under_way` goes once they are taken.
     Rows { rows: Vec<Row>, up_to: Option<u64>, under_way: Arc<()> },
+    /// Calls that were in progress when an earlier process ended.
+    Calls(Vec<CallRecord>),
     /// What another shard tells.
     ShardEvent(ShardEvent),
     /// A worker has given up this shard; for worker 0.

@@ -307,6 +307,7 @@ impl WorkerIo {
                 drop(under_way);
             }
             InboxItem::ShardEvent(event) => engine.handle_shard_event(event, now, out),
+            InboxItem::Calls(calls) => engine.restore_calls(&calls, now, out),
             InboxItem::Shard(_) | InboxItem::Stop => {}
         }
     }

@@ -720,6 +720,6 @@ fn long_route_set() {
         (0..40).map(|hop| format!("Record-Route: <sip:proxy{hop}.example.com:5060;lr>\r\n")).collect();
     harness.send(phone(2), &ok.replacen("Record-Route:", &format!("{beyond}Record-Route:"), 1));
     let AdminReply::Calls { calls, .. } = harness.admin(Admin::Calls { from: 0 }) else { panic!("no calls") };
-    let kept = calls[0].callee.routes.len();
+    let kept = calls[0].text(roost_core::CallText::CalleeRoutes).len();
     assert!(kept <= at::MAX_ROUTES && kept > at::MAX_ROUTES / 2, "{kept}");
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use roost_sip::{Head, HeaderName};
 
 use crate::admission::bans::{Banned, Bans};
-use crate::admission::pike::Pike;
+use crate::admission::pike::{Pike, Sent};
 use crate::base::aor::UserKey;
 use crate::base::flow::responsible;
 use crate::base::stats::Counter;
@@ -61,10 +61,15 @@ impl Admission {
         }
         if let Some(pike) = &mut self.pike
             && !is_trusted()
-            && !pike.takes(responsible(source), ctx.now.mono_ms)
         {
-            ctx.count(Counter::PikeDropped);
-            return true;
+            let sent = pike.takes(responsible(source), ctx.now.mono_ms);
+            if sent == Sent::Blocks {
+                ctx.out.tell(EventKind::Flood, || Event::Flooded { source });
+            }
+            if sent != Sent::Taken {
+                ctx.count(Counter::PikeDropped);
+                return true;
+            }
         }
         false
     }

@@ -18,6 +18,17 @@ struct Bucket {
     tag: u64,
     tokens: u64,
     filled_ms: u64,
+    /// Whether it has sent too much and not been quiet since.
+    is_blocked: bool,
+}
+
+/// What becomes of one more request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Taken,
+    /// The first one too many.
+    Blocks,
+    TooMuch,
 }
 
 /// The buckets of one shard.
@@ -52,11 +63,11 @@ impl Pike {
 
     /// Whether an address may send one more request now. An address that is new replaces the one that could send
     /// most: the table never grows.
-    pub(crate) fn takes(&mut self, source: IpAddr, now_ms: u64) -> bool {
+    pub(crate) fn takes(&mut self, source: IpAddr, now_ms: u64) -> Sent {
         let tag = self.hasher.hash_one(source) | 1;
         let start = (tag >> 8) as usize % (self.buckets.len() / WAYS) * WAYS;
         let (full, per_ms) = (self.full, self.per_ms);
-        let Some(set) = self.buckets.get_mut(start..start + WAYS) else { return true };
+        let Some(set) = self.buckets.get_mut(start..start + WAYS) else { return Sent::Taken };
         let tokens = |bucket: &Bucket| {
             let since = now_ms.saturating_sub(bucket.filled_ms);
             bucket.tokens.saturating_add(since.saturating_mul(per_ms)).min(full)
@@ -70,11 +81,18 @@ impl Pike {
                 })
             })
         });
-        let Some(bucket) = way.and_then(|way| set.get_mut(way)) else { return true };
+        let Some(bucket) = way.and_then(|way| set.get_mut(way)) else { return Sent::Taken };
         let held = if own.is_some() { tokens(bucket) } else { full };
         self.evicted += u64::from(own.is_none() && bucket.tag != 0);
-        *bucket = Bucket { tag, tokens: held.saturating_sub(ONE), filled_ms: now_ms };
-        held >= ONE
+        // One that floods is let through now and then: it is quiet once half of its bucket is full.
+        let was_blocked = own.is_some() && bucket.is_blocked && held < full / 2;
+        let is_blocked = held < ONE || was_blocked;
+        *bucket = Bucket { tag, tokens: held.saturating_sub(ONE), filled_ms: now_ms, is_blocked };
+        match (held >= ONE, was_blocked) {
+            (true, _) => Sent::Taken,
+            (false, false) => Sent::Blocks,
+            (false, true) => Sent::TooMuch,
+        }
     }
 }
 
@@ -95,23 +113,27 @@ mod tests {
     fn a_burst_then_a_rate() {
         assert!(pike(0, 2).is_none(), "no limit");
         let mut pike = pike(30, 2).unwrap();
-        let mut passed = |ms: u64, tries: u32| (0..tries).filter(|_| pike.takes(address(1), ms)).count();
+        let mut passed =
+            |ms: u64, tries: u32| (0..tries).filter(|_| pike.takes(address(1), ms) == Sent::Taken).count();
         assert_eq!(passed(5_000, 100), 30, "the burst");
         assert_eq!(passed(5_000, 100), 0);
         assert_eq!(passed(6_000, 100), 15, "half a unit later");
         assert_eq!(passed(60_000, 100), 30, "never more than the burst");
-        assert!(pike.takes(address(2), 60_000), "another address has a bucket of its own");
+        assert!(pike.takes(address(2), 60_000) == Sent::Taken, "another address has a bucket of its own");
     }
 
     #[test]
     fn however_many_addresses_send_the_table_stays_and_the_busiest_are_kept() {
         let mut pike = pike(10, 1).unwrap();
-        while pike.takes(address(0), 0) {}
+        while pike.takes(address(0), 0) == Sent::Taken {}
         for number in 1..=1_000_000 {
             pike.takes(address(number), 0);
         }
         assert_eq!(pike.buckets.len(), limits::MAX_BUCKETS);
         assert!(pike.evicted > 900_000, "{}", pike.evicted);
-        assert!(!pike.takes(address(0), 0), "those that send once push nobody out who sends much");
+        assert!(
+            pike.takes(address(0), 0) != Sent::Taken,
+            "those that send once push nobody out who sends much"
+        );
     }
 }

@@ -14,6 +14,11 @@ pub struct CallNumber {
 }
 
 impl CallNumber {
+    /// The shard that keeps it: after a restart there may be fewer.
+    pub fn home(self, shards: u16) -> ShardId {
+        ShardId(self.shard.0 % shards.max(1))
+    }
+
     /// As text: `dlg_list`'s ID.
     pub fn id(self) -> String {
         let CallNumber { epoch, shard, slot, serial } = self;
@@ -56,31 +61,114 @@ pub enum CallEnd {
     CalleeHungUp,
     /// An operator has ended it.
     Operator,
+    /// A side did not know of it any more, or did not answer (`dialog.options_ping_interval`).
+    CallerGone,
+    CalleeGone,
     /// Nobody has refreshed its session (RFC 4028), or it lasted longer than `dialog.default_timeout`.
     Timeout,
 }
 
-/// One side of a call.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CallSide {
+/// Which text of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallText {
+    CallId,
+    /// The extension that calls, and the one that is called, as tables have them; empty for the others.
+    CallerAor,
+    CalleeAor,
     /// The URI of From, or of To.
-    pub uri: Box<[u8]>,
-    pub tag: Box<[u8]>,
+    CallerUri,
+    CallerTag,
     /// The URI of its Contact: its remote target.
-    pub contact: Box<[u8]>,
+    CallerContact,
     /// Route values between us and it, other than ours.
-    pub routes: Box<[u8]>,
+    CallerRoutes,
+    CalleeUri,
+    CalleeTag,
+    CalleeContact,
+    CalleeRoutes,
+}
+
+const PARTS: usize = CallText::CalleeRoutes as usize + 1;
+
+/// All texts of a call, behind one another.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CallTexts {
+    bytes: Box<[u8]>,
+    /// Where each ends.
+    ends: [u16; PARTS],
+}
+
+impl CallTexts {
+    /// A text; empty when it is not known.
+    pub fn get(&self, part: CallText) -> &[u8] {
+        let at = part as usize;
+        let end = |at: usize| self.ends.get(at).map_or(0, |end| usize::from(*end));
+        let start = at.checked_sub(1).map_or(0, end);
+        self.bytes.get(start..end(at)).unwrap_or(&[])
+    }
+
+    /// Other texts for some parts, in their order. One that finds no room is left out: all together have as much as a
+    /// message.
+    pub fn set(&mut self, new: &[(CallText, &[u8])]) {
+        let more: usize = new.iter().map(|(_, text)| text.len()).sum();
+        let mut bytes = Vec::with_capacity(self.bytes.len() + more);
+        let (mut ends, mut new, mut start) = ([0; PARTS], new.iter().peekable(), 0);
+        for ((at, end), old_end) in ends.iter_mut().enumerate().zip(self.ends) {
+            let old = start..usize::from(old_end);
+            start = old.end;
+            let text = match new.next_if(|(part, _)| *part as usize == at) {
+                Some((_, text)) => text,
+                None => self.bytes.get(old).unwrap_or(&[]),
+            };
+            if bytes.len() + text.len() <= usize::from(u16::MAX) {
+                bytes.extend_from_slice(text);
+            }
+            *end = bytes.len() as u16;
+        }
+        *self = CallTexts { bytes: bytes.into(), ends };
+    }
+
+    /// The texts of one side.
+    pub fn side(&self, is_caller: bool) -> SideTexts<'_> {
+        use CallText::{
+            CalleeContact, CalleeRoutes, CalleeTag, CalleeUri, CallerContact, CallerRoutes, CallerTag,
+            CallerUri,
+        };
+        let [uri, tag, contact, routes] = match is_caller {
+            true => [CallerUri, CallerTag, CallerContact, CallerRoutes],
+            false => [CalleeUri, CalleeTag, CalleeContact, CalleeRoutes],
+        };
+        SideTexts {
+            uri: self.get(uri),
+            tag: self.get(tag),
+            contact: self.get(contact),
+            routes: self.get(routes),
+        }
+    }
+}
+
+/// One side of a call, beside its texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CallSide {
     /// The number of its last request; 0 before its first.
     pub cseq: u32,
     /// How it was reached last; `None` where that is not known yet.
     pub flow: Option<Flow>,
 }
 
+/// The texts of one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SideTexts<'a> {
+    pub uri: &'a [u8],
+    pub tag: &'a [u8],
+    pub contact: &'a [u8],
+    pub routes: &'a [u8],
+}
+
 /// A call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallRecord {
     pub number: CallNumber,
-    pub call_id: Box<[u8]>,
     pub state: CallState,
     /// Seconds of unix time.
     pub begun_s: u64,
@@ -89,9 +177,20 @@ pub struct CallRecord {
     pub until_s: Option<u64>,
     pub caller: CallSide,
     pub callee: CallSide,
-    /// The extension that calls, and the one that is called, as tables have them; empty for the others.
-    pub caller_aor: Box<[u8]>,
-    pub callee_aor: Box<[u8]>,
+    pub texts: CallTexts,
+}
+
+impl CallRecord {
+    /// A text; empty when it is not known.
+    pub fn text(&self, text: CallText) -> &[u8] {
+        self.texts.get(text)
+    }
+
+    /// The caller's side, or the callee's.
+    pub fn side(&self, is_caller: bool) -> (&CallSide, SideTexts<'_>) {
+        let side = if is_caller { &self.caller } else { &self.callee };
+        (side, self.texts.side(is_caller))
+    }
 }
 
 /// What a request inside a dialog says of its call, for the shard that keeps it.
@@ -135,6 +234,20 @@ pub struct AgentCalls {
     pub in_use: u32,
 }
 
+impl AgentCalls {
+    /// What the extension is doing, by Asterisk's names of device states; `is_reached`: a call to it would ring; `most`: calls
+    /// that it may have (`dialog.max_calls`), 0 for any number.
+    pub fn state(self, is_reached: bool, most: u32) -> &'static str {
+        match self {
+            AgentCalls { ringing, in_use } if most != 0 && ringing + in_use >= most => "BUSY",
+            AgentCalls { in_use: 1.., .. } => "INUSE",
+            AgentCalls { ringing: 1.., .. } => "RINGING",
+            _ if is_reached => "NOT_INUSE",
+            _ => "UNAVAILABLE",
+        }
+    }
+}
+
 /// How far a call of an extension has come, for the shard that counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AgentStep {
@@ -145,4 +258,51 @@ pub enum AgentStep {
     Answers,
     RingsNoMore,
     HangsUp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_set_and_left() {
+        let mut texts = CallTexts::default();
+        texts.set(&[
+            (CallText::CallId, b"id"),
+            (CallText::CalleeUri, b"sip:b"),
+            (CallText::CalleeRoutes, b"r"),
+        ]);
+        texts.set(&[(CallText::CallerTag, b"tag"), (CallText::CalleeUri, b"sip:bb")]);
+        let got = [
+            CallText::CallId,
+            CallText::CallerTag,
+            CallText::CallerUri,
+            CallText::CalleeUri,
+            CallText::CalleeRoutes,
+        ]
+        .map(|part| texts.get(part).to_vec());
+        assert_eq!(got, [&b"id"[..], b"tag", b"", b"sip:bb", b"r"]);
+        // Too much: the rest stays.
+        let long = vec![b'x'; 65_535];
+        texts.set(&[(CallText::CalleeContact, &long)]);
+        assert_eq!(
+            (texts.get(CallText::CalleeContact), texts.get(CallText::CalleeRoutes)),
+            (&b""[..], &b"r"[..])
+        );
+    }
+
+    #[test]
+    fn states_by_calls_and_bindings() {
+        for (is_reached, ringing, in_use, most, expected) in [
+            (false, 0, 0, 0, "UNAVAILABLE"),
+            (true, 0, 0, 0, "NOT_INUSE"),
+            (true, 1, 0, 0, "RINGING"),
+            (true, 1, 1, 0, "INUSE"),
+            (false, 0, 1, 0, "INUSE"),
+            (true, 1, 1, 2, "BUSY"),
+            (true, 0, 1, 2, "INUSE"),
+        ] {
+            assert_eq!(AgentCalls { ringing, in_use }.state(is_reached, most), expected);
+        }
+    }
 }

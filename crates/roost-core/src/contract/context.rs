@@ -11,6 +11,7 @@ use crate::base::buffers::Buffers;
 use crate::base::flow::{Now, ShardId};
 use crate::base::hash::KeyedState;
 use crate::base::stats::{Counter, Stats};
+use crate::contract::event::EventKind;
 use crate::contract::identity::Identity;
 use crate::contract::outbox::Outbox;
 use crate::contract::policy::Policy;
@@ -29,11 +30,20 @@ pub(crate) struct Ctx<'a> {
     pub(crate) hasher: KeyedState,
     pub(crate) buffers: &'a mut Buffers,
     pub(crate) responses: &'a ResponseTexts,
+    /// Extensions that may be doing something else now, where somebody listens.
+    pub(crate) changed_agents: &'a mut Vec<Box<[u8]>>,
 }
 
 impl Ctx<'_> {
     pub(crate) fn count(&mut self, counter: Counter) {
         self.stats.count(counter);
+    }
+
+    /// Notes that an extension may be doing something else now.
+    pub(crate) fn note_agent(&mut self, aor: &[u8]) {
+        if self.out.listening.has(EventKind::Agent) {
+            self.changed_agents.push(aor.into());
+        }
     }
 
     /// The AOR of a user and host, as tables have it.
@@ -100,6 +110,7 @@ pub(crate) struct TestShard {
     pub(crate) stats: Stats,
     pub(crate) buffers: Buffers,
     responses: Option<ResponseTexts>,
+    changed_agents: Vec<Box<[u8]>>,
 }
 
 #[cfg(test)]
@@ -120,6 +131,7 @@ impl TestShard {
             hasher: KeyedState::new(self.identity.hash_seed),
             buffers: &mut self.buffers,
             responses: self.responses.get_or_insert_with(|| ResponseTexts::of(&self.policy)),
+            changed_agents: &mut self.changed_agents,
         }
     }
 

@@ -1,10 +1,10 @@
 //! What has happened, for those who keep a record of it: one stream, in order, and free while no one listens.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::base::flow::Flow;
 use crate::contract::ban::Ban;
-use crate::contract::call::{CallEnd, CallRecord};
+use crate::contract::call::{AgentCalls, CallEnd, CallRecord};
 use crate::contract::next_hops::HopState;
 use crate::contract::reason::Reason;
 
@@ -18,16 +18,13 @@ pub enum Event {
     /// A binding was added or renewed, and is durable where it must be.
     Registered {
         aor: Box<[u8]>,
-        contact_id: u64,
-        contact: Box<[u8]>,
-        source: Option<SocketAddr>,
-        user_agent: Box<[u8]>,
-        /// Seconds; `None`: it never expires.
-        expires_s: Option<u64>,
+        contact: Box<ContactFacts>,
         is_new: bool,
+        /// Whether the AOR had none before.
+        is_first: bool,
     },
-    /// A binding is gone.
-    Unregistered { aor: Box<[u8]>, contact_id: u64, why: Gone },
+    /// A binding is gone; `is_last`: the AOR has none any more.
+    Unregistered { aor: Box<[u8]>, contact: Box<ContactFacts>, why: Gone, is_last: bool },
     /// The database did not take the changes of an AOR.
     CommitFailed { aor: Box<[u8]> },
     /// The connection that a binding was made over is gone; the binding is not.
@@ -36,6 +33,10 @@ pub enum Event {
     PingsLost { aor: Box<[u8]>, contact_id: u64, lost: u32 },
     /// Somebody has guessed too often.
     Banned(Ban),
+    /// An address has sent too much (`pike`); told once for each time that it begins to.
+    Flooded { source: IpAddr },
+    /// An extension has other calls, or its bindings have changed.
+    Agent { aor: Box<[u8]>, calls: AgentCalls, is_reached: bool },
     /// A step of a call that is being set up.
     Call { call_id: Box<[u8]>, step: CallStep },
     /// A call in progress has another state; it has ended where `end` says how.
@@ -54,9 +55,11 @@ pub enum EventKind {
     /// A binding, its connection or its commit is gone.
     Loss,
     Ban,
+    Flood,
     Call,
     Hop,
     Dialog,
+    Agent,
 }
 
 impl EventKind {
@@ -71,14 +74,51 @@ impl EventKind {
             EventKind::Call => 64,
             EventKind::Hop => 128,
             EventKind::Dialog => 256,
+            EventKind::Agent => 512,
+            EventKind::Flood => 1024,
         }
+    }
+}
+
+/// Some topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Topics(u16);
+
+impl Topics {
+    pub const NONE: Topics = Topics(0);
+    pub const ALL: Topics = Topics(u16::MAX);
+    /// Calls in progress.
+    pub const CALLS: Topics = Topics(EventKind::Dialog.bit());
+    /// What an operator should read: refusals, new and lost bindings, bans.
+    const NEWS: Topics = Topics(
+        EventKind::Refusal(Reason::UnknownUser).bit()
+            | EventKind::NewBinding.bit()
+            | EventKind::Loss.bit()
+            | EventKind::Ban.bit(),
+    );
+
+    /// As a number, for who shares it between threads.
+    pub fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// The topics of such a number.
+    pub fn from_bits(bits: u16) -> Topics {
+        Topics(bits)
+    }
+
+    fn has(self, topic: EventKind) -> bool {
+        self.0 & topic.bit() != 0
     }
 }
 
 /// Which events are made, and how many: those beyond it are counted, which costs next to nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Listening {
-    topics: u16,
+    /// Of these every one is made.
+    whole: Topics,
+    /// Of these so many more are made.
+    some: Topics,
     left: u32,
     missed: Vec<(EventKind, u64)>,
 }
@@ -86,16 +126,17 @@ pub struct Listening {
 impl Listening {
     /// Everything, without limit.
     pub fn to_all() -> Listening {
-        Listening { topics: u16::MAX, left: u32::MAX, missed: Vec::new() }
+        Listening { whole: Topics::ALL, ..Listening::default() }
     }
 
-    /// What an operator should read: refusals, new and lost bindings, bans. So many, until [`Listening::refill`].
+    /// What an operator should read: so much of it, until [`Listening::refill`].
     pub fn to_news(most: u32) -> Listening {
-        let topics = EventKind::Refusal(Reason::UnknownUser).bit()
-            | EventKind::NewBinding.bit()
-            | EventKind::Loss.bit()
-            | EventKind::Ban.bit();
-        Listening { topics, left: most, missed: Vec::new() }
+        Listening { some: Topics::NEWS, left: most, ..Listening::default() }
+    }
+
+    /// From here on every event of these topics is made.
+    pub fn listen_to(&mut self, topics: Topics) {
+        self.whole = topics;
     }
 
     /// So many more may be made; what was missed since the last time, by topic.
@@ -106,16 +147,16 @@ impl Listening {
 
     /// Whether events of a topic are made or counted.
     pub(crate) fn has(&self, topic: EventKind) -> bool {
-        self.topics & topic.bit() != 0
+        self.whole.has(topic) || self.some.has(topic)
     }
 
     /// Whether one more event is made.
     pub(crate) fn takes(&mut self, topic: EventKind) -> bool {
-        if !self.has(topic) {
-            return false;
+        if self.whole.has(topic) || !self.some.has(topic) {
+            return self.whole.has(topic);
         }
         if self.left > 0 {
-            self.left -= u32::from(self.left != u32::MAX);
+            self.left -= 1;
             return true;
         }
         match self.missed.iter_mut().find(|(other, _)| *other == topic) {
@@ -124,6 +165,26 @@ impl Listening {
         }
         false
     }
+}
+
+/// A binding, for those who are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContactFacts {
+    pub contact_id: u64,
+    /// Its URI.
+    pub uri: Box<[u8]>,
+    /// Where its phone registered from.
+    pub source: Option<SocketAddr>,
+    /// Its `received`, as the table has it.
+    pub received: Option<Box<[u8]>>,
+    pub path: Box<[u8]>,
+    /// In thousandths.
+    pub q: Option<u16>,
+    pub callid: Box<[u8]>,
+    pub cseq: u32,
+    pub user_agent: Box<[u8]>,
+    /// Seconds; `None`: it never expires.
+    pub expires_s: Option<u64>,
 }
 
 /// Who asked for what.
@@ -179,5 +240,10 @@ mod tests {
         assert!(listening.takes(EventKind::Ban) && !listening.takes(EventKind::Ban));
         assert_eq!(listening.refill(1), [(EventKind::Ban, 1)]);
         assert!(!Listening::default().takes(EventKind::Ban));
+        listening.listen_to(Topics::CALLS);
+        assert!(
+            (0..9).all(|_| listening.takes(EventKind::Dialog)),
+            "who wants all of a topic misses nothing"
+        );
     }
 }

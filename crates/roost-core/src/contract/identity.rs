@@ -1,6 +1,8 @@
 //! What is fixed while the process lives: how many shards there are, their keys, and what an AOR is.
 
 use std::hash::{BuildHasher, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use roost_sip::User;
 
@@ -25,6 +27,26 @@ pub struct Identity {
     pub mac_key: [u8; 32],
     /// Seeds every hash table and the choice of shards.
     pub hash_seed: u64,
+    /// The calls of all shards.
+    pub calls: CallCount,
+}
+
+/// How many calls are in progress in all shards: the one number that they share, as `proxy.max_calls` is for all of them.
+#[derive(Debug, Clone, Default)]
+pub struct CallCount(Arc<AtomicU64>);
+
+impl CallCount {
+    pub(crate) fn begin(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What the columns of `location` hold, in bytes. SQLite's hold anything: there [`crate::limits`] alone count.
@@ -57,6 +79,7 @@ impl Default for Identity {
             widths: Widths::default(),
             mac_key: [0; 32],
             hash_seed: 0,
+            calls: CallCount::default(),
         }
     }
 }

@@ -176,6 +176,8 @@ pub struct ProxyParams {
     /// Addresses that are never challenged.
     pub trusted: Vec<IpAddr>,
     pub serial_fork: bool,
+    /// Calls in progress at once; 0: any number.
+    pub max_calls: u32,
     pub asserted_identity: AssertedIdentity,
 }
 
@@ -206,6 +208,8 @@ pub struct DispatcherParams {
 pub struct DialogParams {
     /// How long a call lasts that nobody ends, in seconds.
     pub default_timeout_s: u32,
+    /// How often both sides of a call are asked whether they still know of it, in seconds; 0: never.
+    pub options_ping_interval_s: u32,
     /// Calls that an extension may have at once; 0: any number.
     pub max_calls: u32,
 }
@@ -306,6 +310,7 @@ impl Default for Policy {
                 check_from: true,
                 trusted: Vec::new(),
                 serial_fork: false,
+                max_calls: 0,
                 asserted_identity: AssertedIdentity::Strip,
             },
             dispatcher: DispatcherParams {
@@ -314,7 +319,7 @@ impl Default for Policy {
                 ping_from: "sip:roost@localhost".to_string(),
             },
             nathelper: NathelperParams::default(),
-            dialog: DialogParams { default_timeout_s: 43_200, max_calls: 0 },
+            dialog: DialogParams { default_timeout_s: 43_200, options_ping_interval_s: 0, max_calls: 0 },
             routes: Arc::new([]),
             listeners: Vec::new(),
             domains: Vec::new(),

@@ -196,6 +196,8 @@ reasons! {
         "the database did not say whether the callee is an extension",
     CalleeHasEnough 486 "Busy Here" Plain "the callee has as many calls as it may have (`dialog.max_calls`)",
     CallerHasEnough 403 "Forbidden" Plain "the caller has as many calls as it may have (`dialog.max_calls`)",
+    TooManyCalls 503 "Service Unavailable" Busy
+        "as many calls are in progress as there may be (`proxy.max_calls`)",
     NoNextHop 503 "Service Unavailable" Plain "no next hop is up",
     NoOwnConnection 480 "Temporarily Unavailable" Plain
         "the callee is reached over its own connection only, and that is lost",

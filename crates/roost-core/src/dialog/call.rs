@@ -1,13 +1,13 @@
 //! One entry of the table, as small as it can be: its texts lie behind one another, and a usual flow takes twelve bytes.
 
 use crate::base::flow::{Flow, StoredFlow};
-use crate::contract::call::{CallNumber, CallRecord, CallSide, CallState};
+use crate::contract::call::{CallNumber, CallRecord, CallSide, CallState, CallTexts};
 use crate::contract::context::Ctx;
 
 /// A call.
 #[derive(Debug)]
 pub(super) struct Call {
-    pub(super) texts: Texts,
+    pub(super) texts: CallTexts,
     pub(super) begun_s: u64,
     /// 0 before it is answered.
     pub(super) answered_s: u64,
@@ -15,8 +15,14 @@ pub(super) struct Call {
     pub(super) until_ms: u64,
     pub(super) caller: Side,
     pub(super) callee: Side,
+    /// How old it was when its sides were asked last, in seconds since the answer.
+    pub(super) pinged_s: u32,
+    /// Its number, where an earlier process gave it.
+    pub(super) restored: Option<Box<CallNumber>>,
     pub(super) serial: u16,
     pub(super) state: CallState,
+    /// How often in a row the caller, and the callee, did not know of the call any more.
+    pub(super) lost: [u8; 2],
 }
 
 /// What one side has besides its texts.
@@ -32,92 +38,41 @@ impl Side {
         Side { cseq, flow: Some(flow.into()) }
     }
 
+    fn get(&self) -> CallSide {
+        CallSide { cseq: self.cseq, flow: self.flow.as_ref().map(StoredFlow::get) }
+    }
+
     pub(super) fn set_flow(&mut self, flow: Flow) {
         self.flow = Some(flow.into());
     }
 }
 
-/// Which text of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
-    CallId,
-    CallerAor,
-    CalleeAor,
-    CallerUri,
-    CallerTag,
-    CallerContact,
-    CallerRoutes,
-    CalleeUri,
-    CalleeTag,
-    CalleeContact,
-    CalleeRoutes,
-}
-
-const PARTS: usize = Part::CalleeRoutes as usize + 1;
-
-/// All texts of a call.
-#[derive(Debug, Default)]
-pub(super) struct Texts {
-    bytes: Box<[u8]>,
-    /// Where each ends.
-    ends: [u16; PARTS],
-}
-
-impl Texts {
-    /// A text; empty when it is not known.
-    pub(super) fn get(&self, part: Part) -> &[u8] {
-        let at = part as usize;
-        let end = |at: usize| self.ends.get(at).map_or(0, |end| usize::from(*end));
-        let start = at.checked_sub(1).map_or(0, end);
-        self.bytes.get(start..end(at)).unwrap_or(&[])
-    }
-
-    /// Other texts for some parts, in their order. One that finds no room is left out: all together have as much as a
-    /// message.
-    pub(super) fn set(&mut self, new: &[(Part, &[u8])]) {
-        let more: usize = new.iter().map(|(_, text)| text.len()).sum();
-        let mut bytes = Vec::with_capacity(self.bytes.len() + more);
-        let (mut ends, mut new, mut start) = ([0; PARTS], new.iter().peekable(), 0);
-        for ((at, end), old_end) in ends.iter_mut().enumerate().zip(self.ends) {
-            let old = start..usize::from(old_end);
-            start = old.end;
-            let text = match new.next_if(|(part, _)| *part as usize == at) {
-                Some((_, text)) => text,
-                None => self.bytes.get(old).unwrap_or(&[]),
-            };
-            if bytes.len() + text.len() <= usize::from(u16::MAX) {
-                bytes.extend_from_slice(text);
-            }
-            *end = bytes.len() as u16;
-        }
-        *self = Texts { bytes: bytes.into(), ends };
-    }
-}
-
 impl Call {
+    /// A call of an earlier process.
+    pub(super) fn restored(ctx: &Ctx<'_>, record: &CallRecord) -> Call {
+        let left_s = record.until_s.map_or(0, |until_s| until_s.saturating_sub(ctx.now.unix_s));
+        let side = |side: &CallSide| Side {
+            cseq: side.cseq,
+            // Its connection is gone.
+            flow: side.flow.map(|flow| Flow { connection: 0, ..flow }.into()),
+        };
+        Call {
+            texts: record.texts.clone(),
+            begun_s: record.begun_s,
+            answered_s: record.answered_s.unwrap_or(0),
+            until_ms: ctx.now.mono_ms + left_s * 1000,
+            caller: side(&record.caller),
+            callee: side(&record.callee),
+            pinged_s: 0,
+            restored: Some(Box::new(record.number)),
+            serial: record.number.serial,
+            state: CallState::Confirmed,
+            lost: [0; 2],
+        }
+    }
+
     pub(super) fn is_answered(&self) -> bool {
         self.answered_s != 0
-    }
-
-    /// One side as others see it.
-    pub(super) fn side(&self, is_caller: bool) -> CallSide {
-        let ([uri, tag, contact, routes], side) = match is_caller {
-            true => {
-                ([Part::CallerUri, Part::CallerTag, Part::CallerContact, Part::CallerRoutes], &self.caller)
-            }
-            false => {
-                ([Part::CalleeUri, Part::CalleeTag, Part::CalleeContact, Part::CalleeRoutes], &self.callee)
-            }
-        };
-        let text = |part: Part| self.texts.get(part).into();
-        CallSide {
-            uri: text(uri),
-            tag: text(tag),
-            contact: text(contact),
-            routes: text(routes),
-            cseq: side.cseq,
-            flow: side.flow.as_ref().map(StoredFlow::get),
-        }
     }
 
     /// The call as others see it.
@@ -125,15 +80,13 @@ impl Call {
         let left_s = self.until_ms.saturating_sub(ctx.now.mono_ms) / 1000;
         CallRecord {
             number,
-            call_id: self.texts.get(Part::CallId).into(),
             state: self.state,
             begun_s: self.begun_s,
             answered_s: self.is_answered().then_some(self.answered_s),
             until_s: self.is_answered().then_some(ctx.now.unix_s + left_s),
-            caller: self.side(true),
-            callee: self.side(false),
-            caller_aor: self.texts.get(Part::CallerAor).into(),
-            callee_aor: self.texts.get(Part::CalleeAor).into(),
+            caller: self.caller.get(),
+            callee: self.callee.get(),
+            texts: self.texts.clone(),
         }
     }
 }
@@ -143,17 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_set_and_left() {
-        assert!(size_of::<Call>() <= 128, "{}", size_of::<Call>());
-        let mut texts = Texts::default();
-        texts.set(&[(Part::CallId, b"id"), (Part::CalleeUri, b"sip:b"), (Part::CalleeRoutes, b"r")]);
-        texts.set(&[(Part::CallerTag, b"tag"), (Part::CalleeUri, b"sip:bb")]);
-        let got = [Part::CallId, Part::CallerTag, Part::CallerUri, Part::CalleeUri, Part::CalleeRoutes]
-            .map(|part| texts.get(part).to_vec());
-        assert_eq!(got, [&b"id"[..], b"tag", b"", b"sip:bb", b"r"]);
-        // Too much: the rest stays.
-        let long = vec![b'x'; 65_535];
-        texts.set(&[(Part::CalleeContact, &long)]);
-        assert_eq!((texts.get(Part::CalleeContact), texts.get(Part::CalleeRoutes)), (&b""[..], &b"r"[..]));
+    fn an_entry_is_small() {
+        assert!(size_of::<Call>() <= 136, "{}", size_of::<Call>());
     }
 }

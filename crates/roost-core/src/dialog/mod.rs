@@ -6,33 +6,37 @@
 
 mod agents;
 mod call;
+mod own;
 
 use std::hash::BuildHasher;
 
+use hashbrown::HashMap;
 use roost_sip::{Head, HeaderName, Method, NameAddr, list, number};
 
 use crate::base::aor::{UserHost, split_aor};
 use crate::base::flow::Flow;
+use crate::base::hash::KeyedState;
 use crate::base::limits;
 use crate::base::slab::Slab;
 use crate::base::stats::Counter;
 use crate::contract::admin::AdminReply;
 use crate::contract::call::{
-    AgentCalls, AgentStep, CallEnd, CallNumber, CallSide, CallState, CallStepInDialog, Heard, StepKind,
+    AgentCalls, AgentStep, CallEnd, CallNumber, CallRecord, CallState, CallStepInDialog, CallText, CallTexts,
+    Heard, StepKind,
 };
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::context::Ctx;
 use crate::contract::event::{Event, EventKind};
-use crate::contract::policy::Policy;
 use crate::dialog::agents::Agents;
-use crate::dialog::call::{Call, Part, Side, Texts};
-use crate::message::branch_id::BranchId;
+use crate::dialog::call::{Call, Side};
+pub(crate) use crate::dialog::own::{CallPing, InDialog};
 use crate::message::dialog_token::DialogToken;
-use crate::message::own_request::{push, write_beginning};
 use crate::message::request::Request;
 
 /// How long after the end of its session a call may still be refreshed, in seconds: timer F.
 const GRACE_S: u64 = 32;
+/// So often in a row a side does not know of its call any more that the call is over.
+const PINGS_LOST: u8 = 2;
 /// How long one look at all calls takes, in seconds.
 const SWEEP_S: usize = 10;
 
@@ -46,6 +50,8 @@ pub(crate) struct Dialogs {
     sweep_at: u32,
     /// The serial of the last call.
     serial: u16,
+    /// Where the calls of earlier processes are, which keep their numbers.
+    restored: HashMap<CallNumber, u32, KeyedState>,
     agents: Agents,
 }
 
@@ -62,7 +68,8 @@ pub(crate) struct Parties<'a> {
 impl Dialogs {
     pub(crate) fn new(hash_seed: u64) -> Dialogs {
         let agents = Agents::new(hash_seed);
-        Dialogs { calls: Slab::default(), early: 0, active: 0, sweep_at: 0, serial: 0, agents }
+        let restored = HashMap::with_hasher(KeyedState::new(hash_seed));
+        Dialogs { calls: Slab::default(), early: 0, active: 0, sweep_at: 0, serial: 0, restored, agents }
     }
 
     /// An INVITE begins a call; its number. `None`: there is no room for it, and it goes on without an entry.
@@ -82,16 +89,16 @@ impl Dialogs {
         let aor = |who: Option<UserHost<'_>>| aor_of(ctx, who).unwrap_or_default();
         let caller = if parties.is_from_extension { aor(request.caller()) } else { Vec::new() };
         let callee = if parties.is_to_extension { aor(Some(parties.callee)) } else { Vec::new() };
-        let mut texts = Texts::default();
+        let mut texts = CallTexts::default();
         texts.set(&[
-            (Part::CallId, request.call_id().unwrap_or(&[])),
-            (Part::CallerAor, &caller),
-            (Part::CalleeAor, &callee),
-            (Part::CallerUri, uri_of(&request.from_addr)),
-            (Part::CallerTag, request.sender_tag().unwrap_or(&[])),
-            (Part::CallerContact, contact_of(request.value(HeaderName::Contact))),
-            (Part::CallerRoutes, &routes),
-            (Part::CalleeUri, uri_of(&request.to_addr)),
+            (CallText::CallId, request.call_id().unwrap_or(&[])),
+            (CallText::CallerAor, &caller),
+            (CallText::CalleeAor, &callee),
+            (CallText::CallerUri, uri_of(&request.from_addr)),
+            (CallText::CallerTag, request.sender_tag().unwrap_or(&[])),
+            (CallText::CallerContact, contact_of(request.value(HeaderName::Contact))),
+            (CallText::CallerRoutes, &routes),
+            (CallText::CalleeUri, uri_of(&request.to_addr)),
         ]);
         self.serial = self.serial.wrapping_add(1);
         let call = Call {
@@ -101,24 +108,29 @@ impl Dialogs {
             until_ms: u64::MAX,
             caller: Side::new(request.cseq().map_or(0, |cseq| cseq.number), request.flow),
             callee: Side::default(),
+            pinged_s: 0,
+            restored: None,
             serial: self.serial,
             state: CallState::Unconfirmed,
+            lost: [0; 2],
         };
         let slot = self.calls.put(call);
         self.agent(ctx, &caller, AgentStep::Calls);
         self.agent(ctx, &callee, AgentStep::Rings);
         self.early += 1;
         ctx.count(Counter::DialogsProcessed);
-        let number = self.number(ctx, slot);
-        self.tell(ctx, number, None);
-        Some(number)
+        ctx.identity.calls.begin();
+        self.tell(ctx, slot, None);
+        Some(self.number(ctx, slot))
     }
 
     /// Somebody rings.
     pub(crate) fn ringing(&mut self, ctx: &mut Ctx<'_>, number: CallNumber) {
-        if let Some(call) = self.get_mut(number).filter(|call| call.state == CallState::Unconfirmed) {
+        if let Some(slot) = self.slot_of(ctx, number)
+            && let Some(call) = self.calls.get_mut(slot).filter(|call| call.state == CallState::Unconfirmed)
+        {
             call.state = CallState::Early;
-            self.tell(ctx, number, None);
+            self.tell(ctx, slot, None);
         }
     }
 
@@ -131,9 +143,8 @@ impl Dialogs {
         (bytes, head): (&[u8], &Head),
     ) {
         let default_s = u64::from(ctx.policy.dialog.default_timeout_s);
-        let Some(call) = self.get_mut(number).filter(|call| !call.is_answered()) else {
-            return;
-        };
+        let Some(slot) = self.slot_of(ctx, number) else { return };
+        let Some(call) = self.calls.get_mut(slot).filter(|call| !call.is_answered()) else { return };
         let to = head.value(bytes, HeaderName::To).and_then(|value| NameAddr::parse(value).ok());
         let mut routes = Vec::new();
         // Ours is the last one above those that were there before.
@@ -142,26 +153,27 @@ impl Dialogs {
         call.state = CallState::ConfirmedNotAcknowledged;
         call.answered_s = ctx.now.unix_s.max(1);
         call.texts.set(&[
-            (Part::CalleeTag, to.and_then(|to| to.tag()).unwrap_or(&[])),
-            (Part::CalleeContact, contact_of(head.value(bytes, HeaderName::Contact))),
-            (Part::CalleeRoutes, &routes),
+            (CallText::CalleeTag, to.and_then(|to| to.tag()).unwrap_or(&[])),
+            (CallText::CalleeContact, contact_of(head.value(bytes, HeaderName::Contact))),
+            (CallText::CalleeRoutes, &routes),
         ]);
         call.callee.set_flow(flow);
         let session_s = session_of(head, bytes);
         call.until_ms = ctx.now.mono_ms + lasts_s(session_s, default_s) * 1000;
-        let callee = call.texts.get(Part::CalleeAor).to_vec();
+        let callee = call.texts.get(CallText::CalleeAor).to_vec();
         self.agent(ctx, &callee, AgentStep::Answers);
         self.early -= 1;
         self.active += 1;
-        self.tell(ctx, number, None);
+        self.tell(ctx, slot, None);
     }
 
     /// The caller was told this: there is no call.
     pub(crate) fn failed(&mut self, ctx: &mut Ctx<'_>, number: CallNumber, code: u16) {
-        let is_open = self.get_mut(number).is_some_and(|call| !call.is_answered());
-        if is_open {
+        let open = self.slot_of(ctx, number);
+        let open = open.filter(|slot| self.calls.get(*slot).is_some_and(|call| !call.is_answered()));
+        if let Some(slot) = open {
             ctx.count(Counter::DialogsFailed);
-            self.end(ctx, number, CallEnd::Failed(code));
+            self.end(ctx, slot, CallEnd::Failed(code));
         }
     }
 
@@ -189,38 +201,35 @@ impl Dialogs {
                 _ => 0,
             },
         };
-        if number.shard == ctx.shard {
+        let home = number.home(ctx.identity.shards);
+        if home == ctx.shard {
             let is_it = |call: &Call| {
-                let is_its_answer = !call.is_answered() || call.texts.get(Part::CalleeTag) == callee_tag;
-                call.texts.get(Part::CallId) == call_id && is_its_answer
+                let is_its_answer = !call.is_answered() || call.texts.get(CallText::CalleeTag) == callee_tag;
+                call.texts.get(CallText::CallId) == call_id && is_its_answer
             };
             return self.take(ctx, number, is_it, &heard);
         }
-        if number.shard.0 < ctx.identity.shards.max(1) {
-            let hash = |text: &[u8]| ctx.hasher.hash_one(text);
-            let step =
-                CallStepInDialog { number, call_id: hash(call_id), callee_tag: hash(callee_tag), heard };
-            let event = ShardEvent::CallStep(Box::new(step));
-            ctx.out.commands.push(Command::Tell { shard: Some(number.shard), event });
-        }
+        let hash = |text: &[u8]| ctx.hasher.hash_one(text);
+        let step = CallStepInDialog { number, call_id: hash(call_id), callee_tag: hash(callee_tag), heard };
+        let event = ShardEvent::CallStep(Box::new(step));
+        ctx.out.commands.push(Command::Tell { shard: Some(home), event });
     }
 
     /// Takes what another shard has heard.
     pub(crate) fn take_step(&mut self, ctx: &mut Ctx<'_>, step: &CallStepInDialog) {
         let hasher = ctx.hasher;
         let is_it = |call: &Call| {
-            let hash = |part: Part| hasher.hash_one(call.texts.get(part));
-            let is_its_answer = !call.is_answered() || hash(Part::CalleeTag) == step.callee_tag;
-            hash(Part::CallId) == step.call_id && is_its_answer
+            let hash = |part: CallText| hasher.hash_one(call.texts.get(part));
+            let is_its_answer = !call.is_answered() || hash(CallText::CalleeTag) == step.callee_tag;
+            hash(CallText::CallId) == step.call_id && is_its_answer
         };
         self.take(ctx, step.number, is_it, &step.heard);
     }
 
     fn take(&mut self, ctx: &mut Ctx<'_>, number: CallNumber, is_it: impl Fn(&Call) -> bool, heard: &Heard) {
-        let is_ours = number.epoch == ctx.identity.epoch();
         let default_s = u64::from(ctx.policy.dialog.default_timeout_s);
-        let found = self.get_mut(number).filter(|call| is_ours && is_it(call));
-        let Some(call) = found else { return };
+        let Some(slot) = self.slot_of(ctx, number) else { return };
+        let Some(call) = self.calls.get_mut(slot).filter(|call| is_it(call)) else { return };
         let side = if heard.is_from_caller { &mut call.caller } else { &mut call.callee };
         side.cseq = side.cseq.max(heard.cseq);
         if !call.is_answered() {
@@ -228,17 +237,17 @@ impl Dialogs {
             return;
         }
         if !heard.contact.is_empty() {
-            let part = if heard.is_from_caller { Part::CallerContact } else { Part::CalleeContact };
+            let part = if heard.is_from_caller { CallText::CallerContact } else { CallText::CalleeContact };
             call.texts.set(&[(part, &heard.contact)]);
         }
         match heard.kind {
             StepKind::Bye => {
                 let end = if heard.is_from_caller { CallEnd::CallerHungUp } else { CallEnd::CalleeHungUp };
-                self.end(ctx, number, end);
+                self.end(ctx, slot, end);
             }
             StepKind::Ack if call.state == CallState::ConfirmedNotAcknowledged => {
                 call.state = CallState::Confirmed;
-                self.tell(ctx, number, None);
+                self.tell(ctx, slot, None);
             }
             StepKind::Refresh => {
                 call.until_ms = ctx.now.mono_ms + lasts_s(heard.session_s, default_s) * 1000;
@@ -247,25 +256,49 @@ impl Dialogs {
         }
     }
 
-    /// The call of a number, unless it has ended.
-    fn get_mut(&mut self, number: CallNumber) -> Option<&mut Call> {
-        self.calls.get_mut(number.slot).filter(|call| call.serial == number.serial)
+    /// Where the call of a number is, unless it has ended.
+    fn slot_of(&self, ctx: &Ctx<'_>, number: CallNumber) -> Option<u32> {
+        let is_its = |call: &Call| call.serial == number.serial && call.restored.is_none();
+        let is_here = number.epoch == ctx.identity.epoch() && self.calls.get(number.slot).is_some_and(is_its);
+        // The epoch of an earlier process may be ours by chance.
+        if is_here { Some(number.slot) } else { self.restored.get(&number).copied() }
     }
 
-    fn end(&mut self, ctx: &mut Ctx<'_>, number: CallNumber, end: CallEnd) {
-        if let Some(call) = self.calls.get_mut(number.slot) {
+    fn end(&mut self, ctx: &mut Ctx<'_>, slot: u32, end: CallEnd) {
+        if let Some(call) = self.calls.get_mut(slot) {
             call.state = CallState::Deleted;
         }
-        self.tell(ctx, number, Some(end));
-        if let Some(call) = self.calls.take(number.slot) {
-            let (count, step) = match call.answered_s {
-                0 => (&mut self.early, AgentStep::RingsNoMore),
-                _ => (&mut self.active, AgentStep::HangsUp),
-            };
-            *count = count.saturating_sub(1);
-            self.agent(ctx, call.texts.get(Part::CallerAor), AgentStep::HangsUp);
-            self.agent(ctx, call.texts.get(Part::CalleeAor), step);
+        self.tell(ctx, slot, Some(end));
+        let Some(call) = self.calls.take(slot) else { return };
+        if let Some(number) = call.restored {
+            self.restored.remove(&*number);
         }
+        let (count, step) = match call.answered_s {
+            0 => (&mut self.early, AgentStep::RingsNoMore),
+            _ => (&mut self.active, AgentStep::HangsUp),
+        };
+        *count = count.saturating_sub(1);
+        ctx.identity.calls.end();
+        self.agent(ctx, call.texts.get(CallText::CallerAor), AgentStep::HangsUp);
+        self.agent(ctx, call.texts.get(CallText::CalleeAor), step);
+    }
+
+    /// Takes up a call that was in progress when an earlier process ended. It keeps its number, by which its phones name it.
+    pub(crate) fn restore(&mut self, ctx: &mut Ctx<'_>, record: &CallRecord) {
+        let is_known = self.restored.contains_key(&record.number);
+        if is_known || record.answered_s.is_none() {
+            return;
+        }
+        let call = Call::restored(ctx, record);
+        let aor = |text: CallText| call.texts.get(text).to_vec();
+        let (caller, callee) = (aor(CallText::CallerAor), aor(CallText::CalleeAor));
+        let slot = self.calls.put(call);
+        self.restored.insert(record.number, slot);
+        self.active += 1;
+        ctx.identity.calls.begin();
+        self.agent(ctx, &caller, AgentStep::Calls);
+        self.agent(ctx, &callee, AgentStep::Rings);
+        self.agent(ctx, &callee, AgentStep::Answers);
     }
 
     /// A call of an extension has come so far: the extension's shard counts.
@@ -276,15 +309,21 @@ impl Dialogs {
         let (user, _) = split_aor(aor, ctx.identity.use_domain);
         let shard = ctx.identity.shard_of(user);
         if shard == ctx.shard {
-            return self.agents.take(aor, step);
+            return self.take_agent(ctx, aor, step);
         }
         let event = ShardEvent::Agent(aor.into(), step);
         ctx.out.commands.push(Command::Tell { shard: Some(shard), event });
     }
 
     /// Takes what another shard knows of an extension of this one.
-    pub(crate) fn take_agent(&mut self, aor: &[u8], step: AgentStep) {
+    pub(crate) fn take_agent(&mut self, ctx: &mut Ctx<'_>, aor: &[u8], step: AgentStep) {
         self.agents.take(aor, step);
+        ctx.note_agent(aor);
+    }
+
+    /// The calls of an extension of this shard.
+    pub(crate) fn calls_of(&self, aor: &[u8]) -> AgentCalls {
+        self.agents.of(aor)
     }
 
     /// Whether an extension of this shard may have no other call (`dialog.max_calls`).
@@ -302,28 +341,77 @@ impl Dialogs {
         self.agents.iter().map(|(aor, calls)| (aor.into(), calls)).collect()
     }
 
-    /// Ends calls whose time is over. Called every second.
-    pub(crate) fn sweep(&mut self, ctx: &mut Ctx<'_>) {
+    /// Ends calls whose time is over. Called every second. What asks phones whether they still know of their calls
+    /// (`dialog.options_ping_interval`), to be sent.
+    pub(crate) fn sweep(&mut self, ctx: &mut Ctx<'_>) -> Vec<CallPing> {
+        let mut pings = Vec::new();
         let slots = self.calls.len();
         for _ in 0..slots.div_ceil(SWEEP_S) {
             let slot = self.sweep_at;
             self.sweep_at = if (slot as usize) + 1 < slots { slot + 1 } else { 0 };
             if self.calls.get(slot).is_some_and(|call| call.until_ms <= ctx.now.mono_ms) {
                 ctx.count(Counter::DialogsExpired);
-                let number = self.number(ctx, slot);
-                self.end(ctx, number, CallEnd::Timeout);
+                self.end(ctx, slot, CallEnd::Timeout);
+            } else if ctx.policy.dialog.options_ping_interval_s != 0 {
+                self.ping(ctx, slot, &mut pings);
             }
         }
+        pings
     }
 
-    /// An operator ends a call: it is over, and both sides are to be told, each by the BYE of the other. `None`: there is no
-    /// such call, or it is not answered.
-    pub(crate) fn end_by_operator(&mut self, ctx: &mut Ctx<'_>, number: CallNumber) -> Option<[Bye; 2]> {
-        let is_here = number.epoch == ctx.identity.epoch() && number.shard == ctx.shard;
-        let call = self.get_mut(number).filter(|call| is_here && call.is_answered())?;
-        let byes = [Bye::of(call, true), Bye::of(call, false)];
-        self.end(ctx, number, CallEnd::Operator);
-        Some(byes)
+    /// Asks both sides of a call, if it is time.
+    fn ping(&mut self, ctx: &Ctx<'_>, slot: u32, pings: &mut Vec<CallPing>) {
+        let number = self.number(ctx, slot);
+        let interval_s = ctx.policy.dialog.options_ping_interval_s;
+        let Some(call) = self.calls.get_mut(slot).filter(|call| call.is_answered()) else { return };
+        let age_s = ctx.now.unix_s.saturating_sub(call.answered_s).min(u64::from(u32::MAX)) as u32;
+        if age_s < call.pinged_s + interval_s {
+            return;
+        }
+        call.pinged_s = age_s;
+        let (record, is_restored) = (call.record(ctx, number), call.restored.is_some());
+        let ping = |is_to_callee| CallPing {
+            request: InDialog::new(record.clone(), is_restored, is_to_callee, None),
+            number,
+            is_to_callee,
+        };
+        pings.extend([ping(true), ping(false)]);
+    }
+
+    /// What a side says to being asked. A call that it does not know any more, or not any more that it can be asked, twice in
+    /// a row, is over: BYEs for both.
+    pub(crate) fn ping_ended(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        number: CallNumber,
+        is_to_callee: bool,
+        is_lost: bool,
+    ) -> Option<[InDialog; 2]> {
+        let slot = self.slot_of(ctx, number)?;
+        let lost = &mut self.calls.get_mut(slot)?.lost[usize::from(is_to_callee)];
+        *lost = if is_lost { *lost + 1 } else { 0 };
+        if *lost < PINGS_LOST {
+            return None;
+        }
+        let end = if is_to_callee { CallEnd::CalleeGone } else { CallEnd::CallerGone };
+        self.end_for_both(ctx, slot, end)
+    }
+
+    /// An operator ends a call: BYEs for both. `None`: there is no such call, or it is not answered.
+    pub(crate) fn end_by_operator(&mut self, ctx: &mut Ctx<'_>, number: CallNumber) -> Option<[InDialog; 2]> {
+        let slot = self.slot_of(ctx, number)?;
+        self.end_for_both(ctx, slot, CallEnd::Operator)
+    }
+
+    /// A call is over, and both sides are to be told, each by the BYE of the other.
+    fn end_for_both(&mut self, ctx: &mut Ctx<'_>, slot: u32, end: CallEnd) -> Option<[InDialog; 2]> {
+        let call = self.calls.get(slot).filter(|call| call.is_answered())?;
+        let (record, is_restored) = (call.record(ctx, self.number(ctx, slot)), call.restored.is_some());
+        self.end(ctx, slot, end);
+        Some([
+            InDialog::new(record.clone(), is_restored, true, Some(end)),
+            InDialog::new(record, is_restored, false, Some(end)),
+        ])
     }
 
     /// Calls from a slot on, for operators.
@@ -353,59 +441,22 @@ impl Dialogs {
     }
 
     fn number(&self, ctx: &Ctx<'_>, slot: u32) -> CallNumber {
-        let serial = self.calls.get(slot).map_or(0, |call| call.serial);
+        let call = self.calls.get(slot);
+        if let Some(number) = call.and_then(|call| call.restored.as_ref()) {
+            return **number;
+        }
+        let serial = call.map_or(0, |call| call.serial);
         CallNumber { epoch: ctx.identity.epoch(), shard: ctx.shard, slot, serial }
     }
 
-    fn tell(&self, ctx: &mut Ctx<'_>, number: CallNumber, end: Option<CallEnd>) {
+    fn tell(&self, ctx: &mut Ctx<'_>, slot: u32, end: Option<CallEnd>) {
         if !ctx.out.listening.has(EventKind::Dialog) {
             return;
         }
-        if let Some(call) = self.calls.get(number.slot) {
-            let record = Box::new(call.record(ctx, number));
+        if let Some(call) = self.calls.get(slot) {
+            let record = Box::new(call.record(ctx, self.number(ctx, slot)));
             ctx.out.tell(EventKind::Dialog, || Event::Dialog { record, end });
         }
-    }
-}
-
-/// A BYE of ours in the name of one side, for the other.
-#[derive(Debug)]
-pub(crate) struct Bye {
-    call_id: Box<[u8]>,
-    from: CallSide,
-    to: CallSide,
-    /// The route set, as Route has it.
-    routes: Vec<u8>,
-}
-
-impl Bye {
-    fn of(call: &Call, is_to_callee: bool) -> Bye {
-        let (from, to) = (call.side(is_to_callee), call.side(!is_to_callee));
-        let mut values: Vec<&[u8]> = list(&to.routes).collect();
-        if is_to_callee {
-            // The nearest to it stands first in the answer (RFC 3261 12.1.2).
-            values.reverse();
-        }
-        let routes = values.join(&b", "[..]);
-        Bye { call_id: call.texts.get(Part::CallId).into(), routes, from, to }
-    }
-
-    /// Where it goes.
-    pub(crate) fn flow(&self) -> Option<Flow> {
-        self.to.flow
-    }
-
-    /// Writes it (RFC 3261 12.2.1.1).
-    pub(crate) fn write(&self, policy: &Policy, flow: &Flow, branch: BranchId, out: &mut Vec<u8>) {
-        write_beginning(policy, "BYE", &self.to.contact, flow, branch, out);
-        if !self.routes.is_empty() {
-            push(out, &[b"Route: ", &self.routes, b"\r\n"]);
-        }
-        let Bye { from, to, .. } = self;
-        push(out, &[b"From: <", &from.uri, b">;tag=", &from.tag, b"\r\nTo: <", &to.uri, b">;tag=", &to.tag]);
-        let cseq = (u64::from(from.cseq) + 1).to_string();
-        push(out, &[b"\r\nCall-ID: ", &self.call_id, b"\r\nCSeq: ", cseq.as_bytes(), b" BYE\r\n"]);
-        push(out, &[b"Reason: SIP;cause=200;text=\"ended by an operator\"\r\nContent-Length: 0\r\n\r\n"]);
     }
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::contract::call::CallRecord;
 use crate::contract::context::TestShard;
 use crate::contract::event::Listening;
+use crate::message::branch_id::BranchId;
 use crate::message::dialog_token::Side;
 
 const CALLER: &str = "From: <sip:9001@a.test>;tag=one\r\nTo: <sip:9002@a.test>";
@@ -90,16 +91,20 @@ impl Lab {
         self.shard.out.events.drain(..).filter_map(ended).collect()
     }
 
+    fn written(&mut self, request: &InDialog) -> String {
+        let (policy, shard, mut out) = (self.shard.policy.clone(), self.shard.ctx().shard, Vec::new());
+        request.write(&policy, &flow(), BranchId::of_ping(shard, 1, 1, 1), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
     fn busy(&self, aor: &[u8]) -> (u32, u32) {
         let calls = self.dialogs.agents.of(aor);
         (calls.ringing, calls.in_use)
     }
 
-    fn wait_and_sweep(&mut self, s: u64) {
+    fn wait_and_sweep(&mut self, s: u64) -> Vec<CallPing> {
         self.shard.wait(s * 1_000);
-        for _ in 0..SWEEP_S {
-            self.dialogs.sweep(&mut self.shard.ctx());
-        }
+        (0..SWEEP_S).flat_map(|_| self.dialogs.sweep(&mut self.shard.ctx())).collect()
     }
 }
 
@@ -115,9 +120,9 @@ fn a_call_begins_rings_is_answered_and_ends() {
     assert_eq!((call.state, lab.dialogs.counts()), (CallState::ConfirmedNotAcknowledged, (0, 1)));
     assert_eq!((lab.busy(b"9001"), lab.busy(b"9002")), ((0, 1), (0, 1)));
     // The route set ends where we are, on either side.
-    assert_eq!(&*call.callee.routes, b"<sip:far.test;lr>,<sip:near.test;lr>");
+    assert_eq!(call.text(CallText::CalleeRoutes), b"<sip:far.test;lr>,<sip:near.test;lr>");
     assert_eq!(
-        (&*call.caller.routes, &*call.caller.uri),
+        (call.text(CallText::CallerRoutes), call.text(CallText::CallerUri)),
         (&b"<sip:edge.test;lr>"[..], &b"sip:9001@a.test"[..])
     );
     lab.hear(number, "ACK", true, "two", "");
@@ -172,7 +177,7 @@ fn a_session_that_is_not_refreshed_ends_and_others_after_their_time() {
         if !refresh.is_empty() {
             lab.hear(number, "UPDATE", true, "two", refresh);
             assert_eq!(
-                (&*lab.record().caller.contact, lab.record().caller.cseq),
+                (lab.record().text(CallText::CallerContact), lab.record().caller.cseq),
                 (&b"sip:7@10.0.0.9"[..], 7)
             );
         }
@@ -198,12 +203,7 @@ fn an_operator_ends_a_call_by_the_bye_of_each_side_for_the_other() {
     lab.answer(number, "two", "");
     lab.hear(number, "INFO", false, "two", "");
     let byes = lab.dialogs.end_by_operator(&mut lab.shard.ctx(), number).unwrap();
-    let policy = lab.shard.policy.clone();
-    let texts = byes.map(|bye| {
-        let mut out = Vec::new();
-        bye.write(&policy, &flow(), BranchId::of_ping(lab.shard.ctx().shard, 1, 1, 1), &mut out);
-        String::from_utf8(out).unwrap()
-    });
+    let texts = byes.map(|bye| lab.written(&bye));
     for (text, parts) in texts.iter().zip([
         [
             "BYE sip:9002@10.0.0.8 SIP/2.0\r\n",
@@ -236,4 +236,66 @@ fn an_extension_has_no_more_calls_than_it_may() {
     assert!(is_full(&mut lab));
     lab.dialogs.failed(&mut lab.shard.ctx(), first, 486);
     assert!(!is_full(&mut lab));
+}
+
+#[test]
+fn a_call_goes_on_after_a_restart_under_its_number() {
+    let mut lab = Lab::new();
+    let number = lab.begin();
+    lab.answer(number, "two", "Session-Expires: 300\r\n");
+    let record = lab.record();
+    let mut next = Lab::new();
+    next.shard.identity.hash_seed = 9;
+    assert_ne!(next.shard.identity.epoch(), lab.shard.identity.epoch());
+    let other = next.begin();
+    assert_eq!(other.slot, number.slot, "a call of its own stands where that one stood");
+    for _ in 0..2 {
+        next.dialogs.restore(&mut next.shard.ctx(), &record);
+    }
+    assert_eq!((next.dialogs.counts(), next.busy(b"9002")), ((1, 1), (1, 1)));
+    next.answer(other, "three", "");
+    next.hear(number, "UPDATE", true, "two", "Session-Expires: 90\r\n");
+    let byes = next.dialogs.end_by_operator(&mut next.shard.ctx(), number).unwrap();
+    // What the callee has sent since the answer is not known.
+    let [to_callee, to_caller] = byes.map(|bye| next.written(&bye));
+    assert!(
+        to_callee.contains("CSeq: 1007 BYE") && to_caller.contains("CSeq: 1001 BYE"),
+        "{to_callee}{to_caller}"
+    );
+    assert_eq!((next.ends(), next.dialogs.counts()), (vec![CallEnd::Operator], (0, 1)));
+    next.dialogs.restore(&mut next.shard.ctx(), &record);
+    next.hear(number, "BYE", false, "two", "");
+    assert_eq!((next.ends(), next.dialogs.counts()), (vec![CallEnd::CalleeHungUp], (0, 1)));
+    // One whose time was over meanwhile.
+    next.dialogs.restore(&mut next.shard.ctx(), &CallRecord { until_s: Some(1), ..record });
+    next.wait_and_sweep(1);
+    assert_eq!((next.ends(), next.dialogs.counts()), (vec![CallEnd::Timeout], (0, 1)));
+    assert_eq!(next.shard.identity.calls.now(), 1);
+}
+
+#[test]
+fn a_side_that_twice_does_not_know_of_its_call_ends_it() {
+    let mut lab = Lab::new();
+    lab.shard.policy.dialog.options_ping_interval_s = 30;
+    let number = lab.begin();
+    assert!(lab.wait_and_sweep(31).is_empty(), "nobody has answered");
+    lab.answer(number, "two", "");
+    lab.hear(number, "INFO", false, "two", "");
+    assert!(lab.wait_and_sweep(29).is_empty());
+    let pings = lab.wait_and_sweep(1);
+    let [to_callee, to_caller] = &pings[..] else { panic!("{pings:?}") };
+    let texts = [lab.written(&to_callee.request), lab.written(&to_caller.request)];
+    assert!(
+        texts[0].starts_with("OPTIONS sip:9002@10.0.0.8 SIP/2.0") && texts[0].contains("CSeq: 1 OPTIONS")
+    );
+    assert!(texts[1].starts_with("OPTIONS sip:1@10.0.0.9 SIP/2.0") && texts[1].contains("CSeq: 7 OPTIONS"));
+    assert!(lab.wait_and_sweep(29).is_empty());
+    let mut ended = |is_to_callee, is_lost| {
+        let ended = lab.dialogs.ping_ended(&mut lab.shard.ctx(), number, is_to_callee, is_lost);
+        ended.is_some()
+    };
+    let steps = [(true, true), (false, true), (true, false), (true, true), (false, false), (false, true)];
+    assert_eq!(steps.map(|(to_callee, lost)| ended(to_callee, lost)), [false; 6]);
+    assert!(ended(true, true));
+    assert_eq!((lab.ends(), lab.dialogs.counts()), (vec![CallEnd::CalleeGone], (0, 0)));
 }

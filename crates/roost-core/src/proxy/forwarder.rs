@@ -43,6 +43,8 @@ pub(crate) enum Owner {
     HopPing(HopId),
     /// A BYE of ours: nobody waits for its answer.
     Bye,
+    /// An OPTIONS of ours inside a call, for the callee's side or the caller's.
+    CallPing { call: CallNumber, is_to_callee: bool },
 }
 
 /// What sending a request on needs: nothing of bindings, secrets or bans.
@@ -482,7 +484,7 @@ impl Forwarder<'_> {
     pub(crate) fn context(&mut self, ticket: Ticket) -> Option<&mut ResponseContext> {
         match self.transactions.owner_mut(ticket)? {
             Owner::Forward(context) => Some(context),
-            Owner::HopPing(_) | Owner::Bye => None,
+            Owner::HopPing(_) | Owner::Bye | Owner::CallPing { .. } => None,
         }
     }
 

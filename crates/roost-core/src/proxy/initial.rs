@@ -196,8 +196,13 @@ fn has_room<'t>(
     callee: UserHost<'_>,
     targets: Targets<'t>,
 ) -> Result<Targets<'t>, Reason> {
-    let is_call = request.method == Method::Invite && targets.iter().any(|target| target.binding.is_some());
-    match is_call && forwarder.dialogs.is_full(ctx, Some(callee)) && !request.has_replaces() {
+    let is_new_call = request.method == Method::Invite && !request.has_replaces();
+    let most = u64::from(ctx.policy.proxy.max_calls);
+    if is_new_call && most != 0 && ctx.identity.calls.now() >= most {
+        return Err(Reason::TooManyCalls);
+    }
+    let is_for_extension = is_new_call && targets.iter().any(|target| target.binding.is_some());
+    match is_for_extension && forwarder.dialogs.is_full(ctx, Some(callee)) {
         true => Err(Reason::CalleeHasEnough),
         false => Ok(targets),
     }

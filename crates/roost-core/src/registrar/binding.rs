@@ -7,6 +7,7 @@ use roost_sip::{ALL_METHODS, Method, MethodSet, Params, Q, Uri, number, same_uri
 use crate::base::flow::{Flow, Now, StoredFlow};
 use crate::base::text::push_socket;
 use crate::base::transport::Transport;
+use crate::contract::event::ContactFacts;
 use crate::contract::row::{PackedRow, Row};
 use crate::registrar::features::features_of;
 
@@ -228,6 +229,22 @@ impl Binding {
     /// Seconds left, rounded up; `None` when it never expires.
     pub(crate) fn remaining_s(&self, now: Now) -> Option<u64> {
         (self.deadline_ms != PERMANENT).then(|| self.deadline_ms.saturating_sub(now.mono_ms).div_ceil(1000))
+    }
+
+    /// What those are told who hear of it.
+    pub(crate) fn facts(&self, now: Now) -> ContactFacts {
+        ContactFacts {
+            contact_id: self.contact_id,
+            uri: self.contact().into(),
+            source: self.source(),
+            received: self.received().map(|received| received.into_bytes().into()),
+            path: self.path().into(),
+            q: self.q,
+            callid: self.callid().into(),
+            cseq: self.cseq,
+            user_agent: self.user_agent().into(),
+            expires_s: self.remaining_s(now),
+        }
     }
 
     pub(crate) fn origin(&self) -> Origin {

@@ -46,6 +46,7 @@ impl Registrar {
                     if binding.connection() == connection {
                         binding.lose_connection();
                         let (aor, contact_id) = (&record.aor, binding.contact_id);
+                        ctx.note_agent(aor);
                         ctx.out.tell(EventKind::Loss, || Event::FlowLost { aor: aor.clone(), contact_id });
                         if binding.is_stranded() {
                             stranded.push(contact_id);

@@ -226,10 +226,14 @@ impl Registrar {
                 self.flows.keep(ctx, id, binding.connection(), binding.deadline_ms);
             }
         }
-        if ctx.out.listening.has(EventKind::NewBinding)
-            && let Some(record) = self.location.get(id)
-        {
-            changes.iter().for_each(|change| tell_change(ctx, record, change));
+        if let Some(record) = self.location.get(id) {
+            ctx.note_agent(&record.aor);
+            if [EventKind::NewBinding, EventKind::Renewal, EventKind::Loss]
+                .into_iter()
+                .any(|topic| ctx.out.listening.has(topic))
+            {
+                tell_changes(ctx, record, &changes);
+            }
         }
         for change in changes {
             match change {
@@ -271,10 +275,14 @@ impl Registrar {
         let slots = self.location.slots() / interval + 1;
         self.location.sweep(slots, ctx.now, |record, binding| {
             expired.push(binding.contact_id);
+            ctx.note_agent(&record.aor);
+            let now = ctx.now;
+            let is_other = |other: &Binding| other.contact_id != binding.contact_id && other.is_live(now);
             ctx.out.tell(EventKind::Loss, || Event::Unregistered {
                 aor: record.aor.clone(),
-                contact_id: binding.contact_id,
+                contact: binding.facts(now).into(),
                 why: Gone::Expired,
+                is_last: !record.bindings.iter().any(is_other),
             });
         });
         self.tell_moved(ctx);
@@ -446,6 +454,12 @@ impl Registrar {
         }
     }
 
+    /// Whether a call to an AOR would ring.
+    pub(crate) fn is_reached(&self, aor: &[u8], now: Now) -> bool {
+        let record = self.location.find(aor).and_then(|id| self.location.get(id));
+        record.is_some_and(|record| record.live(now).any(|one| !one.is_stranded()))
+    }
+
     /// How many AORs there are.
     pub(crate) fn users(&self) -> usize {
         self.location.users()
@@ -457,29 +471,35 @@ impl Registrar {
     }
 }
 
-fn tell_change(ctx: &mut Ctx<'_>, record: &Record, change: &Change) {
+/// Tells of changes that are about to be made.
+fn tell_changes(ctx: &mut Ctx<'_>, record: &Record, changes: &Changes) {
     let now = ctx.now;
-    let aor = || record.aor.clone();
-    match change {
-        Change::Put(binding) => {
-            let is_new = !record.bindings.iter().any(|old| old.contact_id == binding.contact_id);
-            let topic = if is_new { EventKind::NewBinding } else { EventKind::Renewal };
-            ctx.out.tell(topic, || Event::Registered {
-                aor: aor(),
-                contact_id: binding.contact_id,
-                contact: binding.contact().into(),
-                source: binding.source(),
-                user_agent: binding.user_agent().into(),
-                expires_s: binding.remaining_s(now),
-                is_new,
-            });
-        }
-        Change::Remove(contact_id) => {
-            ctx.out.tell(EventKind::Loss, || Event::Unregistered {
-                aor: aor(),
-                contact_id: *contact_id,
-                why: Gone::Removed,
-            });
+    let known = |id: u64| record.bindings.iter().find(|old| old.contact_id == id);
+    let mut left = record.bindings.len();
+    for (at, change) in changes.iter().enumerate() {
+        match change {
+            Change::Put(binding) => {
+                let is_new = known(binding.contact_id).is_none();
+                let topic = if is_new { EventKind::NewBinding } else { EventKind::Renewal };
+                ctx.out.tell(topic, || Event::Registered {
+                    aor: record.aor.clone(),
+                    contact: binding.facts(now).into(),
+                    is_new,
+                    is_first: left == 0,
+                });
+                left += usize::from(is_new);
+            }
+            Change::Remove(contact_id) => {
+                let Some(binding) = known(*contact_id) else { continue };
+                left = left.saturating_sub(1);
+                let has_more = changes.iter().skip(at + 1).any(|later| matches!(later, Change::Put(_)));
+                ctx.out.tell(EventKind::Loss, || Event::Unregistered {
+                    aor: record.aor.clone(),
+                    contact: binding.facts(now).into(),
+                    why: Gone::Removed,
+                    is_last: left == 0 && !has_more,
+                });
+            }
         }
     }
 }

@@ -132,7 +132,7 @@ fn what_expires_is_purged_and_told() {
     lab.settle(ticket, CommitOutcome::Committed);
     assert!(matches!(
         &lab.shard.out.events[..],
-        [Event::Registered { is_new: true, expires_s: Some(60), .. }]
+        [Event::Registered { is_new: true, is_first: true, contact, .. }] if contact.expires_s == Some(60)
     ));
     lab.shard.out.clear();
     lab.shard.wait(59_000);
@@ -140,7 +140,10 @@ fn what_expires_is_purged_and_told() {
     assert_eq!((lab.contacts().len(), lab.shard.out.events.len()), (1, 0));
     lab.shard.wait(2_000);
     lab.registrar.sweep(&mut lab.shard.ctx());
-    assert!(matches!(&lab.shard.out.events[..], [Event::Unregistered { why: Gone::Expired, .. }]));
+    assert!(matches!(
+        &lab.shard.out.events[..],
+        [Event::Unregistered { why: Gone::Expired, is_last: true, .. }]
+    ));
     assert!(matches!(&lab.shard.out.commands[..], [Command::Purge { writes }] if writes.len() == 1));
     assert_eq!((lab.registrar.users(), lab.registrar.contacts()), (0, 0));
 }

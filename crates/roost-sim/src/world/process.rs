@@ -73,12 +73,12 @@ impl World {
     /// What an engine tells is so: a binding is shown, and its row is in the table; one that is gone is not shown.
     fn told(&mut self, event: &roost_core::Event) -> Result<(), String> {
         self.told += 1;
-        let (roost_core::Event::Registered { aor, contact_id, .. }
-        | roost_core::Event::Unregistered { aor, contact_id, .. }) = event
+        let (roost_core::Event::Registered { aor, contact, .. }
+        | roost_core::Event::Unregistered { aor, contact, .. }) = event
         else {
             return Ok(());
         };
-        let is_there = self.store.tables.rows_of(aor).any(|row| row.contact_id == *contact_id);
+        let is_there = self.store.tables.rows_of(aor).any(|row| row.contact_id == contact.contact_id);
         let is_registered = matches!(event, roost_core::Event::Registered { .. });
         match is_registered && self.config.identity.write_through && !is_there {
             true => Err(format!("told before it is durable: {event:?}")),

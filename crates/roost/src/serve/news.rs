@@ -126,9 +126,7 @@ fn name(topic: EventKind) -> &'static str {
         EventKind::NewBinding => "registered",
         EventKind::Loss => "registrations lost",
         EventKind::Ban => "banned",
-        EventKind::Challenge | EventKind::Renewal | EventKind::Call | EventKind::Hop | EventKind::Dialog => {
-            "others"
-        }
+        _ => "others",
     }
 }
 
@@ -141,11 +139,11 @@ fn write_line(event: &Event) {
                 "{} refused: {code} {}", shown(method), reason.why()
             );
         }
-        Event::Registered { aor, contact, source, user_agent, .. } => {
-            let source = source.map_or(String::new(), |source| source.to_string());
+        Event::Registered { aor, contact, .. } => {
+            let source = contact.source.map_or(String::new(), |source| source.to_string());
             tracing::info!(
-                extension = %shown(aor), contact = %shown(contact), source, user_agent = %shown(user_agent),
-                "registered"
+                extension = %shown(aor), contact = %shown(&contact.uri), source,
+                user_agent = %shown(&contact.user_agent), "registered"
             );
         }
         Event::Unregistered { aor, why, .. } => {

@@ -380,6 +380,11 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         "core serialize_branches() in the script",
         |s, v| s.core.policy.proxy.serial_fork = v.switch()),
 
+    key!("proxy", "max_calls", Kind::Number(0, 10_000_000), "0",
+        "calls in progress at once, all together: beyond it a new one gets 503; 0: any number (needs `authorize` on)",
+        "dialog profiles in the script",
+        |s, v| s.core.policy.proxy.max_calls = v.number()),
+
     key!("proxy", "asserted_identity", Kind::Choice(&["strip", "set", "off"]), r#""strip""#,
         "P-Asserted-Identity, P-Preferred-Identity and Remote-Party-ID of phones: none goes on; or the same, and trusted hops are told who has proved to call; or all go on",
         "remove_hf() and append_hf() in the script",
@@ -443,6 +448,11 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         "how long a call may last that nobody ends, in seconds; its entry goes, the call itself is left alone",
         "dialog default_timeout",
         |s, v| s.core.policy.dialog.default_timeout_s = v.number()),
+
+    key!("dialog", "options_ping_interval", Kind::Number(0, 86_400), "0",
+        "how often both sides of a call are asked by OPTIONS whether they still know of it, in seconds (looked at every 10 s); one that twice answers 408, 481 or nothing ends the call; 0: never",
+        "dialog options_ping_interval",
+        |s, v| s.core.policy.dialog.options_ping_interval_s = v.number()),
 
     key!("dialog", "max_calls", Kind::Number(0, 1_000), "0",
         "calls that an extension may have at once, as caller and callee together: beyond it a callee is busy (486), a caller gets 403; 0: any number",
