@@ -6,20 +6,19 @@ use roost_core::{Admin, AdminReply, AgentCalls, AorRecord, ShownExpires};
 use serde_json::{Value, json};
 
 use crate::Mi;
-use crate::ask::{ask, ask_owner, shards};
+use crate::ask::{self, ask_owner, shards};
 use crate::rpc::{Params, RpcError};
 use crate::shapes::text;
 
 /// `agent_list`: each extension that is registered or has calls, or the one of `aor`, which may have neither.
 pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
     let wanted = params.optional_text("aor")?.map(String::into_bytes);
-    let failed = || RpcError::new(500, "Failed to list agents");
     let mut agents: BTreeMap<Vec<u8>, (bool, AgentCalls)> = BTreeMap::new();
     if let Some(aor) = &wanted {
         let is_reached = match ask_owner(mi, aor, Admin::Show { aor: aor.clone() }).await? {
             AdminReply::Record(record) => record.aor == *aor && is_reached(&record),
             AdminReply::AorNotFound => false,
-            _ => return Err(failed()),
+            _ => return Err(RpcError::new(500, "Failed to list agents")),
         };
         agents.insert(aor.clone(), (is_reached, AgentCalls::default()));
     }
@@ -28,16 +27,13 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
         // One extension has been asked for already: all need not be read for it.
         let mut place = wanted.is_none().then_some(0);
         while let Some(from) = place {
-            let AdminReply::Slice { records, next } = ask(mi, shard, Admin::Dump { from }).await? else {
-                return Err(failed());
-            };
-            for record in records.into_iter().filter(is_reached) {
+            let (records, next) = ask::aors(mi, shard, from).await?;
+            for (_, record) in records.into_iter().filter(|(_, record)| is_reached(record)) {
                 agents.entry(record.aor).or_default().0 = true;
             }
             place = next;
         }
-        let AdminReply::Agents(own) = ask(mi, shard, Admin::Agents).await? else { return Err(failed()) };
-        for (aor, calls) in own.into_iter().filter(|(aor, _)| is_wanted(aor)) {
+        for (aor, calls) in ask::agents(mi, shard).await?.into_iter().filter(|(aor, _)| is_wanted(aor)) {
             agents.entry(aor.into()).or_default().1 = calls;
         }
     }
@@ -54,6 +50,6 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
 }
 
 /// Whether a call to the extension would ring.
-fn is_reached(record: &AorRecord) -> bool {
+pub(crate) fn is_reached(record: &AorRecord) -> bool {
     record.contacts.iter().any(|contact| !contact.is_stranded && contact.expires != ShownExpires::Expired)
 }

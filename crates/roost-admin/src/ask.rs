@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roost_core::{Admin, AdminReply, ShardId};
+use roost_core::{Admin, AdminReply, AgentCalls, AorRecord, CallRecord, ShardId};
 use tokio::sync::oneshot;
 
 use crate::Mi;
@@ -23,11 +23,43 @@ pub(crate) async fn ask(mi: &Mi, shard: ShardId, request: Admin) -> Result<Admin
 
 /// Asks the shard that an AOR belongs to.
 pub(crate) async fn ask_owner(mi: &Mi, aor: &[u8], request: Admin) -> Result<AdminReply, RpcError> {
+    ask(mi, owner(mi, aor), request).await
+}
+
+/// Some of a shard's entries and where each stands, from a place on; and where the next begin.
+pub(crate) type Slice<T> = (Vec<(usize, T)>, Option<usize>);
+
+/// A slice of a shard's AORs.
+pub(crate) async fn aors(mi: &Mi, shard: ShardId, from: usize) -> Result<Slice<AorRecord>, RpcError> {
+    match ask(mi, shard, Admin::Dump { from }).await? {
+        AdminReply::Slice { records, places, next } => Ok((places.into_iter().zip(records).collect(), next)),
+        _ => Err(RpcError::new(500, "Failed to list bindings")),
+    }
+}
+
+/// A slice of a shard's calls.
+pub(crate) async fn calls(mi: &Mi, shard: ShardId, from: usize) -> Result<Slice<CallRecord>, RpcError> {
+    match ask(mi, shard, Admin::Calls { from }).await? {
+        AdminReply::Calls { calls, places, next } => Ok((places.into_iter().zip(calls).collect(), next)),
+        _ => Err(RpcError::new(500, "Failed to list calls")),
+    }
+}
+
+/// The extensions of a shard that have calls.
+pub(crate) async fn agents(mi: &Mi, shard: ShardId) -> Result<Vec<(Box<[u8]>, AgentCalls)>, RpcError> {
+    match ask(mi, shard, Admin::Agents).await? {
+        AdminReply::Agents(agents) => Ok(agents),
+        _ => Err(RpcError::new(500, "Failed to list agents")),
+    }
+}
+
+/// The shard that an AOR belongs to.
+pub(crate) fn owner(mi: &Mi, aor: &[u8]) -> ShardId {
     let user_len = match mi.config.identity.use_domain {
         true => aor.iter().rposition(|byte| *byte == b'@').unwrap_or(aor.len()),
         false => aor.len(),
     };
-    ask(mi, mi.config.identity.shard_of(&aor[..user_len]), request).await
+    mi.config.identity.shard_of(&aor[..user_len])
 }
 
 /// Awaits an answer.

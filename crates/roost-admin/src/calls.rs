@@ -5,7 +5,7 @@ use roost_core::{Admin, AdminReply, CallNumber, CallRecord, CallSide, CallText};
 use serde_json::{Value, json};
 
 use crate::Mi;
-use crate::ask::{ask, shards};
+use crate::ask::{self, shards};
 use crate::rpc::{Params, RpcError};
 use crate::shapes::text;
 
@@ -26,10 +26,8 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
     for shard in shards(mi) {
         let mut place = Some(0);
         while let Some(at) = place {
-            let AdminReply::Calls { calls, next } = ask(mi, shard, Admin::Calls { from: at }).await? else {
-                return Err(RpcError::new(500, "Failed to list calls"));
-            };
-            for call in calls.iter().filter(|call| is_wanted(call)) {
+            let (calls, next) = ask::calls(mi, shard, at).await?;
+            for (_, call) in calls.iter().filter(|(_, call)| is_wanted(call)) {
                 if (from..from.saturating_add(most)).contains(&count) {
                     shown.push(dialog(call));
                 }
@@ -48,7 +46,7 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
 pub(crate) async fn end(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
     let not_found = || RpcError::new(404, "Dialog not found");
     let number = CallNumber::of_id(&params.text("dialog_id")?).ok_or_else(not_found)?;
-    match ask(mi, number.home(mi.config.identity.shards), Admin::EndCall(number)).await? {
+    match ask::ask(mi, number.home(mi.config.identity.shards), Admin::EndCall(number)).await? {
         AdminReply::Done => Ok(json!("OK")),
         _ => Err(not_found()),
     }

@@ -3,14 +3,15 @@
 use std::time::SystemTime;
 
 use chrono::{DateTime, Local};
-use roost_core::{Admin, AdminReply};
+use roost_core::{Admin, AdminReply, AorRecord};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use crate::agents;
-use crate::ask::{answered, ask, ask_owner, shards};
+use crate::ask::{answered, aors, ask, ask_owner, shards};
 use crate::bans;
 use crate::calls;
+use crate::events;
 use crate::hops;
 use crate::rpc::{Call, Params, RpcError};
 use crate::shapes::{HASH_SIZE, TABLE, aor, brief_aor};
@@ -56,6 +57,9 @@ const COMMANDS: &[Command] = &[
     },
     Command { name: "agent_list", alias: "dialog:agent_list", params: &["aor"] },
     Command { name: "dlg_end_dlg", alias: "dialog:end", params: &["dialog_id", "extra_hdrs"] },
+    Command { name: "events_list", alias: "event:list", params: &[] },
+    Command { name: "event_subscribe", alias: "event:subscribe", params: &["event", "socket", "expire"] },
+    Command { name: "subscribers_list", alias: "event:subscribers_list", params: &["event", "socket"] },
     Command { name: "ban_list", alias: "auth:ban_list", params: &[] },
     Command { name: "ban_add", alias: "auth:ban_add", params: &["source", "user", "seconds"] },
     Command { name: "ban_rm", alias: "auth:ban_rm", params: &["source", "user"] },
@@ -149,6 +153,9 @@ async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<An
         "dlg_list" | "dlg_list_ctx" => calls::list(mi, params).await?,
         "agent_list" => agents::list(mi, params).await?,
         "dlg_end_dlg" => calls::end(mi, params).await?,
+        "events_list" => events::event_list(),
+        "event_subscribe" => events::subscribe(mi, params)?,
+        "subscribers_list" => events::subscribers(mi, params)?,
         "ban_list" => bans::list(mi).await?,
         "ban_add" => bans::add(mi, params).await?,
         "ban_rm" => bans::rm(mi, params).await?,
@@ -216,12 +223,9 @@ async fn sync(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
     for shard in shards(mi) {
         let mut from = Some(0);
         while let Some(place) = from {
-            let AdminReply::Slice { records, next } = ask(mi, shard, Admin::Dump { from: place }).await?
-            else {
-                return Err(RpcError::new(500, FAILURE));
-            };
-            let asked: Vec<_> =
-                records.into_iter().map(|record| (mi.ask)(shard, Admin::Sync { aor: record.aor })).collect();
+            let (records, next) = aors(mi, shard, place).await?;
+            let sync = |(_, record): (usize, AorRecord)| (mi.ask)(shard, Admin::Sync { aor: record.aor });
+            let asked: Vec<_> = records.into_iter().map(sync).collect();
             for answer in asked {
                 match answered(answer).await? {
                     // It has gone meanwhile.
@@ -282,13 +286,11 @@ fn dump(mi: &Mi, is_brief: bool) -> Result<Answer, RpcError> {
         for shard in shards(&mi) {
             let mut from = Some(0);
             while let Some(place) = from {
-                let Ok(AdminReply::Slice { records, next }) =
-                    ask(&mi, shard, Admin::Dump { from: place }).await
-                else {
+                let Ok((records, next)) = aors(&mi, shard, place).await else {
                     // The reader sees JSON that does not end, which no parser takes for a whole dump.
                     return;
                 };
-                for record in &records {
+                for (_, record) in &records {
                     let shown = if is_brief { brief_aor(record) } else { aor(record) };
                     text.push_str(if is_first { "" } else { "," });
                     text.push_str(&shown.to_string());
@@ -322,6 +324,7 @@ async fn statistics(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
             }
         }
     }
+    all.extend(mi.events.statistics().into_iter().map(|(name, value)| (name.to_string(), json!(value))));
     all.extend((mi.counters)().into_iter().map(|(name, value)| (name.to_string(), json!(value))));
     let registrar = &mi.config.policy.registrar;
     all.insert("registrar:max_expires".into(), json!(registrar.max_expires_s));

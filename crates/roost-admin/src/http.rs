@@ -1,12 +1,12 @@
-//! HTTP around the JSON-RPC: one path, POST, JSON, loopback.
+//! HTTP: the JSON-RPC at one path, the API beside it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
@@ -14,12 +14,13 @@ use tokio::net::TcpListener;
 
 use crate::Mi;
 use crate::commands::{Answer, run};
+use crate::gate::pass;
 use crate::rpc::{Call, RpcError};
 
 /// The largest request, in bytes.
 const MAX_REQUEST: usize = 64 << 10;
 
-/// Serves `/mi` until `stop` resolves.
+/// Serves `/mi` and `/api/v1` until `stop` resolves.
 ///
 /// # Errors
 /// When the listener fails.
@@ -28,19 +29,17 @@ pub async fn serve(
     mi: Mi,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
+    let gate = Arc::new(mi.gate.clone());
     let router = Router::new()
         .route("/mi", post(handle))
+        .merge(crate::api::router())
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .layer(from_fn_with_state(gate, pass))
         .with_state(Arc::new(mi));
     axum::serve(listener, router).with_graceful_shutdown(stop).await
 }
 
 async fn handle(State(mi): State<Arc<Mi>>, headers: HeaderMap, body: Bytes) -> Response {
-    if !is_loopback_host(&headers) {
-        let text =
-            "the management interface serves this machine only: use a loopback Host, such as 127.0.0.1\n";
-        return (StatusCode::FORBIDDEN, text).into_response();
-    }
     if !is_json(&headers) {
         let text = "send Content-Type: application/json\n";
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response();
@@ -78,14 +77,4 @@ fn reply(id: Value, result: Result<Value, RpcError>) -> Response {
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// A page of a stranger's that a browser on this machine has open sends its own Host.
-fn is_loopback_host(headers: &HeaderMap) -> bool {
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(""),
-        None => host.split(':').next().unwrap_or(""),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

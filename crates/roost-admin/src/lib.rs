@@ -1,14 +1,18 @@
-//! The management interface (MI) of roost: JSON-RPC 2.0 over HTTP at `/mi`, with OpenSIPS's commands and shapes.
+//! What operators and their tools see of roost: the management interface (MI), which is JSON-RPC 2.0 over HTTP at `/mi` with
+//! OpenSIPS's commands and shapes; events, for MI subscribers, webhooks and readers of a stream; and the API at `/api/v1`.
 //!
-//! Only this machine is served: the address must be a loopback one, and so must the Host header, so that no web page
-//! can reach it through a browser.
+//! Without a token only this machine is served: the address must be a loopback one, and so must the Host header, so that no
+//! web page can reach it through a browser.
 #![forbid(unsafe_code)]
 
 mod agents;
+mod api;
 mod ask;
 mod bans;
 mod calls;
 mod commands;
+mod events;
+mod gate;
 mod hops;
 mod http;
 mod rpc;
@@ -19,6 +23,9 @@ use std::sync::Arc;
 use roost_core::{Admin, AdminReply, Config, Rule, ShardId};
 use tokio::sync::oneshot;
 
+pub use api::{Kind as RecordKind, Record, RecordQuery};
+pub use events::{Hub, ShellEvent, Webhook, WebhookError};
+pub use gate::Gate;
 pub use http::serve;
 pub use shapes::TABLE;
 
@@ -44,6 +51,31 @@ pub type Counters = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 /// Reads the `[[route]]`s of the configuration file; the error is for people.
 pub type Reload = Arc<dyn Fn() -> Result<Vec<Rule>, String> + Send + Sync>;
 
+/// Reads the database's tables; errors are for people.
+#[derive(Clone)]
+pub struct Tables {
+    /// Extensions by name.
+    pub extensions: Read<ExtensionQuery, Vec<String>>,
+    /// Whether there is such an extension.
+    pub is_extension: Read<String, bool>,
+    /// Records of calls; `None` where none are kept in the database.
+    pub records: Option<Read<RecordQuery, Vec<Record>>>,
+}
+
+/// Which extensions.
+#[derive(Debug, Clone, Default)]
+pub struct ExtensionQuery {
+    /// Those after this one.
+    pub after: Option<String>,
+    /// Those with this text in their names.
+    pub search: Option<String>,
+    /// So many.
+    pub limit: usize,
+}
+
+/// Reads something; called where it may wait.
+pub type Read<Asked, Found> = Arc<dyn Fn(Asked) -> Result<Found, String> + Send + Sync>;
+
 /// The certificates of the running server.
 #[derive(Clone)]
 pub struct Certificates {
@@ -61,6 +93,11 @@ pub struct Mi {
     pub reload: Reload,
     /// `None` where nothing speaks TLS.
     pub certificates: Option<Certificates>,
+    pub gate: Gate,
+    /// Subscribers and call records.
+    pub tables: Tables,
+    /// What has happened.
+    pub events: Hub,
     /// Counters that no shard has.
     pub counters: Counters,
     /// When the server started.
@@ -74,6 +111,12 @@ pub struct Mi {
 impl std::fmt::Debug for Certificates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Certificates").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tables").finish_non_exhaustive()
     }
 }
 

@@ -60,6 +60,8 @@ impl Engine {
             }
             Admin::ForgetAllCredentials => self.auth.forget_all(now.mono_ms),
             Admin::Agents => return AdminReply::Agents(self.dialogs.agents()),
+            Admin::Agent { aor } => return AdminReply::Agent(self.dialogs.calls_of(&aor)),
+            Admin::Call(call) => return self.dialogs.show(ctx, call),
             Admin::EndCall(call) => return self.end_call(call, now, out),
             Admin::Calls { from } => return self.dialogs.dump(ctx, from),
             Admin::Bans => return AdminReply::Bans(self.admission.bans(ctx)),

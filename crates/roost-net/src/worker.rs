@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use roost_core::{Command, Counter, Engine, Flow, HandOver, Listening, Now, Outbox, Transmit};
+use roost_core::{Command, Counter, Engine, Flow, HandOver, Listening, Now, Outbox, Topics, Transmit};
 use roost_sip::Head;
 
 use crate::batch::{BATCH, Outgoing, Receiver, send_all};
@@ -101,10 +101,10 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
             receiver: Receiver::new(),
             head: Head::new(),
             outbox: Outbox {
-                listening: pool
-                    .news
-                    .as_ref()
-                    .map_or_else(Listening::default, |_| Listening::to_news(NEWS_PER_S)),
+                listening: match pool.news.is_logged {
+                    true => Listening::to_news(NEWS_PER_S),
+                    false => Listening::default(),
+                },
                 ..Outbox::default()
             },
             news_since_ms: 0,
@@ -223,6 +223,7 @@ impl WorkerIo {
         now: Now,
     ) -> Round {
         let mut round = Round::default();
+        self.outbox.listening.listen_to(Topics::from_bits(pool.news.wanted.load(Ordering::Relaxed)));
         for shard in &mut *shards {
             self.read_inbox(pool, shard, now, &mut round);
             if !is_stopping && !round.must_stop {
@@ -232,9 +233,7 @@ impl WorkerIo {
             self.ask(shard);
         }
         self.hand_over(pool, shards, now);
-        if let Some(news) = &pool.news {
-            self.tell(news, now);
-        }
+        self.tell(&pool.news, now);
         self.send(pool, shards);
         round
     }
@@ -253,7 +252,7 @@ impl WorkerIo {
             false => Vec::new(),
         };
         if !self.outbox.events.is_empty() || !missed.is_empty() {
-            (news.0)(&mut self.outbox.events, missed);
+            (news.tell)(&mut self.outbox.events, missed);
         }
     }
 
@@ -519,7 +518,8 @@ mod tests {
             (engine, vec![socket], ask)
         };
         let shards = sockets.into_iter().enumerate().map(shard).collect();
-        let pool = WorkerPool::new(shards, Arc::clone(&inboxes), None, None, Arc::default()).unwrap();
+        let news = News { tell: Box::new(|_, _| ()), wanted: Arc::default(), is_logged: false };
+        let pool = WorkerPool::new(shards, Arc::clone(&inboxes), None, news, Arc::default()).unwrap();
         let workers = Worker::of_pool(&pool, Clock::start()).unwrap().into_iter().enumerate();
         let spawn = |(index, worker): (usize, Worker<_>)| {
             thread::Builder::new().name(index.to_string()).spawn(|| worker.run().unwrap()).unwrap()

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use roost_core::{Command, Engine, Event, EventKind, Listener};
@@ -23,14 +23,21 @@ pub struct WorkerPool<F> {
     /// Whether worker 0 can take another shard.
     pub(crate) has_room: AtomicBool,
     /// Takes what has happened.
-    pub(crate) news: Option<News>,
+    pub(crate) news: News,
     /// Datagrams that were passed over so far: what can wait does while there are more.
     pub(crate) shed: Arc<AtomicU64>,
     is_stopping: Mutex<bool>,
 }
 
-/// Takes events out, and how many more of which topics there were: at most [`NEWS_PER_S`] of each worker a second.
-pub struct News(pub Box<Tell>);
+/// Who is told what has happened.
+pub struct News {
+    /// Takes events out, and how many more of which topics there were.
+    pub tell: Box<Tell>,
+    /// Topics of which every event is wanted, as [`roost_core::Topics::bits`]; they may change at any time.
+    pub wanted: Arc<AtomicU16>,
+    /// Whether news for a log are wanted: at most [`NEWS_PER_S`] of each worker a second.
+    pub is_logged: bool,
+}
 
 /// Takes events out of a list; the numbers are of events that were not made.
 pub type Tell = dyn Fn(&mut Vec<Event>, Vec<(EventKind, u64)>) + Send + Sync;
@@ -41,7 +48,7 @@ impl std::fmt::Debug for News {
     }
 }
 
-/// Events of one worker in a second that are made; more are counted.
+/// Events for a log of one worker in a second that are made; more are counted.
 pub const NEWS_PER_S: u32 = 50;
 
 /// What one shard works with.
@@ -86,7 +93,7 @@ impl<F: FnMut(&mut Vec<Command>)> WorkerPool<F> {
         shards: Vec<(Engine, Vec<UdpSocket>, F)>,
         inboxes: Arc<Vec<Inbox>>,
         streams: Option<Streams>,
-        news: Option<News>,
+        news: News,
         shed: Arc<AtomicU64>,
     ) -> io::Result<Arc<Self>> {
         let bound = |socket: UdpSocket| Ok(BoundSocket { address: socket.local_addr()?, socket });

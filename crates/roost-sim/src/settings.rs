@@ -7,7 +7,7 @@ use roost_core::{Algorithm, AssertedIdentity, Authorize, Config, PathMode, Polic
 /// # Errors
 /// What is wrong with the name or the value.
 pub fn configure(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
-    let Policy { auth, auth_db, proxy, tm, dispatcher, .. } = &mut config.policy;
+    let Policy { auth, auth_db, proxy, tm, dispatcher, dialog, .. } = &mut config.policy;
     match key {
         "realm" => auth.realm = value.to_string(),
         "algorithms" => auth.algorithms = value.split(' ').map(algorithm).collect::<Result<_, _>>()?,
@@ -39,6 +39,8 @@ pub fn configure(config: &mut Config, key: &str, value: &str) -> Result<(), Stri
                 _ => Authorize::Registered,
             }
         }
+        "proxy.max_calls" => proxy.max_calls = number(value)?,
+        "options_ping_interval" => dialog.options_ping_interval_s = number(value)?,
         "write_through" => config.identity.write_through = flag(value)?,
         "case_sensitive" => config.identity.case_sensitive = flag(value)?,
         "use_domain" => config.identity.use_domain = flag(value)?,

@@ -89,15 +89,70 @@ impl Database {
             let version =
                 TABLES.iter().find(|(name, ..)| name == table).and_then(|(_, versions, _)| versions.last());
             if let Some(version) = version {
-                let forget = format!("DELETE FROM version WHERE table_name = '{table}'");
-                let note =
-                    format!("INSERT INTO version (table_name, table_version) VALUES ('{table}', {version})");
-                client.run(&forget).and_then(|()| client.run(&note)).map_err(StoreError::sql(MAKING))?;
+                self.note_version(client, table, *version)?;
             }
             made.push(*table);
         }
         client.run("COMMIT").map_err(StoreError::sql(MAKING))?;
         Ok(made)
+    }
+
+    /// Makes those of the tables of call records that are not there; which they are.
+    pub(crate) fn make_acc(&self, client: &mut Client) -> Result<Vec<&'static str>, StoreError> {
+        let there = self.tables(client)?;
+        let mut made = Vec::new();
+        for (table, version) in [("acc", 7), ("missed_calls", 5)] {
+            if there.iter().any(|name| name == table) {
+                continue;
+            }
+            let statements =
+                [self.acc_table(table), format!("CREATE INDEX {table}_callid_idx ON {table} (callid)")];
+            for statement in &statements {
+                client.run(statement).map_err(StoreError::sql("making the tables of call records"))?;
+            }
+            self.note_version(client, table, version)?;
+            made.push(table);
+        }
+        Ok(made)
+    }
+
+    /// OpenSIPS's table, and who called whom and how it ended.
+    fn acc_table(&self, table: &str) -> String {
+        let [id, text, number, time, end] = match self {
+            Database::Sqlite(_) => ["INTEGER PRIMARY KEY AUTOINCREMENT", "CHAR", "INTEGER", "DATETIME", ""],
+            Database::MySql(_) => [
+                "INT UNSIGNED AUTO_INCREMENT PRIMARY KEY",
+                "CHAR",
+                "INT UNSIGNED",
+                "DATETIME",
+                " ENGINE=InnoDB",
+            ],
+            Database::Postgres(_) => {
+                ["SERIAL PRIMARY KEY", "VARCHAR", "INTEGER", "TIMESTAMP WITHOUT TIME ZONE", ""]
+            }
+        };
+        let talking = match table {
+            "acc" => {
+                format!("duration {number} DEFAULT 0 NOT NULL, ms_duration {number} DEFAULT 0 NOT NULL, ")
+            }
+            _ => String::new(),
+        };
+        format!(
+            "CREATE TABLE {table} (id {id} NOT NULL, method {text}(16) DEFAULT '' NOT NULL, \
+             from_tag {text}(64) DEFAULT '' NOT NULL, to_tag {text}(64) DEFAULT '' NOT NULL, \
+             callid {text}(64) DEFAULT '' NOT NULL, sip_code {text}(3) DEFAULT '' NOT NULL, \
+             sip_reason {text}(32) DEFAULT '' NOT NULL, time {time} NOT NULL, {talking}\
+             setuptime {number} DEFAULT 0 NOT NULL, created {time} DEFAULT NULL, \
+             caller {text}(128) DEFAULT '' NOT NULL, callee {text}(128) DEFAULT '' NOT NULL, \
+             caller_aor {text}(128) DEFAULT '' NOT NULL, callee_aor {text}(128) DEFAULT '' NOT NULL, \
+             ended_by {text}(16) DEFAULT '' NOT NULL){end}"
+        )
+    }
+
+    fn note_version(&self, client: &mut Client, table: &str, version: i64) -> Result<(), StoreError> {
+        let forget = format!("DELETE FROM version WHERE table_name = '{table}'");
+        let note = format!("INSERT INTO version (table_name, table_version) VALUES ('{table}', {version})");
+        client.run(&forget).and_then(|()| client.run(&note)).map_err(StoreError::sql(MAKING))
     }
 
     /// Checks that the tables are there in versions that roost knows.

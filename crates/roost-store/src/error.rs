@@ -33,6 +33,23 @@ pub enum StoreError {
     /// Another process has the journal open.
     #[error("the journal {} is in use: does another roost serve this database? Stop it, or set `database` to another file", path.display())]
     InUse { path: PathBuf },
+    /// The journal of calls cannot be used.
+    #[error(
+        "cannot use the journal of calls {}: {source}; set `journal` in [dialog] to a file that may be written, or to \"off\"",
+        path.display()
+    )]
+    CallJournal { path: PathBuf, source: std::io::Error },
+    /// Another process has the journal of calls open.
+    #[error("the journal of calls {} is in use: does another roost use it? Stop it, or set `journal` in [dialog] to another file", path.display())]
+    CallJournalInUse { path: PathBuf },
+    /// A table of call records without a column that belongs to it.
+    #[error(
+        "table `{table}` has no column `{column}`: it is not OpenSIPS's table of that name; rename it, or set `db` in [acc] to false"
+    )]
+    AccColumn { table: &'static str, column: &'static str },
+    /// The file of call records cannot be written.
+    #[error("cannot write call records to {}: {source} (`file` in [acc])", path.display())]
+    AccFile { path: PathBuf, source: std::io::Error },
     /// A table is missing in a database that holds others.
     #[error(
         "the database {path} holds tables, but no `{table}`: is it another program's? Use an empty database or an OpenSIPS database; `roost db migrate` adds what is missing"
@@ -105,6 +122,29 @@ impl DbError {
             DbError::MySql(error) => is_mysql_lost(error),
             DbError::Postgres(error) => is_postgres_lost(error),
             DbError::Timeout(_) => true,
+        }
+    }
+
+    /// Whether it is about what was to be written: the same will never be taken.
+    pub(crate) fn is_refused_row(&self) -> bool {
+        match self {
+            DbError::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    rusqlite::ErrorCode::ConstraintViolation
+                        | rusqlite::ErrorCode::TypeMismatch
+                        | rusqlite::ErrorCode::TooBig
+                )
+            ),
+            // Data (22) and constraints (23) by their SQLSTATE.
+            DbError::MySql(mysql_async::Error::Server(error)) => {
+                error.state.starts_with("22") || error.state.starts_with("23")
+            }
+            DbError::Postgres(error) => match error.code() {
+                Some(code) => code.code().starts_with("22") || code.code().starts_with("23"),
+                None => !is_postgres_lost(error),
+            },
+            DbError::MySql(_) | DbError::Timeout(_) => false,
         }
     }
 

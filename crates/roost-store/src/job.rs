@@ -1,7 +1,7 @@
 //! What a running store is asked, and what it tells.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -98,25 +98,65 @@ pub(crate) fn expired_by() -> u64 {
     now.saturating_sub(PURGE_EVERY.as_secs())
 }
 
-/// What a writer has done: transactions, the commits in them, those of the largest one.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Batches(Arc<[AtomicU64; 3]>);
+/// What a writer has done: transactions, the commits in them, those of the largest one; and how the database is.
+#[derive(Debug, Clone)]
+pub(crate) struct Batches {
+    counts: Arc<[AtomicU64; 3]>,
+    health: Health,
+}
 
 impl Batches {
+    pub(crate) fn new(health: Health) -> Batches {
+        Batches { counts: Arc::default(), health }
+    }
+
+    /// Notes whether the database was away when something was written.
+    pub(crate) fn note(&self, is_away: bool) {
+        self.health.note(is_away);
+    }
+
     pub(crate) fn count(&self, commits: usize) {
-        let [transactions, all, largest] = &*self.0;
+        let [transactions, all, largest] = &*self.counts;
         transactions.fetch_add(1, Ordering::Relaxed);
         all.fetch_add(commits as u64, Ordering::Relaxed);
         largest.fetch_max(commits as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn statistics(&self) -> [(&'static str, u64); 3] {
-        let [transactions, all, largest] = self.0.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let [transactions, all, largest] = self.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
         [
             ("database:transactions", transactions),
             ("database:commits", all),
             ("database:largest_transaction", largest),
         ]
+    }
+}
+
+/// Whether the database takes what is written; tells when that changes. Clones are one.
+#[derive(Clone)]
+pub struct Health(Arc<Watched>);
+
+struct Watched {
+    is_away: AtomicBool,
+    tell: Box<dyn Fn(bool) + Send + Sync>,
+}
+
+impl Health {
+    /// `tell` is given whether it is away, each time that this changes.
+    pub fn new(tell: impl Fn(bool) + Send + Sync + 'static) -> Health {
+        Health(Arc::new(Watched { is_away: AtomicBool::new(false), tell: Box::new(tell) }))
+    }
+
+    fn note(&self, is_away: bool) {
+        if self.0.is_away.swap(is_away, Ordering::Relaxed) != is_away {
+            (self.0.tell)(is_away);
+        }
+    }
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Health")
     }
 }
 

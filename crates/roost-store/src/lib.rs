@@ -5,10 +5,11 @@
 //!
 //! From the bottom: `value`, `error`, `access`, `columns` and `job` are what all share; `sqlite/`, `mysql` and `postgres`
 //! are the dialects, `client` one of them, `link` a client that comes back; `database` knows the tables, `location` the
-//! rows; `store` and `running` are what others see.
+//! rows; `store` and `running` are what others see. `calls/` is what outlives the process of calls: their journal and records.
 #![forbid(unsafe_code)]
 
 mod access;
+mod calls;
 mod client;
 mod columns;
 mod database;
@@ -30,11 +31,12 @@ mod subscriber;
 mod value;
 
 pub use access::Access;
+pub use calls::{AccSettings, Calls, Cdr, Journal, Left, RecordQuery, StoredRecord, TakeCalls};
 pub use columns::{Columns, LOCATION_COLUMNS, LocationColumns};
 pub use database::Table;
 pub use error::{DbError, StoreError};
 pub use import::{Account, Accounts, Imported, OnExisting};
-pub use job::{Commit, Preload, ReadTold, Receipts};
+pub use job::{Commit, Health, Preload, ReadTold, Receipts};
 pub use location::Page;
 pub use running::{Running, StoreHandle};
 pub use store::{Loader, Store};

@@ -9,7 +9,7 @@ use roost_core::{ShardId, Ticket, Write};
 
 use crate::database::Database;
 use crate::error::StoreError;
-use crate::job::{Batches, Commit, Job, Lookup, Preload, Receipts};
+use crate::job::{Batches, Commit, Health, Job, Lookup, Preload, Receipts};
 use crate::reading::Readings;
 use crate::sqlite::writer;
 use crate::store::Store;
@@ -35,7 +35,7 @@ pub struct StoreHandle {
 
 impl Store {
     /// Starts the writer (with `write_through`; else nothing may be committed), and the thread that looks subscribers up.
-    /// `shed` counts what the server had no time for: while it grows, rows that are safe in the journal reach `location` later.
+    /// `health` hears whether it works; `shed` counts what the server had no time for: while it grows, rows that are safe in the journal reach `location` later.
     ///
     /// # Errors
     /// [`StoreError`] when a connection cannot be made.
@@ -44,11 +44,12 @@ impl Store {
         write_through: bool,
         receipts: Receipts,
         shed: Arc<AtomicU64>,
+        health: Health,
     ) -> Result<Running, StoreError> {
         let (jobs, job_queue) = channel();
         let (lookups, lookup_queue) = channel::<Lookup>();
         let told = Arc::clone(&receipts);
-        let batches = Batches::default();
+        let batches = Batches::new(health);
         let writer = match &self.database {
             _ if !write_through => Vec::new(),
             Database::Sqlite(path) => {

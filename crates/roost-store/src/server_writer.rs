@@ -126,6 +126,7 @@ impl Writer {
         let mut told: Vec<CommitOutcome> = Vec::new();
         let failure = self.write(&batch, &mut told).err();
         let is_row = matches!(&failure, Some(StoreError::Sql { source, .. }) if !source.is_lost());
+        self.batches.note(failure.is_some() && !is_row);
         if let Some(error) = failure {
             tracing::warn!(%error, commits = batch.len(), "location was not written");
             told = match is_row && batch.len() > 1 {

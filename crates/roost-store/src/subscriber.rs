@@ -21,6 +21,12 @@ pub struct Subscriber {
     pub domain: String,
 }
 
+/// A row of name and domain.
+fn subscriber(row: Vec<Value>) -> Subscriber {
+    let mut texts = row.into_iter().map(|value| String::from_utf8_lossy(&value.into_bytes()).into_owned());
+    Subscriber { username: texts.next().unwrap_or_default(), domain: texts.next().unwrap_or_default() }
+}
+
 impl Store {
     /// Adds a subscriber. `realm` is what the hash columns are computed for; without one they stay empty and only
     /// the plaintext counts.
@@ -101,14 +107,47 @@ impl Store {
         let (user, domain) = (&self.columns.user, &self.columns.domain);
         let sql = format!("SELECT \"{user}\", \"{domain}\" FROM subscriber ORDER BY 1, 2");
         let rows = self.database.connect()?.all(&sql, &[]).map_err(StoreError::sql("listing subscribers"))?;
-        let text = |value: Option<Value>| {
-            let bytes = value.map(Value::into_bytes).unwrap_or_default();
-            String::from_utf8_lossy(&bytes).into_owned()
-        };
-        let subscriber = |row: Vec<Value>| {
-            let mut columns = row.into_iter();
-            Subscriber { username: text(columns.next()), domain: text(columns.next()) }
-        };
+        Ok(rows.into_iter().map(subscriber).collect())
+    }
+
+    /// So many subscribers by name, after one, with a text in their names. Without `use_domain` a name stands once, and has no
+    /// domain.
+    ///
+    /// # Errors
+    /// [`StoreError::Sql`].
+    pub fn some_users(
+        &self,
+        after: Option<&Subscriber>,
+        search: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Subscriber>, StoreError> {
+        let (user, domain) = (&self.columns.user, &self.columns.domain);
+        let (mut conditions, mut values) = (vec!["1 = 1".to_string()], Vec::new());
+        let domain = if self.columns.use_domain { format!("\"{domain}\"") } else { "''".to_string() };
+        if let Some(Subscriber { username, domain: after_domain }) = after {
+            values.push(Value::from(&**username));
+            match self.columns.use_domain {
+                true => {
+                    conditions.push(format!("(\"{user}\" > ? OR (\"{user}\" = ? AND {domain} > ?))"));
+                    values.extend([Value::from(&**username), Value::from(&**after_domain)]);
+                }
+                false => conditions.push(format!("\"{user}\" > ?")),
+            }
+        }
+        if let Some(search) = search {
+            let escaped: String = search
+                .chars()
+                .flat_map(|one| if "%_!".contains(one) { vec!['!', one] } else { vec![one] })
+                .collect();
+            conditions.push(format!("\"{user}\" LIKE ? ESCAPE '!'"));
+            values.push(Value::from(&*format!("%{escaped}%")));
+        }
+        let sql = format!(
+            "SELECT DISTINCT \"{user}\", {domain} FROM subscriber WHERE {} ORDER BY 1, 2 LIMIT {limit}",
+            conditions.join(" AND ")
+        );
+        let rows =
+            self.database.connect()?.all(&sql, &values).map_err(StoreError::sql("listing subscribers"))?;
         Ok(rows.into_iter().map(subscriber).collect())
     }
 

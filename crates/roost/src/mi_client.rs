@@ -1,6 +1,6 @@
 //! Calls to the running server's management interface.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -35,7 +35,8 @@ pub(crate) fn call(settings: &Settings, method: &str, params: &Value) -> Result<
         MiError::NotRunning(anyhow!("mi.listen is empty: a running server cannot be reached"))
     })?;
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-    let text = post(address, &body)?;
+    let token = settings.token().map_err(MiError::Other)?;
+    let text = post(address, token.as_deref(), &body)?;
     let reply: Value = serde_json::from_str(&text)
         .context("the answer of the running server is not JSON (did it stop meanwhile?)")
         .map_err(MiError::Other)?;
@@ -48,14 +49,25 @@ pub(crate) fn call(settings: &Settings, method: &str, params: &Value) -> Result<
     }
 }
 
-fn post(address: SocketAddr, body: &str) -> Result<String, MiError> {
+fn post(address: SocketAddr, token: Option<&str>, body: &str) -> Result<String, MiError> {
+    // One that listens everywhere listens here.
+    let here = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let address = SocketAddr::new(here, address.port());
     let url = format!("http://{address}/mi");
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(60)))
         .proxy(None)
         .build()
         .into();
-    let sent = agent.post(&url).header("content-type", "application/json").send(body);
+    let request = agent.post(&url).header("content-type", "application/json");
+    let sent = match token {
+        Some(token) => request.header("authorization", format!("Bearer {token}")).send(body),
+        None => request.send(body),
+    };
     let unreachable = |error: &dyn std::fmt::Display| {
         anyhow!(
             "cannot reach the running server at {url}: {error}; is it running? Start it with `roost serve`, with the \

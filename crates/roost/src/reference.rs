@@ -6,7 +6,7 @@ use clap::{Arg, Command, CommandFactory as _};
 
 use crate::cli::Cli;
 use crate::settings::key::{Key, Kind};
-use crate::settings::keys::{KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS};
+use crate::settings::keys::{KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
 
 /// The whole page, with a line end.
 pub(crate) fn page() -> String {
@@ -30,6 +30,10 @@ pub(crate) fn page() -> String {
     }
     page.push_str(TLS_DOMAINS);
     for key in TLS_DOMAIN_KEYS {
+        write_key(key, &mut page);
+    }
+    page.push_str(WEBHOOKS);
+    for key in WEBHOOK_KEYS {
         write_key(key, &mut page);
     }
     page.push_str("\n## Commands\n\nEvery command takes:\n\n");
@@ -65,6 +69,15 @@ const TLS_DOMAINS: &str = "
 ### [[tls.domain]]
 
 Certificates for names that clients ask for: any number of tables. Who asks for none of them gets the one of [tls].
+
+| key | type | default | meaning | OpenSIPS |
+|---|---|---|---|---|
+";
+
+const WEBHOOKS: &str = "
+### [[webhook]]
+
+Where events are posted: any number of tables. What is not taken waits (10,000 events for each) and is tried again for an hour.
 
 | key | type | default | meaning | OpenSIPS |
 |---|---|---|---|---|

@@ -34,8 +34,12 @@ pub enum Admin {
     ForgetAllCredentials,
     /// A slice of the calls in progress, from a place on; start at 0.
     Calls { from: usize },
+    /// One of them.
+    Call(CallNumber),
     /// The extensions of this shard that have calls.
     Agents,
+    /// The calls of one of its extensions.
+    Agent { aor: Vec<u8> },
     /// Ends a call that is answered: both sides get a BYE.
     EndCall(CallNumber),
     /// The bans that last.
@@ -58,6 +62,8 @@ pub enum AdminReply {
     /// A slice of a dump, and the place where the next one starts, if there is more.
     Slice {
         records: Vec<AorRecord>,
+        /// Where each stands.
+        places: Vec<usize>,
         next: Option<usize>,
     },
     /// One AOR.
@@ -79,11 +85,16 @@ pub enum AdminReply {
     /// There is no such next hop.
     HopNotFound,
     CallNotFound,
+    Call(Box<CallRecord>),
+    /// The calls of an extension.
+    Agent(AgentCalls),
     /// Extensions and their calls.
     Agents(Vec<(Box<[u8]>, AgentCalls)>),
     /// Some calls; `next` is where the next slice begins.
     Calls {
         calls: Vec<CallRecord>,
+        /// Where each stands.
+        places: Vec<usize>,
         next: Option<usize>,
     },
     /// Names (`group:name`) and values.

@@ -25,6 +25,12 @@ impl CallNumber {
         format!("{:02x}{:04x}{slot:08x}{serial:04x}", epoch, shard.0)
     }
 
+    /// As a number that fits JSON's: without the epoch.
+    pub fn as_number(self) -> u64 {
+        let CallNumber { shard, slot, serial, .. } = self;
+        (u64::from(shard.0 & 0x1f) << 48) | (u64::from(slot) << 16) | u64::from(serial)
+    }
+
     /// The call of such a text.
     pub fn of_id(id: &str) -> Option<CallNumber> {
         let part = |from: usize, to: usize| u32::from_str_radix(id.get(from..to)?, 16).ok();
@@ -90,6 +96,23 @@ pub enum CallText {
 
 const PARTS: usize = CallText::CalleeRoutes as usize + 1;
 
+impl CallText {
+    /// All, in their order.
+    pub const ALL: [CallText; PARTS] = [
+        CallText::CallId,
+        CallText::CallerAor,
+        CallText::CalleeAor,
+        CallText::CallerUri,
+        CallText::CallerTag,
+        CallText::CallerContact,
+        CallText::CallerRoutes,
+        CallText::CalleeUri,
+        CallText::CalleeTag,
+        CallText::CalleeContact,
+        CallText::CalleeRoutes,
+    ];
+}
+
 /// All texts of a call, behind one another.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallTexts {
@@ -147,6 +170,22 @@ impl CallTexts {
     }
 }
 
+impl CallEnd {
+    /// As records and events name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CallEnd::Failed(487) => "cancelled",
+            CallEnd::Failed(_) => "failed",
+            CallEnd::CallerHungUp => "caller",
+            CallEnd::CalleeHungUp => "callee",
+            CallEnd::Operator => "operator",
+            CallEnd::CallerGone => "caller_gone",
+            CallEnd::CalleeGone => "callee_gone",
+            CallEnd::Timeout => "timeout",
+        }
+    }
+}
+
 /// One side of a call, beside its texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CallSide {
@@ -173,6 +212,8 @@ pub struct CallRecord {
     /// Seconds of unix time.
     pub begun_s: u64,
     pub answered_s: Option<u64>,
+    /// How long ago it was answered, in milliseconds; 0 before.
+    pub lasted_ms: u64,
     /// When it ends by itself, in seconds of unix time; `None` before it is answered.
     pub until_s: Option<u64>,
     pub caller: CallSide,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::base::flow::Flow;
 use crate::contract::ban::Ban;
-use crate::contract::call::{AgentCalls, CallEnd, CallRecord};
+use crate::contract::call::{AgentCalls, CallEnd, CallRecord, CallState};
 use crate::contract::next_hops::HopState;
 use crate::contract::reason::Reason;
 
@@ -39,10 +39,35 @@ pub enum Event {
     Agent { aor: Box<[u8]>, calls: AgentCalls, is_reached: bool },
     /// A step of a call that is being set up.
     Call { call_id: Box<[u8]>, step: CallStep },
-    /// A call in progress has another state; it has ended where `end` says how.
-    Dialog { record: Box<CallRecord>, end: Option<CallEnd> },
+    /// A call in progress has another state than `old`; it has ended where `end` says how.
+    Dialog { record: Box<CallRecord>, old: CallState, end: Option<CallEnd> },
     /// A next hop has another state.
     Hop { set: u32, uri: Box<str>, state: HopState },
+}
+
+impl Event {
+    /// What it is about.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Event::Challenged { .. } => EventKind::Challenge,
+            Event::Refused { reason, .. } => EventKind::Refusal(*reason),
+            Event::Registered { is_new: true, .. } => EventKind::NewBinding,
+            Event::Registered { .. } => EventKind::Renewal,
+            Event::Unregistered { .. }
+            | Event::CommitFailed { .. }
+            | Event::FlowLost { .. }
+            | Event::PingsLost { .. } => EventKind::Loss,
+            Event::Banned(_) => EventKind::Ban,
+            Event::Flooded { .. } => EventKind::Flood,
+            Event::Agent { .. } => EventKind::Agent,
+            Event::Call { .. } => EventKind::Call,
+            Event::Dialog { record, .. } => match record.state {
+                CallState::ConfirmedNotAcknowledged | CallState::Deleted => EventKind::CallRecord,
+                _ => EventKind::CallState,
+            },
+            Event::Hop { .. } => EventKind::Hop,
+        }
+    }
 }
 
 /// What an event is about, for those who listen to some.
@@ -58,7 +83,10 @@ pub enum EventKind {
     Flood,
     Call,
     Hop,
-    Dialog,
+    /// A call is answered or has ended.
+    CallRecord,
+    /// Other steps of a call in progress.
+    CallState,
     Agent,
 }
 
@@ -73,7 +101,8 @@ impl EventKind {
             EventKind::Ban => 32,
             EventKind::Call => 64,
             EventKind::Hop => 128,
-            EventKind::Dialog => 256,
+            EventKind::CallRecord => 256,
+            EventKind::CallState => 2048,
             EventKind::Agent => 512,
             EventKind::Flood => 1024,
         }
@@ -87,8 +116,8 @@ pub struct Topics(u16);
 impl Topics {
     pub const NONE: Topics = Topics(0);
     pub const ALL: Topics = Topics(u16::MAX);
-    /// Calls in progress.
-    pub const CALLS: Topics = Topics(EventKind::Dialog.bit());
+    /// Calls that are answered, and that have ended.
+    pub const CALLS: Topics = Topics(EventKind::CallRecord.bit());
     /// What an operator should read: refusals, new and lost bindings, bans.
     const NEWS: Topics = Topics(
         EventKind::Refusal(Reason::UnknownUser).bit()
@@ -96,6 +125,22 @@ impl Topics {
             | EventKind::Loss.bit()
             | EventKind::Ban.bit(),
     );
+
+    /// One topic; of refusals all reasons.
+    pub const fn of(topic: EventKind) -> Topics {
+        Topics(topic.bit())
+    }
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, others: Topics) -> Topics {
+        Topics(self.0 | others.0)
+    }
+
+    /// Whether they have one in common.
+    pub const fn meet(self, others: Topics) -> bool {
+        self.0 & others.0 != 0
+    }
 
     /// As a number, for who shares it between threads.
     pub fn bits(self) -> u16 {
@@ -175,6 +220,8 @@ pub struct ContactFacts {
     pub uri: Box<[u8]>,
     /// Where its phone registered from.
     pub source: Option<SocketAddr>,
+    /// Our socket, as the table has it.
+    pub socket: Option<Box<[u8]>>,
     /// Its `received`, as the table has it.
     pub received: Option<Box<[u8]>>,
     pub path: Box<[u8]>,
@@ -242,7 +289,7 @@ mod tests {
         assert!(!Listening::default().takes(EventKind::Ban));
         listening.listen_to(Topics::CALLS);
         assert!(
-            (0..9).all(|_| listening.takes(EventKind::Dialog)),
+            (0..9).all(|_| listening.takes(EventKind::CallRecord)),
             "who wants all of a topic misses nothing"
         );
     }

@@ -11,6 +11,8 @@ pub(super) struct Call {
     pub(super) begun_s: u64,
     /// 0 before it is answered.
     pub(super) answered_s: u64,
+    /// The same in monotonic milliseconds, which may be before the process's start.
+    pub(super) answered_mono_ms: i64,
     /// When it ends by itself, in monotonic milliseconds; `u64::MAX` before it is answered.
     pub(super) until_ms: u64,
     pub(super) caller: Side,
@@ -51,6 +53,7 @@ impl Call {
     /// A call of an earlier process.
     pub(super) fn restored(ctx: &Ctx<'_>, record: &CallRecord) -> Call {
         let left_s = record.until_s.map_or(0, |until_s| until_s.saturating_sub(ctx.now.unix_s));
+        let age_s = record.answered_s.map_or(0, |answered_s| ctx.now.unix_s.saturating_sub(answered_s));
         let side = |side: &CallSide| Side {
             cseq: side.cseq,
             // Its connection is gone.
@@ -60,6 +63,7 @@ impl Call {
             texts: record.texts.clone(),
             begun_s: record.begun_s,
             answered_s: record.answered_s.unwrap_or(0),
+            answered_mono_ms: ctx.now.mono_ms as i64 - age_s as i64 * 1000,
             until_ms: ctx.now.mono_ms + left_s * 1000,
             caller: side(&record.caller),
             callee: side(&record.callee),
@@ -83,6 +87,11 @@ impl Call {
             state: self.state,
             begun_s: self.begun_s,
             answered_s: self.is_answered().then_some(self.answered_s),
+            lasted_ms: if self.is_answered() {
+                (ctx.now.mono_ms as i64 - self.answered_mono_ms).max(0) as u64
+            } else {
+                0
+            },
             until_s: self.is_answered().then_some(ctx.now.unix_s + left_s),
             caller: self.caller.get(),
             callee: self.callee.get(),
@@ -97,6 +106,6 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert!(size_of::<Call>() <= 136, "{}", size_of::<Call>());
+        assert!(size_of::<Call>() <= 144, "{}", size_of::<Call>());
     }
 }

@@ -105,6 +105,7 @@ impl Dialogs {
             texts,
             begun_s: ctx.now.unix_s,
             answered_s: 0,
+            answered_mono_ms: 0,
             until_ms: u64::MAX,
             caller: Side::new(request.cseq().map_or(0, |cseq| cseq.number), request.flow),
             callee: Side::default(),
@@ -120,7 +121,6 @@ impl Dialogs {
         self.early += 1;
         ctx.count(Counter::DialogsProcessed);
         ctx.identity.calls.begin();
-        self.tell(ctx, slot, None);
         Some(self.number(ctx, slot))
     }
 
@@ -130,7 +130,7 @@ impl Dialogs {
             && let Some(call) = self.calls.get_mut(slot).filter(|call| call.state == CallState::Unconfirmed)
         {
             call.state = CallState::Early;
-            self.tell(ctx, slot, None);
+            self.tell(ctx, slot, CallState::Unconfirmed, None);
         }
     }
 
@@ -150,8 +150,9 @@ impl Dialogs {
         // Ours is the last one above those that were there before.
         let is_beyond = |value: &[u8]| memchr::memmem::find(value, b";did=").is_none();
         join_routes(head, bytes, HeaderName::RecordRoute, is_beyond, &mut routes);
-        call.state = CallState::ConfirmedNotAcknowledged;
+        let old = std::mem::replace(&mut call.state, CallState::ConfirmedNotAcknowledged);
         call.answered_s = ctx.now.unix_s.max(1);
+        call.answered_mono_ms = ctx.now.mono_ms as i64;
         call.texts.set(&[
             (CallText::CalleeTag, to.and_then(|to| to.tag()).unwrap_or(&[])),
             (CallText::CalleeContact, contact_of(head.value(bytes, HeaderName::Contact))),
@@ -164,7 +165,7 @@ impl Dialogs {
         self.agent(ctx, &callee, AgentStep::Answers);
         self.early -= 1;
         self.active += 1;
-        self.tell(ctx, slot, None);
+        self.tell(ctx, slot, old, None);
     }
 
     /// The caller was told this: there is no call.
@@ -247,7 +248,7 @@ impl Dialogs {
             }
             StepKind::Ack if call.state == CallState::ConfirmedNotAcknowledged => {
                 call.state = CallState::Confirmed;
-                self.tell(ctx, slot, None);
+                self.tell(ctx, slot, CallState::ConfirmedNotAcknowledged, None);
             }
             StepKind::Refresh => {
                 call.until_ms = ctx.now.mono_ms + lasts_s(heard.session_s, default_s) * 1000;
@@ -265,10 +266,9 @@ impl Dialogs {
     }
 
     fn end(&mut self, ctx: &mut Ctx<'_>, slot: u32, end: CallEnd) {
-        if let Some(call) = self.calls.get_mut(slot) {
-            call.state = CallState::Deleted;
-        }
-        self.tell(ctx, slot, Some(end));
+        let Some(call) = self.calls.get_mut(slot) else { return };
+        let old = std::mem::replace(&mut call.state, CallState::Deleted);
+        self.tell(ctx, slot, old, Some(end));
         let Some(call) = self.calls.take(slot) else { return };
         if let Some(number) = call.restored {
             self.restored.remove(&*number);
@@ -416,14 +416,23 @@ impl Dialogs {
 
     /// Calls from a slot on, for operators.
     pub(crate) fn dump(&self, ctx: &Ctx<'_>, from: usize) -> AdminReply {
-        let mut calls = Vec::new();
+        let (mut calls, mut places) = (Vec::new(), Vec::new());
         for (slot, call) in self.calls.iter_from(from) {
             if calls.len() == limits::MAX_DUMP_SLICE {
-                return AdminReply::Calls { calls, next: Some(slot) };
+                return AdminReply::Calls { calls, places, next: Some(slot) };
             }
             calls.push(call.record(ctx, self.number(ctx, slot as u32)));
+            places.push(slot);
         }
-        AdminReply::Calls { calls, next: None }
+        AdminReply::Calls { calls, places, next: None }
+    }
+
+    /// One call, for operators.
+    pub(crate) fn show(&self, ctx: &Ctx<'_>, number: CallNumber) -> AdminReply {
+        let slot = self.slot_of(ctx, number);
+        let call =
+            slot.and_then(|slot| self.calls.get(slot).map(|call| call.record(ctx, self.number(ctx, slot))));
+        call.map_or(AdminReply::CallNotFound, |call| AdminReply::Call(call.into()))
     }
 
     /// Early and active calls.
@@ -449,13 +458,16 @@ impl Dialogs {
         CallNumber { epoch: ctx.identity.epoch(), shard: ctx.shard, slot, serial }
     }
 
-    fn tell(&self, ctx: &mut Ctx<'_>, slot: u32, end: Option<CallEnd>) {
-        if !ctx.out.listening.has(EventKind::Dialog) {
-            return;
-        }
-        if let Some(call) = self.calls.get(slot) {
+    /// Tells that a call has another state than `old`.
+    fn tell(&self, ctx: &mut Ctx<'_>, slot: u32, old: CallState, end: Option<CallEnd>) {
+        let Some(call) = self.calls.get(slot) else { return };
+        let topic = match call.state {
+            CallState::ConfirmedNotAcknowledged | CallState::Deleted => EventKind::CallRecord,
+            _ => EventKind::CallState,
+        };
+        if ctx.out.listening.has(topic) {
             let record = Box::new(call.record(ctx, self.number(ctx, slot)));
-            ctx.out.tell(EventKind::Dialog, || Event::Dialog { record, end });
+            ctx.out.tell(topic, || Event::Dialog { record, old, end });
         }
     }
 }

@@ -78,7 +78,7 @@ impl Lab {
 
     fn record(&mut self) -> CallRecord {
         match self.dialogs.dump(&self.shard.ctx(), 0) {
-            AdminReply::Calls { mut calls, next: None } if calls.len() == 1 => calls.remove(0),
+            AdminReply::Calls { mut calls, next: None, .. } if calls.len() == 1 => calls.remove(0),
             other => panic!("{other:?}"),
         }
     }

@@ -237,6 +237,7 @@ impl Binding {
             contact_id: self.contact_id,
             uri: self.contact().into(),
             source: self.source(),
+            socket: self.socket().map(|socket| socket.into_bytes().into()),
             received: self.received().map(|received| received.into_bytes().into()),
             path: self.path().into(),
             q: self.q,

@@ -28,16 +28,17 @@ pub(crate) enum Changed {
 impl Registrar {
     /// A slice of all AORs from a slot on.
     pub(crate) fn dump(&self, ctx: &Ctx<'_>, from: usize) -> AdminReply {
-        let mut records = Vec::new();
+        let (mut records, mut places) = (Vec::new(), Vec::new());
         for (slot, record) in self.location.records_from(from) {
             if records.len() == limits::MAX_DUMP_SLICE {
-                return AdminReply::Slice { records, next: Some(slot) };
+                return AdminReply::Slice { records, places, next: Some(slot) };
             }
             if !record.bindings.is_empty() {
                 records.push(shown(ctx, record));
+                places.push(slot);
             }
         }
-        AdminReply::Slice { records, next: None }
+        AdminReply::Slice { records, places, next: None }
     }
 
     /// One AOR.

@@ -426,3 +426,81 @@ fn reaches(from: &Phone, to: &Phone, message: &str) {
     to.answer(&received, "200 OK");
     assert_eq!(from.await_final(method).line(), "200 OK");
 }
+
+#[test]
+fn a_call_that_a_phone_does_not_know_any_more_is_ended() {
+    let server = Server::for_calls("[dialog]\noptions_ping_interval = 10\n");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    caller.establish(&callee);
+    // Both know of it: it goes on.
+    for _ in 0..3 {
+        for phone in [&callee, &caller] {
+            let asked = phone.await_request("OPTIONS");
+            assert_eq!((asked.uri(), asked.header("Call-ID")), (&*phone.contact, Some(&*caller.call_id)));
+            assert_eq!(asked.header("CSeq").map(|cseq| cseq.ends_with(" OPTIONS")), Some(true));
+            phone.answer_with(&asked, "200 OK", &[]);
+        }
+    }
+    // Once is chance, and other failures mean nothing.
+    for line in [
+        "481 Call/Transaction Does Not Exist",
+        "500 Server Internal Error",
+        "481 Call/Transaction Does Not Exist",
+    ] {
+        let asked = callee.await_request("OPTIONS");
+        callee.answer_with(&asked, line, &[]);
+        let asked = caller.await_request("OPTIONS");
+        caller.answer_with(&asked, "200 OK", &[]);
+    }
+    assert_eq!(server.statistic("dialog:active_dialogs"), 1);
+    let asked = callee.await_request("OPTIONS");
+    callee.answer_with(&asked, "481 Call/Transaction Does Not Exist", &[]);
+    for phone in [&callee, &caller] {
+        let bye = phone.await_request("BYE");
+        assert_eq!(bye.header("Reason"), Some("SIP;cause=200;text=\"the other side is gone\""));
+        phone.answer_with(&bye, "200 OK", &[]);
+    }
+    assert_eq!(server.statistic("dialog:active_dialogs"), 0);
+}
+
+#[test]
+fn a_phone_that_does_not_answer_for_its_call_loses_it() {
+    let server = Server::for_calls("[dialog]\noptions_ping_interval = 40\n");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    caller.establish(&callee);
+    let mut is_over = false;
+    for _ in 0..150 {
+        for heard in caller.overhear(std::time::Duration::from_secs(1)) {
+            is_over |= heard.method() == Some("BYE");
+            caller.answer_with(&heard, "200 OK", &[]);
+        }
+    }
+    assert!(is_over);
+    assert_eq!(server.statistic("dialog:active_dialogs"), 0);
+    drop(callee);
+}
+
+#[test]
+fn there_are_no_more_calls_at_once_than_there_may_be() {
+    let server = Server::for_calls("proxy.max_calls = 1\n");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let (mut ours, _) = caller.establish(&callee);
+    let mut other = server.registered("9003");
+    let invite = other.invite("9002");
+    let refusal = other.await_final("INVITE");
+    assert_eq!(refusal.line(), "503 Service Unavailable");
+    other.send(ack_of_failure(&invite, &refusal));
+    callee.hears_nothing("there is no room for another call");
+    caller.send(ours.request("INVITE", &[&format!("Contact: <{}>", caller.contact)]));
+    let received = callee.await_request("INVITE");
+    callee.answer(&received, "200 OK");
+    assert_eq!(caller.await_final("INVITE").line(), "200 OK", "a re-INVITE is no new call");
+    caller.send(ours.request("ACK", &[]));
+    callee.await_request("ACK");
+    caller.send(ours.request("BYE", &[]));
+    let bye = callee.await_request("BYE");
+    callee.answer(&bye, "200 OK");
+    assert_eq!(caller.await_final("BYE").line(), "200 OK");
+    other.invite("9002");
+    callee.await_request("INVITE");
+}

@@ -100,7 +100,8 @@ fn write_all(
         let many = commits.len() >= MANY;
         if !commits.is_empty() {
             batches.count(commits.len());
-            write_batch(&mut journal, commits, receipts, to_fold);
+            let is_written = write_batch(&mut journal, commits, receipts, to_fold);
+            batches.note(!is_written);
         }
         if many {
             std::thread::sleep(ROUND.saturating_sub(begun.elapsed()));
@@ -109,8 +110,8 @@ fn write_all(
     to_fold.close();
 }
 
-/// One record for the whole batch; a commit without writes waits until everything before it is in the table.
-fn write_batch(journal: &mut Journal, batch: Vec<Commit>, receipts: &Receipts, to_fold: &FoldQueue) {
+/// One record for the whole batch; whether it is on disk. A commit without writes waits until everything before it is in the table.
+fn write_batch(journal: &mut Journal, batch: Vec<Commit>, receipts: &Receipts, to_fold: &FoldQueue) -> bool {
     let writes = || batch.iter().flat_map(|commit| &commit.writes);
     let appended = match writes().next() {
         Some(_) => journal.append(writes()).map(Some),
@@ -129,6 +130,7 @@ fn write_batch(journal: &mut Journal, batch: Vec<Commit>, receipts: &Receipts, t
         }
     }
     receipts(told);
+    let is_written = appended.is_ok();
     match appended {
         Ok(Some(position)) => {
             let writes = batch.into_iter().flat_map(|commit| commit.writes).collect();
@@ -140,6 +142,7 @@ fn write_batch(journal: &mut Journal, batch: Vec<Commit>, receipts: &Receipts, t
     for flush in flushes {
         to_fold.send(flush);
     }
+    is_written
 }
 
 /// Folds the log into the database file beside the writer, not in its way; the last time when the writer has ended.
@@ -207,6 +210,7 @@ mod tests {
     use super::*;
     use crate::access::Access;
     use crate::columns::Columns;
+    use crate::job::Health;
     use crate::sqlite::fold::fold_all;
     use crate::store::Store;
     use std::path::Path;
@@ -361,7 +365,7 @@ mod tests {
                 let _ = tell.lock().unwrap().send(receipt);
             }
         });
-        (store.start(true, receipts, shed).unwrap(), told)
+        (store.start(true, receipts, shed, Health::new(|_| ())).unwrap(), told)
     }
 
     fn commit(ticket: u64, writes: Vec<Write>) -> Vec<Commit> {
@@ -442,7 +446,10 @@ mod tests {
         let store = open(folder.path());
         let (mut journal, marks) = Journal::open(&folder.path().join("test.db")).unwrap();
         journal.append([put(1, "9001"), put(2, "9002")].iter()).unwrap();
-        assert!(matches!(store.start(true, Arc::new(|_| ()), Arc::default()), Err(StoreError::InUse { .. })));
+        assert!(matches!(
+            store.start(true, Arc::new(|_| ()), Arc::default(), Health::new(|_| ())),
+            Err(StoreError::InUse { .. })
+        ));
         assert_eq!(rows(&open(folder.path())), [], "a running server's journal is its own");
         drop((journal, marks));
         assert_eq!(rows(&open(folder.path())).len(), 2);

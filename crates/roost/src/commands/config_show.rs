@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use crate::output::{say, table, terminal_width};
 use crate::settings::Settings;
 use crate::settings::key::{Key, Kind, Value};
-use crate::settings::keys::{KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS};
+use crate::settings::keys::{KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
 
 /// Prints every key, or those that are not at their defaults.
 ///
@@ -28,6 +28,12 @@ pub(crate) fn run(settings: &Settings, is_changed_only: bool, is_json: bool) -> 
         for key in TLS_DOMAIN_KEYS {
             let name = format!("{}[{}].{}", key.section, index + 1, key.name);
             lines.push(Line::of(name, key, domain.given.get(key.name), &file)?);
+        }
+    }
+    for (index, webhook) in settings.webhooks.iter().enumerate() {
+        for key in WEBHOOK_KEYS {
+            let name = format!("{}[{}].{}", key.section, index + 1, key.name);
+            lines.push(Line::of(name, key, webhook.given.get(key.name), &file)?);
         }
     }
     lines.retain(|line| !is_changed_only || line.value != line.default);

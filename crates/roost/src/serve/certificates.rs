@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use roost_admin::{Hub, ShellEvent};
 use roost_core::Listener;
 use roost_net::{Certificate, Tls};
 use serde_json::{Value, json};
@@ -11,13 +12,13 @@ use serde_json::{Value, json};
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// What the management interface may do with them.
-pub(super) fn control(tls: &Arc<Tls>, listeners: &[Listener]) -> roost_admin::Certificates {
+pub(super) fn control(tls: &Arc<Tls>, listeners: &[Listener], hub: Hub) -> roost_admin::Certificates {
     let secure: Vec<String> =
         listeners.iter().filter(|listener| listener.transport.is_secure()).map(ToString::to_string).collect();
     let (listed, reloaded) = (Arc::clone(tls), Arc::clone(tls));
     roost_admin::Certificates {
         list: Arc::new(move || listed.certificates().iter().map(|one| shown(one, &secure)).collect()),
-        reload: Arc::new(move || reload(&reloaded)),
+        reload: Arc::new(move || reload(&reloaded, &hub)),
     }
 }
 
@@ -33,23 +34,37 @@ fn shown(certificate: &Certificate, listeners: &[String]) -> Value {
     })
 }
 
-fn reload(tls: &Tls) -> Result<bool, String> {
+fn reload(tls: &Tls, hub: &Hub) -> Result<bool, String> {
     let done = tls.reload().map_err(|error| error.to_string());
     match &done {
         Ok(true) => {
             for one in tls.certificates() {
                 let (names, days) = (one.names.join(", "), one.days_left());
                 tracing::info!(certificate = %one.file.display(), %names, days, "certificate read anew");
+                hub.publish_shell(&ShellEvent::Certificate {
+                    file: one.file.display().to_string(),
+                    days_left: days,
+                    error: None,
+                });
             }
         }
         Ok(false) => {}
-        Err(error) => tracing::warn!(%error, "certificates stay as they were"),
+        Err(error) => {
+            tracing::warn!(%error, "certificates stay as they were");
+            for one in tls.certificates() {
+                hub.publish_shell(&ShellEvent::Certificate {
+                    file: one.file.display().to_string(),
+                    days_left: one.days_left(),
+                    error: Some(error.clone()),
+                });
+            }
+        }
     }
     done
 }
 
 /// Takes changed files into use, for ever. A state of the files that cannot be used is told once.
-pub(super) async fn watch(tls: Arc<Tls>) {
+pub(super) async fn watch(tls: Arc<Tls>, hub: Hub) {
     let mut refused = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -57,7 +72,7 @@ pub(super) async fn watch(tls: Arc<Tls>) {
         let looked = tokio::task::spawn_blocking(move || looked.changed_digest()).await;
         match looked {
             Ok(Some(digest)) if refused != Some(digest) => {
-                refused = reload(&tls).is_err().then_some(digest);
+                refused = reload(&tls, &hub).is_err().then_some(digest);
             }
             Ok(None) => refused = None,
             _ => {}

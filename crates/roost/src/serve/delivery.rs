@@ -114,18 +114,6 @@ pub(super) fn dispatcher(
     })
 }
 
-/// What the connections and the store count.
-pub(super) fn counters(
-    streams: Option<Streams>,
-    store: impl Fn() -> [(&'static str, u64); 3] + Send + Sync + 'static,
-) -> roost_admin::Counters {
-    Arc::new(move || {
-        let mut all = streams.as_ref().map_or(Vec::new(), Streams::statistics);
-        all.extend(store());
-        all
-    })
-}
-
 /// Reads the `[[route]]`s of the configuration file anew.
 pub(super) fn reloader(file: Option<PathBuf>) -> roost_admin::Reload {
     Arc::new(move || match &file {

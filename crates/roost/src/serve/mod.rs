@@ -2,12 +2,14 @@
 
 mod certificates;
 mod delivery;
+mod event_log;
 mod loading;
 mod logging;
 mod news;
 mod server;
 mod signals;
 mod sockets;
+mod tables;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use roost_core::{Config, Listener};
 use roost_net::Tls;
-use roost_store::Store;
+use roost_store::{Journal, Left, Store, StoreError};
 
 use crate::serve::server::Server;
 use crate::serve::signals::Signals;
@@ -31,6 +33,11 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
     let mut config = complete(settings)?;
+    let (journal, left) = open_journal(settings)?;
+    if let Some(key) = left.key.filter(|_| settings.secret.is_empty()) {
+        // Phones name their calls by marks of the process before.
+        config.identity.mac_key = key;
+    }
     // What could be in the way is found out before anything runs.
     for listener in &config.policy.listeners {
         roost_net::probe(listener)?;
@@ -38,16 +45,39 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let tls = settings.tls().map(Tls::load).transpose()?.map(Arc::new);
     let stream_sockets = stream_sockets(&config.policy.listeners)?;
     let mi_listener = bind_mi(settings)?;
-    let store = settings.open_store()?;
+    let store = Arc::new(settings.open_store()?);
     if config.identity.write_through {
         config.identity.widths = store.widths();
     }
     let config = Arc::new(config);
-    let mut server = Server::start(settings, Arc::clone(&config), &store, stream_sockets, tls)?;
+    let calls = server::CallsLeft { journal, calls: left.calls };
+    let mut server = Server::start(settings, Arc::clone(&config), &store, calls, stream_sockets, tls)?;
     announce(settings, &config, &store);
     let outcome = runtime.block_on(server.wait(settings, mi_listener, signals));
     server.stop();
     outcome
+}
+
+/// Opens the file that keeps calls; what an earlier process left in it.
+fn open_journal(settings: &Settings) -> Result<(Option<Journal>, Left)> {
+    let Some(path) = settings.call_journal() else { return Ok((None, Left::default())) };
+    match Journal::open(&path) {
+        Ok((journal, left)) => {
+            if !left.calls.is_empty() {
+                tracing::info!(calls = left.calls.len(), "calls of the process before go on");
+            }
+            Ok((Some(journal), left))
+        }
+        Err(StoreError::CallJournal { path, source }) if settings.may_lose_calls() => {
+            let path = path.display();
+            tracing::warn!(
+                %path, error = %source,
+                "calls in progress will not outlive a restart: the file cannot be used; set `journal` in [dialog]"
+            );
+            Ok((None, Left::default()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The core's configuration with what only a process has: shards and secrets.

@@ -1,199 +1,124 @@
-//! What has happened, as lines of the log: refusals, new and lost registrations, bans. Written by a thread of its own, so that no
-//! worker formats or waits, and so many lines a second at most: an attack fills no disk, and what is not written is counted.
+//! What has happened, on its way from the workers to those who listen: the log, tools, and the records of calls. Each has a queue
+//! of its own, so that no worker formats or waits, and nobody waits for anybody.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use roost_core::{Asked, Event, EventKind, Gone};
-use roost_net::{NEWS_PER_S, News};
+use roost_admin::Hub;
+use roost_core::{Event, EventKind};
+use roost_net::News;
+use roost_store::TakeCalls;
 
-/// Batches of events that wait for the thread; what finds no room is counted.
-const WAITING: usize = 256;
+use crate::serve::event_log;
 
-/// Lines about broken messages in a second.
-const BROKEN_PER_S: u32 = 5;
+/// Batches of events that wait; what finds no room is counted.
+const WAITING: usize = 16_384;
+/// How long the first event waits for others: a thread that is not woken for each of them costs the workers nothing.
+const GATHERING: Duration = Duration::from_millis(20);
+/// Batches that are handled at once.
+const AT_ONCE: usize = 1_024;
 
-/// What a worker tells.
-type Told = (Vec<Event>, Vec<(EventKind, u64)>);
+/// What a worker tells: events, and how many more of which topics there were.
+pub(super) type Told = (Arc<[Event]>, Vec<(EventKind, u64)>);
 
-/// Starts the thread; it ends with the last worker.
+/// Events that were lost on the way.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lost(Arc<AtomicU64>);
+
+impl Lost {
+    /// The same, by name.
+    pub(super) fn statistics(&self) -> (&'static str, u64) {
+        ("roost:events_lost", self.0.load(Ordering::Relaxed))
+    }
+
+    fn count(&self, events: &[Event]) {
+        self.0.fetch_add(events.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// The thread that tells.
+#[derive(Debug)]
+pub(super) struct Teller {
+    thread: JoinHandle<()>,
+    lost: Lost,
+}
+
+impl Teller {
+    pub(super) fn lost(&self) -> Lost {
+        self.lost.clone()
+    }
+
+    /// Waits until it has told everything; nobody may have anything left to tell.
+    pub(super) fn join(self) {
+        let _ = self.thread.join();
+    }
+}
+
+/// Starts the threads; they end with the last worker. `calls` says whether it had room.
 ///
 /// # Errors
-/// When it cannot be started.
-pub(super) fn start() -> Result<News> {
+/// When one cannot be started.
+pub(super) fn start(hub: Hub, is_logged: bool, calls: TakeCalls) -> Result<(News, Teller)> {
     let (sender, told) = sync_channel(WAITING);
-    std::thread::Builder::new()
+    let (lost, wanted) = (Lost::default(), hub.wanted());
+    let log = if is_logged { Some(event_log::start()?) } else { None };
+    let listeners = Listeners { hub, log, calls, lost: lost.clone() };
+    let thread = std::thread::Builder::new()
         .name("roost-news".to_string())
-        .spawn(move || write(&told))
-        .context("starting the thread that writes the log")?;
-    Ok(News(Box::new(move |events, missed| send(&sender, std::mem::take(events), missed))))
+        .spawn(move || listeners.run(&told))
+        .context("starting the thread that tells what has happened")?;
+    let counted = lost.clone();
+    let tell = Box::new(move |events: &mut Vec<Event>, missed| send(&sender, (events, missed), &counted));
+    Ok((News { tell, wanted, is_logged }, Teller { thread, lost }))
 }
 
-fn send(sender: &SyncSender<Told>, events: Vec<Event>, missed: Vec<(EventKind, u64)>) {
-    // A log that does not keep up loses lines; no phone waits for it.
-    let _ = sender.try_send((events, missed));
-}
-
-fn write(told: &Receiver<Told>) {
-    let mut lines = Lines { since: Instant::now(), written: 0, broken: 0, missed: Vec::new() };
-    loop {
-        match told.recv_timeout(Duration::from_secs(1)) {
-            Ok((events, missed)) => {
-                lines.begin_second();
-                missed.into_iter().for_each(|(topic, count)| lines.miss(topic, count));
-                events.iter().for_each(|event| lines.write(event));
-            }
-            Err(RecvTimeoutError::Timeout) => lines.begin_second(),
-            Err(RecvTimeoutError::Disconnected) => {
-                lines.tell_missed();
-                return;
-            }
-        }
+fn send(sender: &SyncSender<Told>, (events, missed): (&mut Vec<Event>, Vec<(EventKind, u64)>), lost: &Lost) {
+    if let Err(error) = sender.try_send((events.drain(..).collect(), missed)) {
+        let (std::sync::mpsc::TrySendError::Full((events, _))
+        | std::sync::mpsc::TrySendError::Disconnected((events, _))) = error;
+        lost.count(&events);
     }
 }
 
-/// The lines of one second.
-struct Lines {
-    since: Instant,
-    written: u32,
-    /// Those of them about messages that are broken or name no extension: noise more often than a phone.
-    broken: u32,
-    /// What was not written, by topic.
-    missed: Vec<(EventKind, u64)>,
+/// Who is told.
+struct Listeners {
+    hub: Hub,
+    log: Option<SyncSender<Told>>,
+    calls: TakeCalls,
+    lost: Lost,
 }
 
-impl Lines {
-    fn begin_second(&mut self) {
-        if self.since.elapsed() >= Duration::from_secs(1) {
-            self.since = Instant::now();
-            self.written = 0;
-            self.broken = 0;
-            self.tell_missed();
-        }
-    }
-
-    fn miss(&mut self, topic: EventKind, count: u64) {
-        match self.missed.iter_mut().find(|(other, _)| *other == topic) {
-            Some((_, sum)) => *sum += count,
-            None => self.missed.push((topic, count)),
-        }
-    }
-
-    /// One line for all that were not written.
-    fn tell_missed(&mut self) {
-        if self.missed.is_empty() {
-            return;
-        }
-        let all: u64 = self.missed.iter().map(|(_, count)| count).sum();
-        let each: Vec<_> =
-            self.missed.drain(..).map(|(topic, count)| format!("{} {count}", name(topic))).collect();
-        tracing::info!("and {all} more that are not shown: {}", each.join(", "));
-    }
-
-    fn write(&mut self, event: &Event) {
-        let Some(topic) = topic(event) else { return };
-        let is_broken = matches!(
-            event,
-            Event::Refused { code, asked, .. } if matches!(code, 400 | 505) || asked.user.is_empty()
-        );
-        if self.written >= NEWS_PER_S || (is_broken && self.broken >= BROKEN_PER_S) {
-            return self.miss(topic, 1);
-        }
-        self.written += 1;
-        self.broken += u32::from(is_broken);
-        write_line(event);
-    }
-}
-
-/// What an event is counted as; `None` for one that has no line.
-fn topic(event: &Event) -> Option<EventKind> {
-    match event {
-        Event::Refused { reason, .. } => Some(EventKind::Refusal(*reason)),
-        Event::Registered { is_new: true, .. } => Some(EventKind::NewBinding),
-        Event::Unregistered { .. }
-        | Event::FlowLost { .. }
-        | Event::PingsLost { .. }
-        | Event::CommitFailed { .. } => Some(EventKind::Loss),
-        Event::Banned(_) => Some(EventKind::Ban),
-        _ => None,
-    }
-}
-
-fn name(topic: EventKind) -> &'static str {
-    match topic {
-        EventKind::Refusal(reason) => reason.why(),
-        EventKind::NewBinding => "registered",
-        EventKind::Loss => "registrations lost",
-        EventKind::Ban => "banned",
-        _ => "others",
-    }
-}
-
-fn write_line(event: &Event) {
-    match event {
-        Event::Refused { asked, code, reason } => {
-            let Asked { method, user, host, flow, user_agent } = asked;
-            tracing::info!(
-                extension = %extension(user, host), source = %flow.remote, user_agent = %shown(user_agent),
-                "{} refused: {code} {}", shown(method), reason.why()
-            );
-        }
-        Event::Registered { aor, contact, .. } => {
-            let source = contact.source.map_or(String::new(), |source| source.to_string());
-            tracing::info!(
-                extension = %shown(aor), contact = %shown(&contact.uri), source,
-                user_agent = %shown(&contact.user_agent), "registered"
-            );
-        }
-        Event::Unregistered { aor, why, .. } => {
-            let why = match why {
-                Gone::Removed => "registration ended",
-                Gone::Expired => "registration expired",
-            };
-            tracing::info!(extension = %shown(aor), "{why}");
-        }
-        Event::FlowLost { aor, .. } => {
-            tracing::info!(extension = %shown(aor), "the connection of a registration is gone");
-        }
-        Event::PingsLost { aor, lost, .. } => {
-            tracing::info!(extension = %shown(aor), lost, "a phone does not answer pings");
-        }
-        Event::CommitFailed { aor } => {
-            tracing::info!(extension = %shown(aor), "registration not stored: the database did not take it");
-        }
-        Event::Banned(ban) => {
-            let (extension, seconds) = (shown(&ban.user), ban.left_s);
-            match ban.source {
-                Some(source) if ban.user.is_empty() => {
-                    tracing::warn!(%source, seconds, "banned: too many wrong names and passwords");
+impl Listeners {
+    fn run(mut self, told: &Receiver<Told>) {
+        while let Ok(first) = told.recv() {
+            self.tell(first);
+            std::thread::sleep(GATHERING);
+            for _ in 0..AT_ONCE {
+                match told.try_recv() {
+                    Ok(more) => self.tell(more),
+                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
                 }
-                Some(source) => {
-                    tracing::warn!(extension, %source, seconds, "banned: too many wrong passwords");
-                }
-                None => tracing::warn!(
-                    extension,
-                    seconds,
-                    "banned from everywhere but where it is registered: too many wrong passwords"
-                ),
             }
         }
-        _ => {}
+    }
+
+    fn tell(&mut self, (events, missed): Told) {
+        if !events.is_empty() {
+            if !(self.calls)(&events) {
+                self.lost.count(&events);
+            }
+            self.hub.publish(&events);
+        }
+        let is_logged = |event: &Event| event_log::topic(event).is_some();
+        if let Some(log) = &self.log
+            && (!missed.is_empty() || events.iter().any(is_logged))
+        {
+            // A log that does not keep up loses lines; no phone waits for it.
+            let _ = log.try_send((events, missed));
+        }
     }
 }
-
-fn extension(user: &[u8], host: &[u8]) -> String {
-    match host {
-        [] => shown(user),
-        host => format!("{}@{}", shown(user), shown(host)),
-    }
-}
-
-/// What a stranger wrote, on one line and without control characters.
-fn shown(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text.get(..MOST_SHOWN).unwrap_or(text));
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
-}
-
-/// Bytes of one text in a line.
-const MOST_SHOWN: usize = 128;

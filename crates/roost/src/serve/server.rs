@@ -6,20 +6,19 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
-use roost_admin::Mi;
-use roost_core::{Config, Engine, Rng, ShardId, Transport};
-use roost_net::{Carriers, Clock, Inbox, Resolver, Streams, Tls, Worker, WorkerPool};
-use roost_store::{Preload, Receipts, Running, Store};
+use roost_admin::{Hub, Mi, ShellEvent};
+use roost_core::{CallRecord, Config, Engine, Rng, ShardId, Topics, Transport};
+use roost_net::{Carriers, Clock, Inbox, InboxItem, Resolver, Streams, Tls, Worker, WorkerPool};
+use roost_store::{Calls, Health, Journal, Preload, Receipts, Running, Store, TakeCalls};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::serve::certificates;
-use crate::serve::delivery::{
-    Dispatch, Questions, asker, counters, deliver, dispatcher, reading_teller, reloader,
-};
+use crate::serve::delivery::{Dispatch, Questions, asker, deliver, dispatcher, reading_teller, reloader};
 use crate::serve::loading::Loading;
-use crate::serve::news;
+use crate::serve::news::{self, Teller};
 use crate::serve::signals::{Asked, Signals};
 use crate::serve::sockets::{datagram_sockets, stream_settings};
+use crate::serve::tables::tables;
 use crate::settings::Settings;
 
 /// A server whose threads run.
@@ -29,8 +28,12 @@ pub(super) struct Server {
     questions: Questions,
     running: Running,
     loading: Option<Loading>,
-    /// Its name, for those who ask which it is.
-    database: String,
+    hub: Hub,
+    /// The thread that tells what has happened.
+    teller: Teller,
+    /// What keeps calls, where anything does.
+    calls: Option<Calls>,
+    store: Arc<Store>,
     streams: Option<Streams>,
     tls: Option<Arc<Tls>>,
     stream_threads: Vec<JoinHandle<()>>,
@@ -48,7 +51,8 @@ impl Server {
     pub(super) fn start(
         settings: &Settings,
         config: Arc<Config>,
-        store: &Store,
+        store: &Arc<Store>,
+        left: CallsLeft,
         stream_sockets: Vec<(Transport, TcpListener)>,
         tls: Option<Arc<Tls>>,
     ) -> Result<Server> {
@@ -61,7 +65,12 @@ impl Server {
             Arc::new(move |receipts| deliver(&inboxes, receipts))
         };
         let shed = Arc::default();
-        let mut running = store.start(config.identity.write_through, receipts, Arc::clone(&shed))?;
+        let base = if left.journal.is_some() { Topics::CALLS } else { Topics::NONE };
+        let hub = Hub::start(base, config.policy.dialog.max_calls, settings.webhooks()?)?;
+        let told = hub.clone();
+        let health = Health::new(move |is_away| told.publish_shell(&ShellEvent::Database { is_away }));
+        let mut running = store.start(config.identity.write_through, receipts, Arc::clone(&shed), health)?;
+        let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
         let questions = Questions::default();
         let (streams, stream_threads) =
             start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock)?;
@@ -72,7 +81,8 @@ impl Server {
         let engines = engines(&config)?.into_iter().zip(sockets).zip(dispatch);
         let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
         // Nobody reads what is not logged, and then it is not made.
-        let news = if settings.log_level >= 1 { Some(news::start()?) } else { None };
+        let is_logged = settings.log_level >= 1;
+        let (news, teller) = news::start(hub.clone(), is_logged, take_calls)?;
         let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone(), news, shed)?;
         let (ended, worker_ended) = mpsc::channel(shards);
         let workers = Worker::of_pool(&pool, clock)?.into_iter().enumerate();
@@ -95,7 +105,10 @@ impl Server {
             questions,
             running,
             loading,
-            database: store.identity(),
+            hub,
+            teller,
+            calls,
+            store: Arc::clone(store),
             streams,
             tls,
             stream_threads,
@@ -123,15 +136,18 @@ impl Server {
             certificates: self
                 .tls
                 .as_ref()
-                .map(|tls| certificates::control(tls, &self.config.policy.listeners)),
-            counters: counters(self.streams.clone(), self.running.statistics()),
+                .map(|tls| certificates::control(tls, &self.config.policy.listeners, self.hub.clone())),
+            counters: self.counters(),
             server: server_name(),
-            database: self.database.clone(),
+            database: self.store.identity(),
+            events: self.hub.clone(),
+            gate: settings.gate()?,
+            tables: tables(&self.store, self.config.identity.use_domain, settings.acc_db),
         };
         let routes = mi.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let admin = mi_listener.map(|listener| tokio::spawn(serve_mi(listener, mi, stopped)));
-        let watched = self.tls.clone().map(|tls| tokio::spawn(certificates::watch(tls)));
+        let watched = self.tls.clone().map(|tls| tokio::spawn(certificates::watch(tls, self.hub.clone())));
         let signalled = async {
             while signals.next().await == Asked::Reload {
                 match roost_admin::ds_reload(&routes).await {
@@ -142,7 +158,7 @@ impl Server {
         };
         let outcome = tokio::select! {
             () = signalled => Ok(()),
-            () = store_ended(&self.running) => Err(anyhow!("a thread of the database has ended; see the log")),
+            () = store_ended(&self.running, self.calls.as_ref()) => Err(anyhow!("a thread of the database has ended; see the log")),
             _ = self.worker_ended.recv() => Err(anyhow!("a worker ended; see the log")),
             () = thread_ended(&self.stream_threads) => Err(anyhow!("a thread of the connections has ended; see the log")),
         };
@@ -156,6 +172,19 @@ impl Server {
         outcome
     }
 
+    /// What the connections, the store and those who tell count.
+    fn counters(&self) -> roost_admin::Counters {
+        let (streams, store, teller) = (self.streams.clone(), self.running.statistics(), self.teller.lost());
+        let calls = self.calls.as_ref().map(Calls::statistics);
+        Arc::new(move || {
+            let mut all = streams.as_ref().map_or(Vec::new(), Streams::statistics);
+            all.extend(store());
+            all.extend(calls.as_ref().map(|calls| calls()).into_iter().flatten());
+            all.push(teller.statistics());
+            all
+        })
+    }
+
     /// Lets the threads finish what is under way, and ends them.
     pub(super) fn stop(self) {
         tracing::info!("stopping");
@@ -164,8 +193,13 @@ impl Server {
         for thread in self.workers {
             let _ = thread.join();
         }
-        // Its shards hold what asks the store for work, and the store waits until none can.
+        // Its shards hold what asks the store for work, and the store waits until none can. What has happened is told
+        // to the end.
         drop(self.pool);
+        self.teller.join();
+        if let Some(calls) = self.calls {
+            calls.stop();
+        }
         if let Some(streams) = self.streams {
             streams.stop();
         }
@@ -177,6 +211,37 @@ impl Server {
         let [(_, transactions), (_, registrations), (_, largest)] = statistics();
         tracing::info!(transactions, registrations, largest, "written to the database");
     }
+}
+
+/// The calls of the process before, and the file that keeps this one's.
+pub(super) struct CallsLeft {
+    pub(super) journal: Option<Journal>,
+    pub(super) calls: Vec<CallRecord>,
+}
+
+/// Gives shards their calls, and starts what keeps them.
+fn start_calls(
+    left: CallsLeft,
+    config: &Config,
+    store: &Store,
+    settings: &Settings,
+    inboxes: &[Inbox],
+) -> Result<(Option<Calls>, TakeCalls)> {
+    let mut by_shard: Vec<Vec<CallRecord>> = inboxes.iter().map(|_| Vec::new()).collect();
+    for call in left.calls {
+        let home = call.number.home(config.identity.shards);
+        if let Some(own) = by_shard.get_mut(usize::from(home.0)) {
+            own.push(call);
+        }
+    }
+    for (inbox, own) in inboxes.iter().zip(by_shard) {
+        if !own.is_empty() {
+            inbox.post([InboxItem::Calls(own)]);
+        }
+    }
+    let Some(journal) = left.journal else { return Ok((None, Box::new(|_| true))) };
+    let (calls, take) = Calls::start(journal, config.identity.mac_key, store, &settings.acc())?;
+    Ok((Some(calls), take))
 }
 
 fn start_streams(
@@ -272,8 +337,8 @@ async fn serve_mi(listener: TcpListener, mi: Mi, stopped: oneshot::Receiver<()>)
 }
 
 /// Resolves when a registrar whose bindings go nowhere should rather end.
-async fn store_ended(running: &Running) {
-    while !running.has_ended() {
+async fn store_ended(running: &Running, calls: Option<&Calls>) {
+    while !running.has_ended() && !calls.is_some_and(Calls::has_ended) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

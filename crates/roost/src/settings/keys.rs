@@ -8,6 +8,7 @@ use crate::settings::key::{Key, Kind, Value};
 use crate::settings::route::Route;
 use crate::settings::tls_domain::Domain;
 use crate::settings::values::Settings;
+use crate::settings::webhook::Webhook;
 
 /// The longest time a key may set, in seconds: ten years.
 const MAX_S: i64 = 315_360_000;
@@ -459,6 +460,23 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         "dialog profiles in the script",
         |s, v| s.core.policy.dialog.max_calls = v.number()),
 
+    key!("dialog", "journal", Kind::Text, r#""""#,
+        "the file that keeps calls in progress over a restart, and the key of their marks; empty: beside the SQLite database, or with a database server beside the configuration file; \"off\": none",
+        "dialog db_mode",
+        |s, v| s.call_journal = v.text()),
+
+    key!("acc", "db", Kind::Switch, "false",
+        "records of calls go to the database: answered ones to `acc`, others to `missed_calls` (the tables are made where they are missing)",
+        "do_accounting(\"db\", \"cdr|missed\")",
+        |s, v| s.acc_db = v.switch()),
+    key!("acc", "file", Kind::Text, r#""""#,
+        "records of calls go to this file, with the date in its name where it says %Y, %m, %d; .csv: CSV, else a JSON object a line; empty: none",
+        "do_accounting(\"log\", \"cdr|missed\")",
+        |s, v| s.acc_file = v.text()),
+    key!("acc", "journal_max", Kind::Number(100, 10_000_000), "100000",
+        "records that wait at most while the database or the file is away; beyond it new ones are lost, and counted (acc:lost)",
+        |s, v| s.acc_journal_max = v.number() as usize),
+
     key!("nathelper", "natping_interval", Kind::Number(0, 3_600), "0",
         "how often each binding is pinged, in seconds, so that routers keep the way to its phone open; 30 suits most; 0: never",
         "nathelper natping_interval",
@@ -496,9 +514,15 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         |s, v| s.proxy_protocol_from = v.list()),
 
     key!("mi", "listen", Kind::Text, r#""127.0.0.1:8888""#,
-        "where the management interface listens, a loopback ADDRESS:PORT; empty: nowhere",
+        "where the management interface and the API listen, ADDRESS:PORT; beyond loopback a token is needed; empty: nowhere",
         "mi_fifo fifo_name (httpd ip, port of 3.x)",
         |s, v| s.mi_listen = v.text()),
+    key!("mi", "token", Kind::Secret, r#""""#,
+        "what requests must show (Authorization: Bearer TOKEN), at least 16 characters; empty: nothing",
+        |s, v| s.mi_token = v.text()),
+    key!("mi", "token_file", Kind::Text, r#""""#,
+        "a file whose first line is the token",
+        |s, v| s.mi_token_file = v.text()),
 ];
 
 /// The keys of a `[[route]]`, in the order of the reference.
@@ -555,4 +579,22 @@ pub(crate) const TLS_DOMAIN_KEYS: &[Key<Domain>] = &[
         "as in [tls]",
         "tls_mgm private_key",
         |d, v| d.private_key = v.text()),
+];
+
+/// The keys of a `[[webhook]]`, in the order of the reference.
+#[rustfmt::skip]
+pub(crate) const WEBHOOK_KEYS: &[Key<Webhook>] = &[
+    key!("webhook", "url", Kind::Text, r#""""#,
+        "where events are posted, http:// or https://: a JSON array of objects with id, time_ms, type and params",
+        |w, v| w.url = v.text()),
+    key!("webhook", "events", Kind::List, "[]",
+        "which, by the names of `events_list`; empty: all",
+        "event_route",
+        |w, v| w.events = v.list()),
+    key!("webhook", "secret", Kind::Secret, r#""""#,
+        "the key of the signature in the header webhook-signature (HMAC-SHA256, Standard Webhooks); empty: no signature",
+        |w, v| w.secret = v.text()),
+    key!("webhook", "secret_file", Kind::Text, r#""""#,
+        "a file whose first line is that key",
+        |w, v| w.secret_file = v.text()),
 ];

@@ -1,5 +1,6 @@
 //! The effective settings: defaults of the key table, overlaid by a TOML file whose every mistake is explained.
 
+mod calls;
 mod database;
 pub(crate) mod key;
 pub(crate) mod keys;
@@ -11,6 +12,7 @@ mod tls;
 pub(crate) mod tls_domain;
 mod together;
 mod values;
+pub(crate) mod webhook;
 
 use std::path::{Path, PathBuf};
 
@@ -54,6 +56,9 @@ impl Settings {
         for (key, value) in table.get_ref() {
             match value.get_ref() {
                 _ if key.get_ref() == route::TABLE => settings.routes = routes::read(&source, key, value)?,
+                _ if key.get_ref() == webhook::TABLE => {
+                    settings.webhooks = webhook::read(&source, key, value)?;
+                }
                 DeValue::Table(section) => {
                     source.check_section(key)?;
                     for (name, value) in section {
@@ -171,7 +176,17 @@ mod tests {
                 "[registrar]\ndefault_expires = 400",
                 "x:2: `default_expires` (400) is above `max_expires` (300)",
             ),
-            ("[mi]\nlisten = \"0.0.0.0:8888\"", "x:2: `mi.listen` must be a loopback"),
+            ("[mi]\nlisten = \"localhost\"", "x:2: `mi.listen` must be ADDRESS:PORT"),
+            (
+                "[mi]\nlisten = \"0.0.0.0:8888\"",
+                "x:2: `mi.listen` is reached from elsewhere: set `token` or `token_file`",
+            ),
+            ("[mi]\ntoken = \"short\"", "x:2: `mi.token` is shorter than 16 characters"),
+            ("[[webhook]]\nurl = \"ftp://x\"", "x:2: a [[webhook]] needs `url`, which begins with http://"),
+            (
+                "[[webhook]]\nurl = \"http://x\"\nevents = [\"E_UL_CONTACT_INSERTED\"]",
+                "x:3: `events` holds \"E_UL_CONTACT_INSERTED\", which is no event; did you mean `E_UL_CONTACT_INSERT`?",
+            ),
             ("listen = [\"udp:0.0.0.0:5060\", \"udp:127.0.0.1:5060\"]", "which overlap"),
             ("listen = []", "x:1: `listen` is empty"),
             (

@@ -12,6 +12,9 @@ use crate::settings::key::is_host;
 use crate::settings::source::Source;
 use crate::settings::values::Settings;
 
+/// A token that is not guessed, in characters.
+pub(crate) const MIN_TOKEN: usize = 16;
+
 /// A file, to say which of its keys an error is about.
 struct File<'a> {
     source: &'a Source<'a>,
@@ -156,14 +159,31 @@ impl Settings {
         if self.mi_listen.is_empty() {
             return Ok(());
         }
-        let address = self.mi_listen.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback());
-        self.mi_address = Some(address.ok_or_else(|| {
+        let address = self.mi_listen.parse::<SocketAddr>().map_err(|_| {
             let message = format!(
-                "`mi.listen` must be a loopback ADDRESS:PORT such as \"127.0.0.1:8888\", not \"{}\"",
+                "`mi.listen` must be ADDRESS:PORT such as \"127.0.0.1:8888\", not \"{}\"",
                 self.mi_listen
             );
             file.error("mi", "listen", message)
-        })?);
+        })?;
+        let has_token = !self.mi_token.is_empty() || !self.mi_token_file.is_empty();
+        if !address.ip().is_loopback() && !has_token {
+            let message = "`mi.listen` is reached from elsewhere: set `token` or `token_file` in [mi], or listen on a \
+                           loopback address";
+            return Err(file.error("mi", "listen", message));
+        }
+        if !self.mi_token.is_empty() && !self.mi_token_file.is_empty() {
+            return Err(file.error(
+                "mi",
+                "token_file",
+                "`token` and `token_file` are both set: one is enough",
+            ));
+        }
+        if !self.mi_token.is_empty() && self.mi_token.len() < MIN_TOKEN {
+            let message = format!("`mi.token` is shorter than {MIN_TOKEN} characters");
+            return Err(file.error("mi", "token", message));
+        }
+        self.mi_address = Some(address);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use roost_store::{Access, LocationColumns};
 use crate::settings::key::Value;
 use crate::settings::route::Route;
 use crate::settings::tls_domain::Domain;
+use crate::settings::webhook::Webhook;
 
 /// Everything that the file can say.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +59,14 @@ pub(crate) struct Settings {
     pub(crate) proxy_protocol_from: Vec<String>,
     /// The same, read.
     pub(crate) balancers: Vec<IpAddr>,
+    pub(crate) call_journal: String,
+    pub(crate) acc_db: bool,
+    pub(crate) acc_file: String,
+    pub(crate) acc_journal_max: usize,
+    /// Its `[[webhook]]`s, in order.
+    pub(crate) webhooks: Vec<Webhook>,
     pub(crate) mi_listen: String,
+    pub(crate) mi_token: String,
+    pub(crate) mi_token_file: String,
     pub(crate) mi_address: Option<SocketAddr>,
 }

@@ -1,0 +1,145 @@
+//! Who may ask: what is checked of every request before anything else.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use subtle::ConstantTimeEq as _;
+
+/// Whom the interface serves.
+#[derive(Clone, Default)]
+pub struct Gate {
+    /// What requests must show; none: only this machine is served.
+    pub token: Option<String>,
+    /// Names of this machine that browsers may use beside its addresses.
+    pub hosts: Vec<String>,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("hosts", &self.hosts).finish_non_exhaustive()
+    }
+}
+
+/// Lets a request on, or says why not.
+pub(crate) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    match gate.check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+type Refusal = (StatusCode, [(header::HeaderName, &'static str); 1], &'static str);
+
+const PLAIN: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+
+impl Gate {
+    fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let text = |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or(""));
+        let host = text(header::HOST).unwrap_or("");
+        if !self.is_own(host) {
+            let why = match self.token {
+                None => {
+                    "the management interface serves this machine only: use a loopback Host, such as 127.0.0.1\n"
+                }
+                Some(_) => "the Host is no address, and none of `domains`: use one of these\n",
+            };
+            return Err((StatusCode::FORBIDDEN, PLAIN, why));
+        }
+        // A page of a stranger's that a browser has open sends its own.
+        let is_own_page = |origin: &str| {
+            let page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+            page.is_some_and(|page| page.eq_ignore_ascii_case(host))
+        };
+        if text(header::ORIGIN).is_some_and(|origin| !is_own_page(origin)) {
+            return Err((
+                StatusCode::FORBIDDEN,
+                PLAIN,
+                "the Origin is another site: its pages may not ask here\n",
+            ));
+        }
+        let Some(token) = &self.token else { return Ok(()) };
+        let shown = text(header::AUTHORIZATION).and_then(|value| value.split_once(' '));
+        let is_right = shown.is_some_and(|(scheme, value)| {
+            scheme.eq_ignore_ascii_case("Bearer")
+                && bool::from(value.trim().as_bytes().ct_eq(token.as_bytes()))
+        });
+        match is_right {
+            true => Ok(()),
+            false => {
+                let why = "show the token of [mi]: Authorization: Bearer TOKEN\n";
+                Err((StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], why))
+            }
+        }
+    }
+
+    /// Whether a Host means this machine: a name of a stranger's may lead to any address, an address to nothing else.
+    fn is_own(&self, host: &str) -> bool {
+        let name = match host.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or(""),
+            None => host.split(':').next().unwrap_or(""),
+        };
+        match name.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback() || self.token.is_some(),
+            Err(_) => {
+                let is_name = |own: &String| self.token.is_some() && own.eq_ignore_ascii_case(name);
+                name.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(is_name)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(gate: &Gate, headers: &[(header::HeaderName, &'static str)]) -> u16 {
+        let map = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
+        gate.check(&map).err().map_or(200, |(status, ..)| status.as_u16())
+    }
+
+    #[test]
+    fn without_a_token_only_this_machine_is_served() {
+        let gate = Gate { token: None, hosts: vec!["pbx.test".to_string()] };
+        for (host, expected) in [
+            ("127.0.0.1:8888", 200),
+            ("localhost", 200),
+            ("[::1]:8888", 200),
+            ("10.0.0.1", 403),
+            ("pbx.test", 403),
+            ("localhost.evil.test", 403),
+            ("", 403),
+        ] {
+            assert_eq!(status(&gate, &[(header::HOST, host)]), expected, "{host}");
+        }
+        assert_eq!(status(&gate, &[]), 403);
+        for (origin, expected) in [
+            ("http://127.0.0.1:8888", 200),
+            ("https://127.0.0.1:8888", 200),
+            ("http://evil.test", 403),
+            ("http://127.0.0.1", 403),
+            ("null", 403),
+        ] {
+            let headers = [(header::HOST, "127.0.0.1:8888"), (header::ORIGIN, origin)];
+            assert_eq!(status(&gate, &headers), expected, "{origin}");
+        }
+    }
+
+    #[test]
+    fn with_a_token_everybody_who_shows_it_is() {
+        let gate = Gate { token: Some("0123456789abcdef".to_string()), hosts: vec!["pbx.test".to_string()] };
+        let right = (header::AUTHORIZATION, "bearer 0123456789abcdef");
+        for host in ["127.0.0.1", "10.0.0.1:8888", "PBX.test"] {
+            assert_eq!(status(&gate, &[(header::HOST, host), right.clone()]), 200, "{host}");
+            assert_eq!(status(&gate, &[(header::HOST, host)]), 401, "{host}");
+        }
+        assert_eq!(status(&gate, &[(header::HOST, "evil.test"), right]), 403);
+        for wrong in ["Bearer 0123456789abcdeF", "Basic 0123456789abcdef", "Bearer", ""] {
+            let headers = [(header::HOST, "127.0.0.1"), (header::AUTHORIZATION, wrong)];
+            assert_eq!(status(&gate, &headers), 401, "{wrong}");
+        }
+    }
+}
