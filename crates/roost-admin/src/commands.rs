@@ -164,20 +164,7 @@ async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<An
         "version" => json!({ "Server": mi.server }),
         "db_get" => json!({ "database": mi.database }),
         "which" => which(params)?,
-        "auth_db_forget" => {
-            // Where its phone registers is another matter: every shard may have been asked about it.
-            for shard in shards(mi) {
-                let request = match params.get("user") {
-                    Some(_) => Admin::ForgetCredentials {
-                        user: params.text("user")?.into_bytes(),
-                        domain: params.text("domain")?.into_bytes(),
-                    },
-                    None => Admin::ForgetAllCredentials,
-                };
-                ask(mi, shard, request).await?;
-            }
-            json!("OK")
-        }
+        "auth_db_forget" => forget(mi, params).await?,
         _ => return Err(RpcError::new(-32601, "Method not found")),
     };
     Ok(Answer::Value(value))
@@ -196,6 +183,22 @@ fn aor_param(mi: &Mi, params: &Params<'_>) -> Result<Vec<u8>, RpcError> {
         _ => {}
     }
     Ok(aor.into_bytes())
+}
+
+/// Forgets what the database said of a user, or of all.
+async fn forget(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    // Where its phone registers is another matter: every shard may have been asked about it.
+    for shard in shards(mi) {
+        let request = match params.get("user") {
+            Some(_) => Admin::ForgetCredentials {
+                user: params.text("user")?.into_bytes(),
+                domain: params.text("domain")?.into_bytes(),
+            },
+            None => Admin::ForgetAllCredentials,
+        };
+        ask(mi, shard, request).await?;
+    }
+    Ok(json!("OK"))
 }
 
 fn done(reply: AdminReply, failure: &str) -> Result<Value, RpcError> {

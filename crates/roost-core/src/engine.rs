@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use roost_sip::{Head, HeadError, HeaderName, Method, Scheme, StartLine};
+use roost_sip::{Head, HeadError, HeaderName, Method, StartLine};
 
 use crate::access::{Access, Verdict, message_of, wait_for_credentials};
 use crate::admission::Admission;
@@ -19,22 +19,19 @@ use crate::contract::config::Config;
 use crate::contract::context::{Ctx, ResponseTexts};
 use crate::contract::event::{Event, EventKind};
 use crate::contract::identity::Identity;
-use crate::contract::next_hops::{Address, HopId, Name, NextHops};
+use crate::contract::next_hops::{Address, HopId, Name};
 use crate::contract::outbox::Outbox;
-use crate::contract::policy::{Authorize, PathMode, Policy};
+use crate::contract::policy::{PathMode, Policy};
 use crate::contract::reason::Reason;
 use crate::contract::row::{Row, RowError};
 use crate::contract::subscriber::Reading;
 use crate::dialog::{Dialogs, InDialog};
 use crate::dispatch::monitor::{Due, HopMonitor, PING_RESEND_MS};
 use crate::message::request::Request;
-use crate::message::response::Response;
-use crate::message::route::RouteReader;
 use crate::message::trace;
 use crate::nathelper::NatPinger;
 use crate::parking::{Message, Parked, Parking, Released, Topic};
 use crate::proxy::admitted::Admitted;
-use crate::proxy::callee::has_service;
 use crate::proxy::cancel_ack::{handle_ack, handle_cancel};
 use crate::proxy::dialog::{ack_resolved, handle_in_dialog};
 use crate::proxy::forwarder::{Forwarder, Owner, Received};
@@ -43,6 +40,7 @@ use crate::proxy::initial::{Facts, handle_initial};
 use crate::proxy::unsent::{branch_of, handle_unsent};
 use crate::refusal::{Refusal, refuse, registrar_realm};
 use crate::registrar::{Registrar, Saved};
+use crate::stateless::stateless_answer;
 use crate::transaction::Transactions;
 use crate::transaction::client::{ClientOutcome, What, drop_response};
 use crate::transaction::timers::T1_MS;
@@ -756,46 +754,4 @@ impl Engine {
             ctx.count(Counter::Pings);
         }
     }
-}
-
-/// Whether an OPTIONS of a dialog is meant for the other side: a dead call must look dead. Our own Route and the dialog's mark
-/// say so; with `authorize = "off"` all are answered here, as in OpenSIPS's original script.
-fn is_for_peer(ctx: &Ctx<'_>, request: &Request<'_>) -> bool {
-    if ctx.policy.proxy.authorize == Authorize::Off || request.head.line(HeaderName::Route).is_none() {
-        return false;
-    }
-    let reader = RouteReader::of(ctx, request);
-    let routes = reader.read();
-    routes.is_authentic && !reader.is_at_end(&routes)
-}
-
-/// What any shard answers, because it needs no state; `None` when the request goes on.
-fn stateless_answer(ctx: &mut Ctx<'_>, next_hops: &NextHops, request: &Request<'_>) -> Option<Response> {
-    if let Err(reason) = request.check() {
-        ctx.count(Counter::ErrRequests);
-        if request.target.is_err() {
-            ctx.count(Counter::BadUrisRcvd);
-        }
-        return Some(reason.into());
-    }
-    let is_in_dialog = request.to_tag().is_some();
-    let reason = match request.method {
-        _ if !is_in_dialog && request.target.as_ref().is_ok_and(|uri| uri.scheme == Scheme::Other) => {
-            Reason::UriScheme
-        }
-        _ if request.is_too_many_hops() => Reason::TooManyHops,
-        Method::Options if is_in_dialog && is_for_peer(ctx, request) => return None,
-        Method::Options if request.unsupported(false).next().is_some() => Reason::BadExtension,
-        Method::Options => return Some(Response::ok("OK")),
-        Method::Register if is_in_dialog => Reason::RegisterInDialog,
-        Method::Register | Method::Cancel => return None,
-        _ if !is_in_dialog && request.is_sips() && !request.flow.transport.is_secure() => {
-            Reason::SipsInsecure
-        }
-        Method::Publish | Method::Subscribe if !is_in_dialog && !has_service(next_hops, request) => {
-            Reason::MethodNotAllowed
-        }
-        _ => return None,
-    };
-    Some(reason.into())
 }

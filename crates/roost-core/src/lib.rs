@@ -21,6 +21,7 @@ mod parking;
 mod proxy;
 mod refusal;
 mod registrar;
+mod stateless;
 mod transaction;
 
 pub use base::flow::{Flow, Now, Rng, ShardId, Ticket};

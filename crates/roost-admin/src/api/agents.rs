@@ -53,7 +53,7 @@ pub(crate) struct ListQuery {
 
 /// The extensions that are registered or have calls, in no order but one that pages keep.
 #[utoipa::path(
-    get, path = "/api/v1/agents", tag = "agents", params(ListQuery),
+    get, path = "/api/v1/agents", tag = "agents", operation_id = "list_agents", params(ListQuery),
     responses(
         (status = 200, body = List<Agent>),
         (status = 304, description = "Nothing has changed."),
@@ -102,7 +102,7 @@ pub(crate) async fn list(
 
 /// One extension; one that is unknown is UNAVAILABLE.
 #[utoipa::path(
-    get, path = "/api/v1/agents/{aor}", tag = "agents", params(("aor", description = "Its name.")),
+    get, path = "/api/v1/agents/{aor}", tag = "agents", operation_id = "show_agent", params(("aor" = String, Path, description = "Its name.")),
     responses(
         (status = 200, body = Agent),
         (status = 304, description = "Nothing has changed."),

@@ -111,7 +111,7 @@ pub(crate) struct ListQuery {
 
 /// Calls in progress, in no order but one that pages keep.
 #[utoipa::path(
-    get, path = "/api/v1/calls", tag = "calls", params(ListQuery),
+    get, path = "/api/v1/calls", tag = "calls", operation_id = "list_calls", params(ListQuery),
     responses(
         (status = 200, body = List<Call>),
         (status = 304, description = "Nothing has changed."),
@@ -161,7 +161,7 @@ fn not_found() -> ApiError {
 
 /// One call.
 #[utoipa::path(
-    get, path = "/api/v1/calls/{id}", tag = "calls", params(("id", description = "Its ID.")),
+    get, path = "/api/v1/calls/{id}", tag = "calls", operation_id = "show_call", params(("id" = String, Path, description = "Its ID.")),
     responses(
         (status = 200, body = Call),
         (status = 304, description = "Nothing has changed."),
@@ -183,7 +183,7 @@ pub(crate) async fn show(
 
 /// Ends a call that is answered: both sides get a BYE.
 #[utoipa::path(
-    delete, path = "/api/v1/calls/{id}", tag = "calls", params(("id", description = "Its ID.")),
+    delete, path = "/api/v1/calls/{id}", tag = "calls", operation_id = "end_call", params(("id" = String, Path, description = "Its ID.")),
     responses(
         (status = 204, description = "It is over."),
         (status = 400, body = ApiError),

@@ -20,6 +20,8 @@ use crate::events::{Next, TYPES, Told, type_named};
 
 /// Events on their way to one reader, beside those of the hub.
 const ON_THE_WAY: usize = 16;
+/// How long a reader may not read.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a comment shows that the connection lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -39,7 +41,7 @@ pub(crate) struct StreamQuery {
 /// Events as they happen. A reader that comes back with the header Last-Event-ID first gets what it missed, as far as that is
 /// kept; one that is too slow is told how many it lost (event `lost`).
 #[utoipa::path(
-    get, path = "/api/v1/events", tag = "events", params(StreamQuery),
+    get, path = "/api/v1/events", tag = "events", operation_id = "stream_events", params(StreamQuery),
     responses(
         (status = 200, content_type = "text/event-stream", description = "Each event's data is a JSON object.", body = String),
         (status = 400, body = ApiError),
@@ -85,7 +87,8 @@ pub(crate) async fn stream(
                 }
                 Some(Next::Told(_)) => continue,
             };
-            if sender.send(Ok(event)).await.is_err() {
+            // One that does not read comes back when it does, and says what it had last.
+            if sender.send_timeout(Ok(event), PATIENCE).await.is_err() {
                 return;
             }
         }

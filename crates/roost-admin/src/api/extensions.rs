@@ -128,7 +128,7 @@ pub(crate) struct ListQuery {
 
 /// Extensions by name.
 #[utoipa::path(
-    get, path = "/api/v1/extensions", tag = "extensions", params(ListQuery),
+    get, path = "/api/v1/extensions", tag = "extensions", operation_id = "list_extensions", params(ListQuery),
     responses(
         (status = 200, body = List<Extension>),
         (status = 304, description = "Nothing has changed."),
@@ -160,7 +160,7 @@ pub(crate) async fn list(
 
 /// One extension.
 #[utoipa::path(
-    get, path = "/api/v1/extensions/{aor}", tag = "extensions", params(("aor", description = "Its name.")),
+    get, path = "/api/v1/extensions/{aor}", tag = "extensions", operation_id = "show_extension", params(("aor" = String, Path, description = "Its name.")),
     responses(
         (status = 200, body = Extension),
         (status = 304, description = "Nothing has changed."),
@@ -176,10 +176,9 @@ pub(crate) async fn show(
 ) -> Result<Response, ApiError> {
     let found = extensions(&mi, vec![aor.clone()]).await?.pop();
     let found = found.ok_or_else(|| ApiError::not_found("there is no such extension"))?;
-    if found.contacts.is_empty() && found.ringing + found.in_use == 0 {
-        if !read(&mi.tables.is_extension, aor).await? {
-            return Err(ApiError::not_found("there is no such extension"));
-        }
+    let is_idle = found.contacts.is_empty() && found.ringing + found.in_use == 0;
+    if is_idle && !read(&mi.tables.is_extension, aor).await? {
+        return Err(ApiError::not_found("there is no such extension"));
     }
     json(&headers, &found)
 }

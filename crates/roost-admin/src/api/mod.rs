@@ -31,6 +31,7 @@ const MOST: usize = 1_000;
 
 #[derive(OpenApi)]
 #[openapi(
+    security((), ("token" = [])),
     info(title = "roost", description = "Extensions, calls, agents, call records and events of a running roost."),
     tags(
         (name = "extensions", description = "Who has an account, and where they are registered."),

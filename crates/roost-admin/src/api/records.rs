@@ -93,7 +93,7 @@ impl RecordQuery {
 
 /// Records, the newest first.
 #[utoipa::path(
-    get, path = "/api/v1/records", tag = "records", params(RecordQuery),
+    get, path = "/api/v1/records", tag = "records", operation_id = "list_records", params(RecordQuery),
     responses(
         (status = 200, body = List<Record>),
         (status = 304, description = "Nothing has changed."),

@@ -270,6 +270,9 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        // What it would have been too slow for.
+        let waiting = self.receiver.len();
+        self.hub.0.stream_lost.fetch_add(waiting.saturating_sub(STREAM_ROOM) as u64, Ordering::Relaxed);
         let mut state = self.hub.0.state();
         if let Some(reader) = state.streams.iter_mut().find(|reader| reader.number == self.number) {
             reader.gone = Some(Instant::now());

@@ -226,20 +226,25 @@ impl Registrar {
                 self.flows.keep(ctx, id, binding.connection(), binding.deadline_ms);
             }
         }
-        if let Some(record) = self.location.get(id) {
-            ctx.note_agent(&record.aor);
-            if [EventKind::NewBinding, EventKind::Renewal, EventKind::Loss]
-                .into_iter()
-                .any(|topic| ctx.out.listening.has(topic))
-            {
-                tell_changes(ctx, record, &changes);
-            }
+        let is_agent_told = ctx.out.listening.has(EventKind::Agent);
+        let was_reached = is_agent_told && self.is_record_reached(id, ctx.now);
+        let topics = [EventKind::NewBinding, EventKind::Renewal, EventKind::Loss];
+        if topics.into_iter().any(|topic| ctx.out.listening.has(topic))
+            && let Some(record) = self.location.get(id)
+        {
+            tell_changes(ctx, record, &changes);
         }
         for change in changes {
             match change {
                 Change::Put(binding) => self.location.put(id, binding),
                 Change::Remove(contact_id) => self.location.change(id, |record| record.remove(contact_id)),
             }
+        }
+        if is_agent_told
+            && was_reached != self.is_record_reached(id, ctx.now)
+            && let Some(record) = self.location.get(id)
+        {
+            ctx.note_agent(&record.aor);
         }
         self.tell_moved(ctx);
         self.location.drop_if_empty(id);
@@ -456,7 +461,11 @@ impl Registrar {
 
     /// Whether a call to an AOR would ring.
     pub(crate) fn is_reached(&self, aor: &[u8], now: Now) -> bool {
-        let record = self.location.find(aor).and_then(|id| self.location.get(id));
+        self.location.find(aor).is_some_and(|id| self.is_record_reached(id, now))
+    }
+
+    fn is_record_reached(&self, id: RecordId, now: Now) -> bool {
+        let record = self.location.get(id);
         record.is_some_and(|record| record.live(now).any(|one| !one.is_stranded()))
     }
 

@@ -286,10 +286,10 @@ fn take(journal: &mut Journal, events: &[Event], now_s: u64) {
     for event in events {
         match event {
             Event::Dialog { record, end: Some(end), .. } => journal.ended(record, *end, now_s),
-            Event::Dialog { record, end: None, .. } => {
-                if record.state == roost_core::CallState::ConfirmedNotAcknowledged {
-                    journal.answered(record);
-                }
+            Event::Dialog { record, end: None, .. }
+                if record.state == roost_core::CallState::ConfirmedNotAcknowledged =>
+            {
+                journal.answered(record);
             }
             _ => {}
         }

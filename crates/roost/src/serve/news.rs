@@ -13,7 +13,7 @@ use roost_core::{Event, EventKind};
 use roost_net::News;
 use roost_store::TakeCalls;
 
-use crate::serve::event_log;
+use crate::serve::event_log::{self, Told};
 
 /// Batches of events that wait; what finds no room is counted.
 const WAITING: usize = 16_384;
@@ -21,9 +21,6 @@ const WAITING: usize = 16_384;
 const GATHERING: Duration = Duration::from_millis(20);
 /// Batches that are handled at once.
 const AT_ONCE: usize = 1_024;
-
-/// What a worker tells: events, and how many more of which topics there were.
-pub(super) type Told = (Arc<[Event]>, Vec<(EventKind, u64)>);
 
 /// Events that were lost on the way.
 #[derive(Debug, Clone, Default)]

@@ -65,10 +65,7 @@ impl Server {
             Arc::new(move |receipts| deliver(&inboxes, receipts))
         };
         let shed = Arc::default();
-        let base = if left.journal.is_some() { Topics::CALLS } else { Topics::NONE };
-        let hub = Hub::start(base, config.policy.dialog.max_calls, settings.webhooks()?)?;
-        let told = hub.clone();
-        let health = Health::new(move |is_away| told.publish_shell(&ShellEvent::Database { is_away }));
+        let (hub, health) = start_hub(settings, &config, left.journal.is_some())?;
         let mut running = store.start(config.identity.write_through, receipts, Arc::clone(&shed), health)?;
         let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
         let questions = Questions::default();
@@ -81,8 +78,7 @@ impl Server {
         let engines = engines(&config)?.into_iter().zip(sockets).zip(dispatch);
         let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
         // Nobody reads what is not logged, and then it is not made.
-        let is_logged = settings.log_level >= 1;
-        let (news, teller) = news::start(hub.clone(), is_logged, take_calls)?;
+        let (news, teller) = news::start(hub.clone(), settings.log_level >= 1, take_calls)?;
         let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone(), news, shed)?;
         let (ended, worker_ended) = mpsc::channel(shards);
         let workers = Worker::of_pool(&pool, clock)?.into_iter().enumerate();
@@ -211,6 +207,15 @@ impl Server {
         let [(_, transactions), (_, registrations), (_, largest)] = statistics();
         tracing::info!(transactions, registrations, largest, "written to the database");
     }
+}
+
+/// Starts what gives events to those who listen; and what tells it how the database is.
+fn start_hub(settings: &Settings, config: &Config, keeps_calls: bool) -> Result<(Hub, Health)> {
+    let base = if keeps_calls { Topics::CALLS } else { Topics::NONE };
+    let hub = Hub::start(base, config.policy.dialog.max_calls, settings.webhooks()?)?;
+    let told = hub.clone();
+    let health = Health::new(move |is_away| told.publish_shell(&ShellEvent::Database { is_away }));
+    Ok((hub, health))
 }
 
 /// The calls of the process before, and the file that keeps this one's.

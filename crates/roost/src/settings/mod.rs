@@ -13,6 +13,7 @@ pub(crate) mod tls_domain;
 mod together;
 mod values;
 pub(crate) mod webhook;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 
@@ -57,7 +58,7 @@ impl Settings {
             match value.get_ref() {
                 _ if key.get_ref() == route::TABLE => settings.routes = routes::read(&source, key, value)?,
                 _ if key.get_ref() == webhook::TABLE => {
-                    settings.webhooks = webhook::read(&source, key, value)?;
+                    settings.webhooks = webhooks::read(&source, key, value)?;
                 }
                 DeValue::Table(section) => {
                     source.check_section(key)?;

@@ -1,16 +1,8 @@
-//! The tables `[[webhook]]`.
+//! One `[[webhook]]`: what it says.
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use anyhow::Result;
-use roost_admin::Webhook as Told;
-use toml::Spanned;
-use toml::de::DeValue;
-
-use crate::settings::key::nearest;
-use crate::settings::keys::WEBHOOK_KEYS;
-use crate::settings::source::Source;
-use crate::settings::tables;
+use crate::settings::key::Value;
 
 /// The table's name.
 pub(crate) const TABLE: &str = "webhook";
@@ -19,41 +11,9 @@ pub(crate) const TABLE: &str = "webhook";
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Webhook {
     /// What the table says, by the name of the key.
-    pub(crate) given: std::collections::BTreeMap<&'static str, crate::settings::key::Value>,
+    pub(crate) given: BTreeMap<&'static str, Value>,
     pub(crate) url: String,
     pub(crate) events: Vec<String>,
     pub(crate) secret: String,
     pub(crate) secret_file: String,
-}
-
-/// Reads the tables.
-///
-/// # Errors
-/// With the line, what is wrong and what would be right.
-pub(crate) fn read(
-    source: &Source<'_>,
-    name: &Spanned<Cow<'_, str>>,
-    value: &Spanned<DeValue<'_>>,
-) -> Result<Vec<Webhook>> {
-    let tables = tables::read(source, (TABLE, WEBHOOK_KEYS), name, value)?;
-    let webhook = |table: tables::Table<Webhook>| {
-        let item = &table.item;
-        if !["http://", "https://"].iter().any(|scheme| item.url.starts_with(scheme)) {
-            let message = format!("a [[{TABLE}]] needs `url`, which begins with http:// or https://");
-            return Err(table.error(source, "url", message));
-        }
-        if let Some(unknown) = item.events.iter().find(|name| !Told::knows(name)) {
-            let known = Told::known();
-            let hint = nearest(unknown, known.split(", "));
-            let message =
-                format!("`events` holds \"{unknown}\", which is no event{hint}; there are: {known}");
-            return Err(table.error(source, "events", message));
-        }
-        if !item.secret.is_empty() && !item.secret_file.is_empty() {
-            let message = "`secret` and `secret_file` are both set: one is enough".to_string();
-            return Err(table.error(source, "secret_file", message));
-        }
-        Ok(Webhook { given: table.given, ..table.item })
-    };
-    tables.into_iter().map(webhook).collect()
 }

@@ -148,3 +148,53 @@ fn agents_have_states_and_no_more_calls_than_they_may() {
         state("9001", "BUSY");
     }
 }
+
+#[test]
+fn a_call_goes_on_after_kill_9_under_its_id() {
+    for workers in [(1, 1), (4, 4), (4, 1), (1, 4)] {
+        let mut server = Server::prepared(&format!("workers = {}", workers.0), "[acc]\ndb = true\n");
+        server.add_users(9001, 4);
+        server.start();
+        let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+        let (mut third, fourth) = (server.registered("9003"), server.registered("9004"));
+        let (_, mut theirs) = caller.establish(&callee);
+        let (mut ours, _) = third.establish(&fourth);
+        let before = await_calls(&server, 2);
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        server.kill9();
+        // Its end comes while roost is away; one side sends it again.
+        let bye = theirs.request("BYE", &[]);
+        callee.send(&bye);
+        server.replace_in_config(&format!("workers = {}", workers.0), &format!("workers = {}", workers.1));
+        server.start();
+        let mut after = await_calls(&server, 2);
+        let key = |call: &Value| call["ID"].as_str().map(str::to_owned);
+        let mut before = before;
+        before.sort_by_key(key);
+        after.sort_by_key(key);
+        for (before, after) in before.iter().zip(&after) {
+            for field in ["ID", "callid", "caller_aor", "callee_aor", "timestart", "caller_tag", "CALLEES"] {
+                // Whoever had its acknowledgement counted may have it again.
+                assert_eq!(before[field], after[field], "{field} {workers:?}");
+            }
+        }
+        let agent = server.mi("agent_list", json!({ "aor": "9001" })).expect("a list");
+        assert_eq!(agent["Agents"][0]["state"], "INUSE");
+        callee.send(&bye);
+        let received = caller.await_request("BYE");
+        caller.answer(&received, "200 OK");
+        assert_eq!(callee.await_final("BYE").line(), "200 OK");
+        await_calls(&server, 1);
+        third.send(ours.request("BYE", &[]));
+        let received = fourth.await_request("BYE");
+        fourth.answer(&received, "200 OK");
+        await_calls(&server, 0);
+        wait_for("both records", PATIENCE, || (server.statistic("acc:records") == 2).then_some(()));
+        // What has ended does not come back.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        server.kill9();
+        server.start();
+        assert!(calls(&server).is_empty());
+        assert_eq!(server.sql("SELECT count(*) FROM acc WHERE ended_by IN ('caller', 'callee')").trim(), "2");
+    }
+}

@@ -3,6 +3,7 @@
 #[expect(unreachable_pub, reason = "a test program has no other users")]
 mod support;
 
+mod api;
 mod attacks;
 mod bad_input;
 mod balancer;
@@ -15,6 +16,7 @@ mod calls_tls;
 mod config;
 mod dialog;
 mod digest;
+mod events;
 mod examples;
 mod families;
 mod guessers;
@@ -27,6 +29,7 @@ mod names;
 mod nathelper;
 mod path;
 mod proxy;
+mod records;
 mod register;
 mod routes;
 mod serve;
