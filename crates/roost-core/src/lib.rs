@@ -41,7 +41,7 @@ pub use contract::contact_id;
 pub use contract::domain::{Domain, DomainError};
 pub use contract::event::{Asked, CallStep, ContactFacts, Event, EventKind, Gone, Listening, Topics};
 pub use contract::exclusive::Exclusive;
-pub use contract::identity::{Identity, Widths};
+pub use contract::identity::{CallCount, Identity, Widths};
 pub use contract::listener::Listener;
 pub use contract::next_hops::{
     Address, Hop, HopAddress, HopError, HopId, HopState, HopUri, Name, NextHops, Numbers, Rule, Service,

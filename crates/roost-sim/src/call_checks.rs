@@ -17,6 +17,8 @@ use crate::scenario::CALL_MS;
 const LINGER_MS: u64 = 32_000;
 /// How long after its time a call may still be in the table.
 const SWEEP_MS: u64 = 15_000;
+/// By how much the end of a call may move where it outlives its process.
+const STEP_MS: u64 = 25_000;
 /// How often something must have been sent before it counts as the network's fault that it never arrived.
 const OFTEN: u32 = 10;
 
@@ -91,8 +93,16 @@ impl Hop {
 /// A call that was forwarded and has not ended.
 #[derive(Debug, Default)]
 struct InProgress {
-    /// The tag of its first answer, and when it ends by itself.
-    answer: Option<(String, u64)>,
+    /// Its first answer.
+    answer: Option<Answer>,
+}
+
+/// The first answer of a call.
+#[derive(Debug, Clone)]
+struct Answer {
+    tag: String,
+    /// When the call ends by itself, at the earliest and at the latest.
+    ends_ms: (u64, u64),
 }
 
 /// Calls by their end.
@@ -106,6 +116,10 @@ pub struct Ends {
     pub unanswered: u64,
     /// INVITEs that went to more than one phone.
     pub forked: u64,
+    /// REFERs that went on.
+    pub transferred: u64,
+    /// Calls whose end was told.
+    pub recorded: u64,
 }
 
 impl Ends {
@@ -117,6 +131,8 @@ impl Ends {
         self.busy += other.busy;
         self.unanswered += other.unanswered;
         self.forked += other.forked;
+        self.transferred += other.transferred;
+        self.recorded += other.recorded;
     }
 }
 
@@ -134,6 +150,9 @@ pub struct CallChecks {
     hops: BTreeMap<String, Hop>,
     /// Calls in progress of the process that is running, by Call-ID.
     in_progress: BTreeMap<String, InProgress>,
+    /// Calls that were entered into a table, and those that a process took with it.
+    entered: u64,
+    lost: u64,
     /// Branches of processes that have died.
     dead: BTreeSet<String>,
     /// Calls by their end.
@@ -151,6 +170,8 @@ impl CallChecks {
             originals: BTreeMap::new(),
             hops: BTreeMap::new(),
             in_progress: BTreeMap::new(),
+            entered: 0,
+            lost: 0,
             dead: BTreeSet::new(),
             ends: Ends::default(),
         }
@@ -235,7 +256,8 @@ impl CallChecks {
                 if let Some(call) =
                     self.in_progress.get_mut(&message.call_id).filter(|call| call.answer.is_none())
                 {
-                    call.answer = Some((message.to_tag.clone(), now_ms + CALL_MS));
+                    let ends_ms = (now_ms + CALL_MS, now_ms + CALL_MS + SWEEP_MS);
+                    call.answer = Some(Answer { tag: message.to_tag.clone(), ends_ms });
                 }
             }
             401 | 407
@@ -315,6 +337,7 @@ impl CallChecks {
         if message.kept != original.kept || message.body != original.body {
             return Err(format!("headers or body were changed: {message}"));
         }
+        self.ends.transferred += u64::from(message.method == "REFER");
         if message.method != "INVITE" {
             return Ok(());
         }
@@ -364,7 +387,11 @@ impl CallChecks {
     /// A call has been forwarded for the first time. Where nobody is authorized there is no table.
     fn has_begun(&mut self, call_id: &str) {
         if self.authorize != Authorize::Off {
-            self.in_progress.entry(call_id.to_owned()).or_default();
+            let entered = &mut self.entered;
+            self.in_progress.entry(call_id.to_owned()).or_insert_with(|| {
+                *entered += 1;
+                InProgress::default()
+            });
         }
     }
 
@@ -376,7 +403,8 @@ impl CallChecks {
         sent: &[(SocketAddr, Message)],
     ) -> Result<(), String> {
         if message.is_request() && message.method == "BYE" {
-            self.hung_up(message);
+            // Nothing goes on while rows of the phones are still being read: it waits.
+            self.hung_up(message, sent.is_empty(), now_ms);
         }
         if message.is_request() || message.method != "INVITE" {
             return Ok(());
@@ -415,15 +443,17 @@ impl CallChecks {
         }
     }
 
-    /// A BYE inside the dialog of the first answer ends its call; the other dialogs of a fork are no calls.
-    fn hung_up(&mut self, bye: &Message) {
+    /// A BYE inside the dialog of the first answer ends its call, now or later; the other dialogs of a fork are no calls.
+    fn hung_up(&mut self, bye: &Message, may_wait: bool, now_ms: u64) {
         let is_its = |call: &InProgress| {
-            call.answer
-                .as_ref()
-                .is_some_and(|(tag, _)| bye.to_tag == *tag || bye.from.ends_with(&format!("tag={tag}")))
+            call.answer.as_ref().is_some_and(|Answer { tag, .. }| {
+                bye.to_tag == *tag || bye.from.ends_with(&format!("tag={tag}"))
+            })
         };
-        if self.in_progress.get(&bye.call_id).is_some_and(is_its) {
-            self.in_progress.remove(&bye.call_id);
+        let Some(call) = self.in_progress.get_mut(&bye.call_id).filter(|call| is_its(call)) else { return };
+        match &mut call.answer {
+            Some(answer) if may_wait => answer.ends_ms.0 = answer.ends_ms.0.min(now_ms),
+            _ => drop(self.in_progress.remove(&bye.call_id)),
         }
     }
 
@@ -434,9 +464,9 @@ impl CallChecks {
             match &call.answer {
                 None => own_early += 1,
                 // The sweep takes its time.
-                Some((_, until_ms)) => {
-                    least += usize::from(now_ms < *until_ms);
-                    most += usize::from(now_ms < *until_ms + SWEEP_MS);
+                Some(Answer { ends_ms: (first_ms, last_ms), .. }) => {
+                    least += usize::from(now_ms < *first_ms);
+                    most += usize::from(now_ms < *last_ms);
                 }
             }
         }
@@ -512,15 +542,60 @@ impl CallChecks {
         self.asked.values_mut().filter(of_it).for_each(|asked| asked.is_forgotten = true);
     }
 
-    /// The process dies, and with it its transactions.
-    pub fn crashed(&mut self) {
-        self.in_progress.clear();
+    /// The process dies, and with it its transactions; answered calls are kept (`kept`: Call-ID, and tag of the answer).
+    ///
+    /// # Errors
+    /// They are not those that there are, although every shard knew what each knew (`is_exact`).
+    pub fn crashed(
+        &mut self,
+        kept: &BTreeMap<String, String>,
+        is_exact: bool,
+        now_ms: u64,
+    ) -> Result<(), String> {
+        let before = std::mem::take(&mut self.in_progress);
+        for (call_id, tag) in kept {
+            let known = before.get(call_id).and_then(|call| call.answer.as_ref());
+            let is_over = known.is_none_or(|answer| now_ms >= answer.ends_ms.0);
+            if is_exact && is_over && known.is_none_or(|answer| now_ms >= answer.ends_ms.1) {
+                return Err(format!("{call_id} is kept, and has ended"));
+            }
+            // Times are kept in seconds, and the clock may step.
+            let (first_ms, last_ms) = known.map_or((now_ms, now_ms + CALL_MS), |answer| answer.ends_ms);
+            let ends_ms = (first_ms.saturating_sub(STEP_MS), last_ms + STEP_MS + SWEEP_MS);
+            self.in_progress
+                .insert(call_id.clone(), InProgress { answer: Some(Answer { tag: tag.clone(), ends_ms }) });
+        }
+        for (call_id, call) in before {
+            let is_kept = kept.contains_key(&call_id);
+            let is_due = call.answer.as_ref().is_some_and(|answer| now_ms < answer.ends_ms.0);
+            if is_exact && is_due && !is_kept {
+                return Err(format!("{call_id} was answered and is not kept"));
+            }
+            self.lost += u64::from(!is_kept && call.answer.is_none());
+        }
         self.count_ends();
         self.dead.extend(std::mem::take(&mut self.hops).into_keys());
         for asked in self.asked.values_mut() {
             let (caller, callee) = (std::mem::take(&mut asked.caller), std::mem::take(&mut asked.callee));
             let call_id = std::mem::take(&mut asked.call_id);
             *asked = Asked { caller, callee, ..Asked::new(call_id) };
+        }
+        Ok(())
+    }
+
+    /// So many calls were told to have ended: all that were entered, but for those that a process took with it (`forgotten`: with
+    /// its keys).
+    ///
+    /// # Errors
+    /// They are more or fewer.
+    pub fn recorded(&mut self, records: u64, forgotten: u64) -> Result<(), String> {
+        self.ends.recorded = records;
+        match self.entered == records + self.lost + forgotten {
+            true => Ok(()),
+            false => Err(format!(
+                "{} calls, {} lost in crashes, {forgotten} forgotten, and {records} records",
+                self.entered, self.lost
+            )),
         }
     }
 

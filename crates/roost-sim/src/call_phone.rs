@@ -2,7 +2,7 @@
 //!
 //! A phone does nothing by itself: the world hands it messages and alarms, and carries out what it wants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::call_message::Message;
@@ -28,6 +28,29 @@ pub struct CallPlan {
     pub cancel_after_ms: Option<u64>,
     /// How long it talks before it hangs up; for ever without.
     pub talk_ms: Option<u64>,
+    /// Before that it sends the callee to somebody else: this is the callee's call then (RFC 3515).
+    pub transfer: Option<Box<CallPlan>>,
+}
+
+impl CallPlan {
+    /// As the body of a REFER.
+    fn to_body(&self) -> String {
+        let ms = |ms: Option<u64>| ms.map_or("-".to_string(), |ms| ms.to_string());
+        let callee = String::from_utf8_lossy(&self.callee);
+        format!("{} {} {callee} {} {}", self.number, self.uri, ms(self.cancel_after_ms), ms(self.talk_ms))
+    }
+
+    fn of_body(body: &[u8]) -> Option<CallPlan> {
+        let mut words = std::str::from_utf8(body).ok()?.split(' ');
+        Some(CallPlan {
+            number: words.next()?.parse().ok()?,
+            uri: words.next()?.to_string(),
+            callee: words.next()?.as_bytes().to_vec(),
+            cancel_after_ms: words.next()?.parse().ok(),
+            talk_ms: words.next()?.parse().ok(),
+            transfer: None,
+        })
+    }
 }
 
 /// What a phone does about an INVITE.
@@ -57,6 +80,8 @@ pub struct Acts {
     pub messages: Vec<Vec<u8>>,
     /// When it wants to be woken, and for what.
     pub alarms: Vec<(u64, Alarm)>,
+    /// Whom it wants to call at once.
+    pub calls: Vec<CallPlan>,
 }
 
 /// Why a phone is woken.
@@ -70,6 +95,9 @@ pub enum Alarm {
     /// A caller's call, and for hanging up its dialog.
     Cancel(usize),
     HangUp(usize, usize),
+    Transfer(usize, usize),
+    /// A callee hangs up: the INVITE's branch.
+    CalleeHangsUp(String),
 }
 
 /// What is sent again until somebody says otherwise.
@@ -111,6 +139,8 @@ struct Dialog {
     to: String,
     target: String,
     routes: Vec<String>,
+    /// The number of its last request.
+    cseq: u32,
     has_hung_up: bool,
 }
 
@@ -131,6 +161,16 @@ struct Ring {
     fate: Fate,
     state: RingState,
     last: Vec<u8>,
+    /// The status of its final response.
+    status: u16,
+    has_hung_up: bool,
+}
+
+impl Ring {
+    /// The number of its call.
+    fn number(&self) -> u64 {
+        self.invite.call_id.strip_prefix("call-").and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
 }
 
 /// A request's words.
@@ -138,6 +178,8 @@ struct Words<'a> {
     method: &'a str,
     uri: &'a str,
     branch: &'a str,
+    /// With its tag; the phone's own and the call's without.
+    from: Option<&'a str>,
     to: &'a str,
     routes: &'a [String],
     cseq: u32,
@@ -165,6 +207,8 @@ pub struct CallPhone {
     calls: Vec<Call>,
     rings: BTreeMap<String, Ring>,
     sendings: Vec<Sending>,
+    /// Calls that it was sent to.
+    referred: BTreeSet<u64>,
 }
 
 impl CallPhone {
@@ -182,6 +226,7 @@ impl CallPhone {
             calls: Vec::new(),
             rings: BTreeMap::new(),
             sendings: Vec::new(),
+            referred: BTreeSet::new(),
         }
     }
 
@@ -224,6 +269,7 @@ impl CallPhone {
             method: "INVITE",
             uri: &plan.uri,
             branch: &branch,
+            from: None,
             to: &to,
             routes: &[],
             cseq: 1,
@@ -236,16 +282,18 @@ impl CallPhone {
     }
 
     fn request(&self, number: u64, words: &Words<'_>) -> Vec<u8> {
-        let Words { method, uri, branch, to, routes, cseq, body } = words;
+        let Words { method, uri, branch, from, to, routes, cseq, body } = words;
         let routes: String = routes.iter().map(|route| format!("Route: {route}\r\n")).collect();
         let CallPhone { user, domain, via, contact, .. } = self;
+        let own = format!("\"{user}\" <sip:{user}@{domain}>;tag=f{number}");
+        let from = from.unwrap_or(&own);
         let type_line = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         format!(
             "{method} {uri} SIP/2.0\r\n\
              Via: SIP/2.0/UDP {via};branch={branch};rport\r\n\
              Max-Forwards: 70\r\n\
              {routes}\
-             From: \"{user}\" <sip:{user}@{domain}>;tag=f{number}\r\n\
+             From: {from}\r\n\
              To: {to}\r\n\
              Call-ID: call-{number}\r\n\
              CSeq: {cseq} {method}\r\n\
@@ -302,6 +350,8 @@ impl CallPhone {
             Alarm::Decline(branch) => self.finish(&branch, 603, "Decline", now_ms, acts),
             Alarm::Cancel(index) => self.cancel(index, now_ms, acts),
             Alarm::HangUp(index, dialog) => self.hang_up(index, dialog, now_ms, acts),
+            Alarm::Transfer(index, dialog) => self.transfer(index, dialog, now_ms, acts),
+            Alarm::CalleeHangsUp(branch) => self.callee_hangs_up(&branch, now_ms, acts),
         }
     }
 
@@ -313,14 +363,25 @@ impl CallPhone {
         match (message.status, message.method.as_str()) {
             (0, "INVITE") => self.invited(message, now_ms, acts),
             (0, "CANCEL") => self.cancelled(message, now_ms, acts),
-            (0, "ACK") => self.acknowledged(message),
+            (0, "ACK") => {
+                if let Some(branch) = self.acknowledged(message) {
+                    let is_impatient = self.dice.chance(250);
+                    let after_ms = self.dice.between((10, 15_000));
+                    if is_impatient {
+                        acts.alarms.push((now_ms + after_ms, Alarm::CalleeHangsUp(branch)));
+                    }
+                }
+            }
             (0, "BYE") => {
                 self.acknowledged(message);
+                self.is_hung_up(message);
                 acts.messages.push(message.response(200, "OK", "", &self.contact));
             }
+            (0, "REFER") => self.referred(message, acts),
             (1.., "INVITE") => self.answered(message, now_ms, acts),
             (200.., "CANCEL") => self.stop("CANCEL", &message.branch),
             (200.., "BYE") => self.stop("BYE", &message.branch),
+            (200.., "REFER") => self.stop("REFER", &message.branch),
             _ => {}
         }
     }
@@ -350,6 +411,7 @@ impl CallPhone {
                     method: "ACK",
                     uri: &call.plan.uri,
                     branch: &call.branch,
+                    from: None,
                     to: &message.to,
                     routes: &[],
                     cseq: 1,
@@ -374,6 +436,7 @@ impl CallPhone {
             method: "ACK",
             uri: &message.contact,
             branch: &branch,
+            from: None,
             to: &message.to,
             routes: &routes,
             cseq: 1,
@@ -387,6 +450,9 @@ impl CallPhone {
         let hang_up_ms = if is_wanted { call.plan.talk_ms } else { Some(UNWANTED_MS) };
         if let Some(after_ms) = hang_up_ms {
             acts.alarms.push((now_ms + after_ms, Alarm::HangUp(index, place)));
+            if is_wanted && call.plan.transfer.is_some() {
+                acts.alarms.push((now_ms + after_ms / 2, Alarm::Transfer(index, place)));
+            }
         }
         call.state = CallState::Answered;
         call.dialogs.push(Dialog {
@@ -395,8 +461,77 @@ impl CallPhone {
             to: message.to.clone(),
             target: message.contact.clone(),
             routes,
+            cseq: 1,
             has_hung_up: false,
         });
+    }
+
+    /// Sends the callee to somebody else.
+    fn transfer(&mut self, index: usize, place: usize, now_ms: u64, acts: &mut Acts) {
+        let call = &mut self.calls[index];
+        let (number, dialog) = (call.plan.number, &mut call.dialogs[place]);
+        let Some(body) =
+            call.plan.transfer.as_ref().filter(|_| !dialog.has_hung_up).map(|plan| plan.to_body())
+        else {
+            return;
+        };
+        dialog.cseq += 1;
+        let branch = format!("z9hG4bKrefer{number}.{place}");
+        let dialog = &self.calls[index].dialogs[place];
+        let words = Words {
+            method: "REFER",
+            uri: &dialog.target,
+            branch: &branch,
+            from: None,
+            to: &dialog.to,
+            routes: &dialog.routes,
+            cseq: dialog.cseq,
+            body: &body,
+        };
+        let bytes = self.request(number, &words);
+        self.send("REFER", &branch, bytes, T2_MS, now_ms, acts);
+    }
+
+    /// It is sent to somebody else, and calls him, once.
+    fn referred(&mut self, message: &Message, acts: &mut Acts) {
+        acts.messages.push(message.response(202, "Accepted", "", &self.contact));
+        let plan = CallPlan::of_body(&message.body);
+        let is_new = |plan: &CallPlan| self.referred.insert(plan.number);
+        acts.calls.extend(plan.filter(is_new));
+    }
+
+    /// The callee of an answered call hangs up.
+    fn callee_hangs_up(&mut self, branch: &str, now_ms: u64, acts: &mut Acts) {
+        let Some(ring) = self.rings.get_mut(branch) else { return };
+        if std::mem::replace(&mut ring.has_hung_up, true) {
+            return;
+        }
+        let ring = &self.rings[branch];
+        let (number, from) = (ring.number(), format!("{};tag={}", ring.invite.to, ring.tag));
+        let bye = format!("z9hG4bKcalleebye{number}.{}", ring.tag);
+        let words = Words {
+            method: "BYE",
+            uri: &ring.invite.contact,
+            branch: &bye,
+            from: Some(&from),
+            to: &ring.invite.from,
+            routes: &ring.invite.record_routes,
+            cseq: 1,
+            body: "",
+        };
+        let bytes = self.request(number, &words);
+        self.send("BYE", &bye, bytes, T2_MS, now_ms, acts);
+    }
+
+    /// The other side has hung up.
+    fn is_hung_up(&mut self, bye: &Message) {
+        for ring in self.rings.values_mut().filter(|ring| ring.invite.call_id == bye.call_id) {
+            ring.has_hung_up = true;
+        }
+        for call in self.calls.iter_mut().filter(|call| format!("call-{}", call.plan.number) == bye.call_id) {
+            let of_it = |dialog: &&mut Dialog| bye.from.ends_with(&format!("tag={}", dialog.tag));
+            call.dialogs.iter_mut().filter(of_it).for_each(|dialog| dialog.has_hung_up = true);
+        }
     }
 
     fn cancel(&mut self, index: usize, now_ms: u64, acts: &mut Acts) {
@@ -407,8 +542,16 @@ impl CallPhone {
         call.is_cancelled = true;
         let (branch, to, number) = (call.branch.clone(), format!("<{}>", call.plan.uri), call.plan.number);
         let uri = call.plan.uri.clone();
-        let words =
-            Words { method: "CANCEL", uri: &uri, branch: &branch, to: &to, routes: &[], cseq: 1, body: "" };
+        let words = Words {
+            method: "CANCEL",
+            uri: &uri,
+            branch: &branch,
+            from: None,
+            to: &to,
+            routes: &[],
+            cseq: 1,
+            body: "",
+        };
         let bytes = self.request(number, &words);
         self.send("CANCEL", &branch, bytes, T2_MS, now_ms, acts);
     }
@@ -420,15 +563,17 @@ impl CallPhone {
         if std::mem::replace(&mut dialog.has_hung_up, true) {
             return;
         }
+        dialog.cseq += 1;
         let branch = format!("z9hG4bKbye{number}.{place}");
         let dialog = &self.calls[index].dialogs[place];
         let words = Words {
             method: "BYE",
             uri: &dialog.target,
             branch: &branch,
+            from: None,
             to: &dialog.to,
             routes: &dialog.routes,
-            cseq: 2,
+            cseq: dialog.cseq,
             body: "",
         };
         let bytes = self.request(number, &words);
@@ -456,7 +601,15 @@ impl CallPhone {
         };
         let tag = format!("{:016x}", self.dice.next_u64());
         let last = message.response(180, "Ringing", &tag, &self.contact);
-        let ring = Ring { invite: message.clone(), tag, fate, state: RingState::Ringing, last: last.clone() };
+        let ring = Ring {
+            invite: message.clone(),
+            tag,
+            fate,
+            state: RingState::Ringing,
+            last: last.clone(),
+            status: 0,
+            has_hung_up: false,
+        };
         self.rings.insert(branch.clone(), ring);
         match fate {
             Fate::AnswerAtOnce => return self.finish(&branch, 200, "OK", now_ms, acts),
@@ -477,6 +630,7 @@ impl CallPhone {
             return;
         }
         ring.state = RingState::Final;
+        ring.status = status;
         ring.last = ring.invite.response(status, reason, &ring.tag, &contact);
         let bytes = ring.last.clone();
         self.send("response", branch, bytes, T2_MS, now_ms, acts);
@@ -497,14 +651,16 @@ impl CallPhone {
         }
     }
 
-    /// An ACK, of a failure by its branch, of a 2xx by its dialog; or a BYE, which means the same.
-    fn acknowledged(&mut self, message: &Message) {
+    /// An ACK, of a failure by its branch, of a 2xx by its dialog; or a BYE, which means the same. The branch of the INVITE, if
+    /// that makes it a call.
+    fn acknowledged(&mut self, message: &Message) -> Option<String> {
         let is_dialog = |ring: &Ring| ring.invite.call_id == message.call_id && ring.tag == message.to_tag;
         let found =
             self.rings.iter_mut().find(|(branch, ring)| **branch == message.branch || is_dialog(ring));
-        let Some((branch, ring)) = found.filter(|(_, ring)| ring.state == RingState::Final) else { return };
+        let (branch, ring) = found.filter(|(_, ring)| ring.state == RingState::Final)?;
         ring.state = RingState::Over;
-        let branch = branch.clone();
+        let (branch, is_call) = (branch.clone(), ring.status < 300);
         self.stop("response", &branch);
+        is_call.then_some(branch)
     }
 }

@@ -102,7 +102,7 @@ fn print(seeds: u64, sum: &Report) {
     println!(
         "{seeds} seeds, {hours:.1} virtual hours: {} messages ({} handed over), {} commits; {} lost, {} duplicated, \
          {} failed commits, {} lost acknowledgements, {} crashes; {} answers given by the model too; {} calls set up, \
-         {} answered, {} cancelled, {} busy, {} unanswered, {} forked; nothing broken",
+         {} answered, {} cancelled, {} busy, {} unanswered, {} forked, {} transferred; {} call records; nothing broken",
         sum.messages,
         sum.handed_over,
         sum.commits,
@@ -117,6 +117,8 @@ fn print(seeds: u64, sum: &Report) {
         ends.cancelled,
         ends.busy,
         ends.unanswered,
-        ends.forked
+        ends.forked,
+        ends.transferred,
+        ends.recorded
     );
 }

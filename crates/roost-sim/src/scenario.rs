@@ -13,6 +13,8 @@ use crate::store::StoreFaults;
 /// The server's address.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 5060);
 /// Nobody calls after this, in virtual milliseconds.
+/// Added to the number of a call that a transfer makes of it.
+const TRANSFERRED: u64 = 1_000_000;
 const LAST_CALL_MS: u64 = 420_000;
 /// From here on nothing goes wrong any more, in virtual milliseconds.
 pub const HEAL_MS: u64 = 460_000;
@@ -295,10 +297,20 @@ fn draw_calls(phones: &[PhonePlan], dice: &mut Dice) -> Vec<(u64, usize, CallPla
             callee,
             cancel_after_ms: sometimes(300, 15_000),
             talk_ms: sometimes(700, 15_000),
+            transfer: None,
         };
         (at_ms, caller, plan)
     };
-    (0..count).map(&mut draw).collect()
+    let mut calls: Vec<(u64, usize, CallPlan)> = (0..count).map(&mut draw).collect();
+    // Transfers: to whom another call goes.
+    let others: Vec<CallPlan> = calls.iter().map(|(.., plan)| plan.clone()).collect();
+    for (_, _, plan) in &mut calls {
+        if dice.chance(250) {
+            let to = dice.pick(&others.iter().collect::<Vec<_>>());
+            plan.transfer = Some(Box::new(CallPlan { number: plan.number + TRANSFERRED, ..to.clone() }));
+        }
+    }
+    calls
 }
 
 fn draw_step(dice: &mut Dice) -> (u64, i64) {

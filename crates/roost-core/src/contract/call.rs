@@ -14,6 +14,11 @@ pub struct CallNumber {
 }
 
 impl CallNumber {
+    /// The process that gave it.
+    pub fn epoch(self) -> u8 {
+        self.epoch
+    }
+
     /// The shard that keeps it: after a restart there may be fewer.
     pub fn home(self, shards: u16) -> ShardId {
         ShardId(self.shard.0 % shards.max(1))

@@ -27,6 +27,8 @@ pub struct Identity {
     pub mac_key: [u8; 32],
     /// Seeds every hash table and the choice of shards.
     pub hash_seed: u64,
+    /// Tells this process's shards and calls from those of others, for what outlives it.
+    pub epoch: u8,
     /// The calls of all shards.
     pub calls: CallCount,
 }
@@ -79,6 +81,7 @@ impl Default for Identity {
             widths: Widths::default(),
             mac_key: [0; 32],
             hash_seed: 0,
+            epoch: 0,
             calls: CallCount::default(),
         }
     }
@@ -104,11 +107,6 @@ impl Identity {
             return ShardId(0);
         }
         self.shard_of(&user.plain())
-    }
-
-    /// Tells this process's shards from those of others, for what outlives it.
-    pub(crate) fn epoch(&self) -> u8 {
-        self.hash_seed.to_be_bytes().into_iter().fold(0, |sum, byte| sum ^ byte)
     }
 
     /// A limit that all shards share, as one shard's part of it.

@@ -260,7 +260,7 @@ impl Dialogs {
     /// Where the call of a number is, unless it has ended.
     fn slot_of(&self, ctx: &Ctx<'_>, number: CallNumber) -> Option<u32> {
         let is_its = |call: &Call| call.serial == number.serial && call.restored.is_none();
-        let is_here = number.epoch == ctx.identity.epoch() && self.calls.get(number.slot).is_some_and(is_its);
+        let is_here = number.epoch == ctx.identity.epoch && self.calls.get(number.slot).is_some_and(is_its);
         // The epoch of an earlier process may be ours by chance.
         if is_here { Some(number.slot) } else { self.restored.get(&number).copied() }
     }
@@ -455,7 +455,7 @@ impl Dialogs {
             return **number;
         }
         let serial = call.map_or(0, |call| call.serial);
-        CallNumber { epoch: ctx.identity.epoch(), shard: ctx.shard, slot, serial }
+        CallNumber { epoch: ctx.identity.epoch, shard: ctx.shard, slot, serial }
     }
 
     /// Tells that a call has another state than `old`.

@@ -245,8 +245,8 @@ fn a_call_goes_on_after_a_restart_under_its_number() {
     lab.answer(number, "two", "Session-Expires: 300\r\n");
     let record = lab.record();
     let mut next = Lab::new();
-    next.shard.identity.hash_seed = 9;
-    assert_ne!(next.shard.identity.epoch(), lab.shard.identity.epoch());
+    next.shard.identity.epoch = 9;
+    assert_ne!(next.shard.identity.epoch, lab.shard.identity.epoch);
     let other = next.begin();
     assert_eq!(other.slot, number.slot, "a call of its own stands where that one stood");
     for _ in 0..2 {

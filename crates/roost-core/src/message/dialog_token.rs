@@ -75,7 +75,7 @@ pub(crate) enum Side {
 
 impl Side {
     pub(crate) fn of_binding(identity: &Identity, binding: BindingRef) -> Side {
-        Side::Binding { epoch: identity.epoch(), binding }
+        Side::Binding { epoch: identity.epoch, binding }
     }
 
     /// The peer of a flow.

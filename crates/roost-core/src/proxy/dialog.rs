@@ -266,7 +266,7 @@ fn binding_target<'t, 'r: 't>(
     let to = request.to();
     let of_side = match side {
         Side::Binding { epoch, binding } => {
-            registrar.binding_of(ctx, binding, *epoch == ctx.identity.epoch(), to)
+            registrar.binding_of(ctx, binding, *epoch == ctx.identity.epoch, to)
         }
         _ => None,
     };

@@ -58,7 +58,7 @@ pub(crate) fn pass_to_dialog(
     let of_to = || request.to().map_or(ctx.shard, |to| ctx.identity.shard_of_user(to.user));
     let shard = match routes.token.map(|token| token.destination(request)) {
         Some(Side::Binding { epoch, binding })
-            if epoch == ctx.identity.epoch() && binding.shard.0 < ctx.identity.shards.max(1) =>
+            if epoch == ctx.identity.epoch && binding.shard.0 < ctx.identity.shards.max(1) =>
         {
             binding.shard
         }

@@ -46,6 +46,9 @@ impl World {
         for (at_ms, alarm) in acts.alarms {
             self.queue.push(at_ms, Event::Alarm { phone: place, life, alarm });
         }
+        for plan in acts.calls {
+            self.queue.push(self.now_ms, Event::Call { phone: place, plan });
+        }
         let from = self.phones[place].source;
         for bytes in acts.messages {
             let Some(message) = Message::parse(&mut self.head, &bytes) else {

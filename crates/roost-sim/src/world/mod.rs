@@ -1,13 +1,16 @@
 //! The world of one seed: engines, phones, network and database on one virtual clock, and what happens to them.
 
 mod calls;
+mod kept_calls;
 mod process;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use roost_core::{Authorize, Config, Flow, Listening, Mark, Now, Outbox, Receipt, ShardEvent, ShardId};
+use roost_core::{
+    Authorize, Config, Flow, Listening, Mark, Now, Outbox, Receipt, ShardEvent, ShardId, Topics,
+};
 use roost_sip::{Head, HeaderName, cseq};
 
 use crate::call_checks::{CallChecks, Ends};
@@ -24,6 +27,7 @@ use crate::phone::{Phone, Step};
 use crate::scenario::{Action, Crash, DRAINED_MS, EMPTY_MS, END_MS, HEAL_MS, Part, Scenario};
 use crate::store::Store;
 use crate::trace::Trace;
+use crate::world::kept_calls::KeptCalls;
 use crate::world::process::Server;
 
 /// What a process's monotonic clock says when it starts: far from zero, so that what is older than it has an age.
@@ -45,6 +49,8 @@ pub struct Options {
     pub swallows_answers: bool,
     /// For tests of the checks: the engines let anybody call.
     pub lets_anybody_call: bool,
+    /// The calls of a process go with it.
+    pub forgets_calls: bool,
     /// For tests of the checks: the model of the registrar has room for one contact more.
     pub model_has_more_room: bool,
     /// The engines tell what happens, and what they tell is checked.
@@ -247,6 +253,7 @@ pub(crate) struct World {
     pub(crate) outbox: Outbox,
     pub(crate) told: u64,
     /// News from shard to shard that have not arrived.
+    pub(crate) kept_calls: KeptCalls,
     pub(crate) news_under_way: usize,
     pub(crate) head: Box<Head>,
     pub(crate) is_over: bool,
@@ -276,6 +283,8 @@ impl World {
         }
         let mut call_checks = CallChecks::new(&scenario.config);
         phones.iter().for_each(|phone| call_checks.stands(phone.source, phone.client.via));
+        let mut listening = Listening::default();
+        listening.listen_to(if options.listens { Topics::ALL } else { Topics::CALLS });
         World {
             options,
             config: Arc::new(engines),
@@ -298,11 +307,9 @@ impl World {
             caused: 0,
             glances: dice.fork(),
             dice,
-            outbox: Outbox {
-                listening: if options.listens { Listening::to_all() } else { Listening::default() },
-                ..Outbox::default()
-            },
+            outbox: Outbox { listening, ..Outbox::default() },
             told: 0,
+            kept_calls: KeptCalls::default(),
             news_under_way: 0,
             head: Head::new(),
             is_over: false,
@@ -417,6 +424,7 @@ impl World {
             Event::Alarm { phone, life, alarm } => self.alarm(phone, life, alarm),
             Event::Drained => self.drained(),
             Event::Empty => self.is_empty(),
+            Event::Crash(crash) => self.crash(crash),
             other => {
                 self.happen_outside(other);
                 Ok(())
@@ -439,7 +447,6 @@ impl World {
                 self.move_phone(phone, |phone| phone.switch_on(now_ms));
             }
             Event::Act { phone, action } => self.act(phone, action),
-            Event::Crash(crash) => self.crash(crash),
             Event::Outage(long_ms) => {
                 self.note(|| format!("the database is away for {long_ms} ms"));
                 self.store.go_away(self.now_ms + long_ms);
@@ -655,6 +662,9 @@ impl World {
             "roost:agents_with_calls",
         ];
         HELD.iter().chain(&bound).try_for_each(|name| self.is_gone(name))?;
+        if !self.options.lets_anybody_call {
+            self.call_checks.recorded(self.kept_calls.ended, self.kept_calls.forgotten)?;
+        }
         // What a purge missed, because the database was away or the clock stepped, the store's own sweeper finds.
         if self.scenario.may_miss_purges() {
             self.store.tables.purge(self.unix_s());

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use roost_core::{
-    Command, Engine, Flow, HandOver, Mark, Now, Outbox, Receipt, Row, ShardEvent, ShardId, Write,
+    CallCount, Command, Engine, Flow, HandOver, Mark, Now, Outbox, Receipt, Row, ShardEvent, ShardId, Write,
 };
 use roost_sip::Head;
 
@@ -73,6 +73,7 @@ impl World {
     /// What an engine tells is so: a binding is shown, and its row is in the table; one that is gone is not shown.
     fn told(&mut self, event: &roost_core::Event) -> Result<(), String> {
         self.told += 1;
+        self.kept_calls.take(event);
         let (roost_core::Event::Registered { aor, contact, .. }
         | roost_core::Event::Unregistered { aor, contact, .. }) = event
         else {
@@ -263,18 +264,23 @@ impl World {
     }
 
     /// The process dies with all that it had in hand.
-    pub(crate) fn crash(&mut self, crash: Crash) {
+    pub(crate) fn crash(&mut self, crash: Crash) -> Result<(), String> {
         let now = self.now();
-        let Some(mut server) = self.server.take() else { return };
+        let Some(mut server) = self.server.take() else { return Ok(()) };
         let has_lost_track =
             server.engines.iter_mut().any(|engine| statistic(engine, "roost:doubts_full", now) > 0);
         self.note(|| "the server dies".to_string());
         self.crashes += 1;
-        self.news_under_way = 0;
+        let news_under_way = std::mem::take(&mut self.news_under_way);
         self.process += 1;
         self.store.crash();
         self.checks.crashed(self.now_ms, has_lost_track);
-        self.call_checks.crashed();
+        let is_exact = news_under_way == 0 && !self.options.lets_anybody_call;
+        if crash.has_new_keys {
+            // Phones could not name them.
+            self.kept_calls.forget();
+        }
+        self.call_checks.crashed(&self.kept_calls.tags(), is_exact && !crash.has_new_keys, self.now_ms)?;
         self.model.crashed(self.now_ms);
         if crash.has_new_keys {
             let mut config = (*self.config).clone();
@@ -283,10 +289,15 @@ impl World {
             self.config = Arc::new(config);
         }
         self.queue.push(self.now_ms + crash.down_ms, Event::Restart);
+        Ok(())
     }
 
     /// A process starts: rows come in, page by page, beside what is served.
     pub(crate) fn restart(&mut self) -> Result<(), String> {
+        let mut config = (*self.config).clone();
+        config.identity.epoch = self.process as u8;
+        config.identity.calls = CallCount::default();
+        self.config = Arc::new(config);
         let shards = self.config.identity.shards;
         let mut engines: Vec<Engine> =
             (0..shards).map(|shard| Engine::new(&self.config, ShardId(shard), self.dice.rng())).collect();
@@ -295,6 +306,13 @@ impl World {
         let ticks = vec![u64::MAX; engines.len()];
         self.server = Some(Server { engines, ticks, started_ms: self.now_ms, read_up_to: Some(0) });
         (0..shards).for_each(|shard| self.schedule(ShardId(shard)));
+        for shard in (0..shards).map(ShardId) {
+            if self.options.forgets_calls {
+                continue;
+            }
+            let own = self.kept_calls.of(shard, shards);
+            self.with_engine(shard, |engine, _, now, out| engine.restore_calls(&own, now, out))?;
+        }
         self.read_page()
     }
 

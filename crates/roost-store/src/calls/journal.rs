@@ -34,6 +34,8 @@ pub struct Journal {
     live_bytes: u64,
     pub(super) records: Records,
     key: [u8; 32],
+    /// The key of the process before.
+    left_key: Option<[u8; 32]>,
     /// What goes to the file next.
     buffer: Vec<u8>,
     /// The calls of lines in the buffer.
@@ -93,10 +95,12 @@ impl Journal {
             live_bytes: 0,
             records: Records { next_seq: 1, ..Records::default() },
             key: [0; 32],
+            left_key: None,
             buffer: Vec::new(),
             fresh: Vec::new(),
         };
         let left = journal.read().map_err(error)?;
+        journal.left_key = left.key;
         Ok((journal, left))
     }
 
@@ -148,12 +152,17 @@ impl Journal {
         Ok(left)
     }
 
-    /// Says which marks this process makes, who takes records, and how many may wait for them. Writes the file anew.
+    /// Says which marks this process makes (with others all calls are forgotten), who takes records, and how many may wait for them. Writes the file anew.
     ///
     /// # Errors
     /// [`StoreError::CallJournal`].
     pub fn begin(&mut self, key: [u8; 32], sinks: &[&'static str], most: usize) -> Result<(), StoreError> {
         self.key = key;
+        if self.left_key != Some(key) {
+            // Nobody could name these calls any more.
+            self.live.clear();
+            self.live_bytes = 0;
+        }
         self.records.most = if sinks.is_empty() { 0 } else { most };
         self.records.taken.retain(|sink, _| sinks.contains(&sink.as_str()));
         // One that is new takes what comes from now on.
@@ -364,6 +373,21 @@ mod tests {
         journal.rewrite().unwrap();
         drop(journal);
         assert_eq!(numbers(&open(&path, &[]).1), [call(3).number, call(5).number]);
+    }
+
+    #[test]
+    fn calls_of_another_key_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("calls");
+        let (mut journal, _) = open(&path, &[]);
+        journal.answered(&call(1));
+        journal.flush().unwrap();
+        drop(journal);
+        let (mut journal, left) = Journal::open(&path).unwrap();
+        assert_eq!(left.calls.len(), 1);
+        journal.begin([8; 32], &[], 3).unwrap();
+        drop(journal);
+        assert!(Journal::open(&path).unwrap().1.calls.is_empty());
     }
 
     #[test]

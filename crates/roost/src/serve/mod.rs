@@ -11,11 +11,12 @@ mod signals;
 mod sockets;
 mod tables;
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
-use roost_core::{Config, Listener};
+use roost_core::{CallRecord, Config, Listener};
 use roost_net::Tls;
 use roost_store::{Journal, Left, Store, StoreError};
 
@@ -38,6 +39,8 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         // Phones name their calls by marks of the process before.
         config.identity.mac_key = key;
     }
+    let calls = calls_to_restore(left, &config.identity.mac_key);
+    config.identity.epoch = fresh_epoch(&calls)?;
     // What could be in the way is found out before anything runs.
     for listener in &config.policy.listeners {
         roost_net::probe(listener)?;
@@ -50,7 +53,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         config.identity.widths = store.widths();
     }
     let config = Arc::new(config);
-    let calls = server::CallsLeft { journal, calls: left.calls };
+    let calls = server::CallsLeft { journal, calls };
     let mut server = Server::start(settings, Arc::clone(&config), &store, calls, stream_sockets, tls)?;
     announce(settings, &config, &store);
     let outcome = runtime.block_on(server.wait(settings, mi_listener, signals));
@@ -62,12 +65,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
 fn open_journal(settings: &Settings) -> Result<(Option<Journal>, Left)> {
     let Some(path) = settings.call_journal() else { return Ok((None, Left::default())) };
     match Journal::open(&path) {
-        Ok((journal, left)) => {
-            if !left.calls.is_empty() {
-                tracing::info!(calls = left.calls.len(), "calls of the process before go on");
-            }
-            Ok((Some(journal), left))
-        }
+        Ok((journal, left)) => Ok((Some(journal), left)),
         Err(StoreError::CallJournal { path, source }) if settings.may_lose_calls() => {
             let path = path.display();
             tracing::warn!(
@@ -78,6 +76,30 @@ fn open_journal(settings: &Settings) -> Result<(Option<Journal>, Left)> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The calls of the process before, if phones can name them: another `auth.secret` makes other marks.
+fn calls_to_restore(left: Left, key: &[u8; 32]) -> Vec<CallRecord> {
+    let calls = left.calls.len();
+    if calls == 0 {
+        return Vec::new();
+    }
+    if left.key != Some(*key) {
+        tracing::warn!(calls, "calls of the process before are forgotten: `secret` in [auth] was another");
+        return Vec::new();
+    }
+    tracing::info!(calls, "calls of the process before go on");
+    left.calls
+}
+
+/// A number for this process that no call of another one has.
+fn fresh_epoch(calls: &[CallRecord]) -> Result<u8> {
+    let mut random = [0; 1];
+    getrandom::fill(&mut random).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    let [first] = random;
+    let used: BTreeSet<u8> = calls.iter().map(|call| call.number.epoch()).collect();
+    let free = (0..=u8::MAX).map(|more| first.wrapping_add(more)).find(|epoch| !used.contains(epoch));
+    Ok(free.unwrap_or(first))
 }
 
 /// The core's configuration with what only a process has: shards and secrets.
