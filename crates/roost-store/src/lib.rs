@@ -31,7 +31,7 @@ mod subscriber;
 mod value;
 
 pub use access::Access;
-pub use calls::{AccSettings, Calls, Cdr, Journal, Left, RecordQuery, StoredRecord, TakeCalls};
+pub use calls::{AccSettings, Calls, Cdr, Gatherer, Journal, Left, RecordQuery, StoredRecord};
 pub use columns::{Columns, LOCATION_COLUMNS, LocationColumns};
 pub use database::Table;
 pub use error::{DbError, StoreError};

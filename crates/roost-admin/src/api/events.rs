@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use roost_core::Topics;
 use serde::Deserialize;
@@ -16,10 +16,14 @@ use utoipa::IntoParams;
 
 use crate::Mi;
 use crate::api::answer::{ApiError, Asked};
-use crate::events::{Next, TYPES, Told, type_named};
+use crate::events::{Next, Stream, TYPES, type_named};
 
-/// Events on their way to one reader, beside those of the hub.
-const ON_THE_WAY: usize = 16;
+/// Parts on their way to one reader, beside the events of the hub.
+const ON_THE_WAY: usize = 4;
+/// How long the first event of a part waits for others.
+const GATHERING: Duration = Duration::from_millis(10);
+/// Bytes of a part, and the last event.
+const MOST_AT_ONCE: usize = 64 << 10;
 /// How long a reader may not read.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a comment shows that the connection lives.
@@ -67,32 +71,64 @@ pub(crate) async fn stream(
     let topics = wanted.iter().fold(Topics::NONE, |all, (_, topics)| all.and(*topics));
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok());
     let too_many = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many readers of events");
-    let mut stream = mi.events.stream(topics, after).ok_or_else(too_many)?;
-    let (sender, receiver) = mpsc::channel::<Result<Event, Infallible>>(ON_THE_WAY);
-    tokio::spawn(async move {
-        let is_wanted = |told: &Told| {
-            let is_about = |aor: &String| told.aor.split(' ').any(|one| one == aor);
-            wanted.iter().any(|(name, _)| *name == told.name) && query.aor.as_ref().is_none_or(is_about)
-        };
+    let stream = mi.events.stream(topics, after).ok_or_else(too_many)?;
+    let (sender, receiver) = mpsc::channel(ON_THE_WAY);
+    let names = wanted.into_iter().map(|(name, _)| name).collect();
+    tokio::spawn(Feed { stream, names, aor: query.aor, sender }.run());
+    let kind = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    Ok((kind, Body::from_stream(ReceiverStream::new(receiver))).into_response())
+}
+
+/// What goes to one reader.
+struct Feed {
+    stream: Stream,
+    names: Vec<&'static str>,
+    aor: Option<String>,
+    sender: mpsc::Sender<Result<Vec<u8>, Infallible>>,
+}
+
+impl Feed {
+    /// Sends what comes, many events at once, until the reader goes or does not read.
+    async fn run(mut self) {
+        let mut part = b": roost\n\n".to_vec();
         loop {
-            let next = tokio::select! {
-                () = sender.closed() => return,
-                next = stream.next() => next,
-            };
-            let event = match next {
-                None => return,
-                Some(Next::Lost(lost)) => Event::default().event("lost").data(format!("{{\"lost\":{lost}}}")),
-                Some(Next::Told(told)) if is_wanted(&told) => {
-                    Event::default().id(told.id.to_string()).event(told.name).data(&*told.params)
-                }
-                Some(Next::Told(_)) => continue,
-            };
             // One that does not read comes back when it does, and says what it had last.
-            if sender.send_timeout(Ok(event), PATIENCE).await.is_err() {
+            if !part.is_empty()
+                && self.sender.send_timeout(Ok(std::mem::take(&mut part)), PATIENCE).await.is_err()
+            {
                 return;
             }
+            let next = tokio::select! {
+                () = self.sender.closed() => return,
+                next = tokio::time::timeout(KEEP_ALIVE, self.stream.next()) => next,
+            };
+            match next {
+                Err(_) => part.extend_from_slice(b":\n\n"),
+                Ok(None) => return,
+                Ok(Some(first)) => {
+                    self.push(&first, &mut part);
+                    tokio::time::sleep(GATHERING).await;
+                    while part.len() < MOST_AT_ONCE
+                        && let Some(more) = self.stream.try_next()
+                    {
+                        self.push(&more, &mut part);
+                    }
+                }
+            }
         }
-    });
-    let stream = Sse::new(ReceiverStream::new(receiver));
-    Ok(stream.keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    }
+
+    fn push(&self, next: &Next, part: &mut Vec<u8>) {
+        match next {
+            Next::Lost(lost) => {
+                part.extend_from_slice(format!("event: lost\ndata: {{\"lost\":{lost}}}\n\n").as_bytes())
+            }
+            Next::Told(told) => {
+                let is_about = |aor: &String| told.is_about(aor);
+                if self.names.contains(&told.name) && self.aor.as_ref().is_none_or(is_about) {
+                    part.extend_from_slice(told.frame());
+                }
+            }
+        }
+    }
 }

@@ -149,7 +149,7 @@ impl Datagrams {
         let mut datagram = None;
         for one in self.subscriptions.iter().filter(|one| one.event == told.name) {
             let bytes = datagram.get_or_insert_with(|| {
-                format!(r#"{{"jsonrpc":"2.0","method":"{}","params":{}}}"#, told.name, told.params)
+                format!(r#"{{"jsonrpc":"2.0","method":"{}","params":{}}}"#, told.name, told.params())
             });
             let sent = match &one.address {
                 Address::Udp(to) => {

@@ -9,6 +9,7 @@ mod shape;
 mod webhooks;
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,8 +20,8 @@ use tokio::sync::broadcast;
 use crate::events::datagrams::Datagrams;
 pub(crate) use crate::events::mi::{event_list, subscribe, subscribers};
 pub use crate::events::shape::ShellEvent;
+use crate::events::shape::{Json, describe, describe_shell};
 pub(crate) use crate::events::shape::{TYPES, type_named};
-use crate::events::shape::{describe, describe_shell};
 pub use crate::events::webhooks::{Webhook, WebhookError};
 use crate::events::webhooks::{WebhookStatistics, Webhooks};
 
@@ -41,10 +42,34 @@ pub(crate) struct Told {
     /// Milliseconds of unix time.
     pub(crate) at_ms: u64,
     pub(crate) name: &'static str,
-    /// The extension that it is about; empty where there is none.
-    pub(crate) aor: Box<str>,
+    /// The extension that it is about, then what it is as a server-sent event.
+    text: Box<[u8]>,
+    /// Where the frame begins in it, and the parameters.
+    frame_at: usize,
+    params_at: usize,
+}
+
+/// What ends a server-sent event.
+const FRAME_END: &[u8] = b"\n\n";
+
+impl Told {
+    /// As a server-sent event: number, name and data.
+    pub(crate) fn frame(&self) -> &[u8] {
+        self.text.get(self.frame_at..).unwrap_or(&[])
+    }
+
+    /// Whether it is about an extension: one of several, where it is about a call.
+    pub(crate) fn is_about(&self, aor: &str) -> bool {
+        let own = self.text.get(..self.frame_at).unwrap_or(&[]);
+        own.split(|byte| *byte == b' ').any(|one| one == aor.as_bytes())
+    }
+
     /// A JSON object.
-    pub(crate) params: Box<str>,
+    pub(crate) fn params(&self) -> &str {
+        let end = self.text.len() - FRAME_END.len();
+        let params = self.text.get(self.params_at..end);
+        params.and_then(|params| std::str::from_utf8(params).ok()).unwrap_or("{}")
+    }
 }
 
 /// Takes what has happened and gives it to all who listen. Clones are one hub.
@@ -67,6 +92,10 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     next_id: u64,
+    /// The time of what is being told, in milliseconds of unix time.
+    now_ms: u64,
+    /// Used again and again.
+    text: Vec<u8>,
     kept: VecDeque<Arc<Told>>,
     datagrams: Datagrams,
     webhooks: Webhooks,
@@ -98,6 +127,8 @@ impl Hub {
             state: Mutex::new(State {
                 // 53 bits, which JSON's readers know exactly, last for two million events a second.
                 next_id: (started_s << 21) + 1,
+                now_ms: 0,
+                text: Vec::new(),
                 kept: VecDeque::new(),
                 datagrams: Datagrams::default(),
                 webhooks: Webhooks::start(webhooks)?,
@@ -119,6 +150,10 @@ impl Hub {
         let mut state = self.0.state();
         self.0.forget(&mut state);
         let wanted = state.wanted();
+        if wanted == Topics::NONE {
+            return;
+        }
+        state.now_ms = unix_ms();
         for event in events.iter().filter(|event| wanted.meet(Topics::of(event.kind()))) {
             describe(event, self.0.max_calls, &mut |name, aor, params| {
                 self.0.tell(&mut state, name, aor, params);
@@ -129,6 +164,7 @@ impl Hub {
     /// Gives away what has happened outside of the core.
     pub fn publish_shell(&self, event: &ShellEvent) {
         let mut state = self.0.state();
+        state.now_ms = unix_ms();
         describe_shell(event, &mut |name, aor, params| self.0.tell(&mut state, name, aor, params));
     }
 
@@ -187,6 +223,10 @@ impl Hub {
     }
 }
 
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -208,10 +248,16 @@ impl Inner {
         }
     }
 
-    fn tell(&self, state: &mut State, name: &'static str, aor: &str, params: String) {
-        let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        let told = Told { id: state.next_id, at_ms, name, aor: aor.into(), params: params.into() };
-        let told = Arc::new(told);
+    fn tell(&self, state: &mut State, name: &'static str, aor: &str, params: &dyn Json) {
+        let (id, at_ms, text) = (state.next_id, state.now_ms, &mut state.text);
+        text.clear();
+        text.extend_from_slice(aor.as_bytes());
+        let frame_at = text.len();
+        let _ = write!(text, "id: {id}\nevent: {name}\ndata: ");
+        let params_at = text.len();
+        params.write(text);
+        text.extend_from_slice(FRAME_END);
+        let told = Arc::new(Told { id, at_ms, name, text: text.as_slice().into(), frame_at, params_at });
         state.next_id += 1;
         state.datagrams.send(&told);
         state.webhooks.send(&told);
@@ -243,6 +289,25 @@ pub(crate) struct Stream {
     receiver: broadcast::Receiver<Arc<Told>>,
 }
 
+impl Stream {
+    /// The next, if there is one already.
+    pub(crate) fn try_next(&mut self) -> Option<Next> {
+        if let Some(told) = self.missed.pop_front() {
+            return Some(Next::Told(told));
+        }
+        match self.receiver.try_recv() {
+            Ok(told) => Some(Next::Told(told)),
+            Err(broadcast::error::TryRecvError::Lagged(lost)) => Some(self.lost(lost)),
+            Err(_) => None,
+        }
+    }
+
+    fn lost(&self, lost: u64) -> Next {
+        self.hub.0.stream_lost.fetch_add(lost, Ordering::Relaxed);
+        Next::Lost(lost)
+    }
+}
+
 /// What a reader gets.
 #[derive(Debug)]
 pub(crate) enum Next {
@@ -259,10 +324,7 @@ impl Stream {
         }
         match self.receiver.recv().await {
             Ok(told) => Some(Next::Told(told)),
-            Err(broadcast::error::RecvError::Lagged(lost)) => {
-                self.hub.0.stream_lost.fetch_add(lost, Ordering::Relaxed);
-                Some(Next::Lost(lost))
-            }
+            Err(broadcast::error::RecvError::Lagged(lost)) => Some(self.lost(lost)),
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }

@@ -52,8 +52,20 @@ pub(crate) fn type_named(name: &str) -> Option<Type> {
     TYPES.into_iter().find(|(known, _)| *known == name)
 }
 
-/// Takes an event's name, the extension that it is about, and its parameters, a JSON object.
-type Take<'t> = &'t mut dyn FnMut(&'static str, &str, String);
+/// Takes an event's name, the extension that it is about, and its parameters.
+type Take<'t> = &'t mut dyn FnMut(&'static str, &str, &dyn Json);
+
+/// Parameters: an object.
+pub(crate) trait Json {
+    /// Appends it.
+    fn write(&self, out: &mut Vec<u8>);
+}
+
+impl<T: Serialize> Json for T {
+    fn write(&self, out: &mut Vec<u8>) {
+        let _ = serde_json::to_writer(out, self);
+    }
+}
 
 #[derive(Serialize)]
 struct Aor<'a> {
@@ -163,26 +175,26 @@ pub(crate) fn describe(event: &Event, max_calls: u32, take: Take<'_>) {
         Event::Registered { aor, contact, is_new, is_first } => {
             let aor = &*text(aor);
             if *is_first {
-                take("E_UL_AOR_INSERT", aor, json(&Aor { domain: TABLE, aor }));
+                take("E_UL_AOR_INSERT", aor, &Aor { domain: TABLE, aor });
             }
             let name = if *is_new { "E_UL_CONTACT_INSERT" } else { "E_UL_CONTACT_UPDATE" };
-            take(name, aor, contact_of(aor, contact));
+            take(name, aor, &contact_of(aor, contact));
         }
         Event::Unregistered { aor, contact, is_last, .. } => {
             let aor = &*text(aor);
-            take("E_UL_CONTACT_DELETE", aor, contact_of(aor, contact));
+            take("E_UL_CONTACT_DELETE", aor, &contact_of(aor, contact));
             if *is_last {
-                take("E_UL_AOR_DELETE", aor, json(&Aor { domain: TABLE, aor }));
+                take("E_UL_AOR_DELETE", aor, &Aor { domain: TABLE, aor });
             }
         }
         Event::Dialog { record, old, end } => {
-            take("E_DLG_STATE_CHANGED", &aor_of_call(record), dialog(record, *old, *end));
+            take("E_DLG_STATE_CHANGED", &aor_of_call(record), &dialog(record, *old, *end));
         }
         Event::Agent { aor, calls, is_reached } => {
             let aor = &*text(aor);
             let state = calls.state(*is_reached, max_calls);
             let agent = Agent { aor, state, ringing: calls.ringing, in_use: calls.in_use };
-            take("E_ROOST_AGENT_STATE", aor, json(&agent));
+            take("E_ROOST_AGENT_STATE", aor, &agent);
         }
         Event::Refused { asked, code, reason } => {
             let aor = text(&asked.user);
@@ -195,17 +207,17 @@ pub(crate) fn describe(event: &Event, max_calls: u32, take: Take<'_>) {
                 code: *code,
                 reason: reason.why(),
             };
-            take("E_ROOST_REFUSED", &aor, json(&refused));
+            take("E_ROOST_REFUSED", &aor, &refused);
         }
         Event::Banned(ban) => {
             let aor = text(&ban.user);
             let source = ban.source.map(|source| source.to_string());
-            take("E_ROOST_BANNED", &aor, json(&Banned { source, aor: &aor, seconds: ban.left_s }));
+            take("E_ROOST_BANNED", &aor, &Banned { source, aor: &aor, seconds: ban.left_s });
         }
-        Event::Flooded { source } => take("E_PIKE_BLOCKED", "", json(&Pike { ip: source.to_string() })),
+        Event::Flooded { source } => take("E_PIKE_BLOCKED", "", &Pike { ip: source.to_string() }),
         Event::Hop { set, uri, state } => {
             let status = if *state == HopState::Active { "active" } else { "inactive" };
-            take("E_DISPATCHER_STATUS", "", json(&Hop { group: *set, address: uri, status }));
+            take("E_DISPATCHER_STATUS", "", &Hop { group: *set, address: uri, status });
         }
         Event::CommitFailed { aor } => lost("E_ROOST_NOT_STORED", aor, None, take),
         Event::FlowLost { aor, .. } => lost("E_ROOST_FLOW_LOST", aor, None, take),
@@ -218,26 +230,26 @@ pub(crate) fn describe(event: &Event, max_calls: u32, take: Take<'_>) {
 pub(crate) fn describe_shell(event: &ShellEvent, take: Take<'_>) {
     match event {
         ShellEvent::Database { is_away } => {
-            take("E_ROOST_DATABASE", "", json(&Database { status: if *is_away { "away" } else { "back" } }));
+            take("E_ROOST_DATABASE", "", &Database { status: if *is_away { "away" } else { "back" } });
         }
         ShellEvent::Certificate { file, days_left, error } => {
             let certificate =
                 Certificate { certificate: file, days_left: *days_left, error: error.as_deref() };
-            take("E_ROOST_CERTIFICATE", "", json(&certificate));
+            take("E_ROOST_CERTIFICATE", "", &certificate);
         }
     }
 }
 
 fn lost(name: &'static str, aor: &[u8], lost: Option<u32>, take: Take<'_>) {
     let aor = &*text(aor);
-    take(name, aor, json(&Lost { aor, lost }));
+    take(name, aor, &Lost { aor, lost });
 }
 
-fn contact_of(aor: &str, contact: &ContactFacts) -> String {
+fn contact_of<'a>(aor: &'a str, contact: &'a ContactFacts) -> Contact<'a> {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let or_none =
         |text_: &Option<Box<[u8]>>| text_.as_deref().map_or(String::new(), |one| text(one).into_owned());
-    json(&Contact {
+    Contact {
         domain: TABLE,
         aor,
         uri: text(&contact.uri),
@@ -254,12 +266,12 @@ fn contact_of(aor: &str, contact: &ContactFacts) -> String {
         attr: "",
         latency: 0,
         shtag: "",
-    })
+    }
 }
 
-fn dialog(record: &CallRecord, old: CallState, end: Option<CallEnd>) -> String {
+fn dialog(record: &CallRecord, old: CallState, end: Option<CallEnd>) -> Dialog<'_> {
     let part = |part: CallText| text(record.text(part));
-    json(&Dialog {
+    Dialog {
         id: record.number.id(),
         db_id: record.number.as_number(),
         callid: part(CallText::CallId),
@@ -276,7 +288,7 @@ fn dialog(record: &CallRecord, old: CallState, end: Option<CallEnd>) -> String {
             Some(CallEnd::Failed(code)) => Some(code),
             _ => None,
         },
-    })
+    }
 }
 
 /// The extensions of a call, both where both are some: a reader that wants the events of one asks whether it is among them.
@@ -291,8 +303,4 @@ fn aor_of_call(record: &CallRecord) -> String {
 
 fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
-}
-
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
 }

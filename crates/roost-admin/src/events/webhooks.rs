@@ -252,7 +252,7 @@ impl Poster {
 fn body(batch: &[Arc<Told>]) -> String {
     let mut body = String::from("[");
     for told in batch {
-        let Told { id, at_ms, name, params, .. } = &**told;
+        let (Told { id, at_ms, name, .. }, params) = (&**told, told.params());
         let comma = if body.len() > 1 { "," } else { "" };
         body.push_str(&format!(
             r#"{comma}{{"id":{id},"time_ms":{at_ms},"type":"{name}","params":{params}}}"#

@@ -1,5 +1,7 @@
 //! Calls as operators and listeners see them.
 
+use std::sync::Arc;
+
 use crate::base::flow::{Flow, ShardId};
 
 /// A call in progress of some process, shard and slot; it may have ended, and another may stand there.
@@ -118,10 +120,10 @@ impl CallText {
     ];
 }
 
-/// All texts of a call, behind one another.
+/// All texts of a call, behind one another. Copies share them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallTexts {
-    bytes: Box<[u8]>,
+    bytes: Arc<[u8]>,
     /// Where each ends.
     ends: [u16; PARTS],
 }

@@ -12,11 +12,13 @@ use crate::link::Link;
 use crate::store::Store;
 use crate::value::Value;
 
+/// As the journal names it.
+pub(super) const NAME: &str = "db";
 /// Rows of one statement.
 const ROWS: usize = 32;
 
 /// A column, whether it holds a time, and what goes into it.
-type Column = (&'static str, bool, fn(&Cdr) -> Value);
+type Column = (&'static str, bool, fn(&Cdr<'_>) -> Value);
 
 /// Columns of `acc`.
 const ANSWERED: &[Column] = &[
@@ -58,7 +60,7 @@ struct Target {
     time: &'static str,
 }
 
-impl Cdr {
+impl Cdr<'_> {
     /// When it was answered, or that it was not.
     fn time_s(&self) -> u64 {
         self.answered_s.unwrap_or(self.ended_s)
@@ -96,7 +98,7 @@ impl Acc {
 
 impl Sink for Acc {
     fn name(&self) -> &'static str {
-        "db"
+        NAME
     }
 
     fn write(&mut self, records: &[Numbered], in_doubt: u64) -> Result<Written, StoreError> {
@@ -130,7 +132,7 @@ impl Sink for Acc {
                     Ok(()) => {}
                     Err(StoreError::Sql { source, .. }) if source.is_refused_row() => {
                         let (table, call_id) = (target.table, &record.1.call_id);
-                        tracing::warn!(error = %source, table, call_id, "the table refuses the record of a call");
+                        tracing::warn!(error = %source, table, %call_id, "the table refuses the record of a call");
                         written.refused += 1;
                     }
                     Err(error) => return Err(error),
@@ -168,14 +170,14 @@ impl Target {
         format!("INSERT INTO {} ({}) VALUES {}", self.table, names.join(", "), vec![row; rows].join(", "))
     }
 
-    fn values(&self, rows: &[&Arc<Cdr>]) -> Vec<Value> {
-        let of_row = |cdr: &&Arc<Cdr>| {
+    fn values(&self, rows: &[&Arc<Cdr<'static>>]) -> Vec<Value> {
+        let of_row = |cdr: &&Arc<Cdr<'static>>| {
             self.columns.iter().map(|((.., value), width)| cut(value(cdr), *width)).collect()
         };
         rows.iter().flat_map(|cdr| -> Vec<Value> { of_row(cdr) }).collect()
     }
 
-    fn has(&self, client: &mut Client, cdr: &Cdr) -> Result<bool, DbError> {
+    fn has(&self, client: &mut Client, cdr: &Cdr<'_>) -> Result<bool, DbError> {
         let is_key = |name: &str| matches!(name, "callid" | "from_tag" | "to_tag" | "time");
         let keys: Vec<_> = self.columns.iter().filter(|((name, ..), _)| is_key(name)).collect();
         let conditions: Vec<_> = keys
@@ -215,14 +217,14 @@ mod tests {
     use crate::columns::Columns;
     use roost_core::CallEnd;
 
-    fn cdr(number: u32, end: CallEnd) -> Arc<Cdr> {
+    fn cdr(number: u32, end: CallEnd) -> Arc<Cdr<'static>> {
         let mut call = call(number);
         if matches!(end, CallEnd::Failed(_)) {
             call.answered_s = None;
         } else {
             call.lasted_ms = 61_001;
         }
-        Cdr::of(&call, end, 1_800_000_066).into()
+        Cdr::of(&call, end, 1_800_000_066).into_owned().into()
     }
 
     #[test]

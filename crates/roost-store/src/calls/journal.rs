@@ -4,14 +4,15 @@
 //! It is written behind the calls, a few times a second, and synced once a second: a killed process loses no call that was
 //! answered a second before, a power cut those of the last seconds.
 
-use std::collections::{HashMap, VecDeque};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead as _, BufReader};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use roost_core::{CallEnd, CallNumber, CallRecord};
+use roost_core::{CallNumber, CallRecord};
 
 use crate::calls::stored::{Cdr, Line, StoredCall};
 use crate::error::StoreError;
@@ -32,7 +33,11 @@ pub struct Journal {
     live: HashMap<CallNumber, (u64, u32)>,
     /// Bytes of those lines.
     live_bytes: u64,
-    pub(super) records: Records,
+    /// What sinks have not taken, by their names.
+    queues: BTreeMap<Cow<'static, str>, Queue>,
+    /// How many records of each may wait.
+    most: usize,
+    pub(super) lost: u64,
     key: [u8; 32],
     /// The key of the process before.
     left_key: Option<[u8; 32]>,
@@ -42,18 +47,15 @@ pub struct Journal {
     fresh: Vec<(CallNumber, (u64, u32))>,
 }
 
-/// Records that not all sinks have taken.
+/// Records that a sink has not taken.
 #[derive(Debug, Default)]
-pub(super) struct Records {
-    waiting: VecDeque<(u64, Arc<Cdr>)>,
+pub(super) struct Queue {
+    waiting: VecDeque<(u64, Arc<Cdr<'static>>)>,
     next_seq: u64,
-    /// The last one that each sink has taken.
-    taken: HashMap<String, u64>,
+    /// The last one that it has taken.
+    taken: u64,
     /// Records up to this one may be where they belong already: the process ended before it noted so.
     pub(super) in_doubt: u64,
-    /// How many may wait; 0: nobody takes any.
-    most: usize,
-    pub(super) lost: u64,
 }
 
 /// What an earlier process left.
@@ -93,7 +95,9 @@ impl Journal {
             end: 0,
             live: HashMap::new(),
             live_bytes: 0,
-            records: Records { next_seq: 1, ..Records::default() },
+            queues: BTreeMap::new(),
+            most: 0,
+            lost: 0,
             key: [0; 32],
             left_key: None,
             buffer: Vec::new(),
@@ -136,17 +140,15 @@ impl Journal {
                         calls.remove(&number);
                     }
                 }
-                Line::Record { seq, cdr } => {
-                    self.records.next_seq = seq + 1;
-                    self.records.waiting.push_back((seq, cdr.into()));
+                Line::Record { sink, seq, cdr } => {
+                    let queue = self.queues.entry(sink).or_default();
+                    queue.next_seq = queue.next_seq.max(seq + 1);
+                    queue.waiting.push_back((seq, cdr.into()));
                 }
-                Line::Taken { sink, seq } => {
-                    self.records.next_seq = self.records.next_seq.max(seq + 1);
-                    self.records.taken.insert(sink.into_owned(), seq);
-                }
+                Line::Taken { sink, seq } => self.queues.entry(sink).or_default().took(seq),
             }
         }
-        self.records.in_doubt = self.records.next_seq - 1;
+        self.queues.values_mut().for_each(|queue| queue.in_doubt = queue.next_seq.saturating_sub(1));
         left.calls = calls.into_values().collect();
         left.calls.sort_by_key(|call| (call.begun_s, call.number.id()));
         Ok(left)
@@ -163,14 +165,11 @@ impl Journal {
             self.live.clear();
             self.live_bytes = 0;
         }
-        self.records.most = if sinks.is_empty() { 0 } else { most };
-        self.records.taken.retain(|sink, _| sinks.contains(&sink.as_str()));
-        // One that is new takes what comes from now on.
-        let last = self.records.next_seq - 1;
+        self.most = most;
+        self.queues.retain(|sink, _| sinks.contains(&sink.as_ref()));
         for sink in sinks {
-            self.records.taken.entry((*sink).to_string()).or_insert(last);
+            self.queues.entry(Cow::Borrowed(*sink)).or_default();
         }
-        self.records.forget();
         self.rewrite().map_err(|source| StoreError::CallJournal { path: self.path.clone(), source })
     }
 
@@ -181,47 +180,50 @@ impl Journal {
         self.fresh.push((call.number, (start, length)));
     }
 
-    /// A call has ended; what is kept of it.
-    pub(super) fn ended(&mut self, call: &CallRecord, end: CallEnd, now_s: u64) {
-        if call.answered_s.is_some() {
-            // It may have been answered in this very batch: its line goes with the rest.
-            if let Some(at) = self.fresh.iter().position(|(number, _)| *number == call.number) {
-                self.fresh.swap_remove(at);
-                self.push(&Line::Ended(call.number.id()));
-            } else if self.leave(call.number) {
-                self.push(&Line::Ended(call.number.id()));
-            }
+    /// A call that was answered has ended.
+    pub(super) fn ended(&mut self, number: CallNumber) {
+        let is_it = |(other, _): &(CallNumber, _)| *other == number;
+        // It may not be in the file yet: its line goes with the rest.
+        let fresh = self.fresh.iter().position(is_it).map(|at| self.fresh.swap_remove(at));
+        if fresh.is_some() || self.leave(number) {
+            self.push(&Line::Ended(number.id()));
         }
-        if self.records.most == 0 {
-            return;
-        }
-        if self.records.waiting.len() >= self.records.most {
-            self.records.lost += 1;
-            return;
-        }
-        let seq = self.records.next_seq;
-        self.records.next_seq += 1;
-        let cdr = Cdr::of(call, end, now_s);
-        self.push(&Line::Record { seq, cdr: Box::new(cdr.clone()) });
-        self.records.waiting.push_back((seq, Arc::new(cdr)));
     }
 
-    /// Records that a sink has not taken, in order; at most so many.
-    pub(super) fn untaken(&self, sink: &str, most: usize) -> Vec<(u64, Arc<Cdr>)> {
-        let taken = self.records.taken.get(sink).copied().unwrap_or(0);
-        let is_new = |(seq, _): &&(u64, Arc<Cdr>)| *seq > taken;
-        self.records.waiting.iter().filter(is_new).take(most).cloned().collect()
+    /// A record waits for a sink.
+    pub(super) fn wait(&mut self, sink: &'static str, cdr: Cdr<'static>) {
+        let most = self.most;
+        let Some(queue) = self.queues.get_mut(sink) else { return };
+        if queue.waiting.len() >= most {
+            self.lost += 1;
+            return;
+        }
+        queue.next_seq = queue.next_seq.max(queue.taken + 1);
+        let seq = queue.next_seq;
+        queue.next_seq += 1;
+        let cdr = Arc::new(cdr);
+        queue.waiting.push_back((seq, Arc::clone(&cdr)));
+        self.push(&Line::Record { sink: sink.into(), seq, cdr: Box::new(Cdr::clone(&cdr)) });
+    }
+
+    /// Records that a sink has not taken, in order, at most so many; and the last one that it may have taken nevertheless.
+    pub(super) fn untaken(&self, sink: &str, most: usize) -> (Vec<(u64, Arc<Cdr<'static>>)>, u64) {
+        let queue = self.queues.get(sink);
+        let some = queue.map_or(Vec::new(), |queue| queue.waiting.iter().take(most).cloned().collect());
+        (some, queue.map_or(0, |queue| queue.in_doubt))
     }
 
     /// A sink has taken all up to this one.
     pub(super) fn took(&mut self, sink: &'static str, seq: u64) {
-        self.records.taken.insert(sink.to_string(), seq);
-        self.push(&Line::Taken { sink: sink.into(), seq });
-        self.records.forget();
+        if let Some(queue) = self.queues.get_mut(sink) {
+            queue.took(seq);
+            self.push(&Line::Taken { sink: sink.into(), seq });
+        }
     }
 
+    /// How many records wait.
     pub(super) fn waiting(&self) -> usize {
-        self.records.waiting.len()
+        self.queues.values().map(|queue| queue.waiting.len()).sum()
     }
 
     /// Brings the buffer into the file. What does not go in stays in memory and goes in with the next.
@@ -246,7 +248,7 @@ impl Journal {
         for (number, place) in std::mem::take(&mut self.fresh) {
             self.enter(number, place);
         }
-        let records = self.records.waiting.len() as u64 * 512;
+        let records = self.waiting() as u64 * 512;
         if self.end > SMALL && self.end / 4 > self.live_bytes + records {
             self.rewrite()?;
         }
@@ -284,11 +286,14 @@ impl Journal {
                 bytes.clear();
             }
         }
-        for (sink, seq) in &self.records.taken {
-            push(&Line::Taken { sink: sink.clone().into(), seq: *seq }, &mut bytes);
-        }
-        for (seq, cdr) in &self.records.waiting {
-            push(&Line::Record { seq: *seq, cdr: Box::new(Cdr::clone(cdr)) }, &mut bytes);
+        for (sink, queue) in &self.queues {
+            push(&Line::Taken { sink: sink.clone(), seq: queue.taken }, &mut bytes);
+            for (seq, cdr) in &queue.waiting {
+                push(
+                    &Line::Record { sink: sink.clone(), seq: *seq, cdr: Box::new(Cdr::clone(cdr)) },
+                    &mut bytes,
+                );
+            }
         }
         file.write_all_at(&bytes, end)?;
         file.sync_data()?;
@@ -318,11 +323,11 @@ impl Journal {
     }
 }
 
-impl Records {
-    /// Forgets what all sinks have taken.
-    fn forget(&mut self) {
-        let taken_by_all = self.taken.values().min().copied().unwrap_or(u64::MAX);
-        while self.waiting.front().is_some_and(|(seq, _)| *seq <= taken_by_all) {
+impl Queue {
+    fn took(&mut self, seq: u64) {
+        self.taken = self.taken.max(seq);
+        self.next_seq = self.next_seq.max(seq + 1);
+        while self.waiting.front().is_some_and(|(first, _)| *first <= seq) {
             self.waiting.pop_front();
         }
     }
@@ -336,10 +341,14 @@ fn key_of(text: &str) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use roost_core::CallEnd;
+
     use super::*;
     use crate::calls::stored::call;
 
-    const END: CallEnd = CallEnd::CallerHungUp;
+    fn cdr(number: u32) -> Cdr<'static> {
+        Cdr::of(&call(number), CallEnd::CallerHungUp, 1_800_000_009).into_owned()
+    }
 
     fn open(path: &Path, sinks: &[&'static str]) -> (Journal, Left) {
         let (mut journal, left) = Journal::open(path).unwrap();
@@ -359,15 +368,15 @@ mod tests {
         assert!(left.key.is_none() && left.calls.is_empty());
         assert!(matches!(Journal::open(&path), Err(StoreError::CallJournalInUse { .. })));
         (1..=4).for_each(|number| journal.answered(&call(number)));
-        journal.ended(&call(4), END, 0);
+        journal.ended(call(4).number);
         journal.flush().unwrap();
-        journal.ended(&call(2), END, 0);
+        journal.ended(call(2).number);
         journal.flush().unwrap();
         drop(journal);
         let (mut journal, left) = open(&path, &[]);
         assert_eq!((left.key, &left.calls[..]), (Some([7; 32]), &[call(1), call(3)][..]));
         // What was read counts as well as what is new, also after the file was written anew.
-        journal.ended(&call(1), END, 0);
+        journal.ended(call(1).number);
         journal.answered(&call(5));
         journal.flush().unwrap();
         journal.rewrite().unwrap();
@@ -410,33 +419,35 @@ mod tests {
     }
 
     #[test]
-    fn records_wait_for_all_sinks_over_restarts_and_no_more_than_may() {
+    fn records_wait_for_their_sinks_over_restarts_and_no_more_than_may() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("calls");
         let (mut journal, _) = open(&path, &["db", "file"]);
-        (1..=4).for_each(|number| journal.ended(&call(number), END, 1_800_000_009));
+        (1..=4).for_each(|number| journal.wait("db", cdr(number)));
+        journal.wait("file", cdr(5));
         journal.flush().unwrap();
-        assert_eq!((journal.waiting(), journal.records.lost), (3, 1));
-        let seqs = |journal: &Journal, sink| {
-            journal.untaken(sink, 9).iter().map(|(seq, _)| *seq).collect::<Vec<_>>()
+        assert_eq!((journal.waiting(), journal.lost), (4, 1));
+        let seqs = |journal: &Journal, sink| -> (Vec<u64>, u64) {
+            let (some, in_doubt) = journal.untaken(sink, 9);
+            (some.iter().map(|(seq, _)| *seq).collect(), in_doubt)
         };
-        journal.took("db", 2);
-        journal.took("file", 1);
+        let first = journal.untaken("db", 9).0[0].clone();
+        journal.took("db", first.0 + 1);
         journal.flush().unwrap();
         drop(journal);
         let (mut journal, _) = open(&path, &["db", "file"]);
-        assert_eq!((seqs(&journal, "db"), seqs(&journal, "file")), (vec![3], vec![2, 3]));
-        assert_eq!(journal.records.in_doubt, 3);
-        journal.took("db", 3);
+        let last = first.0 + 2;
+        assert_eq!((seqs(&journal, "db").0, seqs(&journal, "file").0.len()), (vec![last], 1));
+        assert_eq!(seqs(&journal, "db").1, last, "it may have been taken");
+        assert_eq!(*journal.untaken("db", 1).0[0].1, cdr(3));
+        journal.took("db", last);
         journal.flush().unwrap();
         drop(journal);
-        // Without the sink that had not taken them nobody waits for them.
-        let (journal, _) = open(&path, &["db"]);
-        assert_eq!((journal.waiting(), seqs(&journal, "db")), (0, vec![]));
-        drop(journal);
-        let (mut journal, _) = open(&path, &["db", "file"]);
-        journal.ended(&call(9), END, 0);
-        assert_eq!((seqs(&journal, "db"), seqs(&journal, "file")), (vec![4], vec![4]));
+        let (mut journal, _) = open(&path, &["db"]);
+        assert_eq!((journal.waiting(), seqs(&journal, "db").1), (0, last));
+        // A number is never given twice.
+        journal.wait("db", cdr(9));
+        assert_eq!(seqs(&journal, "db").0, [last + 1]);
     }
 
     #[test]
@@ -445,10 +456,10 @@ mod tests {
         let path = folder.path().join("calls");
         let (mut journal, _) = open(&path, &[]);
         journal.answered(&call(0));
-        for round in 0..20 {
+        for _ in 0..20 {
             (1..2_000).for_each(|number| journal.answered(&call(number)));
             journal.flush().unwrap();
-            (1..2_000).for_each(|number| journal.ended(&call(number), END, round));
+            (1..2_000).for_each(|number| journal.ended(call(number).number));
             journal.flush().unwrap();
         }
         let length = std::fs::metadata(&path).unwrap().len();

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use chrono::format::{Item, StrftimeItems};
@@ -18,7 +19,11 @@ pub(crate) struct Lines {
     /// With `%` and what follows it in place of parts of the date.
     pattern: PathBuf,
     is_csv: bool,
+    times: Times,
 }
+
+/// Seconds whose texts are kept.
+const KNOWN_TIMES: usize = 8;
 
 /// One line.
 #[derive(Serialize)]
@@ -42,11 +47,11 @@ struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    fn of(cdr: &'a Cdr) -> Record<'a> {
+    fn of(cdr: &'a Cdr<'_>, times: &mut Times) -> Record<'a> {
         Record {
-            begun: time(cdr.begun_s),
-            answered: cdr.answered_s.map(time),
-            ended: time(cdr.ended_s),
+            begun: times.of(cdr.begun_s),
+            answered: cdr.answered_s.map(|answered_s| times.of(answered_s)),
+            ended: times.of(cdr.ended_s),
             duration_s: cdr.duration_s(),
             setup_s: cdr.setup_s(),
             ms_duration: cdr.lasted_ms,
@@ -72,6 +77,7 @@ impl Lines {
     pub(crate) fn open(pattern: &Path) -> Result<Lines, StoreError> {
         let lines = Lines {
             pattern: pattern.to_path_buf(),
+            times: Times::default(),
             is_csv: pattern.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("csv")),
         };
         let error = |source| StoreError::AccFile { path: pattern.to_path_buf(), source };
@@ -90,12 +96,15 @@ impl Lines {
     }
 
     fn file(&self, at: DateTime<Local>) -> io::Result<File> {
-        OpenOptions::new().append(true).create(true).open(self.path(at))
+        OpenOptions::new().append(true).create(true).mode(0o640).open(self.path(at))
     }
 
     /// Those of some records that the file does not have.
     fn missing<'r>(&self, records: Vec<&'r Numbered>, at: DateTime<Local>) -> io::Result<Vec<&'r Numbered>> {
         let mut missing = records;
+        if missing.is_empty() {
+            return Ok(missing);
+        }
         let Ok(file) = File::open(self.path(at)) else { return Ok(missing) };
         for line in BufReader::new(file).split(b'\n') {
             if missing.is_empty() {
@@ -108,30 +117,34 @@ impl Lines {
         Ok(missing)
     }
 
-    fn append(&self, records: &[Numbered], in_doubt: u64) -> io::Result<()> {
-        let now = Local::now();
-        let (doubtful, new): (Vec<_>, Vec<_>) = records.iter().partition(|(seq, _)| *seq <= in_doubt);
-        let doubtful = if doubtful.is_empty() { doubtful } else { self.missing(doubtful, now)? };
-        let mut file = self.file(now)?;
+    /// What is wrong with the file.
+    pub(super) fn error(&self, source: io::Error) -> StoreError {
+        StoreError::AccFile { path: self.pattern.clone(), source }
+    }
+
+    /// Appends records, all or none of them.
+    pub(crate) fn append<'r>(&mut self, records: impl Iterator<Item = &'r Cdr<'r>>) -> io::Result<()> {
+        let mut file = self.file(Local::now())?;
         let length = file.metadata()?.len();
+        let Lines { is_csv, times, .. } = self;
         let mut bytes = Vec::new();
-        match self.is_csv {
+        match is_csv {
             true => {
                 let mut writer = csv::WriterBuilder::new().has_headers(length == 0).from_writer(&mut bytes);
-                for (_, cdr) in doubtful.into_iter().chain(new) {
-                    writer.serialize(Record::of(cdr)).map_err(io::Error::other)?;
+                for cdr in records {
+                    writer.serialize(Record::of(cdr, times)).map_err(io::Error::other)?;
                 }
                 writer.flush()?;
             }
             false => {
-                for (_, cdr) in doubtful.into_iter().chain(new) {
-                    serde_json::to_writer(&mut bytes, &Record::of(cdr))?;
+                for cdr in records {
+                    serde_json::to_writer(&mut bytes, &Record::of(cdr, times))?;
                     bytes.push(b'\n');
                 }
             }
         }
         file.write_all(&bytes).inspect_err(|_| {
-            // All or nothing: it is tried again.
+            // It is tried again.
             let _ = file.set_len(length);
         })
     }
@@ -143,9 +156,31 @@ impl Sink for Lines {
     }
 
     fn write(&mut self, records: &[Numbered], in_doubt: u64) -> Result<Written, StoreError> {
-        let path = || self.pattern.clone();
-        self.append(records, in_doubt).map_err(|source| StoreError::AccFile { path: path(), source })?;
+        let (doubtful, new): (Vec<_>, Vec<_>) = records.iter().partition(|(seq, _)| *seq <= in_doubt);
+        let appended = self.missing(doubtful, Local::now()).and_then(|missing| {
+            let records = missing.into_iter().chain(new);
+            self.append(records.map(|(_, cdr)| &**cdr))
+        });
+        appended.map_err(|source| self.error(source))?;
         Ok(Written::default())
+    }
+}
+
+/// The last seconds as texts: most records of a while have the same.
+#[derive(Debug, Default)]
+struct Times(Vec<(u64, String)>);
+
+impl Times {
+    fn of(&mut self, unix_s: u64) -> String {
+        if let Some((_, text)) = self.0.iter().find(|(known, _)| *known == unix_s) {
+            return text.clone();
+        }
+        if self.0.len() == KNOWN_TIMES {
+            self.0.remove(0);
+        }
+        let text = time(unix_s);
+        self.0.push((unix_s, text.clone()));
+        text
     }
 }
 
@@ -165,7 +200,8 @@ mod tests {
     use crate::calls::stored::call;
 
     fn records() -> Vec<Numbered> {
-        let cdr = |number| Arc::new(Cdr::of(&call(number), CallEnd::CallerHungUp, 1_800_000_009));
+        let cdr =
+            |number| Arc::new(Cdr::of(&call(number), CallEnd::CallerHungUp, 1_800_000_009).into_owned());
         (1..=3).map(|number| (u64::from(number), cdr(number))).collect()
     }
 

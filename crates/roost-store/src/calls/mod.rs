@@ -16,9 +16,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use roost_core::Event;
+use roost_core::{CallEnd, CallRecord, CallState, Event};
 
-use crate::calls::acc::Acc;
+use crate::calls::acc::{Acc, NAME as ACC};
 pub use crate::calls::journal::{Journal, Left};
 use crate::calls::lines::Lines;
 pub use crate::calls::query::{RecordQuery, StoredRecord};
@@ -27,10 +27,8 @@ use crate::error::StoreError;
 use crate::job::spawn;
 use crate::store::Store;
 
-/// Batches of events that wait for the journal.
-const WAITING: usize = 65_536;
-/// How long the first event waits for others.
-const GATHERING: Duration = Duration::from_millis(50);
+/// Batches that wait for the journal, one for each 20 ms.
+const WAITING: usize = 1_024;
 /// How often the file is synced.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Records that a sink takes at once.
@@ -39,7 +37,7 @@ const AT_ONCE: usize = 512;
 const BACKOFF: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
 
 /// A record and its number in the journal.
-pub(crate) type Numbered = (u64, Arc<Cdr>);
+pub(crate) type Numbered = (u64, Arc<Cdr<'static>>);
 
 /// What became of records that a sink took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,14 +70,49 @@ pub struct AccSettings {
 #[derive(Debug)]
 pub struct Calls {
     shared: Arc<Shared>,
-    writer: JoinHandle<()>,
+    /// Those that end once nothing more can come.
+    threads: Vec<JoinHandle<()>>,
     sinks: Vec<JoinHandle<()>>,
+}
+
+/// How a sink fails.
+struct Failing {
+    sink: &'static str,
+    /// How long it is left alone.
+    wait: Duration,
+    /// Records up to this one it may have taken although it failed.
+    in_doubt: u64,
+    is_told: bool,
+}
+
+impl Failing {
+    fn new(sink: &'static str) -> Failing {
+        Failing { sink, wait: BACKOFF[0], in_doubt: 0, is_told: false }
+    }
+
+    fn begins(&mut self, error: &StoreError, last: u64) {
+        // It may have taken them, and only its answer is lost.
+        self.in_doubt = self.in_doubt.max(last);
+        self.wait = (self.wait * 2).min(BACKOFF[1]);
+        if !std::mem::replace(&mut self.is_told, true) {
+            tracing::warn!(%error, sink = self.sink, "records of calls are not taken; they wait in the journal");
+        }
+    }
+
+    fn is_over(&mut self) {
+        self.wait = BACKOFF[0];
+        if std::mem::replace(&mut self.is_told, false) {
+            tracing::info!(sink = self.sink, "records of calls are taken again");
+        }
+    }
 }
 
 /// What the threads share.
 #[derive(Debug)]
 struct Shared {
     journal: Mutex<Journal>,
+    /// Whether records go to the database.
+    has_acc: bool,
     /// Records have come, or the end.
     news: Condvar,
     is_ending: AtomicBool,
@@ -88,11 +121,68 @@ struct Shared {
     failures: AtomicU64,
 }
 
-/// Takes batches of events; whether there was room.
-pub type TakeCalls = Box<dyn FnMut(&Arc<[Event]>) -> bool + Send>;
+/// What some batches of events say of calls. One that was answered and has ended in them leaves no trace but its record.
+#[derive(Debug, Default)]
+struct Batch {
+    answered: Vec<Box<CallRecord>>,
+    ended: Vec<Ended>,
+}
+
+/// A call that has ended.
+#[derive(Debug)]
+struct Ended {
+    call: Box<CallRecord>,
+    end: CallEnd,
+    at_s: u64,
+    /// Whether the journal may know that it was answered.
+    is_known: bool,
+}
+
+/// Gathers what events say of calls, for the threads that keep them.
+#[derive(Debug, Default)]
+pub struct Gatherer {
+    batch: Batch,
+    senders: Vec<SyncSender<Arc<Batch>>>,
+}
+
+impl Gatherer {
+    /// Takes an event that is about a call; gives back any other, and one that nobody keeps.
+    pub fn take(&mut self, event: Event) -> Option<Event> {
+        let Event::Dialog { record, old, end } = event else { return Some(event) };
+        match end {
+            _ if self.senders.is_empty() => Some(Event::Dialog { record, old, end }),
+            Some(end) => {
+                let is_it = |call: &Box<CallRecord>| call.number == record.number;
+                let fresh = self.batch.answered.iter().position(is_it);
+                let is_known = record.answered_s.is_some() && fresh.is_none();
+                if let Some(at) = fresh {
+                    self.batch.answered.swap_remove(at);
+                }
+                self.batch.ended.push(Ended { call: record, end, at_s: unix_s(), is_known });
+                None
+            }
+            None if record.state == CallState::ConfirmedNotAcknowledged => {
+                self.batch.answered.push(record);
+                None
+            }
+            None => Some(Event::Dialog { record, old, end }),
+        }
+    }
+
+    /// Gives what was gathered to the threads; how many calls found no room.
+    pub fn give(&mut self) -> u64 {
+        if self.batch.answered.is_empty() && self.batch.ended.is_empty() {
+            return 0;
+        }
+        let batch = Arc::new(std::mem::take(&mut self.batch));
+        let is_full = |sender: &&SyncSender<Arc<Batch>>| sender.try_send(Arc::clone(&batch)).is_err();
+        let lost = self.senders.iter().filter(is_full).count();
+        (lost * (batch.answered.len() + batch.ended.len())) as u64
+    }
+}
 
 impl Calls {
-    /// Starts the threads. They end once what `TakeCalls` was given is written, and that is dropped.
+    /// Starts the threads. They end once what the gatherer was given is written, and that is dropped.
     ///
     /// # Errors
     /// [`StoreError`] when a sink cannot be used or a thread not be started.
@@ -101,37 +191,40 @@ impl Calls {
         key: [u8; 32],
         store: &Store,
         settings: &AccSettings,
-    ) -> Result<(Calls, TakeCalls), StoreError> {
-        let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-        if settings.db {
-            sinks.push(Box::new(Acc::open(store)?));
-        }
-        if let Some(file) = &settings.file {
-            sinks.push(Box::new(Lines::open(file)?));
-        }
-        let names: Vec<_> = sinks.iter().map(|sink| sink.name()).collect();
+    ) -> Result<(Calls, Gatherer), StoreError> {
+        let acc = if settings.db { Some(Acc::open(store)?) } else { None };
+        let lines = settings.file.as_deref().map(Lines::open).transpose()?;
+        let names: Vec<_> =
+            acc.as_ref().map(Sink::name).into_iter().chain(lines.as_ref().map(Sink::name)).collect();
         journal.begin(key, &names, settings.journal_max)?;
         let shared = Arc::new(Shared {
             journal: Mutex::new(journal),
+            has_acc: acc.is_some(),
             news: Condvar::new(),
             is_ending: AtomicBool::new(false),
             written: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         });
+        let (mut senders, mut threads) = (Vec::new(), Vec::new());
         let (sender, queue) = sync_channel(WAITING);
+        senders.push(sender);
         let writing = Arc::clone(&shared);
-        let writer = spawn("roost-calls", move || writing.write(&queue))?;
-        let taker = |sink: Box<dyn Sink>| {
-            let shared = Arc::clone(&shared);
-            spawn("roost-records", move || shared.serve(sink))
+        threads.push(spawn("roost-calls", move || writing.write(&queue))?);
+        if let Some(lines) = lines {
+            let (sender, queue) = sync_channel(WAITING);
+            senders.push(sender);
+            let filing = Arc::clone(&shared);
+            threads.push(spawn("roost-records", move || filing.file(lines, &queue))?);
+        }
+        let sinks = match acc {
+            Some(acc) => {
+                let serving = Arc::clone(&shared);
+                vec![spawn("roost-acc", move || serving.serve(Box::new(acc)))?]
+            }
+            None => Vec::new(),
         };
-        let sinks = sinks.into_iter().map(taker).collect::<Result<_, _>>()?;
-        let take = Box::new(move |events: &Arc<[Event]>| {
-            let has_calls = events.iter().any(|event| matches!(event, Event::Dialog { .. }));
-            !has_calls || give(&sender, Arc::clone(events))
-        });
-        Ok((Calls { shared, writer, sinks }, take))
+        Ok((Calls { shared, threads, sinks }, Gatherer { batch: Batch::default(), senders }))
     }
 
     /// What has become of records, by name.
@@ -140,7 +233,7 @@ impl Calls {
         move || {
             let (waiting, lost) = {
                 let journal = shared.journal();
-                (journal.waiting() as u64, journal.records.lost)
+                (journal.waiting() as u64, journal.lost)
             };
             [
                 ("acc:records", shared.written.load(Ordering::Relaxed)),
@@ -154,12 +247,14 @@ impl Calls {
 
     /// Whether a thread has ended that should not.
     pub fn has_ended(&self) -> bool {
-        self.writer.is_finished() || self.sinks.iter().any(JoinHandle::is_finished)
+        self.threads.iter().chain(&self.sinks).any(JoinHandle::is_finished)
     }
 
-    /// Ends the threads. `TakeCalls` must have been dropped, or nothing ends.
+    /// Ends the threads. The gatherer must have been dropped, or nothing ends.
     pub fn stop(self) {
-        let _ = self.writer.join();
+        for thread in self.threads {
+            let _ = thread.join();
+        }
         self.shared.is_ending.store(true, Ordering::Release);
         self.shared.news.notify_all();
         for sink in self.sinks {
@@ -171,30 +266,24 @@ impl Calls {
     }
 }
 
-fn give(sender: &SyncSender<Arc<[Event]>>, events: Arc<[Event]>) -> bool {
-    sender.try_send(events).is_ok()
-}
-
 impl Shared {
     fn journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes what comes, until nothing more can.
-    fn write(&self, queue: &Receiver<Arc<[Event]>>) {
+    fn write(&self, queue: &Receiver<Arc<Batch>>) {
         let (mut is_synced, mut synced, mut is_told) = (true, Instant::now(), false);
         loop {
             let first = match queue.recv_timeout(SYNC_EVERY) {
-                Ok(events) => Some(events),
+                Ok(batch) => Some(batch),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            if let Some(events) = first {
-                std::thread::sleep(GATHERING);
-                let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            if let Some(batch) = first {
                 let mut journal = self.journal();
-                take(&mut journal, &events, now_s);
-                queue.try_iter().for_each(|events| take(&mut journal, &events, now_s));
+                self.take(&mut journal, &batch);
+                queue.try_iter().for_each(|batch| self.take(&mut journal, &batch));
                 self.flush(&mut journal, &mut is_told);
                 drop(journal);
                 self.news.notify_all();
@@ -204,6 +293,60 @@ impl Shared {
                 (is_synced, synced) = (true, Instant::now());
                 let file = self.journal().handle();
                 let _ = file.and_then(|file| file.sync_data());
+            }
+        }
+    }
+
+    /// Takes what a batch says of calls.
+    fn take(&self, journal: &mut Journal, batch: &Batch) {
+        batch.answered.iter().for_each(|call| journal.answered(call));
+        for Ended { call, end, at_s, is_known } in &batch.ended {
+            if *is_known {
+                journal.ended(call.number);
+            }
+            if self.has_acc {
+                journal.wait(ACC, Cdr::of(call, *end, *at_s).into_owned());
+            }
+        }
+    }
+
+    /// Appends records to files, until nothing more can come. What a file does not take waits in the journal.
+    fn file(&self, mut lines: Lines, queue: &Receiver<Arc<Batch>>) {
+        let mut failing = Failing::new(lines.name());
+        loop {
+            let first = match queue.recv_timeout(failing.wait) {
+                Ok(batch) => Some(batch),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let batches: Vec<_> = first.into_iter().chain(queue.try_iter()).collect();
+            let ended = batches.iter().flat_map(|batch| &batch.ended);
+            let cdrs: Vec<_> = ended.map(|ended| Cdr::of(&ended.call, ended.end, ended.at_s)).collect();
+            let (older, in_doubt) = self.journal().untaken(lines.name(), AT_ONCE);
+            if older.is_empty() && cdrs.is_empty() {
+                continue;
+            }
+            let appended = match older.last() {
+                None => lines.append(cdrs.iter()).map_err(|source| lines.error(source)),
+                // In their order: those that wait come first.
+                Some((last, _)) => lines.write(&older, failing.in_doubt.max(in_doubt)).map(|_| {
+                    let mut journal = self.journal();
+                    journal.took(lines.name(), *last);
+                    self.flush(&mut journal, &mut true);
+                    self.written.fetch_add(older.len() as u64, Ordering::Relaxed);
+                }),
+            };
+            let is_appended = appended.is_ok();
+            match appended {
+                Ok(()) => failing.is_over(),
+                Err(error) => failing.begins(&error, older.last().map_or(0, |(seq, _)| *seq)),
+            }
+            if is_appended && older.is_empty() {
+                self.written.fetch_add(cdrs.len() as u64, Ordering::Relaxed);
+            } else if !cdrs.is_empty() {
+                let mut journal = self.journal();
+                cdrs.into_iter().for_each(|cdr| journal.wait(lines.name(), cdr.into_owned()));
+                self.flush(&mut journal, &mut true);
             }
         }
     }
@@ -223,11 +366,10 @@ impl Shared {
 
     /// Gives records to a sink until the end, when what it does not take then stays in the journal.
     fn serve(&self, mut sink: Box<dyn Sink>) {
-        let (mut wait, mut in_doubt) = (BACKOFF[0], self.journal().records.in_doubt);
-        let mut is_told = false;
+        let mut failing = Failing::new(sink.name());
         loop {
             let is_ending = self.is_ending.load(Ordering::Acquire);
-            let records = self.journal().untaken(sink.name(), AT_ONCE);
+            let (records, in_doubt) = self.journal().untaken(sink.name(), AT_ONCE);
             let Some(last) = records.last().map(|(seq, _)| *seq) else {
                 if is_ending {
                     return;
@@ -235,12 +377,9 @@ impl Shared {
                 self.rest(SYNC_EVERY, true);
                 continue;
             };
-            match sink.write(&records, in_doubt) {
+            match sink.write(&records, failing.in_doubt.max(in_doubt)) {
                 Ok(Written { refused }) => {
-                    if std::mem::replace(&mut is_told, false) {
-                        tracing::info!(sink = sink.name(), "records of calls are taken again");
-                    }
-                    wait = BACKOFF[0];
+                    failing.is_over();
                     let mut journal = self.journal();
                     journal.took(sink.name(), last);
                     self.flush(&mut journal, &mut true);
@@ -248,16 +387,11 @@ impl Shared {
                     self.refused.fetch_add(refused, Ordering::Relaxed);
                 }
                 Err(error) => {
-                    // It may have taken them, and only its answer is lost.
-                    in_doubt = in_doubt.max(last);
-                    if !std::mem::replace(&mut is_told, true) {
-                        tracing::warn!(%error, sink = sink.name(), "records of calls are not taken; they wait in the journal");
-                    }
+                    failing.begins(&error, last);
                     if is_ending {
                         return;
                     }
-                    self.rest(wait, false);
-                    wait = (wait * 2).min(BACKOFF[1]);
+                    self.rest(failing.wait, false);
                 }
             }
         }
@@ -281,17 +415,6 @@ impl Shared {
     }
 }
 
-/// Takes what a batch says of calls.
-fn take(journal: &mut Journal, events: &[Event], now_s: u64) {
-    for event in events {
-        match event {
-            Event::Dialog { record, end: Some(end), .. } => journal.ended(record, *end, now_s),
-            Event::Dialog { record, end: None, .. }
-                if record.state == roost_core::CallState::ConfirmedNotAcknowledged =>
-            {
-                journal.answered(record);
-            }
-            _ => {}
-        }
-    }
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -17,8 +17,8 @@ pub(super) enum Line {
     Answered(Box<StoredCall>),
     /// That call has ended.
     Ended(String),
-    /// A record of an ended call, to be written.
-    Record { seq: u64, cdr: Box<Cdr> },
+    /// A record of an ended call that a sink has not taken yet.
+    Record { sink: Cow<'static, str>, seq: u64, cdr: Box<Cdr<'static>> },
     /// A sink has taken all records up to this one.
     Taken { sink: Cow<'static, str>, seq: u64 },
 }
@@ -95,16 +95,16 @@ impl StoredCall {
 
 /// The record of a call that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cdr {
-    pub call_id: String,
-    pub from_tag: String,
-    pub to_tag: String,
+pub struct Cdr<'a> {
+    pub call_id: Cow<'a, str>,
+    pub from_tag: Cow<'a, str>,
+    pub to_tag: Cow<'a, str>,
     /// The URIs of From and To.
-    pub caller: String,
-    pub callee: String,
+    pub caller: Cow<'a, str>,
+    pub callee: Cow<'a, str>,
     /// The extensions among them, as tables have them; else empty.
-    pub caller_aor: String,
-    pub callee_aor: String,
+    pub caller_aor: Cow<'a, str>,
+    pub callee_aor: Cow<'a, str>,
     /// Seconds of unix time.
     pub begun_s: u64,
     pub answered_s: Option<u64>,
@@ -113,15 +113,15 @@ pub struct Cdr {
     pub lasted_ms: u64,
     /// The status code that the caller was given, and its phrase.
     pub code: u16,
-    pub reason: String,
+    pub reason: Cow<'a, str>,
     /// Who or what has ended it.
-    pub ended_by: String,
+    pub ended_by: Cow<'a, str>,
 }
 
-impl Cdr {
+impl<'a> Cdr<'a> {
     /// The record of a call that ended so, at this time.
-    pub(super) fn of(call: &CallRecord, end: CallEnd, ended_s: u64) -> Cdr {
-        let text = |part: CallText| String::from_utf8_lossy(call.text(part)).into_owned();
+    pub(super) fn of(call: &'a CallRecord, end: CallEnd, ended_s: u64) -> Cdr<'a> {
+        let text = |part: CallText| String::from_utf8_lossy(call.text(part));
         let code = match end {
             CallEnd::Failed(code) => code,
             _ => 200,
@@ -139,8 +139,29 @@ impl Cdr {
             ended_s,
             lasted_ms: call.lasted_ms,
             code,
-            reason: roost_sip::phrase(code).to_string(),
-            ended_by: end.as_str().to_string(),
+            reason: roost_sip::phrase(code).into(),
+            ended_by: end.as_str().into(),
+        }
+    }
+
+    /// The same with texts of its own.
+    pub(super) fn into_owned(self) -> Cdr<'static> {
+        let own = |text: Cow<'a, str>| Cow::Owned(text.into_owned());
+        Cdr {
+            call_id: own(self.call_id),
+            from_tag: own(self.from_tag),
+            to_tag: own(self.to_tag),
+            caller: own(self.caller),
+            callee: own(self.callee),
+            caller_aor: own(self.caller_aor),
+            callee_aor: own(self.callee_aor),
+            begun_s: self.begun_s,
+            answered_s: self.answered_s,
+            ended_s: self.ended_s,
+            lasted_ms: self.lasted_ms,
+            code: self.code,
+            reason: own(self.reason),
+            ended_by: own(self.ended_by),
         }
     }
 

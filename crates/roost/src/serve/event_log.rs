@@ -1,7 +1,6 @@
 //! What has happened, as lines of the log: refusals, new and lost registrations, bans. Written by a thread of its own, and so
 //! many lines a second at most: an attack fills no disk, and what is not written is counted.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use roost_core::{Asked, Event, EventKind, Gone};
 use roost_net::NEWS_PER_S;
 
 /// What a worker tells: events, and how many more of which topics there were.
-pub(super) type Told = (Arc<[Event]>, Vec<(EventKind, u64)>);
+pub(super) type Told = (Vec<Event>, Vec<(EventKind, u64)>);
 
 /// Batches of events that wait for the thread.
 const WAITING: usize = 1_024;

@@ -11,9 +11,9 @@ use anyhow::{Context as _, Result};
 use roost_admin::Hub;
 use roost_core::{Event, EventKind};
 use roost_net::News;
-use roost_store::TakeCalls;
+use roost_store::Gatherer;
 
-use crate::serve::event_log::{self, Told};
+use crate::serve::event_log;
 
 /// Batches of events that wait; what finds no room is counted.
 const WAITING: usize = 16_384;
@@ -32,8 +32,8 @@ impl Lost {
         ("roost:events_lost", self.0.load(Ordering::Relaxed))
     }
 
-    fn count(&self, events: &[Event]) {
-        self.0.fetch_add(events.len() as u64, Ordering::Relaxed);
+    fn count(&self, events: u64) {
+        self.0.fetch_add(events, Ordering::Relaxed);
     }
 }
 
@@ -55,11 +55,14 @@ impl Teller {
     }
 }
 
-/// Starts the threads; they end with the last worker. `calls` says whether it had room.
+/// What a worker tells: events, and how many more of which topics there were.
+type Told = (Vec<Event>, Vec<(EventKind, u64)>);
+
+/// Starts the threads; they end with the last worker.
 ///
 /// # Errors
 /// When one cannot be started.
-pub(super) fn start(hub: Hub, is_logged: bool, calls: TakeCalls) -> Result<(News, Teller)> {
+pub(super) fn start(hub: Hub, is_logged: bool, calls: Gatherer) -> Result<(News, Teller)> {
     let (sender, told) = sync_channel(WAITING);
     let (lost, wanted) = (Lost::default(), hub.wanted());
     let log = if is_logged { Some(event_log::start()?) } else { None };
@@ -74,18 +77,18 @@ pub(super) fn start(hub: Hub, is_logged: bool, calls: TakeCalls) -> Result<(News
 }
 
 fn send(sender: &SyncSender<Told>, (events, missed): (&mut Vec<Event>, Vec<(EventKind, u64)>), lost: &Lost) {
-    if let Err(error) = sender.try_send((events.drain(..).collect(), missed)) {
+    if let Err(error) = sender.try_send((std::mem::take(events), missed)) {
         let (std::sync::mpsc::TrySendError::Full((events, _))
         | std::sync::mpsc::TrySendError::Disconnected((events, _))) = error;
-        lost.count(&events);
+        lost.count(events.len() as u64);
     }
 }
 
 /// Who is told.
 struct Listeners {
     hub: Hub,
-    log: Option<SyncSender<Told>>,
-    calls: TakeCalls,
+    log: Option<SyncSender<event_log::Told>>,
+    calls: Gatherer,
     lost: Lost,
 }
 
@@ -100,22 +103,26 @@ impl Listeners {
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
                 }
             }
+            self.lost.count(self.calls.give());
         }
     }
 
     fn tell(&mut self, (events, missed): Told) {
         if !events.is_empty() {
-            if !(self.calls)(&events) {
-                self.lost.count(&events);
-            }
             self.hub.publish(&events);
         }
-        let is_logged = |event: &Event| event_log::topic(event).is_some();
+        let logged =
+            self.log.as_ref().map(|_| events.iter().filter(|event| event_log::topic(event).is_some()));
+        let logged: Vec<Event> = logged.map_or(Vec::new(), |events| events.cloned().collect());
         if let Some(log) = &self.log
-            && (!missed.is_empty() || events.iter().any(is_logged))
+            && !(logged.is_empty() && missed.is_empty())
         {
             // A log that does not keep up loses lines; no phone waits for it.
-            let _ = log.try_send((events, missed));
+            let _ = log.try_send((logged, missed));
+        }
+        for event in events {
+            // Nobody else wants it.
+            let _ = self.calls.take(event);
         }
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow};
 use roost_admin::{Hub, Mi, ShellEvent};
 use roost_core::{CallRecord, Config, Engine, Rng, ShardId, Topics, Transport};
 use roost_net::{Carriers, Clock, Inbox, InboxItem, Resolver, Streams, Tls, Worker, WorkerPool};
-use roost_store::{Calls, Health, Journal, Preload, Receipts, Running, Store, TakeCalls};
+use roost_store::{Calls, Gatherer, Health, Journal, Preload, Receipts, Running, Store};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::serve::certificates;
@@ -231,7 +231,7 @@ fn start_calls(
     store: &Store,
     settings: &Settings,
     inboxes: &[Inbox],
-) -> Result<(Option<Calls>, TakeCalls)> {
+) -> Result<(Option<Calls>, Gatherer)> {
     let mut by_shard: Vec<Vec<CallRecord>> = inboxes.iter().map(|_| Vec::new()).collect();
     for call in left.calls {
         let home = call.number.home(config.identity.shards);
@@ -244,7 +244,7 @@ fn start_calls(
             inbox.post([InboxItem::Calls(own)]);
         }
     }
-    let Some(journal) = left.journal else { return Ok((None, Box::new(|_| true))) };
+    let Some(journal) = left.journal else { return Ok((None, Gatherer::default())) };
     let (calls, take) = Calls::start(journal, config.identity.mac_key, store, &settings.acc())?;
     Ok((Some(calls), take))
 }

@@ -27,7 +27,7 @@ fn ten_thousand_calls_without_a_failure() {
     let callee = Callee::start(&server, None, UDP);
     let before_kb = server.resident_kb();
     let load = Load { calls: CALLS, rate: 500, at_once: 200, talk_ms: 50, transport: UDP };
-    let caller = call(&server, server.sip, &load);
+    let caller = call(&Place::of(&server), server.sip, &load);
     let grown_kb = server.resident_kb().saturating_sub(before_kb);
     let callee = callee.ended();
     report(&format!("SIPp calls: caller {caller}; callee {callee}; roost grew by {grown_kb} kB"));
@@ -50,7 +50,7 @@ fn five_thousand_calls_over_tcp_without_a_failure() {
     let server = Server::started("", "[proxy]\ntrusted = [\"127.0.0.1\"]\n");
     let callee = Callee::start(&server, None, TCP);
     let load = Load { calls: CALLS, rate: 400, at_once: 200, talk_ms: 50, transport: TCP };
-    let caller = call(&server, server.sip, &load);
+    let caller = call(&Place::of(&server), server.sip, &load);
     let callee = callee.ended();
     report(&format!("SIPp calls over TCP: caller {caller}; callee {callee}"));
     for side in [&caller, &callee] {
@@ -74,7 +74,7 @@ fn two_thousand_calls_over_a_bad_network_all_end() {
     let callee = Callee::start(&server, Some((LOSS, seed + 2)), UDP);
     // The talk is long enough for the callee to get its ACK by the third repetition of its 200.
     let load = Load { calls: CALLS, rate: 200, at_once: CALLS, talk_ms: 4_000, transport: UDP };
-    let caller = call(&server, before_caller.address, &load);
+    let caller = call(&Place::of(&server), before_caller.address, &load);
     let (passed, lost) = before_caller.counts();
     let callee = callee.ended();
     report(&format!(
@@ -92,6 +92,47 @@ fn two_thousand_calls_over_a_bad_network_all_end() {
     report(&format!("SIPp calls, bad network: no transaction left after {took:.1?}"));
 }
 
+/// `ROOST_SIPP_CALLS` says how many; 2,000 are enough for each day.
+#[test]
+fn calls_over_a_bad_network_leave_their_records_in_spite_of_kill_9() {
+    const LOSS: u64 = 5;
+    const RATE: u32 = 200;
+    let calls = std::env::var("ROOST_SIPP_CALLS").ok().and_then(|calls| calls.parse().ok()).unwrap_or(2_000);
+    let seed = std::env::var("ROOST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| Random::fresh_seed() >> 8);
+    let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let sections = "[proxy]\ntrusted = [\"127.0.0.1\"]\n[acc]\ndb = true\n";
+    let mut server = Server::started("", sections);
+    let before_caller = Relay::start(server.sip, LOSS, seed);
+    let callee = Callee::start(&server, Some((LOSS, seed + 2)), UDP);
+    let load = Load { calls, rate: RATE, at_once: calls, talk_ms: 4_000, transport: UDP };
+    let (place, towards) = (Place::of(&server), before_caller.address);
+    let caller = std::thread::spawn(move || call(&place, towards, &load));
+    std::thread::sleep(Duration::from_secs(calls / u64::from(RATE) / 2 + 2));
+    server.kill9();
+    server.start();
+    let restored = server.statistic("dialog:active_dialogs");
+    let caller = caller.join().expect("SIPp ends");
+    let callee = callee.ended();
+    drop(machine);
+    wait_for("all records", PATIENCE, || (server.statistic("acc:waiting") == 0).then_some(()));
+    let number = |sql: &str| -> u64 { server.sql(sql).trim().parse().expect("a number") };
+    let rows = number("SELECT count(*) FROM acc");
+    let written = number("SELECT count(DISTINCT callid) FROM acc");
+    // Their BYE was handled in the moment of the kill.
+    let active = server.statistic("dialog:active_dialogs");
+    let missing = caller.succeeded.saturating_sub(written + active);
+    report(&format!(
+        "{calls} calls at {RATE} a second, {LOSS} % of datagrams lost each way, kill -9 in the middle (ROOST_SEED={seed}): caller {caller}; \
+         callee {callee}; {restored} calls taken up, records of {written} calls written, {active} still listed, {missing} missing"
+    ));
+    assert!(caller.succeeded >= calls * 9 / 10, "{caller}");
+    assert_eq!(rows, written, "no call is written twice");
+    assert!(restored >= u64::from(RATE), "calls in progress go on");
+    // Those that were answered in the last second.
+    assert!(missing <= u64::from(RATE), "{missing}");
+}
+
 struct Load {
     calls: u64,
     /// New calls a second.
@@ -105,11 +146,23 @@ struct Load {
 const UDP: &str = "u1";
 const TCP: &str = "t1";
 
+/// What SIPp must know of a server, while that may be killed.
+struct Place {
+    folder: PathBuf,
+    sip: SocketAddr,
+}
+
+impl Place {
+    fn of(server: &Server) -> Place {
+        Place { folder: server.path("."), sip: server.sip }
+    }
+}
+
 /// SIPp's side that calls 9002, sending to `towards`, which is roost or a relay before it.
-fn call(server: &Server, towards: SocketAddr, load: &Load) -> Totals {
-    let (statistics, errors) = (server.path("uac.csv"), server.path("uac.errors"));
+fn call(server: &Place, towards: SocketAddr, load: &Load) -> Totals {
+    let (statistics, errors) = (server.folder.join("uac.csv"), server.folder.join("uac.errors"));
     let mut sipp = Command::new("sipp");
-    sipp.current_dir(server.path("."));
+    sipp.current_dir(&server.folder);
     sipp.arg(server.sip.to_string()).args(["-rsa", &towards.to_string(), "-t", load.transport]);
     sipp.args(["-sf", UAC, "-i", "127.0.0.1", "-p", &free_port().to_string(), "-key", "callee", "9002"]);
     sipp.args(["-m", &load.calls.to_string(), "-r", &load.rate.to_string(), "-l", &load.at_once.to_string()]);
