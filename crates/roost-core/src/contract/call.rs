@@ -138,10 +138,10 @@ impl CallTexts {
     }
 
     /// Other texts for some parts, in their order. One that finds no room is left out: all together have as much as a
-    /// message.
-    pub fn set(&mut self, new: &[(CallText, &[u8])]) {
-        let more: usize = new.iter().map(|(_, text)| text.len()).sum();
-        let mut bytes = Vec::with_capacity(self.bytes.len() + more);
+    /// message. What is in `scratch` goes.
+    pub fn set(&mut self, scratch: &mut Vec<u8>, new: &[(CallText, &[u8])]) {
+        let bytes = scratch;
+        bytes.clear();
         let (mut ends, mut new, mut start) = ([0; PARTS], new.iter().peekable(), 0);
         for ((at, end), old_end) in ends.iter_mut().enumerate().zip(self.ends) {
             let old = start..usize::from(old_end);
@@ -155,7 +155,7 @@ impl CallTexts {
             }
             *end = bytes.len() as u16;
         }
-        *self = CallTexts { bytes: bytes.into(), ends };
+        *self = CallTexts { bytes: bytes.as_slice().into(), ends };
     }
 
     /// The texts of one side.
@@ -314,13 +314,12 @@ mod tests {
 
     #[test]
     fn texts_are_set_and_left() {
-        let mut texts = CallTexts::default();
-        texts.set(&[
-            (CallText::CallId, b"id"),
-            (CallText::CalleeUri, b"sip:b"),
-            (CallText::CalleeRoutes, b"r"),
-        ]);
-        texts.set(&[(CallText::CallerTag, b"tag"), (CallText::CalleeUri, b"sip:bb")]);
+        let (mut texts, mut scratch) = (CallTexts::default(), Vec::new());
+        texts.set(
+            &mut scratch,
+            &[(CallText::CallId, b"id"), (CallText::CalleeUri, b"sip:b"), (CallText::CalleeRoutes, b"r")],
+        );
+        texts.set(&mut scratch, &[(CallText::CallerTag, b"tag"), (CallText::CalleeUri, b"sip:bb")]);
         let got = [
             CallText::CallId,
             CallText::CallerTag,
@@ -332,7 +331,7 @@ mod tests {
         assert_eq!(got, [&b"id"[..], b"tag", b"", b"sip:bb", b"r"]);
         // Too much: the rest stays.
         let long = vec![b'x'; 65_535];
-        texts.set(&[(CallText::CalleeContact, &long)]);
+        texts.set(&mut scratch, &[(CallText::CalleeContact, &long)]);
         assert_eq!(
             (texts.get(CallText::CalleeContact), texts.get(CallText::CalleeRoutes)),
             (&b""[..], &b"r"[..])

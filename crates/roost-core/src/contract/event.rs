@@ -8,7 +8,9 @@ use crate::contract::call::{AgentCalls, CallEnd, CallRecord, CallState};
 use crate::contract::next_hops::HopState;
 use crate::contract::reason::Reason;
 
-/// One thing that has happened.
+/// One thing that has happened. The largest is the most frequent, too: it is made in place, as what another thread frees is
+/// allocated slowly.
+#[expect(clippy::large_enum_variant, reason = "see above")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A request was answered with a challenge: 401 or 407.
@@ -40,7 +42,7 @@ pub enum Event {
     /// A step of a call that is being set up.
     Call { call_id: Box<[u8]>, step: CallStep },
     /// A call in progress has another state than `old`; it has ended where `end` says how.
-    Dialog { record: Box<CallRecord>, old: CallState, end: Option<CallEnd> },
+    Dialog { record: CallRecord, old: CallState, end: Option<CallEnd> },
     /// A next hop has another state.
     Hop { set: u32, uri: Box<str>, state: HopState },
 }

@@ -86,20 +86,30 @@ impl Dialogs {
         let uri_of = |address: &Option<NameAddr<'a>>| address.map_or(&[][..], |address| address.uri_text);
         let mut routes = Vec::new();
         join_routes(request.head, request.bytes, HeaderName::RecordRoute, |_| true, &mut routes);
-        let aor = |who: Option<UserHost<'_>>| aor_of(ctx, who).unwrap_or_default();
-        let caller = if parties.is_from_extension { aor(request.caller()) } else { Vec::new() };
-        let callee = if parties.is_to_extension { aor(Some(parties.callee)) } else { Vec::new() };
-        let mut texts = CallTexts::default();
-        texts.set(&[
-            (CallText::CallId, request.call_id().unwrap_or(&[])),
-            (CallText::CallerAor, &caller),
-            (CallText::CalleeAor, &callee),
-            (CallText::CallerUri, uri_of(&request.from_addr)),
-            (CallText::CallerTag, request.sender_tag().unwrap_or(&[])),
-            (CallText::CallerContact, contact_of(request.value(HeaderName::Contact))),
-            (CallText::CallerRoutes, &routes),
-            (CallText::CalleeUri, uri_of(&request.to_addr)),
-        ]);
+        let (mut caller, mut callee) = (ctx.buffers.take_text(), ctx.buffers.take_text());
+        // One that cannot be written is no extension.
+        for (aor, who) in [
+            (&mut caller, request.caller().filter(|_| parties.is_from_extension)),
+            (&mut callee, Some(parties.callee).filter(|_| parties.is_to_extension)),
+        ] {
+            if who.is_some() && ctx.write_aor(who, aor).is_err() {
+                aor.clear();
+            }
+        }
+        let (mut texts, mut scratch) = (CallTexts::default(), ctx.buffers.take_text());
+        texts.set(
+            &mut scratch,
+            &[
+                (CallText::CallId, request.call_id().unwrap_or(&[])),
+                (CallText::CallerAor, &caller),
+                (CallText::CalleeAor, &callee),
+                (CallText::CallerUri, uri_of(&request.from_addr)),
+                (CallText::CallerTag, request.sender_tag().unwrap_or(&[])),
+                (CallText::CallerContact, contact_of(request.value(HeaderName::Contact))),
+                (CallText::CallerRoutes, &routes),
+                (CallText::CalleeUri, uri_of(&request.to_addr)),
+            ],
+        );
         self.serial = self.serial.wrapping_add(1);
         let call = Call {
             texts,
@@ -118,6 +128,9 @@ impl Dialogs {
         let slot = self.calls.put(call);
         self.agent(ctx, &caller, AgentStep::Calls);
         self.agent(ctx, &callee, AgentStep::Rings);
+        for text in [caller, callee, scratch] {
+            ctx.buffers.give_text(text);
+        }
         self.early += 1;
         ctx.count(Counter::DialogsProcessed);
         ctx.identity.calls.begin();
@@ -153,16 +166,22 @@ impl Dialogs {
         let old = std::mem::replace(&mut call.state, CallState::ConfirmedNotAcknowledged);
         call.answered_s = ctx.now.unix_s.max(1);
         call.answered_mono_ms = ctx.now.mono_ms as i64;
-        call.texts.set(&[
-            (CallText::CalleeTag, to.and_then(|to| to.tag()).unwrap_or(&[])),
-            (CallText::CalleeContact, contact_of(head.value(bytes, HeaderName::Contact))),
-            (CallText::CalleeRoutes, &routes),
-        ]);
+        let mut scratch = ctx.buffers.take_text();
+        call.texts.set(
+            &mut scratch,
+            &[
+                (CallText::CalleeTag, to.and_then(|to| to.tag()).unwrap_or(&[])),
+                (CallText::CalleeContact, contact_of(head.value(bytes, HeaderName::Contact))),
+                (CallText::CalleeRoutes, &routes),
+            ],
+        );
         call.callee.set_flow(flow);
         let session_s = session_of(head, bytes);
         call.until_ms = ctx.now.mono_ms + lasts_s(session_s, default_s) * 1000;
-        let callee = call.texts.get(CallText::CalleeAor).to_vec();
-        self.agent(ctx, &callee, AgentStep::Answers);
+        scratch.clear();
+        scratch.extend_from_slice(call.texts.get(CallText::CalleeAor));
+        self.agent(ctx, &scratch, AgentStep::Answers);
+        ctx.buffers.give_text(scratch);
         self.early -= 1;
         self.active += 1;
         self.tell(ctx, slot, old, None);
@@ -239,7 +258,7 @@ impl Dialogs {
         }
         if !heard.contact.is_empty() {
             let part = if heard.is_from_caller { CallText::CallerContact } else { CallText::CalleeContact };
-            call.texts.set(&[(part, &heard.contact)]);
+            call.texts.set(&mut Vec::new(), &[(part, &heard.contact)]);
         }
         match heard.kind {
             StepKind::Bye => {
@@ -466,7 +485,7 @@ impl Dialogs {
             _ => EventKind::CallState,
         };
         if ctx.out.listening.has(topic) {
-            let record = Box::new(call.record(ctx, self.number(ctx, slot)));
+            let record = call.record(ctx, self.number(ctx, slot));
             ctx.out.tell(topic, || Event::Dialog { record, old, end });
         }
     }

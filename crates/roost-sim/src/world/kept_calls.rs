@@ -22,7 +22,7 @@ impl KeptCalls {
             self.ended += 1;
             self.answered.remove(&record.number.id());
         } else if record.state == CallState::ConfirmedNotAcknowledged {
-            self.answered.insert(record.number.id(), (**record).clone());
+            self.answered.insert(record.number.id(), record.clone());
         }
     }
 

@@ -124,14 +124,14 @@ struct Shared {
 /// What some batches of events say of calls. One that was answered and has ended in them leaves no trace but its record.
 #[derive(Debug, Default)]
 struct Batch {
-    answered: Vec<Box<CallRecord>>,
+    answered: Vec<CallRecord>,
     ended: Vec<Ended>,
 }
 
 /// A call that has ended.
 #[derive(Debug)]
 struct Ended {
-    call: Box<CallRecord>,
+    call: CallRecord,
     end: CallEnd,
     at_s: u64,
     /// Whether the journal may know that it was answered.
@@ -152,7 +152,7 @@ impl Gatherer {
         match end {
             _ if self.senders.is_empty() => Some(Event::Dialog { record, old, end }),
             Some(end) => {
-                let is_it = |call: &Box<CallRecord>| call.number == record.number;
+                let is_it = |call: &CallRecord| call.number == record.number;
                 let fresh = self.batch.answered.iter().position(is_it);
                 let is_known = record.answered_s.is_some() && fresh.is_none();
                 if let Some(at) = fresh {

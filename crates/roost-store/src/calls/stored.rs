@@ -74,7 +74,7 @@ impl StoredCall {
         let pairs: Vec<(CallText, &[u8])> =
             CallText::ALL.into_iter().zip(texts.iter().map(Vec::as_slice)).collect();
         let mut all = CallTexts::default();
-        all.set(&pairs);
+        all.set(&mut Vec::new(), &pairs);
         let side = |cseq, flow: &Option<StoredFlow>| CallSide {
             cseq,
             flow: flow.as_ref().and_then(StoredFlow::get),
@@ -192,15 +192,18 @@ fn to_bytes(text: &str) -> Option<Vec<u8>> {
 pub(super) fn call(number: u32) -> CallRecord {
     let mut texts = CallTexts::default();
     let tag = number.to_string();
-    texts.set(&[
-        (CallText::CallId, b"call\xe9"),
-        (CallText::CallerAor, b"9001"),
-        (CallText::CallerUri, b"sip:9001@a.test"),
-        (CallText::CallerTag, b"one"),
-        (CallText::CalleeUri, b"sip:9002@a.test"),
-        (CallText::CalleeTag, tag.as_bytes()),
-        (CallText::CalleeRoutes, b"<sip:far.test;lr>"),
-    ]);
+    texts.set(
+        &mut Vec::new(),
+        &[
+            (CallText::CallId, b"call\xe9"),
+            (CallText::CallerAor, b"9001"),
+            (CallText::CallerUri, b"sip:9001@a.test"),
+            (CallText::CallerTag, b"one"),
+            (CallText::CalleeUri, b"sip:9002@a.test"),
+            (CallText::CalleeTag, tag.as_bytes()),
+            (CallText::CalleeRoutes, b"<sip:far.test;lr>"),
+        ],
+    );
     let flow = Flow::udp("10.0.0.1:5060".parse().unwrap(), "10.0.0.9:5062".parse().unwrap());
     CallRecord {
         number: CallNumber::of_id(&format!("070001{number:08x}0009")).unwrap(),

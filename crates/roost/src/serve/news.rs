@@ -77,7 +77,8 @@ pub(super) fn start(hub: Hub, is_logged: bool, calls: Gatherer) -> Result<(News,
 }
 
 fn send(sender: &SyncSender<Told>, (events, missed): (&mut Vec<Event>, Vec<(EventKind, u64)>), lost: &Lost) {
-    if let Err(error) = sender.try_send((std::mem::take(events), missed)) {
+    if let Err(error) = sender.try_send((std::mem::replace(events, Vec::with_capacity(events.len())), missed))
+    {
         let (std::sync::mpsc::TrySendError::Full((events, _))
         | std::sync::mpsc::TrySendError::Disconnected((events, _))) = error;
         lost.count(events.len() as u64);
