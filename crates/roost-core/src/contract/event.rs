@@ -10,7 +10,6 @@ use crate::contract::reason::Reason;
 
 /// One thing that has happened. The largest is the most frequent, too: it is made in place, as what another thread frees is
 /// allocated slowly.
-#[expect(clippy::large_enum_variant, reason = "see above")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A request was answered with a challenge: 401 or 407.

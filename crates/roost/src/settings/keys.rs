@@ -138,7 +138,7 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         "auth disable_nonce_check",
         |s, v| s.core.policy.auth.disable_nonce_check = v.switch()),
     key!("auth", "secret", Kind::Secret, r#""""#,
-        "keeps nonces valid over a restart; empty makes a random one at each start",
+        "key of nonces and of calls' marks; empty: a random one, which is kept in the journal of calls (`dialog.journal`)",
         "auth secret",
         |s, v| s.secret = v.text()),
     key!("auth", "check_to", Kind::Switch, "true",
