@@ -41,6 +41,9 @@ pub(crate) struct Request<'a> {
     /// Their URIs and whom they name, parsed at most once.
     from_uri: OnceCell<Option<(Uri<'a>, UserHost<'a>)>>,
     to_uri: OnceCell<Option<(Uri<'a>, UserHost<'a>)>>,
+    /// Their tags, the same.
+    from_tag: OnceCell<Option<&'a [u8]>>,
+    to_tag: OnceCell<Option<&'a [u8]>>,
     mac: OnceCell<[u8; 16]>,
 }
 
@@ -75,6 +78,8 @@ impl<'a> Request<'a> {
             to_addr: name_addr(HeaderName::To),
             from_uri: OnceCell::new(),
             to_uri: OnceCell::new(),
+            from_tag: OnceCell::new(),
+            to_tag: OnceCell::new(),
             mac: OnceCell::new(),
         })
     }
@@ -153,11 +158,11 @@ impl<'a> Request<'a> {
     }
 
     pub(crate) fn to_tag(&self) -> Option<&'a [u8]> {
-        self.to_addr?.tag()
+        *self.to_tag.get_or_init(|| self.to_addr?.tag())
     }
 
     pub(crate) fn sender_tag(&self) -> Option<&'a [u8]> {
-        self.from_addr?.tag()
+        *self.from_tag.get_or_init(|| self.from_addr?.tag())
     }
 
     /// Hands it over to another shard.

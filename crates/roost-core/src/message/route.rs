@@ -61,8 +61,7 @@ impl<'e, 'r, 'a> RouteReader<'e, 'r, 'a> {
         let request = self.request;
         let values = || request.head.values(request.bytes, HeaderName::Route).flat_map(list);
         let mut routes = Routes::default();
-        let count = values().count();
-        let mut usable = count;
+        let mut usable = usize::MAX;
         // Our Record-Route in the Request-URI: a strict router sent this (16.4).
         let own_uri = request.target.ok().filter(|uri| uri.user.is_none() && uri.param(b"lr").is_some());
         if let (Some(uri), Some(last)) = (own_uri, values().last())
@@ -70,7 +69,7 @@ impl<'e, 'r, 'a> RouteReader<'e, 'r, 'a> {
         {
             routes.from_strict = true;
             routes.target = route_uri(last).map(|(uri, _)| uri.text);
-            usable = count.saturating_sub(1);
+            usable = values().count().saturating_sub(1);
         }
         let mut is_second = false;
         for value in values().take(usable) {

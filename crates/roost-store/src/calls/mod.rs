@@ -322,33 +322,46 @@ impl Shared {
             let batches: Vec<_> = first.into_iter().chain(queue.try_iter()).collect();
             let ended = batches.iter().flat_map(|batch| &batch.ended);
             let cdrs: Vec<_> = ended.map(|ended| Cdr::of(&ended.call, ended.end, ended.at_s)).collect();
-            let (older, in_doubt) = self.journal().untaken(lines.name(), AT_ONCE);
-            if older.is_empty() && cdrs.is_empty() {
+            // In their order: those that wait come first.
+            let mut is_taken = self.file_waiting(&mut lines, &mut failing);
+            if cdrs.is_empty() {
                 continue;
             }
-            let appended = match older.last() {
-                None => lines.append(cdrs.iter()).map_err(|source| lines.error(source)),
-                // In their order: those that wait come first.
-                Some((last, _)) => lines.write(&older, failing.in_doubt.max(in_doubt)).map(|_| {
-                    let mut journal = self.journal();
-                    journal.took(lines.name(), *last);
-                    self.flush(&mut journal, &mut true);
-                    self.written.fetch_add(older.len() as u64, Ordering::Relaxed);
-                }),
-            };
-            let is_appended = appended.is_ok();
-            match appended {
-                Ok(()) => failing.is_over(),
-                Err(error) => failing.begins(&error, older.last().map_or(0, |(seq, _)| *seq)),
+            if is_taken && let Err(source) = lines.append(cdrs.iter()) {
+                failing.begins(&lines.error(source), 0);
+                is_taken = false;
             }
-            if is_appended && older.is_empty() {
+            if is_taken {
                 self.written.fetch_add(cdrs.len() as u64, Ordering::Relaxed);
-            } else if !cdrs.is_empty() {
-                let mut journal = self.journal();
-                cdrs.into_iter().for_each(|cdr| journal.wait(lines.name(), cdr.into_owned()));
-                self.flush(&mut journal, &mut true);
+                continue;
             }
+            let mut journal = self.journal();
+            cdrs.into_iter().for_each(|cdr| journal.wait(lines.name(), cdr.into_owned()));
+            self.flush(&mut journal, &mut true);
         }
+    }
+
+    /// Appends the records that wait for the file; whether it has all of them.
+    fn file_waiting(&self, lines: &mut Lines, failing: &mut Failing) -> bool {
+        loop {
+            let (some, in_doubt) = self.journal().untaken(lines.name(), AT_ONCE);
+            let Some((last, _)) = some.last() else { return true };
+            if let Err(error) = lines.write(&some, failing.in_doubt.max(in_doubt)) {
+                failing.begins(&error, *last);
+                return false;
+            }
+            failing.is_over();
+            self.took(lines.name(), *last, some.len() as u64, 0);
+        }
+    }
+
+    /// A sink has taken so many records, up to this one, but for those that it refuses.
+    fn took(&self, sink: &'static str, last: u64, records: u64, refused: u64) {
+        let mut journal = self.journal();
+        journal.took(sink, last);
+        self.flush(&mut journal, &mut true);
+        self.written.fetch_add(records - refused, Ordering::Relaxed);
+        self.refused.fetch_add(refused, Ordering::Relaxed);
     }
 
     /// Brings what the journal holds into its file. A failure is told once.
@@ -380,11 +393,7 @@ impl Shared {
             match sink.write(&records, failing.in_doubt.max(in_doubt)) {
                 Ok(Written { refused }) => {
                     failing.is_over();
-                    let mut journal = self.journal();
-                    journal.took(sink.name(), last);
-                    self.flush(&mut journal, &mut true);
-                    self.written.fetch_add(records.len() as u64 - refused, Ordering::Relaxed);
-                    self.refused.fetch_add(refused, Ordering::Relaxed);
+                    self.took(sink.name(), last, records.len() as u64, refused);
                 }
                 Err(error) => {
                     failing.begins(&error, last);
