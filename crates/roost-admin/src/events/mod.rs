@@ -145,8 +145,8 @@ impl Hub {
         Arc::clone(&self.0.wanted)
     }
 
-    /// Gives events to all who listen to them.
-    pub fn publish(&self, events: &[Event]) {
+    /// Gives events to all who listen to them. Many at once cost less.
+    pub fn publish<'e>(&self, events: impl IntoIterator<Item = &'e Event>) {
         let mut state = self.0.state();
         self.0.forget(&mut state);
         let wanted = state.wanted();
@@ -154,7 +154,7 @@ impl Hub {
             return;
         }
         state.now_ms = unix_ms();
-        for event in events.iter().filter(|event| wanted.meet(Topics::of(event.kind()))) {
+        for event in events.into_iter().filter(|event| wanted.meet(Topics::of(event.kind()))) {
             describe(event, self.0.max_calls, &mut |name, aor, params| {
                 self.0.tell(&mut state, name, aor, params);
             });

@@ -31,7 +31,7 @@ fn events_are_made_only_while_somebody_listens() {
     let stream = hub.stream(Topics::of(Loss), None).unwrap();
     assert!(wants(&hub, Loss));
     drop(stream);
-    hub.publish(&[]);
+    hub.publish([]);
     assert!(wants(&hub, Loss), "it may come back");
 }
 
@@ -87,7 +87,7 @@ async fn a_reader_that_comes_back_gets_what_it_missed_and_a_slow_one_loses_its_o
     }
     let many: Vec<_> = (0..STREAM_ROOM + 10).map(|_| flow_lost(b"9004")).collect();
     for event in many {
-        hub.publish(&[event]);
+        hub.publish([&event]);
         assert!(matches!(again.next().await, Some(Next::Told(_))));
     }
     let mut slow = slow;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -95,35 +95,30 @@ struct Listeners {
 
 impl Listeners {
     fn run(mut self, told: &Receiver<Told>) {
+        let mut gathered = Vec::new();
         while let Ok(first) = told.recv() {
-            self.tell(first);
+            gathered.push(first);
             std::thread::sleep(GATHERING);
-            for _ in 0..AT_ONCE {
-                match told.try_recv() {
-                    Ok(more) => self.tell(more),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            gathered.extend(told.try_iter().take(AT_ONCE));
+            self.hub.publish(gathered.iter().flat_map(|(events, _)| events));
+            for (events, missed) in gathered.drain(..) {
+                self.log(&events, missed);
+                for event in events {
+                    // Nobody else wants it.
+                    let _ = self.calls.take(event);
                 }
             }
             self.lost.count(self.calls.give());
         }
     }
 
-    fn tell(&mut self, (events, missed): Told) {
-        if !events.is_empty() {
-            self.hub.publish(&events);
-        }
-        let logged =
-            self.log.as_ref().map(|_| events.iter().filter(|event| event_log::topic(event).is_some()));
-        let logged: Vec<Event> = logged.map_or(Vec::new(), |events| events.cloned().collect());
-        if let Some(log) = &self.log
-            && !(logged.is_empty() && missed.is_empty())
-        {
+    fn log(&self, events: &[Event], missed: Vec<(EventKind, u64)>) {
+        let Some(log) = &self.log else { return };
+        let is_logged = |event: &&Event| event_log::topic(event).is_some();
+        let logged: Vec<Event> = events.iter().filter(is_logged).cloned().collect();
+        if !(logged.is_empty() && missed.is_empty()) {
             // A log that does not keep up loses lines; no phone waits for it.
             let _ = log.try_send((logged, missed));
-        }
-        for event in events {
-            // Nobody else wants it.
-            let _ = self.calls.take(event);
         }
     }
 }
