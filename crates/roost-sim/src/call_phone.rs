@@ -468,28 +468,41 @@ impl CallPhone {
 
     /// Sends the callee to somebody else.
     fn transfer(&mut self, index: usize, place: usize, now_ms: u64, acts: &mut Acts) {
-        let call = &mut self.calls[index];
-        let (number, dialog) = (call.plan.number, &mut call.dialogs[place]);
-        let Some(body) =
-            call.plan.transfer.as_ref().filter(|_| !dialog.has_hung_up).map(|plan| plan.to_body())
-        else {
+        let call = &self.calls[index];
+        if call.dialogs[place].has_hung_up {
             return;
-        };
-        dialog.cseq += 1;
-        let branch = format!("z9hG4bKrefer{number}.{place}");
+        }
+        if let Some(body) = call.plan.transfer.as_ref().map(|plan| plan.to_body()) {
+            self.send_within((index, place), "REFER", &body, now_ms, acts);
+        }
+    }
+
+    /// Sends a request within a dialog, given by its call and its place there.
+    fn send_within(
+        &mut self,
+        (index, place): (usize, usize),
+        method: &'static str,
+        body: &str,
+        now_ms: u64,
+        acts: &mut Acts,
+    ) {
+        let call = &mut self.calls[index];
+        let number = call.plan.number;
+        call.dialogs[place].cseq += 1;
+        let branch = format!("z9hG4bK{}{number}.{place}", method.to_ascii_lowercase());
         let dialog = &self.calls[index].dialogs[place];
         let words = Words {
-            method: "REFER",
+            method,
             uri: &dialog.target,
             branch: &branch,
             from: None,
             to: &dialog.to,
             routes: &dialog.routes,
             cseq: dialog.cseq,
-            body: &body,
+            body,
         };
         let bytes = self.request(number, &words);
-        self.send("REFER", &branch, bytes, T2_MS, now_ms, acts);
+        self.send(method, &branch, bytes, T2_MS, now_ms, acts);
     }
 
     /// It is sent to somebody else, and calls him, once.
@@ -557,27 +570,9 @@ impl CallPhone {
     }
 
     fn hang_up(&mut self, index: usize, place: usize, now_ms: u64, acts: &mut Acts) {
-        let call = &mut self.calls[index];
-        let number = call.plan.number;
-        let dialog = &mut call.dialogs[place];
-        if std::mem::replace(&mut dialog.has_hung_up, true) {
-            return;
+        if !std::mem::replace(&mut self.calls[index].dialogs[place].has_hung_up, true) {
+            self.send_within((index, place), "BYE", "", now_ms, acts);
         }
-        dialog.cseq += 1;
-        let branch = format!("z9hG4bKbye{number}.{place}");
-        let dialog = &self.calls[index].dialogs[place];
-        let words = Words {
-            method: "BYE",
-            uri: &dialog.target,
-            branch: &branch,
-            from: None,
-            to: &dialog.to,
-            routes: &dialog.routes,
-            cseq: dialog.cseq,
-            body: "",
-        };
-        let bytes = self.request(number, &words);
-        self.send("BYE", &branch, bytes, T2_MS, now_ms, acts);
     }
 
     /// An INVITE: a new one rings or not, one that comes again gets the last response again.
