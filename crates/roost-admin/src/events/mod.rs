@@ -117,7 +117,6 @@ impl Hub {
     /// # Errors
     /// When a webhook cannot be started.
     pub fn start(base: Topics, max_calls: u32, webhooks: Vec<Webhook>) -> Result<Hub, WebhookError> {
-        let started_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let hub = Hub(Arc::new(Inner {
             wanted: Arc::default(),
             base,
@@ -126,7 +125,7 @@ impl Hub {
             stream_lost: AtomicU64::new(0),
             state: Mutex::new(State {
                 // 53 bits, which JSON's readers know exactly, last for two million events a second.
-                next_id: (started_s << 21) + 1,
+                next_id: ((unix_ms() / 1000) << 21) + 1,
                 now_ms: 0,
                 text: Vec::new(),
                 kept: VecDeque::new(),
@@ -173,7 +172,7 @@ impl Hub {
     pub(crate) fn stream(&self, topics: Topics, after: Option<u64>) -> Option<Stream> {
         let mut state = self.0.state();
         self.0.forget(&mut state);
-        if state.streams.iter().filter(|reader| reader.gone.is_none()).count() >= MAX_STREAMS {
+        if state.readers() >= MAX_STREAMS {
             return None;
         }
         let number = state.next_stream;
@@ -214,7 +213,7 @@ impl Hub {
             ("event:subscribers", state.datagrams.len() as u64),
             ("event:sent", state.datagrams.sent),
             ("event:lost", state.datagrams.lost),
-            ("event:streams", state.streams.iter().filter(|reader| reader.gone.is_none()).count() as u64),
+            ("event:streams", state.readers() as u64),
             ("event:streams_lost", self.0.stream_lost.load(Ordering::Relaxed)),
             ("webhook:delivered", delivered),
             ("webhook:failed", failed),
@@ -277,6 +276,11 @@ impl State {
     fn wanted(&self) -> Topics {
         let streams = self.streams.iter().fold(Topics::NONE, |all, reader| all.and(reader.topics));
         streams.and(self.datagrams.topics()).and(self.webhooks.topics())
+    }
+
+    /// Readers of the stream that have not gone.
+    fn readers(&self) -> usize {
+        self.streams.iter().filter(|reader| reader.gone.is_none()).count()
     }
 }
 

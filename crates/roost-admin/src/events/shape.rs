@@ -1,13 +1,13 @@
 //! What each event is called and says: OpenSIPS's names and parameters, in its order, and roost's own.
 
 use std::borrow::Cow;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use roost_core::{
     CallEnd, CallRecord, CallState, CallText, ContactFacts, Event, EventKind, HopState, Reason, Topics,
 };
 use serde::Serialize;
 
+use crate::events::unix_ms;
 use crate::shapes::TABLE;
 
 /// What has happened outside of the core.
@@ -246,7 +246,7 @@ fn lost(name: &'static str, aor: &[u8], lost: Option<u32>, take: Take<'_>) {
 }
 
 fn contact_of<'a>(aor: &'a str, contact: &'a ContactFacts) -> Contact<'a> {
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now_s = unix_ms() / 1000;
     let or_none =
         |text_: &Option<Box<[u8]>>| text_.as_deref().map_or(String::new(), |one| text(one).into_owned());
     Contact {
