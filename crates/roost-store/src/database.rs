@@ -284,13 +284,13 @@ impl Database {
         }
     }
 
-    /// The unix time of `{last_modified}`, which is local time.
-    pub(crate) fn unix_of_last_modified(&self) -> &'static str {
+    /// The unix time of a column that holds local time.
+    pub(crate) fn unix_of(&self, column: &str) -> String {
         match self {
-            Database::Sqlite(_) => "CAST(strftime('%s', {last_modified}, 'utc') AS INTEGER)",
-            Database::MySql(_) => "UNIX_TIMESTAMP({last_modified})",
+            Database::Sqlite(_) => format!("CAST(strftime('%s', {column}, 'utc') AS INTEGER)"),
+            Database::MySql(_) => format!("UNIX_TIMESTAMP({column})"),
             Database::Postgres(_) => {
-                "CAST(EXTRACT(EPOCH FROM CAST({last_modified} AS timestamptz)) AS bigint)"
+                format!("CAST(EXTRACT(EPOCH FROM CAST({column} AS timestamptz)) AS bigint)")
             }
         }
     }

@@ -25,7 +25,7 @@ pub(crate) fn select(database: &Database) -> String {
         "SELECT {{contact_id}}, {{username}}, {{domain}}, {{contact}}, {{received}}, {{expires}}, {{q}}, {{callid}}, \
          {{cseq}}, {}, {{user_agent}}, {{socket}}, {{methods}}, {{sip_instance}}, {{cflags}}, {{flags}}, {{path}}, \
          {{kv_store}} FROM location",
-        database.unix_of_last_modified()
+        database.unix_of("{last_modified}")
     )
 }
 

@@ -146,11 +146,11 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    /// Takes an event that is about a call; gives back any other, and one that nobody keeps.
-    pub fn take(&mut self, event: Event) -> Option<Event> {
-        let Event::Dialog { record, old, end } = event else { return Some(event) };
+    /// Takes what an event says of a call; nothing of one that nobody keeps.
+    pub fn take(&mut self, event: Event) {
+        let Event::Dialog { record, end, .. } = event else { return };
         match end {
-            _ if self.senders.is_empty() => Some(Event::Dialog { record, old, end }),
+            _ if self.senders.is_empty() => {}
             Some(end) => {
                 let is_it = |call: &CallRecord| call.number == record.number;
                 let fresh = self.batch.answered.iter().position(is_it);
@@ -159,13 +159,9 @@ impl Gatherer {
                     self.batch.answered.swap_remove(at);
                 }
                 self.batch.ended.push(Ended { call: record, end, at_s: unix_s(), is_known });
-                None
             }
-            None if record.state == CallState::ConfirmedNotAcknowledged => {
-                self.batch.answered.push(record);
-                None
-            }
-            None => Some(Event::Dialog { record, old, end }),
+            None if record.state == CallState::ConfirmedNotAcknowledged => self.batch.answered.push(record),
+            None => {}
         }
     }
 

@@ -32,7 +32,6 @@ pub struct StoredRecord {
     /// When it was answered, or that it was not, in seconds of unix time.
     pub time_s: i64,
     pub created_s: Option<i64>,
-    pub method: String,
     pub call_id: String,
     pub from_tag: String,
     pub to_tag: String,
@@ -55,9 +54,8 @@ impl StoredRecord {
     }
 }
 
-/// The columns that are read, in order; the first seven are always there, and an id.
-const TEXTS: [&str; 11] = [
-    "method",
+/// The columns that are read, in order, where the table has them; besides them `id`, `time` and `created`.
+const TEXTS: [&str; 10] = [
     "callid",
     "from_tag",
     "to_tag",
@@ -99,16 +97,9 @@ fn read(
     let table = if is_answered { "acc" } else { "missed_calls" };
     let has = database.columns(client, table)?;
     let is_there = |column: &str| has.iter().any(|name| name.eq_ignore_ascii_case(column));
-    let time = |column: &str| match database {
-        Database::Sqlite(_) => format!("CAST(strftime('%s', \"{column}\", 'utc') AS INTEGER)"),
-        Database::MySql(_) => format!("UNIX_TIMESTAMP(\"{column}\")"),
-        Database::Postgres(_) => {
-            format!("CAST(EXTRACT(EPOCH FROM CAST(\"{column}\" AS timestamptz)) AS bigint)")
-        }
-    };
-    let at = time("time");
+    let at = database.unix_of("\"time\"");
     let mut shown = vec!["\"id\"".to_string(), at.clone()];
-    shown.push(if is_there("created") { time("created") } else { "NULL".to_string() });
+    shown.push(if is_there("created") { database.unix_of("\"created\"") } else { "NULL".to_string() });
     shown.extend(
         TEXTS.iter().map(|name| if is_there(name) { format!("\"{name}\"") } else { "''".to_string() }),
     );
@@ -164,7 +155,6 @@ fn record(row: Vec<Value>, is_answered: bool) -> StoredRecord {
         is_answered,
         time_s,
         created_s,
-        method: text(),
         call_id: text(),
         from_tag: text(),
         to_tag: text(),
