@@ -32,8 +32,8 @@ pub use contract::admin::{Admin, AdminReply, AorRecord, ContactRecord, PingsReco
 pub use contract::ban::Ban;
 pub use contract::binding_ref::{BindingRef, ContactMoved, Place};
 pub use contract::call::{
-    AgentCalls, AgentStep, CallEnd, CallNumber, CallRecord, CallSide, CallState, CallText, CallTexts,
-    SideTexts,
+    AgentCalls, AgentStep, AorText, CallEnd, CallNumber, CallRecord, CallSide, CallState, CallText,
+    CallTexts, SideTexts,
 };
 pub use contract::command::{Command, CommitOutcome, HandOver, Mark, Receipt, ShardEvent};
 pub use contract::config::Config;

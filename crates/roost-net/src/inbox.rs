@@ -30,8 +30,10 @@ pub enum InboxItem {
     Rows { rows: Vec<Row>, up_to: Option<u64>, under_way: Arc<()> },
     /// Calls that were in progress when an earlier process ended.
     Calls(Vec<CallRecord>),
-    /// What another shard tells.
+    /// What the connections' threads tell.
     ShardEvent(ShardEvent),
+    /// What another shard tells.
+    ShardEvents(Vec<ShardEvent>),
     /// A worker has given up this shard; for worker 0.
     Shard(usize),
     /// Finish what is under way and end.

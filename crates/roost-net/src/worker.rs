@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use roost_core::{Command, Counter, Engine, Flow, HandOver, Listening, Now, Outbox, Topics, Transmit};
+use roost_core::{
+    Command, Counter, Engine, Flow, HandOver, Listening, Now, Outbox, ShardEvent, Topics, Transmit,
+};
 use roost_sip::Head;
 
 use crate::batch::{BATCH, Outgoing, Receiver, send_all};
@@ -30,10 +32,14 @@ use crate::worker_pool::{BoundSocket, NEWS_PER_S, News, ShardState, WorkerPool};
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// So many datagrams from one socket at once mean that more are there: the next round does not wait first.
 const MORE_TO_COME: usize = BATCH / 4;
+/// So many events are told at once, and how long the first waits for others, in milliseconds.
+const TOLD_AT_ONCE: usize = 64;
+const TOLD_EVERY_MS: u64 = 10;
 /// Empty batches that are kept for the next hand-overs.
 const SPARE: usize = 64;
 /// Larger ones are not kept.
 const SPARE_BYTES: usize = 256 << 10;
+const SPARE_EVENTS: usize = 2_048;
 /// All sockets of a shard.
 const ALL: u64 = u64::MAX;
 
@@ -56,13 +62,29 @@ struct WorkerIo {
     outbox: Outbox,
     /// When the limit of events began anew, in monotonic milliseconds.
     news_since_ms: u64,
+    /// When the first event came that is not told yet.
+    untold_since_ms: Option<u64>,
     items: Vec<InboxItem>,
     asked: Vec<Command>,
-    /// What goes to other shards after this round, by shard.
-    handover: Vec<Batch>,
+    /// What goes to each shard after this round.
+    for_shards: Vec<ForShard>,
     /// Empty ones that were used before.
-    spare: Vec<Batch>,
+    spare: Spare,
     load: Load,
+}
+
+/// What goes to one shard.
+#[derive(Debug, Default)]
+struct ForShard {
+    events: Vec<ShardEvent>,
+    messages: Batch,
+}
+
+/// Lists that are used again and again.
+#[derive(Debug, Default)]
+struct Spare {
+    events: Vec<Vec<ShardEvent>>,
+    messages: Vec<Batch>,
 }
 
 /// A shard that this worker runs.
@@ -108,10 +130,11 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
                 ..Outbox::default()
             },
             news_since_ms: 0,
+            untold_since_ms: None,
             items: Vec::new(),
             asked: Vec::new(),
-            handover: pool.shards.iter().map(|_| Batch::default()).collect(),
-            spare: Vec::new(),
+            for_shards: pool.shards.iter().map(|_| ForShard::default()).collect(),
+            spare: Spare::default(),
             load: Load::new(Instant::now()),
         };
         Ok(Worker { pool, own, io })
@@ -133,6 +156,7 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
         let mut stopping: Option<Instant> = None;
         loop {
             if shards.is_empty() {
+                io.tell(&pool.news, io.clock.now(), true);
                 if !pool.wait_for_call(own) {
                     return Ok(());
                 }
@@ -233,17 +257,24 @@ impl WorkerIo {
             self.ask(shard);
         }
         self.hand_over(pool, shards, now);
-        self.tell(&pool.news, now);
+        self.tell(&pool.news, now, is_stopping || round.must_stop);
         self.send(pool, shards);
         round
     }
 
-    /// Gives away what has happened, and once a second how much more has.
-    fn tell(&mut self, news: &News, now: Now) {
+    /// Gives away what has happened, many events at once where that can wait; and once a second how much more has.
+    fn tell(&mut self, news: &News, now: Now, is_last: bool) {
+        let events = self.outbox.events.len();
+        let since_ms = match events {
+            0 => now.mono_ms,
+            _ => *self.untold_since_ms.get_or_insert(now.mono_ms),
+        };
+        let is_due = events >= TOLD_AT_ONCE || now.mono_ms >= since_ms + TOLD_EVERY_MS;
         let is_next_second = now.mono_ms >= self.news_since_ms + 1_000;
-        if self.outbox.events.is_empty() && !is_next_second {
+        if !(is_due || is_next_second || is_last) {
             return;
         }
+        self.untold_since_ms = None;
         let missed = match is_next_second {
             true => {
                 self.news_since_ms = now.mono_ms;
@@ -287,9 +318,9 @@ impl WorkerIo {
                         engine.handle_handed_over(flow, message, &self.head, *mark, now, out);
                     }
                 }
-                if self.spare.len() < SPARE && batch.room() <= SPARE_BYTES {
+                if self.spare.messages.len() < SPARE && batch.room() <= SPARE_BYTES {
                     batch.clear();
-                    self.spare.push(batch);
+                    self.spare.messages.push(batch);
                 }
             }
             InboxItem::Stream { flow, message, permit } => {
@@ -306,6 +337,14 @@ impl WorkerIo {
                 drop(under_way);
             }
             InboxItem::ShardEvent(event) => engine.handle_shard_event(event, now, out),
+            InboxItem::ShardEvents(mut events) => {
+                for event in events.drain(..) {
+                    engine.handle_shard_event(event, now, out);
+                }
+                if self.spare.events.len() < SPARE && events.capacity() <= SPARE_EVENTS {
+                    self.spare.events.push(events);
+                }
+            }
             InboxItem::Calls(calls) => engine.restore_calls(&calls, now, out),
             InboxItem::Shard(_) | InboxItem::Stop => {}
         }
@@ -363,10 +402,18 @@ impl WorkerIo {
         for command in self.outbox.commands.drain(..) {
             match command {
                 Command::ToShard(message) => {
-                    if let Some(batch) = self.handover.get_mut(usize::from(message.shard.0)) {
+                    if let Some(shard) = self.for_shards.get_mut(usize::from(message.shard.0)) {
                         let bytes = self.outbox.bytes.get(message.start..message.end).unwrap_or(&[]);
-                        batch.push(message, bytes);
+                        shard.messages.push(message, bytes);
                     }
+                }
+                Command::Tell { shard: Some(shard), event } => {
+                    if let Some(shard) = self.for_shards.get_mut(usize::from(shard.0)) {
+                        shard.events.push(event);
+                    }
+                }
+                Command::Tell { shard: None, event } => {
+                    self.for_shards.iter_mut().for_each(|shard| shard.events.push(event.clone()));
                 }
                 other => self.asked.push(other),
             }
@@ -376,32 +423,33 @@ impl WorkerIo {
         }
     }
 
-    /// What belongs to other shards is handled at once where this worker shards them, else it goes to their inboxes.
+    /// What belongs to other shards is handled at once where this worker runs them, else it goes to their inboxes.
     fn hand_over<F: FnMut(&mut Vec<Command>)>(
         &mut self,
         pool: &WorkerPool<F>,
         shards: &mut [ActiveShard<'_, F>],
         now: Now,
     ) {
-        // A message is handed over twice at most: to the caller's shard, and to the callee's.
+        // A message is handed over twice at most: to the caller's shard, and to the callee's. Of what is told then nothing
+        // comes back.
         let mut is_done = false;
         while !is_done {
             is_done = true;
             for shard in &mut *shards {
-                let Some(batch) = self.handover.get_mut(shard.number).filter(|batch| !batch.is_empty())
+                let Some(items) = self.for_shards.get_mut(shard.number).map(|one| one.take(&mut self.spare))
                 else {
                     continue;
                 };
-                is_done = false;
-                let batch = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
-                self.handle_item(&mut shard.state.engine, InboxItem::Messages(batch), now);
-                self.ask(shard);
+                for item in items.into_iter().flatten() {
+                    is_done = false;
+                    self.handle_item(&mut shard.state.engine, item, now);
+                    self.ask(shard);
+                }
             }
         }
-        for (inbox, batch) in pool.inboxes.iter().zip(&mut self.handover) {
-            if !batch.is_empty() {
-                let batch = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
-                let refused = inbox.post([InboxItem::Messages(batch)]);
+        for (inbox, one) in pool.inboxes.iter().zip(&mut self.for_shards) {
+            if !one.is_empty() {
+                let refused = inbox.post(one.take(&mut self.spare).into_iter().flatten());
                 if let Some(shard) = shards.first_mut().filter(|_| refused > 0) {
                     shard.state.engine.count(Counter::InboxFull, refused as u64);
                     tracing::debug!(refused, "another worker's inbox is full");
@@ -433,7 +481,9 @@ impl WorkerIo {
                 tracing::debug!(refused, "datagrams that the kernel refused");
             }
         }
+        let untold = std::mem::take(&mut self.outbox.events);
         self.outbox.clear();
+        self.outbox.events = untold;
     }
 
     /// Waits for the inboxes, datagrams and timers of all shards; one that is busy only looks which sockets have something, so
@@ -445,7 +495,9 @@ impl WorkerIo {
         is_busy: bool,
         now: Now,
     ) -> io::Result<()> {
-        let due_ms = shards.iter().map(|shard| shard.state.engine.poll_timeout()).min().unwrap_or(0);
+        let untold = self.untold_since_ms.map(|since_ms| since_ms + TOLD_EVERY_MS);
+        let timers = shards.iter().map(|shard| shard.state.engine.poll_timeout());
+        let due_ms = timers.chain(untold).min().unwrap_or(0);
         let timeout = Duration::from_millis(due_ms.saturating_sub(now.mono_ms).max(1));
         let all = shards.len();
         let inbox = |shard: &ActiveShard<'_, F>| pool.inboxes.get(shard.number);
@@ -471,6 +523,25 @@ impl WorkerIo {
     fn stop_listening<F>(&mut self, shards: &[ActiveShard<'_, F>]) -> io::Result<()> {
         let mut sockets = shards.iter().flat_map(|shard| shard.sockets);
         sockets.try_for_each(|bound| self.poller.remove(bound.socket.as_fd()))
+    }
+}
+
+impl ForShard {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.messages.is_empty()
+    }
+
+    /// Takes out what there is, in its order.
+    fn take(&mut self, spare: &mut Spare) -> [Option<InboxItem>; 2] {
+        let events = (!self.events.is_empty()).then(|| {
+            let empty = spare.events.pop().unwrap_or_default();
+            InboxItem::ShardEvents(std::mem::replace(&mut self.events, empty))
+        });
+        let messages = (!self.messages.is_empty()).then(|| {
+            let empty = spare.messages.pop().unwrap_or_default();
+            InboxItem::Messages(std::mem::replace(&mut self.messages, empty))
+        });
+        [events, messages]
     }
 }
 

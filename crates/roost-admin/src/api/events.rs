@@ -92,11 +92,14 @@ impl Feed {
     async fn run(mut self) {
         let mut part = b": roost\n\n".to_vec();
         loop {
-            // One that does not read comes back when it does, and says what it had last.
-            if !part.is_empty()
-                && self.sender.send_timeout(Ok(std::mem::take(&mut part)), PATIENCE).await.is_err()
-            {
-                return;
+            if !part.is_empty() {
+                // The next may well be as long.
+                let next = Vec::with_capacity(part.len());
+                let sent = self.sender.send_timeout(Ok(std::mem::replace(&mut part, next)), PATIENCE);
+                // One that does not read comes back when it does, and says what it had last.
+                if sent.await.is_err() {
+                    return;
+                }
             }
             let next = tokio::select! {
                 () = self.sender.closed() => return,
@@ -123,10 +126,11 @@ impl Feed {
             Next::Lost(lost) => {
                 part.extend_from_slice(format!("event: lost\ndata: {{\"lost\":{lost}}}\n\n").as_bytes())
             }
-            Next::Told(told) => {
-                let is_about = |aor: &String| told.is_about(aor);
-                if self.names.contains(&told.name) && self.aor.as_ref().is_none_or(is_about) {
-                    part.extend_from_slice(told.frame());
+            Next::Told(batch, from) => {
+                for told in batch.from(*from).filter(|told| self.names.contains(&told.name)) {
+                    if self.aor.as_ref().is_none_or(|aor| told.is_about(aor)) {
+                        part.extend_from_slice(told.frame);
+                    }
                 }
             }
         }

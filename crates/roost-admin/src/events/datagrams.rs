@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use roost_core::Topics;
 
-use crate::events::Told;
 use crate::events::shape::type_named;
+use crate::events::{Batch, Told};
 
 /// Subscriptions at once.
 const MAX_SUBSCRIPTIONS: usize = 1_024;
@@ -144,8 +144,14 @@ impl Datagrams {
         self.subscriptions.retain(|one| now < one.until);
     }
 
-    /// Sends an event to those who want it; nobody is waited for.
-    pub(crate) fn send(&mut self, told: &Told) {
+    /// Sends each event to those who want it; nobody is waited for.
+    pub(crate) fn send(&mut self, batch: &Batch) {
+        if !self.subscriptions.is_empty() {
+            batch.iter().for_each(|told| self.send_one(&told));
+        }
+    }
+
+    fn send_one(&mut self, told: &Told<'_>) {
         let mut datagram = None;
         for one in self.subscriptions.iter().filter(|one| one.event == told.name) {
             let bytes = datagram.get_or_insert_with(|| {

@@ -3,74 +3,35 @@
 //! Each consumer has a queue of its own that never grows: a slow one loses its own events, which are counted, and nobody
 //! else's. Events that nobody listens to are not made ([`Hub::wanted`]).
 
+mod batch;
 mod datagrams;
 mod mi;
 mod shape;
 mod webhooks;
 
-use std::collections::VecDeque;
-use std::io::Write as _;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use roost_core::{Event, Topics};
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 
+use crate::events::batch::Kept;
+pub(crate) use crate::events::batch::{Batch, Told};
 use crate::events::datagrams::Datagrams;
 pub(crate) use crate::events::mi::{event_list, subscribe, subscribers};
 pub use crate::events::shape::ShellEvent;
-use crate::events::shape::{Json, describe, describe_shell};
 pub(crate) use crate::events::shape::{TYPES, type_named};
+use crate::events::shape::{describe, describe_shell};
 pub use crate::events::webhooks::{Webhook, WebhookError};
 use crate::events::webhooks::{WebhookStatistics, Webhooks};
 
-/// Events that wait for one reader of the stream; older ones are lost to it.
-const STREAM_ROOM: usize = 4_096;
-/// Events that are kept for readers that come back (`Last-Event-ID`).
+/// Events that are kept for readers of the stream; one that is further behind has lost the older ones.
 const KEPT: usize = 4_096;
 /// Readers of the stream at once.
 const MAX_STREAMS: usize = 256;
 /// How long events are made for a reader that may come back.
 const LINGER: Duration = Duration::from_secs(60);
-
-/// One event, written once for all consumers.
-#[derive(Debug)]
-pub(crate) struct Told {
-    /// Counts from the process's start, in its upper half the second of that start: numbers of an earlier process are less.
-    pub(crate) id: u64,
-    /// Milliseconds of unix time.
-    pub(crate) at_ms: u64,
-    pub(crate) name: &'static str,
-    /// The extension that it is about, then what it is as a server-sent event.
-    text: Box<[u8]>,
-    /// Where the frame begins in it, and the parameters.
-    frame_at: usize,
-    params_at: usize,
-}
-
-/// What ends a server-sent event.
-const FRAME_END: &[u8] = b"\n\n";
-
-impl Told {
-    /// As a server-sent event: number, name and data.
-    pub(crate) fn frame(&self) -> &[u8] {
-        self.text.get(self.frame_at..).unwrap_or(&[])
-    }
-
-    /// Whether it is about an extension: one of several, where it is about a call.
-    pub(crate) fn is_about(&self, aor: &str) -> bool {
-        let own = self.text.get(..self.frame_at).unwrap_or(&[]);
-        own.split(|byte| *byte == b' ').any(|one| one == aor.as_bytes())
-    }
-
-    /// A JSON object.
-    pub(crate) fn params(&self) -> &str {
-        let end = self.text.len() - FRAME_END.len();
-        let params = self.text.get(self.params_at..end);
-        params.and_then(|params| std::str::from_utf8(params).ok()).unwrap_or("{}")
-    }
-}
 
 /// Takes what has happened and gives it to all who listen. Clones are one hub.
 #[derive(Debug, Clone)]
@@ -83,7 +44,10 @@ struct Inner {
     base: Topics,
     /// `dialog.max_calls`, for the states of agents.
     max_calls: u32,
-    stream: broadcast::Sender<Arc<Told>>,
+    /// The number of this process's first event.
+    first_id: u64,
+    /// The number of the last event that is kept for readers of the stream.
+    last: watch::Sender<u64>,
     /// Events that readers of the stream have lost.
     stream_lost: AtomicU64,
     state: Mutex<State>,
@@ -91,12 +55,9 @@ struct Inner {
 
 #[derive(Debug)]
 struct State {
-    next_id: u64,
-    /// The time of what is being told, in milliseconds of unix time.
-    now_ms: u64,
-    /// Used again and again.
-    text: Vec<u8>,
-    kept: VecDeque<Arc<Told>>,
+    /// Events that are being told.
+    batch: Batch,
+    kept: Kept,
     datagrams: Datagrams,
     webhooks: Webhooks,
     /// Readers of the stream, by what they want, and those that have gone a moment ago.
@@ -117,18 +78,18 @@ impl Hub {
     /// # Errors
     /// When a webhook cannot be started.
     pub fn start(base: Topics, max_calls: u32, webhooks: Vec<Webhook>) -> Result<Hub, WebhookError> {
+        // 53 bits, which JSON's readers know exactly, last for two million events a second.
+        let first_id = ((unix_ms() / 1000) << 21) + 1;
         let hub = Hub(Arc::new(Inner {
+            first_id,
             wanted: Arc::default(),
             base,
             max_calls,
-            stream: broadcast::channel(STREAM_ROOM).0,
+            last: watch::Sender::new(0),
             stream_lost: AtomicU64::new(0),
             state: Mutex::new(State {
-                // 53 bits, which JSON's readers know exactly, last for two million events a second.
-                next_id: ((unix_ms() / 1000) << 21) + 1,
-                now_ms: 0,
-                text: Vec::new(),
-                kept: VecDeque::new(),
+                batch: Batch::new(first_id),
+                kept: Kept::default(),
                 datagrams: Datagrams::default(),
                 webhooks: Webhooks::start(webhooks)?,
                 streams: Vec::new(),
@@ -152,19 +113,24 @@ impl Hub {
         if wanted == Topics::NONE {
             return;
         }
-        state.now_ms = unix_ms();
+        state.batch.at_ms = unix_ms();
         for event in events.into_iter().filter(|event| wanted.meet(Topics::of(event.kind()))) {
-            describe(event, self.0.max_calls, &mut |name, aor, params| {
-                self.0.tell(&mut state, name, aor, params);
+            describe(event, self.0.max_calls, &mut |name, about, params| {
+                state.batch.push(name, about, params);
             });
+            if state.batch.is_full() {
+                self.0.tell(&mut state);
+            }
         }
+        self.0.tell(&mut state);
     }
 
     /// Gives away what has happened outside of the core.
     pub fn publish_shell(&self, event: &ShellEvent) {
         let mut state = self.0.state();
-        state.now_ms = unix_ms();
-        describe_shell(event, &mut |name, aor, params| self.0.tell(&mut state, name, aor, params));
+        state.batch.at_ms = unix_ms();
+        describe_shell(event, &mut |name, about, params| state.batch.push(name, about, params));
+        self.0.tell(&mut state);
     }
 
     /// What follows the event of this number, of those that are kept, and all that comes from now on; `None`: there are
@@ -178,13 +144,15 @@ impl Hub {
         let number = state.next_stream;
         state.next_stream += 1;
         state.streams.push(StreamReader { number, topics, gone: None });
-        let missed = match after {
-            Some(after) => state.kept.iter().filter(|told| told.id > after).map(Arc::clone).collect(),
-            None => VecDeque::new(),
+        let newest = state.batch.first_id - 1;
+        let seen = match after {
+            None => newest,
+            // Of an earlier process: all that is kept came later.
+            Some(after) if after < self.0.first_id => state.kept.first_id().map_or(newest, |first| first - 1),
+            Some(after) => after.min(newest),
         };
-        let receiver = self.0.stream.subscribe();
         self.0.look(&state);
-        Some(Stream { hub: self.clone(), number, missed, receiver })
+        Some(Stream { hub: self.clone(), number, seen, last: self.0.last.subscribe() })
     }
 
     pub(crate) fn subscribe_datagrams(
@@ -247,28 +215,21 @@ impl Inner {
         }
     }
 
-    fn tell(&self, state: &mut State, name: &'static str, aor: &str, params: &dyn Json) {
-        let (id, at_ms, text) = (state.next_id, state.now_ms, &mut state.text);
-        text.clear();
-        text.extend_from_slice(aor.as_bytes());
-        let frame_at = text.len();
-        let _ = write!(text, "id: {id}\nevent: {name}\ndata: ");
-        let params_at = text.len();
-        params.write(text);
-        text.extend_from_slice(FRAME_END);
-        let told = Arc::new(Told { id, at_ms, name, text: text.as_slice().into(), frame_at, params_at });
-        state.next_id += 1;
-        state.datagrams.send(&told);
-        state.webhooks.send(&told);
-        if state.streams.is_empty() {
+    /// Gives the batch to all who listen.
+    fn tell(&self, state: &mut State) {
+        let State { batch, kept, datagrams, webhooks, streams, .. } = state;
+        if batch.is_empty() {
             return;
         }
-        if state.kept.len() == KEPT {
-            state.kept.pop_front();
+        datagrams.send(batch);
+        webhooks.send(batch);
+        let next = batch.next();
+        if streams.is_empty() {
+            kept.clear();
+            return batch.clear(next.first_id);
         }
-        state.kept.push_back(Arc::clone(&told));
-        // Without readers nothing is sent.
-        let _ = self.stream.send(told);
+        kept.push(Arc::new(std::mem::replace(batch, next)));
+        let _ = self.last.send_replace(batch.first_id - 1);
     }
 }
 
@@ -289,20 +250,42 @@ impl State {
 pub(crate) struct Stream {
     hub: Hub,
     number: u64,
-    missed: VecDeque<Arc<Told>>,
-    receiver: broadcast::Receiver<Arc<Told>>,
+    /// The number of the last event that it was given, or will not be given.
+    seen: u64,
+    last: watch::Receiver<u64>,
+}
+
+/// What a reader gets.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// The events of a batch from this number on.
+    Told(Arc<Batch>, u64),
+    /// It was too slow for so many.
+    Lost(u64),
 }
 
 impl Stream {
     /// The next, if there is one already.
     pub(crate) fn try_next(&mut self) -> Option<Next> {
-        if let Some(told) = self.missed.pop_front() {
-            return Some(Next::Told(told));
+        let from = self.seen + 1;
+        let next = self.hub.0.state().kept.from(from)?;
+        if next.first_id > from {
+            let lost = next.first_id - from;
+            self.seen = next.first_id - 1;
+            return Some(self.lost(lost));
         }
-        match self.receiver.try_recv() {
-            Ok(told) => Some(Next::Told(told)),
-            Err(broadcast::error::TryRecvError::Lagged(lost)) => Some(self.lost(lost)),
-            Err(_) => None,
+        self.seen = next.last_id();
+        Some(Next::Told(next, from))
+    }
+
+    /// The next; `None` at the end of the process.
+    pub(crate) async fn next(&mut self) -> Option<Next> {
+        loop {
+            self.last.mark_unchanged();
+            if let Some(next) = self.try_next() {
+                return Some(next);
+            }
+            self.last.changed().await.ok()?;
         }
     }
 
@@ -312,34 +295,12 @@ impl Stream {
     }
 }
 
-/// What a reader gets.
-#[derive(Debug)]
-pub(crate) enum Next {
-    Told(Arc<Told>),
-    /// It was too slow for so many.
-    Lost(u64),
-}
-
-impl Stream {
-    /// The next; `None` at the end of the process.
-    pub(crate) async fn next(&mut self) -> Option<Next> {
-        if let Some(told) = self.missed.pop_front() {
-            return Some(Next::Told(told));
-        }
-        match self.receiver.recv().await {
-            Ok(told) => Some(Next::Told(told)),
-            Err(broadcast::error::RecvError::Lagged(lost)) => Some(self.lost(lost)),
-            Err(broadcast::error::RecvError::Closed) => None,
-        }
-    }
-}
-
 impl Drop for Stream {
     fn drop(&mut self) {
-        // What it would have been too slow for.
-        let waiting = self.receiver.len();
-        self.hub.0.stream_lost.fetch_add(waiting.saturating_sub(STREAM_ROOM) as u64, Ordering::Relaxed);
         let mut state = self.hub.0.state();
+        // What it would have been too slow for.
+        let lost = state.kept.first_id().map_or(0, |first| first.saturating_sub(self.seen + 1));
+        self.hub.0.stream_lost.fetch_add(lost, Ordering::Relaxed);
         if let Some(reader) = state.streams.iter_mut().find(|reader| reader.number == self.number) {
             reader.gone = Some(Instant::now());
         }

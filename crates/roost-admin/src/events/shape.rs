@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use roost_core::{
-    CallEnd, CallRecord, CallState, CallText, ContactFacts, Event, EventKind, HopState, Reason, Topics,
+    CallEnd, CallNumber, CallRecord, CallState, CallText, ContactFacts, Event, EventKind, HopState, Reason,
+    Topics,
 };
 use serde::Serialize;
 
@@ -52,8 +53,8 @@ pub(crate) fn type_named(name: &str) -> Option<Type> {
     TYPES.into_iter().find(|(known, _)| *known == name)
 }
 
-/// Takes an event's name, the extension that it is about, and its parameters.
-type Take<'t> = &'t mut dyn FnMut(&'static str, &str, &dyn Json);
+/// Takes an event's name, the extensions that it is about (an empty one is none), and its parameters.
+type Take<'t> = &'t mut dyn FnMut(&'static str, &[&[u8]], &dyn Json);
 
 /// Parameters: an object.
 pub(crate) trait Json {
@@ -92,24 +93,56 @@ struct Contact<'a> {
     shtag: &'static str,
 }
 
-#[derive(Serialize)]
+/// A call's new state. Four of them make a call, so they are not written field by field through serde.
 struct Dialog<'a> {
-    id: String,
-    db_id: u64,
-    callid: Cow<'a, str>,
-    from_tag: Cow<'a, str>,
-    to_tag: Cow<'a, str>,
-    old_state: u8,
-    new_state: u8,
-    from_uri: Cow<'a, str>,
-    to_uri: Cow<'a, str>,
-    caller_aor: Cow<'a, str>,
-    callee_aor: Cow<'a, str>,
-    /// How it has ended; empty while it has not.
-    end: &'static str,
-    /// The status code that the caller was given, where it was not answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<u16>,
+    record: &'a CallRecord,
+    old: CallState,
+    end: Option<CallEnd>,
+}
+
+impl Json for Dialog<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        let Dialog { record, old, end } = *self;
+        let is_plain = record.texts.is_plain();
+        let mut id = [0; CallNumber::ID_LEN];
+        out.extend_from_slice(b"{\"id\":\"");
+        out.extend_from_slice(record.number.id_in(&mut id).as_bytes());
+        out.extend_from_slice(b"\",\"db_id\":");
+        Json::write(&record.number.as_number(), out);
+        let text = |name: &str, part: CallText, out: &mut Vec<u8>| {
+            out.extend_from_slice(name.as_bytes());
+            match is_plain {
+                true => {
+                    out.push(b'"');
+                    out.extend_from_slice(record.text(part));
+                    out.push(b'"');
+                }
+                false => Json::write(&record.utf8(part), out),
+            }
+        };
+        text(",\"callid\":", CallText::CallId, out);
+        text(",\"from_tag\":", CallText::CallerTag, out);
+        text(",\"to_tag\":", CallText::CalleeTag, out);
+        // Both are digits.
+        out.extend_from_slice(b",\"old_state\":");
+        out.push(b'0' + old as u8);
+        out.extend_from_slice(b",\"new_state\":");
+        out.push(b'0' + record.state as u8);
+        text(",\"from_uri\":", CallText::CallerUri, out);
+        text(",\"to_uri\":", CallText::CalleeUri, out);
+        text(",\"caller_aor\":", CallText::CallerAor, out);
+        text(",\"callee_aor\":", CallText::CalleeAor, out);
+        // How it has ended; empty while it has not.
+        out.extend_from_slice(b",\"end\":\"");
+        out.extend_from_slice(end.map_or("", CallEnd::as_str).as_bytes());
+        out.push(b'"');
+        // The status code that the caller was given, where it was not answered.
+        if let Some(CallEnd::Failed(code)) = end {
+            out.extend_from_slice(b",\"code\":");
+            Json::write(&code, out);
+        }
+        out.push(b'}');
+    }
 }
 
 #[derive(Serialize)]
@@ -175,26 +208,27 @@ pub(crate) fn describe(event: &Event, max_calls: u32, take: Take<'_>) {
         Event::Registered { aor, contact, is_new, is_first } => {
             let aor = &*text(aor);
             if *is_first {
-                take("E_UL_AOR_INSERT", aor, &Aor { domain: TABLE, aor });
+                take("E_UL_AOR_INSERT", &[aor.as_bytes()], &Aor { domain: TABLE, aor });
             }
             let name = if *is_new { "E_UL_CONTACT_INSERT" } else { "E_UL_CONTACT_UPDATE" };
-            take(name, aor, &contact_of(aor, contact));
+            take(name, &[aor.as_bytes()], &contact_of(aor, contact));
         }
         Event::Unregistered { aor, contact, is_last, .. } => {
             let aor = &*text(aor);
-            take("E_UL_CONTACT_DELETE", aor, &contact_of(aor, contact));
+            take("E_UL_CONTACT_DELETE", &[aor.as_bytes()], &contact_of(aor, contact));
             if *is_last {
-                take("E_UL_AOR_DELETE", aor, &Aor { domain: TABLE, aor });
+                take("E_UL_AOR_DELETE", &[aor.as_bytes()], &Aor { domain: TABLE, aor });
             }
         }
         Event::Dialog { record, old, end } => {
-            take("E_DLG_STATE_CHANGED", &aor_of_call(record), &dialog(record, *old, *end));
+            let parties = [CallText::CallerAor, CallText::CalleeAor].map(|part| record.text(part));
+            take("E_DLG_STATE_CHANGED", &parties, &Dialog { record, old: *old, end: *end });
         }
         Event::Agent { aor, calls, is_reached } => {
             let aor = &*text(aor);
             let state = calls.state(*is_reached, max_calls);
             let agent = Agent { aor, state, ringing: calls.ringing, in_use: calls.in_use };
-            take("E_ROOST_AGENT_STATE", aor, &agent);
+            take("E_ROOST_AGENT_STATE", &[aor.as_bytes()], &agent);
         }
         Event::Refused { asked, code, reason } => {
             let aor = text(&asked.user);
@@ -207,17 +241,17 @@ pub(crate) fn describe(event: &Event, max_calls: u32, take: Take<'_>) {
                 code: *code,
                 reason: reason.why(),
             };
-            take("E_ROOST_REFUSED", &aor, &refused);
+            take("E_ROOST_REFUSED", &[aor.as_bytes()], &refused);
         }
         Event::Banned(ban) => {
             let aor = text(&ban.user);
             let source = ban.source.map(|source| source.to_string());
-            take("E_ROOST_BANNED", &aor, &Banned { source, aor: &aor, seconds: ban.left_s });
+            take("E_ROOST_BANNED", &[aor.as_bytes()], &Banned { source, aor: &aor, seconds: ban.left_s });
         }
-        Event::Flooded { source } => take("E_PIKE_BLOCKED", "", &Pike { ip: source.to_string() }),
+        Event::Flooded { source } => take("E_PIKE_BLOCKED", &[], &Pike { ip: source.to_string() }),
         Event::Hop { set, uri, state } => {
             let status = if *state == HopState::Active { "active" } else { "inactive" };
-            take("E_DISPATCHER_STATUS", "", &Hop { group: *set, address: uri, status });
+            take("E_DISPATCHER_STATUS", &[], &Hop { group: *set, address: uri, status });
         }
         Event::CommitFailed { aor } => lost("E_ROOST_NOT_STORED", aor, None, take),
         Event::FlowLost { aor, .. } => lost("E_ROOST_FLOW_LOST", aor, None, take),
@@ -230,19 +264,19 @@ pub(crate) fn describe(event: &Event, max_calls: u32, take: Take<'_>) {
 pub(crate) fn describe_shell(event: &ShellEvent, take: Take<'_>) {
     match event {
         ShellEvent::Database { is_away } => {
-            take("E_ROOST_DATABASE", "", &Database { status: if *is_away { "away" } else { "back" } });
+            take("E_ROOST_DATABASE", &[], &Database { status: if *is_away { "away" } else { "back" } });
         }
         ShellEvent::Certificate { file, days_left, error } => {
             let certificate =
                 Certificate { certificate: file, days_left: *days_left, error: error.as_deref() };
-            take("E_ROOST_CERTIFICATE", "", &certificate);
+            take("E_ROOST_CERTIFICATE", &[], &certificate);
         }
     }
 }
 
 fn lost(name: &'static str, aor: &[u8], lost: Option<u32>, take: Take<'_>) {
     let aor = &*text(aor);
-    take(name, aor, &Lost { aor, lost });
+    take(name, &[aor.as_bytes()], &Lost { aor, lost });
 }
 
 fn contact_of<'a>(aor: &'a str, contact: &'a ContactFacts) -> Contact<'a> {
@@ -269,38 +303,57 @@ fn contact_of<'a>(aor: &'a str, contact: &'a ContactFacts) -> Contact<'a> {
     }
 }
 
-fn dialog(record: &CallRecord, old: CallState, end: Option<CallEnd>) -> Dialog<'_> {
-    let part = |part: CallText| text(record.text(part));
-    Dialog {
-        id: record.number.id(),
-        db_id: record.number.as_number(),
-        callid: part(CallText::CallId),
-        from_tag: part(CallText::CallerTag),
-        to_tag: part(CallText::CalleeTag),
-        old_state: old as u8,
-        new_state: record.state as u8,
-        from_uri: part(CallText::CallerUri),
-        to_uri: part(CallText::CalleeUri),
-        caller_aor: part(CallText::CallerAor),
-        callee_aor: part(CallText::CalleeAor),
-        end: end.map_or("", CallEnd::as_str),
-        code: match end {
-            Some(CallEnd::Failed(code)) => Some(code),
-            _ => None,
-        },
-    }
-}
-
-/// The extensions of a call, both where both are some: a reader that wants the events of one asks whether it is among them.
-fn aor_of_call(record: &CallRecord) -> String {
-    let [caller, callee] = [CallText::CallerAor, CallText::CalleeAor].map(|part| text(record.text(part)));
-    match (caller.is_empty(), callee.is_empty()) {
-        (false, false) => format!("{caller} {callee}"),
-        (true, _) => callee.into_owned(),
-        _ => caller.into_owned(),
-    }
-}
-
 fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use roost_core::{CallSide, CallTexts};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_call_is_json_whatever_its_texts_are() {
+        for call_id in [&b"a84b4c76@h"[..], br#"a"b\"#, b"a\xffb", b"\x7f\x01", "\u{8bdd}".as_bytes()] {
+            let mut texts = CallTexts::default();
+            let given = [
+                (CallText::CallId, call_id),
+                (CallText::CallerAor, b"9001"),
+                (CallText::CallerUri, b"sip:9001@h"),
+                (CallText::CallerTag, b"1"),
+                (CallText::CalleeUri, b"sip:9002@h"),
+                (CallText::CalleeTag, b"2"),
+            ];
+            texts.set(&mut Vec::new(), &given);
+            let side = CallSide::default();
+            let record = CallRecord {
+                number: CallNumber::of_id("0a000100000002000f").unwrap(),
+                state: CallState::Deleted,
+                begun_s: 1,
+                answered_s: None,
+                lasted_ms: 0,
+                until_s: None,
+                caller: side,
+                callee: side,
+                texts,
+            };
+            let end = Some(CallEnd::Failed(486));
+            let event = Event::Dialog { record, old: CallState::Early, end };
+            let mut told = Vec::new();
+            describe(&event, 0, &mut |name, about, params| {
+                let mut text = Vec::new();
+                params.write(&mut text);
+                told.push((name, about.concat(), serde_json::from_slice::<Value>(&text).unwrap()));
+            });
+            let expected = json!({
+                "id": "0a000100000002000f", "db_id": (1_u64 << 48) | (2 << 16) | 15,
+                "callid": String::from_utf8_lossy(call_id), "from_tag": "1", "to_tag": "2",
+                "old_state": 2, "new_state": 5, "from_uri": "sip:9001@h", "to_uri": "sip:9002@h",
+                "caller_aor": "9001", "callee_aor": "", "end": "failed", "code": 486,
+            });
+            assert_eq!(told, [("E_DLG_STATE_CHANGED", b"9001".to_vec(), expected)]);
+        }
+    }
 }

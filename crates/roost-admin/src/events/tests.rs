@@ -66,33 +66,67 @@ fn subscribers_get_datagrams_as_opensips_sends_them() {
     );
 }
 
+/// What a reader gets next: the extension of each event, or how many it has lost.
+async fn next(stream: &mut Stream) -> Result<Vec<(u64, String)>, u64> {
+    match stream.next().await.expect("the hub is there") {
+        Next::Lost(lost) => Err(lost),
+        Next::Told(batch, from) => {
+            let aor_of = |told: Told<'_>| {
+                let params: Value = serde_json::from_str(told.params()).unwrap();
+                let aor = params["aor"].as_str().unwrap().to_owned();
+                assert!(told.is_about(&aor) && !told.is_about("900"));
+                assert_eq!(
+                    String::from_utf8_lossy(told.frame),
+                    format!("id: {}\nevent: {}\ndata: {{\"aor\":\"{aor}\"}}\n\n", told.id, told.name)
+                );
+                (told.id, aor)
+            };
+            Ok(batch.from(from).map(aor_of).collect())
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_reader_that_comes_back_gets_what_it_missed_and_a_slow_one_loses_its_own() {
     let hub = hub();
     let mut first = hub.stream(Topics::ALL, None).unwrap();
-    let slow = hub.stream(Topics::ALL, None).unwrap();
-    hub.publish(&[flow_lost(b"9001")]);
-    let Some(Next::Told(told)) = first.next().await else { panic!("an event") };
-    assert_eq!(
-        (told.name, told.is_about("9001"), told.params()),
-        ("E_ROOST_FLOW_LOST", true, r#"{"aor":"9001"}"#)
-    );
-    let seen = told.id;
+    let mut slow = hub.stream(Topics::ALL, None).unwrap();
+    hub.publish(&[flow_lost(b"9001"), flow_lost(b"9002"), flow_lost(b"9003")]);
+    let told = next(&mut first).await.unwrap();
+    let ids: Vec<_> = told.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [ids[0], ids[0] + 1, ids[0] + 2]);
+    assert!(first.try_next().is_none());
     drop(first);
-    hub.publish(&[flow_lost(b"9002"), flow_lost(b"9003")]);
-    let mut again = hub.stream(Topics::ALL, Some(seen)).unwrap();
-    for expected in ["9002", "9003"] {
-        let Some(Next::Told(told)) = again.next().await else { panic!("an event") };
-        assert!(told.is_about(expected));
+    hub.publish(&[flow_lost(b"9004")]);
+    // From the middle of a batch on.
+    let mut again = hub.stream(Topics::ALL, Some(ids[0])).unwrap();
+    let named = |aors: &[&str], from: u64| -> Vec<_> {
+        aors.iter().zip(from..).map(|(aor, id)| (id, (*aor).to_owned())).collect()
+    };
+    assert_eq!(next(&mut again).await, Ok(named(&["9002", "9003"], ids[1])));
+    assert_eq!(next(&mut again).await, Ok(named(&["9004"], ids[2] + 1)));
+    for _ in 0..KEPT + 10 {
+        hub.publish(&[flow_lost(b"9005")]);
+        assert_eq!(next(&mut again).await.map(|told| told.len()), Ok(1));
     }
-    let many: Vec<_> = (0..STREAM_ROOM + 10).map(|_| flow_lost(b"9004")).collect();
-    for event in many {
-        hub.publish([&event]);
-        assert!(matches!(again.next().await, Some(Next::Told(_))));
-    }
-    let mut slow = slow;
-    assert!(matches!(slow.next().await, Some(Next::Lost(13))));
-    assert!(hub.statistics().contains(&("event:streams_lost", 13)));
+    assert_eq!(next(&mut slow).await, Err(14));
+    assert!(hub.statistics().contains(&("event:streams_lost", 14)));
+    assert!(next(&mut slow).await.is_ok());
+    let mut late = hub.stream(Topics::ALL, Some(u64::MAX)).unwrap();
+    assert!(late.try_next().is_none(), "a number of the future is as good as none");
     let all: Vec<_> = (0..MAX_STREAMS).map_while(|_| hub.stream(Topics::ALL, None)).collect();
-    assert_eq!(all.len(), MAX_STREAMS - 2);
+    assert_eq!(all.len(), MAX_STREAMS - 3);
+}
+
+#[test]
+fn many_events_are_kept_in_batches_that_are_not_too_large() {
+    let hub = hub();
+    let mut stream = hub.stream(Topics::ALL, None).unwrap();
+    let many: Vec<_> = (0..1_200).map(|_| flow_lost(b"9001")).collect();
+    hub.publish(&many);
+    let mut seen = Vec::new();
+    while let Some(Next::Told(batch, from)) = stream.try_next() {
+        seen.push(batch.from(from).count());
+    }
+    assert_eq!(seen, [512, 512, 176]);
 }

@@ -13,8 +13,8 @@ use roost_core::Topics;
 use sha2::Sha256;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
-use crate::events::Told;
 use crate::events::shape::{TYPES, type_named};
+use crate::events::{Batch, Told};
 
 /// Events that wait for one webhook; more are lost to it.
 const WAITING: usize = 10_000;
@@ -70,8 +70,23 @@ struct Queue {
     /// None: all.
     names: Vec<&'static str>,
     topics: Topics,
-    sender: SyncSender<Arc<Told>>,
+    sender: SyncSender<Waiting>,
     counts: Arc<Counts>,
+}
+
+/// An event that waits: an object with number, time, type and parameters.
+#[derive(Debug)]
+struct Waiting {
+    id: u64,
+    object: Box<str>,
+}
+
+impl Waiting {
+    fn of(told: &Told<'_>) -> Waiting {
+        let (Told { id, at_ms, name, .. }, params) = (told, told.params());
+        let object = format!(r#"{{"id":{id},"time_ms":{at_ms},"type":"{name}","params":{params}}}"#);
+        Waiting { id: *id, object: object.into() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -99,11 +114,14 @@ impl Webhooks {
         self.0.iter().fold(Topics::NONE, |all, one| all.and(one.topics))
     }
 
-    /// Queues an event for those who want it.
-    pub(crate) fn send(&self, told: &Arc<Told>) {
-        for queue in self.0.iter().filter(|one| one.names.is_empty() || one.names.contains(&told.name)) {
-            if queue.sender.try_send(Arc::clone(told)).is_err() {
-                queue.counts.lost.fetch_add(1, Ordering::Relaxed);
+    /// Queues each event for those who want it.
+    pub(crate) fn send(&self, batch: &Batch) {
+        for queue in &self.0 {
+            let is_wanted = |told: &Told<'_>| queue.names.is_empty() || queue.names.contains(&told.name);
+            for told in batch.iter().filter(is_wanted) {
+                if queue.sender.try_send(Waiting::of(&told)).is_err() {
+                    queue.counts.lost.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
     }
@@ -169,14 +187,14 @@ fn agent(url: &str) -> ureq::Agent {
 struct Poster {
     webhook: Webhook,
     agent: ureq::Agent,
-    queue: Receiver<Arc<Told>>,
+    queue: Receiver<Waiting>,
     counts: Arc<Counts>,
 }
 
 impl Poster {
     fn run(self) {
         while let Some(batch) = self.gather() {
-            let id = batch.first().map_or(0, |told| told.id);
+            let id = batch.first().map_or(0, |first| first.id);
             let body = body(&batch);
             match self.deliver(id, &body) {
                 true => self.counts.delivered.fetch_add(batch.len() as u64, Ordering::Relaxed),
@@ -186,12 +204,12 @@ impl Poster {
     }
 
     /// What waits, and a little of what comes; `None` at the end.
-    fn gather(&self) -> Option<Vec<Arc<Told>>> {
+    fn gather(&self) -> Option<Vec<Waiting>> {
         let mut batch = vec![self.queue.recv().ok()?];
         let end = Instant::now() + GATHERING;
         while batch.len() < MOST_AT_ONCE {
             match self.queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(told) => batch.push(told),
+                Ok(more) => batch.push(more),
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -249,17 +267,9 @@ impl Poster {
 }
 
 /// A JSON array of events.
-fn body(batch: &[Arc<Told>]) -> String {
-    let mut body = String::from("[");
-    for told in batch {
-        let (Told { id, at_ms, name, .. }, params) = (&**told, told.params());
-        let comma = if body.len() > 1 { "," } else { "" };
-        body.push_str(&format!(
-            r#"{comma}{{"id":{id},"time_ms":{at_ms},"type":"{name}","params":{params}}}"#
-        ));
-    }
-    body.push(']');
-    body
+fn body(batch: &[Waiting]) -> String {
+    let objects: Vec<_> = batch.iter().map(|one| &*one.object).collect();
+    format!("[{}]", objects.join(","))
 }
 
 /// `v1,` and the HMAC-SHA256 of id, time and body in base64. A secret that begins with `whsec_` is base64, too.

@@ -1,6 +1,9 @@
 //! Calls as operators and listeners see them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::base::flow::{Flow, ShardId};
 
@@ -28,8 +31,22 @@ impl CallNumber {
 
     /// As text: `dlg_list`'s ID.
     pub fn id(self) -> String {
+        self.id_in(&mut [0; CallNumber::ID_LEN]).to_owned()
+    }
+
+    /// Length of that text.
+    pub const ID_LEN: usize = 18;
+
+    /// The same, in given room.
+    pub fn id_in(self, room: &mut [u8; CallNumber::ID_LEN]) -> &str {
         let CallNumber { epoch, shard, slot, serial } = self;
-        format!("{:02x}{:04x}{slot:08x}{serial:04x}", epoch, shard.0)
+        let number = u128::from(epoch) << 64 | u128::from(shard.0) << 48 | u128::from(slot) << 16;
+        let mut rest = number | u128::from(serial);
+        for digit in room.iter_mut().rev() {
+            *digit = b"0123456789abcdef"[(rest & 15) as usize];
+            rest >>= 4;
+        }
+        std::str::from_utf8(room).unwrap_or_default()
     }
 
     /// As a number that fits JSON's: without the epoch.
@@ -137,6 +154,14 @@ impl CallTexts {
         self.bytes.get(start..end(at)).unwrap_or(&[])
     }
 
+    /// Whether each is also what it is between quotes in JSON: printable ASCII without quotes and backslashes.
+    pub fn is_plain(&self) -> bool {
+        // Without an early end it looks at many bytes at once.
+        self.bytes
+            .iter()
+            .fold(true, |all, byte| all & (matches!(byte, b' '..=b'~') & (*byte != b'"') & (*byte != b'\\')))
+    }
+
     /// Other texts for some parts, in their order. One that finds no room is left out: all together have as much as a
     /// message. What is in `scratch` goes.
     pub fn set(&mut self, scratch: &mut Vec<u8>, new: &[(CallText, &[u8])]) {
@@ -234,6 +259,13 @@ impl CallRecord {
         self.texts.get(text)
     }
 
+    /// The same as UTF-8, with marks in place of what is none.
+    pub fn utf8(&self, text: CallText) -> Cow<'_, str> {
+        let bytes = self.text(text);
+        // Nearly always it is, and this looks at more than a byte at a time.
+        std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+    }
+
     /// The caller's side, or the callee's.
     pub fn side(&self, is_caller: bool) -> (&CallSide, SideTexts<'_>) {
         let side = if is_caller { &self.caller } else { &self.callee };
@@ -295,6 +327,9 @@ impl AgentCalls {
         }
     }
 }
+
+/// An AOR as tables have it: a usual one needs no memory of its own.
+pub type AorText = SmallVec<[u8; 32]>;
 
 /// How far a call of an extension has come, for the shard that counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::base::flow::{Flow, ShardId, Ticket};
 use crate::contract::admin::AdminReply;
 use crate::contract::ban::Ban;
 use crate::contract::binding_ref::{BindingRef, ContactMoved, Place};
-use crate::contract::call::{AgentStep, CallStepInDialog};
+use crate::contract::call::{AgentStep, AorText, CallStepInDialog};
 use crate::contract::exclusive::Exclusive;
 use crate::contract::next_hops::{Address, HopId, Name, NextHops};
 use crate::contract::row::Write;
@@ -100,9 +100,9 @@ pub enum ShardEvent {
     /// An address is banned.
     Banned(Ban),
     /// A request inside a dialog, for the shard that keeps its call.
-    CallStep(Box<CallStepInDialog>),
+    CallStep(CallStepInDialog),
     /// A call of an extension of the other shard has come so far.
-    Agent(Box<[u8]>, AgentStep),
+    Agent(AorText, AgentStep),
     /// How a call to a next hop went.
     HopHeard { hop: HopId, remote: SocketAddr, is_failure: bool },
 }

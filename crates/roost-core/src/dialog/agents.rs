@@ -3,12 +3,12 @@
 use hashbrown::HashMap;
 
 use crate::base::hash::KeyedState;
-use crate::contract::call::{AgentCalls, AgentStep};
+use crate::contract::call::{AgentCalls, AgentStep, AorText};
 
 /// The extensions of one shard that have calls.
 #[derive(Debug)]
 pub(crate) struct Agents {
-    calls: HashMap<Box<[u8]>, AgentCalls, KeyedState>,
+    calls: HashMap<AorText, AgentCalls, KeyedState>,
 }
 
 impl Agents {
@@ -28,7 +28,7 @@ impl Agents {
 
     /// All that have any.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], AgentCalls)> {
-        self.calls.iter().map(|(aor, calls)| (&**aor, *calls))
+        self.calls.iter().map(|(aor, calls)| (aor.as_slice(), *calls))
     }
 
     /// A call of an extension has come so far.

@@ -161,7 +161,10 @@ impl Dialogs {
         let to = head.value(bytes, HeaderName::To).and_then(|value| NameAddr::parse(value).ok());
         let mut routes = Vec::new();
         // Ours is the last one above those that were there before.
-        let is_beyond = |value: &[u8]| memchr::memmem::find(value, b";did=").is_none();
+        let is_beyond = |value: &[u8]| {
+            let mut params = memchr::memchr_iter(b';', value);
+            !params.any(|at| value.get(at..).is_some_and(|from| from.starts_with(b";did=")))
+        };
         join_routes(head, bytes, HeaderName::RecordRoute, is_beyond, &mut routes);
         let old = std::mem::replace(&mut call.state, CallState::ConfirmedNotAcknowledged);
         call.answered_s = ctx.now.unix_s.max(1);
@@ -231,7 +234,7 @@ impl Dialogs {
         }
         let hash = |text: &[u8]| ctx.hasher.hash_one(text);
         let step = CallStepInDialog { number, call_id: hash(call_id), callee_tag: hash(callee_tag), heard };
-        let event = ShardEvent::CallStep(Box::new(step));
+        let event = ShardEvent::CallStep(step);
         ctx.out.commands.push(Command::Tell { shard: Some(home), event });
     }
 

@@ -27,8 +27,10 @@ use crate::error::StoreError;
 use crate::job::spawn;
 use crate::store::Store;
 
-/// Batches that wait for the journal, one for each 20 ms.
+/// Batches that wait for the journal, one for each 50 ms.
 const WAITING: usize = 1_024;
+/// Calls that last less may have been answered and have ended in one batch.
+const SHORT_MS: u64 = 1_000;
 /// How often the file is synced.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Records that a sink takes at once.
@@ -153,7 +155,11 @@ impl Gatherer {
             _ if self.senders.is_empty() => {}
             Some(end) => {
                 let is_it = |call: &CallRecord| call.number == record.number;
-                let fresh = self.batch.answered.iter().position(is_it);
+                // One that lasted longer is not among them.
+                let fresh = match record.lasted_ms < SHORT_MS {
+                    true => self.batch.answered.iter().rposition(is_it),
+                    false => None,
+                };
                 let is_known = record.answered_s.is_some() && fresh.is_none();
                 if let Some(at) = fresh {
                     self.batch.answered.swap_remove(at);

@@ -121,7 +121,7 @@ pub struct Cdr<'a> {
 impl<'a> Cdr<'a> {
     /// The record of a call that ended so, at this time.
     pub(super) fn of(call: &'a CallRecord, end: CallEnd, ended_s: u64) -> Cdr<'a> {
-        let text = |part: CallText| String::from_utf8_lossy(call.text(part));
+        let text = |part: CallText| call.utf8(part);
         let code = match end {
             CallEnd::Failed(code) => code,
             _ => 200,

@@ -69,7 +69,6 @@ pub(super) fn dispatcher(
     questions: Questions,
     resolver: Resolver,
     streams: Option<Streams>,
-    inboxes: Arc<Vec<Inbox>>,
 ) -> Dispatch {
     Box::new(move |commands| {
         let mut commits = Vec::new();
@@ -89,23 +88,13 @@ pub(super) fn dispatcher(
                     }
                 }
                 Command::Resolve { ticket, name } => resolver.resolve(shard, ticket, name),
-                Command::Tell { shard: None, event } => {
-                    for inbox in inboxes.iter() {
-                        inbox.post([InboxItem::ShardEvent(event.clone())]);
-                    }
-                }
-                Command::Tell { shard: Some(other), event } => {
-                    if let Some(inbox) = inboxes.get(usize::from(other.0)) {
-                        inbox.post([InboxItem::ShardEvent(event)]);
-                    }
-                }
                 Command::KeepConnection { connection, until_ms } => {
                     if let Some(streams) = &streams {
                         streams.keep(connection, until_ms);
                     }
                 }
                 // The worker has taken these: it knows which shards are its own.
-                Command::ToShard(_) => {}
+                Command::ToShard(_) | Command::Tell { .. } => {}
             }
         }
         if !commits.is_empty() {

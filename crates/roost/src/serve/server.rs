@@ -288,7 +288,7 @@ fn dispatchers(
     let resolver = resolver.context("starting the resolver")?;
     let dispatch = |shard| {
         let (store, questions) = (running.handle(), Arc::clone(questions));
-        dispatcher(ShardId(shard), store, questions, resolver.clone(), streams.cloned(), Arc::clone(inboxes))
+        dispatcher(ShardId(shard), store, questions, resolver.clone(), streams.cloned())
     };
     Ok((0..config.identity.shards).map(dispatch).collect())
 }
