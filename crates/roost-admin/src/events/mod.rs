@@ -1,7 +1,7 @@
 //! What has happened, for tools: OpenSIPS's events and roost's own, one stream for all who listen.
 //!
-//! Each consumer has a queue of its own that never grows: a slow one loses its own events, which are counted, and nobody
-//! else's. Events that nobody listens to are not made ([`Hub::wanted`]).
+//! Each consumer has bounded room: a slow one loses its own events, which are counted, and nobody else's. Events that nobody
+//! listens to are not made ([`Hub::wanted`]).
 
 mod batch;
 mod datagrams;
