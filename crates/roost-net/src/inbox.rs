@@ -83,9 +83,17 @@ impl InboxItem {
         match self {
             InboxItem::Messages(batch) => (batch.messages.len(), batch.bytes.len()),
             InboxItem::Stream { message, .. } => (1, message.len()),
-            InboxItem::ShardEvent(ShardEvent::NoRoom(_, message)) => (1, message.len()),
+            InboxItem::ShardEvent(event) => weight_of(event),
             _ => (0, 0),
         }
+    }
+}
+
+/// The same of one event.
+fn weight_of(event: &ShardEvent) -> (usize, usize) {
+    match event {
+        ShardEvent::NoRoom(_, message) => (1, message.len()),
+        _ => (0, 0),
     }
 }
 
@@ -106,6 +114,20 @@ struct Waiting {
     is_asleep: bool,
 }
 
+impl Waiting {
+    /// Counts messages and their bytes, if there is room for them.
+    fn admits(&mut self, (messages, bytes): (usize, usize)) -> bool {
+        let is_full =
+            self.messages + messages > MAX_INBOX_MESSAGES || self.message_bytes + bytes > MAX_INBOX_BYTES;
+        if messages > 0 && is_full {
+            return false;
+        }
+        self.messages += messages;
+        self.message_bytes += bytes;
+        true
+    }
+}
+
 impl Inbox {
     /// An empty inbox.
     ///
@@ -119,16 +141,19 @@ impl Inbox {
     pub fn post(&self, batch: impl IntoIterator<Item = InboxItem>) -> usize {
         let mut refused = 0;
         let mut waiting = self.lock();
-        for item in batch {
-            let (messages, bytes) = item.weight();
-            let is_full = waiting.messages + messages > MAX_INBOX_MESSAGES
-                || waiting.message_bytes + bytes > MAX_INBOX_BYTES;
-            if messages > 0 && is_full {
-                refused += messages;
-                continue;
+        for mut item in batch {
+            if let InboxItem::ShardEvents(events) = &mut item {
+                // Each by itself: most always find room.
+                let all = events.len();
+                events.retain(|event| waiting.admits(weight_of(event)));
+                refused += all - events.len();
+            } else {
+                let weight = item.weight();
+                if !waiting.admits(weight) {
+                    refused += weight.0;
+                    continue;
+                }
             }
-            waiting.messages += messages;
-            waiting.message_bytes += bytes;
             waiting.items.push(item);
         }
         // Under the lock, where the worker goes to sleep: no wake-up is lost. A busy worker needs none.
@@ -203,6 +228,11 @@ mod tests {
         let mut batch = Batch::default();
         (0..3).for_each(|_| batch.push(handed, &[0; 60_000]));
         assert_eq!(inbox.post([InboxItem::Messages(batch)]), 3, "whole or not at all");
+        let no_room = || ShardEvent::NoRoom(Flow::udp(address, address), vec![0; 60_000].into());
+        let events = vec![no_room(), ShardEvent::ConnectionClosed(1), no_room()];
+        assert_eq!(inbox.post([InboxItem::ShardEvents(events)]), 2);
+        inbox.take(&mut taken);
+        assert!(matches!(taken.last(), Some(InboxItem::ShardEvents(events)) if events.len() == 1));
     }
 
     #[test]

@@ -66,18 +66,26 @@ impl Batch {
         Batch { first_id, at_ms: 0, text: Vec::new(), places: Vec::new() }
     }
 
-    /// An empty one for what comes after it, which may well be as much.
-    pub(crate) fn next(&self) -> Batch {
-        Batch {
-            first_id: self.first_id + self.len() as u64,
-            at_ms: 0,
+    /// Takes it out; what comes after it is of the same time, and may well be as much.
+    pub(crate) fn take(&mut self) -> Batch {
+        let next = Batch {
+            first_id: self.next_id(),
+            at_ms: self.at_ms,
             text: Vec::with_capacity(self.text.len()),
             places: Vec::with_capacity(self.len()),
-        }
+        };
+        std::mem::replace(self, next)
+    }
+
+    /// Forgets its events, which have had their numbers.
+    pub(crate) fn clear(&mut self) {
+        self.first_id = self.next_id();
+        self.text.clear();
+        self.places.clear();
     }
 
     pub(crate) fn push(&mut self, name: &'static str, about: &[&[u8]], params: &dyn Json) {
-        let id = self.first_id + self.places.len() as u64;
+        let id = self.next_id();
         let text = &mut self.text;
         let start = text.len();
         for one in about.iter().filter(|one| !one.is_empty()) {
@@ -99,12 +107,6 @@ impl Batch {
         self.places.push(Place { name, start, frame, params: params_at, end });
     }
 
-    pub(crate) fn clear(&mut self, first_id: u64) {
-        self.first_id = first_id;
-        self.text.clear();
-        self.places.clear();
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.places.len()
     }
@@ -117,9 +119,9 @@ impl Batch {
         self.len() >= MOST
     }
 
-    /// The number of its last event.
-    pub(crate) fn last_id(&self) -> u64 {
-        self.first_id + self.len() as u64 - 1
+    /// The number of the event after its last.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.first_id + self.len() as u64
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Told<'_>> {
@@ -172,7 +174,7 @@ impl Kept {
 
     /// The batch that has the event of this number, or the first one after it.
     pub(crate) fn from(&self, id: u64) -> Option<Arc<Batch>> {
-        let at = self.batches.partition_point(|batch| batch.last_id() < id);
+        let at = self.batches.partition_point(|batch| batch.next_id() <= id);
         self.batches.get(at).map(Arc::clone)
     }
 }

@@ -46,8 +46,8 @@ struct Inner {
     max_calls: u32,
     /// The number of this process's first event.
     first_id: u64,
-    /// The number of the last event that is kept for readers of the stream.
-    last: watch::Sender<u64>,
+    /// Wakes readers of the stream.
+    more: watch::Sender<()>,
     /// Events that readers of the stream have lost.
     stream_lost: AtomicU64,
     state: Mutex<State>,
@@ -85,7 +85,7 @@ impl Hub {
             wanted: Arc::default(),
             base,
             max_calls,
-            last: watch::Sender::new(0),
+            more: watch::Sender::new(()),
             stream_lost: AtomicU64::new(0),
             state: Mutex::new(State {
                 batch: Batch::new(first_id),
@@ -152,7 +152,7 @@ impl Hub {
             Some(after) => after.min(newest),
         };
         self.0.look(&state);
-        Some(Stream { hub: self.clone(), number, seen, last: self.0.last.subscribe() })
+        Some(Stream { hub: self.clone(), number, seen, more: self.0.more.subscribe() })
     }
 
     pub(crate) fn subscribe_datagrams(
@@ -223,13 +223,12 @@ impl Inner {
         }
         datagrams.send(batch);
         webhooks.send(batch);
-        let next = batch.next();
         if streams.is_empty() {
             kept.clear();
-            return batch.clear(next.first_id);
+            return batch.clear();
         }
-        kept.push(Arc::new(std::mem::replace(batch, next)));
-        let _ = self.last.send_replace(batch.first_id - 1);
+        kept.push(Arc::new(batch.take()));
+        self.more.send_replace(());
     }
 }
 
@@ -252,7 +251,7 @@ pub(crate) struct Stream {
     number: u64,
     /// The number of the last event that it was given, or will not be given.
     seen: u64,
-    last: watch::Receiver<u64>,
+    more: watch::Receiver<()>,
 }
 
 /// What a reader gets.
@@ -274,18 +273,18 @@ impl Stream {
             self.seen = next.first_id - 1;
             return Some(self.lost(lost));
         }
-        self.seen = next.last_id();
+        self.seen = next.next_id() - 1;
         Some(Next::Told(next, from))
     }
 
     /// The next; `None` at the end of the process.
     pub(crate) async fn next(&mut self) -> Option<Next> {
         loop {
-            self.last.mark_unchanged();
+            self.more.mark_unchanged();
             if let Some(next) = self.try_next() {
                 return Some(next);
             }
-            self.last.changed().await.ok()?;
+            self.more.changed().await.ok()?;
         }
     }
 

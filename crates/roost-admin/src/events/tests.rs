@@ -126,6 +126,7 @@ fn many_events_are_kept_in_batches_that_are_not_too_large() {
     hub.publish(&many);
     let mut seen = Vec::new();
     while let Some(Next::Told(batch, from)) = stream.try_next() {
+        assert!(batch.iter().all(|told| told.at_ms > 0));
         seen.push(batch.from(from).count());
     }
     assert_eq!(seen, [512, 512, 176]);

@@ -19,6 +19,9 @@ pub struct CallNumber {
 }
 
 impl CallNumber {
+    /// Length of the text of one, in bytes.
+    pub const ID_LEN: usize = 18;
+
     /// The process that gave it.
     pub fn epoch(self) -> u8 {
         self.epoch
@@ -33,9 +36,6 @@ impl CallNumber {
     pub fn id(self) -> String {
         self.id_in(&mut [0; CallNumber::ID_LEN]).to_owned()
     }
-
-    /// Length of that text.
-    pub const ID_LEN: usize = 18;
 
     /// The same, in given room.
     pub fn id_in(self, room: &mut [u8; CallNumber::ID_LEN]) -> &str {
@@ -64,7 +64,7 @@ impl CallNumber {
             slot: part(6, 14)?,
             serial: part(14, 18)? as u16,
         };
-        (id.len() == 18).then_some(number)
+        (id.len() == CallNumber::ID_LEN).then_some(number)
     }
 }
 
