@@ -87,7 +87,7 @@ fn dialog(call: &CallRecord) -> Value {
 }
 
 fn bound(side: &CallSide) -> String {
-    side.flow.map_or(String::new(), |flow| format!("{}:{}", flow.transport.as_str(), flow.local))
+    side.flow().map_or(String::new(), |flow| format!("{}:{}", flow.transport.as_str(), flow.local))
 }
 
 fn date(unix_s: u64) -> String {

@@ -71,7 +71,7 @@ impl Call {
                 uri: text(texts.uri),
                 tag: text(texts.tag),
                 contact: text(texts.contact),
-                address: side.flow.map(|flow| flow.to_string()),
+                address: side.flow().map(|flow| flow.to_string()),
             }
         };
         Call {

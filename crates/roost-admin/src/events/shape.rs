@@ -327,7 +327,6 @@ mod tests {
                 (CallText::CalleeTag, b"2"),
             ];
             texts.set(&mut Vec::new(), &given);
-            let side = CallSide::default();
             let record = CallRecord {
                 number: CallNumber::of_id("0a000100000002000f").unwrap(),
                 state: CallState::Deleted,
@@ -335,8 +334,8 @@ mod tests {
                 answered_s: None,
                 lasted_ms: 0,
                 until_s: None,
-                caller: side,
-                callee: side,
+                caller: CallSide::default(),
+                callee: CallSide::default(),
                 texts,
             };
             let end = Some(CallEnd::Failed(486));

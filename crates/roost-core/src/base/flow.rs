@@ -46,7 +46,7 @@ impl fmt::Display for Flow {
 }
 
 /// A flow where many are kept: nearly all are of UDP over IPv4, and those take twelve bytes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StoredFlow {
     UdpV4 { local: SocketAddrV4, remote: SocketAddrV4 },
     Other(Box<Flow>),

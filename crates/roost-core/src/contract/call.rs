@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::base::flow::{Flow, ShardId};
+use crate::base::flow::{Flow, ShardId, StoredFlow};
 
 /// A call in progress of some process, shard and slot; it may have ended, and another may stand there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -219,12 +219,27 @@ impl CallEnd {
 }
 
 /// One side of a call, beside its texts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallSide {
     /// The number of its last request; 0 before its first.
     pub cseq: u32,
+    flow: Option<StoredFlow>,
+}
+
+impl CallSide {
+    /// A side that was reached over `flow` last; `None` where that is not known yet.
+    pub fn new(cseq: u32, flow: Option<Flow>) -> CallSide {
+        CallSide { cseq, flow: flow.map(StoredFlow::from) }
+    }
+
     /// How it was reached last; `None` where that is not known yet.
-    pub flow: Option<Flow>,
+    pub fn flow(&self) -> Option<Flow> {
+        self.flow.as_ref().map(StoredFlow::get)
+    }
+
+    pub(crate) fn set_flow(&mut self, flow: Flow) {
+        self.flow = Some(flow.into());
+    }
 }
 
 /// The texts of one side.

@@ -279,6 +279,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_event_is_small_as_it_is_moved_several_times() {
+        assert!(size_of::<Event>() <= 168, "{}", size_of::<Event>());
+    }
+
+    #[test]
     fn what_is_beyond_the_limit_is_counted_by_topic() {
         let mut listening = Listening::to_news(2);
         let wrong = EventKind::Refusal(Reason::WrongPassword);

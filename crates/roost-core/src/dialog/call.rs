@@ -1,6 +1,6 @@
 //! One entry of the table, as small as it can be: its texts lie behind one another, and a usual flow takes twelve bytes.
 
-use crate::base::flow::{Flow, StoredFlow};
+use crate::base::flow::Flow;
 use crate::contract::call::{CallNumber, CallRecord, CallSide, CallState, CallTexts};
 use crate::contract::context::Ctx;
 
@@ -15,8 +15,8 @@ pub(super) struct Call {
     pub(super) answered_mono_ms: i64,
     /// When it ends by itself, in monotonic milliseconds; `u64::MAX` before it is answered.
     pub(super) until_ms: u64,
-    pub(super) caller: Side,
-    pub(super) callee: Side,
+    pub(super) caller: CallSide,
+    pub(super) callee: CallSide,
     /// How old it was when its sides were asked last, in seconds since the answer.
     pub(super) pinged_s: u32,
     /// Its number, where an earlier process gave it.
@@ -27,37 +27,14 @@ pub(super) struct Call {
     pub(super) lost: [u8; 2],
 }
 
-/// What one side has besides its texts.
-#[derive(Debug, Default)]
-pub(super) struct Side {
-    /// The number of its last request; 0 before its first.
-    pub(super) cseq: u32,
-    flow: Option<StoredFlow>,
-}
-
-impl Side {
-    pub(super) fn new(cseq: u32, flow: Flow) -> Side {
-        Side { cseq, flow: Some(flow.into()) }
-    }
-
-    fn get(&self) -> CallSide {
-        CallSide { cseq: self.cseq, flow: self.flow.as_ref().map(StoredFlow::get) }
-    }
-
-    pub(super) fn set_flow(&mut self, flow: Flow) {
-        self.flow = Some(flow.into());
-    }
-}
-
 impl Call {
     /// A call of an earlier process.
     pub(super) fn restored(ctx: &Ctx<'_>, record: &CallRecord) -> Call {
         let left_s = record.until_s.map_or(0, |until_s| until_s.saturating_sub(ctx.now.unix_s));
         let age_s = record.answered_s.map_or(0, |answered_s| ctx.now.unix_s.saturating_sub(answered_s));
-        let side = |side: &CallSide| Side {
-            cseq: side.cseq,
-            // Its connection is gone.
-            flow: side.flow.map(|flow| Flow { connection: 0, ..flow }.into()),
+        // Its connection is gone.
+        let side = |side: &CallSide| {
+            CallSide::new(side.cseq, side.flow().map(|flow| Flow { connection: 0, ..flow }))
         };
         Call {
             texts: record.texts.clone(),
@@ -93,8 +70,8 @@ impl Call {
                 0
             },
             until_s: self.is_answered().then_some(ctx.now.unix_s + left_s),
-            caller: self.caller.get(),
-            callee: self.callee.get(),
+            caller: self.caller.clone(),
+            callee: self.callee.clone(),
             texts: self.texts.clone(),
         }
     }

@@ -21,14 +21,14 @@ use crate::base::slab::Slab;
 use crate::base::stats::Counter;
 use crate::contract::admin::AdminReply;
 use crate::contract::call::{
-    AgentCalls, AgentStep, CallEnd, CallNumber, CallRecord, CallState, CallStepInDialog, CallText, CallTexts,
-    Heard, StepKind,
+    AgentCalls, AgentStep, CallEnd, CallNumber, CallRecord, CallSide, CallState, CallStepInDialog, CallText,
+    CallTexts, Heard, StepKind,
 };
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::context::Ctx;
 use crate::contract::event::{Event, EventKind};
 use crate::dialog::agents::Agents;
-use crate::dialog::call::{Call, Side};
+use crate::dialog::call::Call;
 pub(crate) use crate::dialog::own::{CallPing, InDialog};
 use crate::message::dialog_token::DialogToken;
 use crate::message::request::Request;
@@ -117,8 +117,8 @@ impl Dialogs {
             answered_s: 0,
             answered_mono_ms: 0,
             until_ms: u64::MAX,
-            caller: Side::new(request.cseq().map_or(0, |cseq| cseq.number), request.flow),
-            callee: Side::default(),
+            caller: CallSide::new(request.cseq().map_or(0, |cseq| cseq.number), Some(request.flow)),
+            callee: CallSide::default(),
             pinged_s: 0,
             restored: None,
             serial: self.serial,

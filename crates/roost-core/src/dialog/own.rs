@@ -45,7 +45,7 @@ impl InDialog {
 
     /// Where it goes.
     pub(crate) fn flow(&self) -> Option<Flow> {
-        self.call.side(!self.is_to_callee).0.flow
+        self.call.side(!self.is_to_callee).0.flow()
     }
 
     /// Writes it (RFC 3261 12.2.1.1). A BYE has the sender's next number; an OPTIONS its last one, so that the sender's own

@@ -44,7 +44,7 @@ struct StoredFlow(String, std::net::SocketAddr, std::net::SocketAddr);
 
 impl StoredFlow {
     fn of(side: &CallSide) -> Option<StoredFlow> {
-        side.flow.map(|flow| StoredFlow(flow.transport.as_str().to_string(), flow.local, flow.remote))
+        side.flow().map(|flow| StoredFlow(flow.transport.as_str().to_string(), flow.local, flow.remote))
     }
 
     fn get(&self) -> Option<Flow> {
@@ -75,10 +75,8 @@ impl StoredCall {
             CallText::ALL.into_iter().zip(texts.iter().map(Vec::as_slice)).collect();
         let mut all = CallTexts::default();
         all.set(&mut Vec::new(), &pairs);
-        let side = |cseq, flow: &Option<StoredFlow>| CallSide {
-            cseq,
-            flow: flow.as_ref().and_then(StoredFlow::get),
-        };
+        let side =
+            |cseq, flow: &Option<StoredFlow>| CallSide::new(cseq, flow.as_ref().and_then(StoredFlow::get));
         Some(CallRecord {
             number: CallNumber::of_id(&self.id)?,
             state: CallState::Confirmed,
@@ -212,7 +210,7 @@ pub(super) fn call(number: u32) -> CallRecord {
         answered_s: Some(1_800_000_005),
         lasted_ms: 0,
         until_s: Some(1_800_043_200),
-        caller: CallSide { cseq: 3, flow: Some(flow) },
+        caller: CallSide::new(3, Some(flow)),
         callee: CallSide::default(),
         texts,
     }

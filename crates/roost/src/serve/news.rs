@@ -18,7 +18,7 @@ use crate::serve::event_log;
 /// Batches of events that wait; what finds no room is counted.
 const WAITING: usize = 16_384;
 /// How long the first event waits for others: a thread that is not woken for each of them costs the workers nothing.
-const GATHERING: Duration = Duration::from_millis(50);
+const GATHERING: Duration = Duration::from_millis(20);
 /// Batches that are handled at once.
 const AT_ONCE: usize = 1_024;
 
