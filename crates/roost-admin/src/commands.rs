@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, Local};
 use roost_core::{Admin, AdminReply, AorRecord};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::agents;
@@ -12,17 +12,28 @@ use crate::ask::{answered, aors, ask, ask_owner, shards};
 use crate::bans;
 use crate::calls;
 use crate::events;
+use crate::health;
 use crate::hops;
 use crate::rpc::{Call, Params, RpcError};
-use crate::shapes::{HASH_SIZE, TABLE, aor, brief_aor};
-use crate::{Certificates, Mi};
+use crate::shapes::{TABLE, aor};
+use crate::statistics;
+use crate::traces;
+use crate::{Certificates, LogChange, Mi};
 
 /// A command's result.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Value(Value),
-    /// JSON text in parts.
-    Stream(mpsc::Receiver<String>),
+    Aors(Aors),
+}
+
+/// All AORs, some at a time: half a million of them never stand in memory at once.
+#[derive(Debug)]
+pub(crate) struct Aors {
+    /// `None` behind the last; a channel that ends without it has not given all.
+    pub(crate) records: mpsc::Receiver<Option<Vec<AorRecord>>>,
+    /// Without their contacts.
+    pub(crate) is_brief: bool,
 }
 
 /// One command: its names, and the parameters it takes in order.
@@ -30,57 +41,243 @@ struct Command {
     name: &'static str,
     alias: &'static str,
     params: &'static [&'static str],
+    /// What it does.
+    help: &'static str,
 }
 
 const COMMANDS: &[Command] = &[
-    Command { name: "ul_dump", alias: "usrloc:dump", params: &["brief"] },
-    Command { name: "ul_show_contact", alias: "usrloc:show_contact", params: &["table_name", "aor"] },
+    Command {
+        name: "ul_dump",
+        alias: "usrloc:dump",
+        params: &["brief"],
+        help: "all AORs and their contacts, or the AORs alone",
+    },
+    Command {
+        name: "ul_show_contact",
+        alias: "usrloc:show_contact",
+        params: &["table_name", "aor"],
+        help: "the contacts of an AOR",
+    },
     Command {
         name: "ul_add",
         alias: "usrloc:add",
         params: &["table_name", "aor", "contact", "expires", "q", "flags", "cflags", "methods"],
+        help: "adds a contact, or replaces it; expires 0 never ends",
     },
-    Command { name: "ul_rm", alias: "usrloc:rm", params: &["table_name", "aor"] },
-    Command { name: "ul_rm_contact", alias: "usrloc:rm_contact", params: &["table_name", "aor", "contact"] },
-    Command { name: "ul_flush", alias: "usrloc:flush", params: &[] },
-    Command { name: "ul_sync", alias: "usrloc:sync", params: &["table_name", "aor"] },
-    Command { name: "ds_list", alias: "dispatcher:list", params: &["full"] },
-    Command { name: "ds_set_state", alias: "dispatcher:set_state", params: &["state", "group", "address"] },
-    Command { name: "ds_reload", alias: "dispatcher:reload", params: &[] },
-    Command { name: "tls_list", alias: "tls_mgm:list", params: &[] },
-    Command { name: "tls_reload", alias: "tls_mgm:reload", params: &[] },
-    Command { name: "dlg_list", alias: "dialog:list", params: &["callid", "from_tag", "index", "counter"] },
+    Command {
+        name: "ul_rm",
+        alias: "usrloc:rm",
+        params: &["table_name", "aor"],
+        help: "removes an AOR with all its contacts",
+    },
+    Command {
+        name: "ul_rm_contact",
+        alias: "usrloc:rm_contact",
+        params: &["table_name", "aor", "contact"],
+        help: "removes a contact",
+    },
+    Command {
+        name: "ul_flush",
+        alias: "usrloc:flush",
+        params: &[],
+        help: "waits until everything is in the database",
+    },
+    Command {
+        name: "ul_sync",
+        alias: "usrloc:sync",
+        params: &["table_name", "aor"],
+        help: "writes the rows of an AOR, or of all, anew",
+    },
+    Command {
+        name: "ul_cluster_sync",
+        alias: "usrloc:cluster_sync",
+        params: &[],
+        help: "there is no cluster",
+    },
+    Command {
+        name: "ds_list",
+        alias: "dispatcher:list",
+        params: &["full", "partition"],
+        help: "the next hops and their states; full: with their addresses",
+    },
+    Command {
+        name: "ds_set_state",
+        alias: "dispatcher:set_state",
+        params: &["state", "group", "address"],
+        help: "takes a next hop out (i), in (a), or has it prove itself first (p)",
+    },
+    Command {
+        name: "ds_reload",
+        alias: "dispatcher:reload",
+        params: &["partition", "inherit_state"],
+        help: "reads the route tables of the configuration file anew",
+    },
+    Command { name: "tls_list", alias: "tls_mgm:list", params: &[], help: "the certificates in use" },
+    Command {
+        name: "tls_reload",
+        alias: "tls_mgm:reload",
+        params: &[],
+        help: "reads the certificates' files anew",
+    },
+    Command {
+        name: "dlg_list",
+        alias: "dialog:list",
+        params: &["callid", "from_tag", "index", "counter"],
+        help: "the calls in progress, or one of them",
+    },
     Command {
         name: "dlg_list_ctx",
         alias: "dialog:list_ctx",
         params: &["callid", "from_tag", "index", "counter"],
+        help: "the same",
     },
-    Command { name: "agent_list", alias: "dialog:agent_list", params: &["aor"] },
-    Command { name: "dlg_end_dlg", alias: "dialog:end", params: &["dialog_id", "extra_hdrs"] },
-    Command { name: "events_list", alias: "event:list", params: &[] },
-    Command { name: "event_subscribe", alias: "event:subscribe", params: &["event", "socket", "expire"] },
-    Command { name: "subscribers_list", alias: "event:subscribers_list", params: &["event", "socket"] },
-    Command { name: "ban_list", alias: "auth:ban_list", params: &[] },
-    Command { name: "ban_add", alias: "auth:ban_add", params: &["source", "user", "seconds"] },
-    Command { name: "ban_rm", alias: "auth:ban_rm", params: &["source", "user"] },
-    Command { name: "get_statistics", alias: "statistics:get", params: &["statistics"] },
-    Command { name: "uptime", alias: "core:uptime", params: &[] },
-    Command { name: "version", alias: "core:version", params: &[] },
-    Command { name: "db_get", alias: "core:db_get", params: &[] },
-    Command { name: "which", alias: "core:which", params: &["command"] },
-    Command { name: "auth_db_forget", alias: "auth_db:forget", params: &["user", "domain"] },
+    Command {
+        name: "dlg_end_dlg",
+        alias: "dialog:end",
+        params: &["dialog_id", "extra_hdrs"],
+        help: "ends a call: both sides get a BYE",
+    },
+    Command {
+        name: "agent_list",
+        alias: "dialog:agent_list",
+        params: &["aor"],
+        help: "what each extension is doing",
+    },
+    Command { name: "events_list", alias: "event:list", params: &[], help: "the events that there are" },
+    Command {
+        name: "event_subscribe",
+        alias: "event:subscribe",
+        params: &["event", "socket", "expire"],
+        help: "has an event sent to udp:ADDRESS:PORT or unix:PATH; expire 0 ends it",
+    },
+    Command {
+        name: "subscribers_list",
+        alias: "event:subscribers_list",
+        params: &["event", "socket"],
+        help: "who is sent which events",
+    },
+    Command {
+        name: "ban_list",
+        alias: "auth:ban_list",
+        params: &[],
+        help: "addresses and extensions that are banned",
+    },
+    Command {
+        name: "ban_add",
+        alias: "auth:ban_add",
+        params: &["source", "user", "seconds"],
+        help: "bans an address, an extension, or an extension at an address",
+    },
+    Command {
+        name: "ban_rm",
+        alias: "auth:ban_rm",
+        params: &["source", "user"],
+        help: "forgets bans and failures",
+    },
+    Command {
+        name: "get_statistics",
+        alias: "statistics:get",
+        params: &["statistics"],
+        help: "values: all, a group (tm:), or names",
+    },
+    Command {
+        name: "list_statistics",
+        alias: "statistics:list",
+        params: &["statistics"],
+        help: "names of statistics, and whether they only grow",
+    },
+    Command {
+        name: "reset_statistics",
+        alias: "statistics:reset",
+        params: &["statistics"],
+        help: "counts from 0 again",
+    },
+    Command {
+        name: "reset_all_statistics",
+        alias: "statistics:reset_all",
+        params: &[],
+        help: "counts everything from 0 again",
+    },
+    Command { name: "list_tcp_conns", alias: "tcp:list", params: &[], help: "the connections" },
+    Command {
+        name: "log_level",
+        alias: "core:log_level",
+        params: &["level", "pid", "only", "seconds"],
+        help: "shows or sets the log level (-1 to 4), for an extension or address only, for so many seconds",
+    },
+    Command {
+        name: "trace_start",
+        alias: "tracer:start",
+        params: &["id", "uri", "filter", "scope", "type"],
+        help: "sends messages to a collector, hep:ADDRESS:PORT;transport=tcp|udp",
+    },
+    Command { name: "trace_stop", alias: "tracer:stop", params: &["id"], help: "sends them no more" },
+    Command {
+        name: "trace",
+        alias: "tracer:trace",
+        params: &["id", "mode"],
+        help: "shows the collectors, or switches one on or off",
+    },
+    Command {
+        name: "sr_get_status",
+        alias: "status_report:get_status",
+        params: &["group", "identifier"],
+        help: "whether roost is ready, and why not",
+    },
+    Command { name: "ps", alias: "core:ps", params: &[], help: "the threads" },
+    Command { name: "uptime", alias: "core:uptime", params: &[], help: "since when roost runs" },
+    Command {
+        name: "version",
+        alias: "core:version",
+        params: &["revision"],
+        help: "the version of OpenSIPS's interface that this is like, and roost's own",
+    },
+    Command { name: "pwd", alias: "core:pwd", params: &[], help: "the working directory" },
+    Command {
+        name: "arg",
+        alias: "core:arg",
+        params: &[],
+        help: "the arguments that roost was started with",
+    },
+    Command { name: "db_get", alias: "core:db_get", params: &[], help: "the database" },
+    Command {
+        name: "which",
+        alias: "core:which",
+        params: &["command"],
+        help: "all commands, or the parameters of one",
+    },
+    Command { name: "help", alias: "core:help", params: &["mi_cmd"], help: "what a command does" },
+    Command {
+        name: "auth_db_forget",
+        alias: "auth_db:forget",
+        params: &["user", "domain"],
+        help: "forgets cached passwords",
+    },
 ];
 
 impl Command {
-    /// The command of this name.
-    fn named(name: &str) -> Option<&'static Command> {
-        COMMANDS.iter().find(|command| command.name == name || command.alias == name)
+    /// The command of this name: OpenSIPS 3's, 4's with its module, or 4's without it where only one has it.
+    fn named(name: &str) -> Result<&'static Command, RpcError> {
+        if let Some(command) = COMMANDS.iter().find(|command| command.name == name || command.alias == name) {
+            return Ok(command);
+        }
+        let is_bare =
+            |command: &&Command| command.alias.split_once(':').is_some_and(|(_, bare)| bare == name);
+        let found: Vec<_> = COMMANDS.iter().filter(is_bare).collect();
+        match found[..] {
+            [command] => Ok(command),
+            [] => Err(RpcError::new(-32601, "Method not found")),
+            _ => {
+                let names: Vec<_> = found.iter().map(|command| command.alias).collect();
+                let data = Some(format!("supported names: {}", names.join(", ")));
+                Err(RpcError { data, ..RpcError::new(-32001, "Method ambiguous") })
+            }
+        }
     }
 
     /// What a call asks for: the command, and its parameters matched with their names.
     fn of(call: &Call) -> Result<(&'static Command, Params<'_>), RpcError> {
-        let command = Command::named(&call.method);
-        let command = command.ok_or_else(|| RpcError::new(-32601, "Method not found"))?;
+        let command = Command::named(&call.method)?;
         Ok((command, Params::new(&call.params, command.params)?))
     }
 }
@@ -103,7 +300,13 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
 }
 
 /// The commands by which an operator changes something: each leaves a line in the log.
-const CHANGES: [&str; 10] = [
+const CHANGES: [&str; 16] = [
+    "log_level",
+    "reset_statistics",
+    "reset_all_statistics",
+    "trace_start",
+    "trace_stop",
+    "trace",
     "dlg_end_dlg",
     "tls_reload",
     "ul_add",
@@ -122,7 +325,7 @@ fn certificates(mi: &Mi) -> Result<&Certificates, RpcError> {
 
 async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<Answer, RpcError> {
     let value = match command.name {
-        "ul_dump" => return dump(mi, params.number("brief")?.is_some_and(|brief| brief != 0)),
+        "ul_dump" => return Ok(dump(mi, params.number("brief")?.is_some_and(|brief| brief != 0))),
         "tls_list" => json!({ "Domains": (certificates(mi)?.list)() }),
         "tls_reload" => match (certificates(mi)?.reload)() {
             Ok(has_changed) => json!(if has_changed { "OK" } else { "OK, unchanged" }),
@@ -147,9 +350,16 @@ async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<An
             json!("OK")
         }
         "ul_sync" => sync(mi, params).await?,
-        "ds_list" => hops::list(mi, params.number("full")?.is_some_and(|full| full != 0)).await?,
+        "ul_cluster_sync" => return Err(RpcError::new(400, "Clustering not enabled")),
+        "ds_list" => {
+            hops::check_partition(params)?;
+            hops::list(mi, params.number("full")?.is_some_and(|full| full != 0)).await?
+        }
         "ds_set_state" => hops::set_state(mi, params).await?,
-        "ds_reload" => hops::reload(mi).await?,
+        "ds_reload" => {
+            hops::check_partition(params)?;
+            hops::reload(mi).await?
+        }
         "dlg_list" | "dlg_list_ctx" => calls::list(mi, params).await?,
         "agent_list" => agents::list(mi, params).await?,
         "dlg_end_dlg" => calls::end(mi, params).await?,
@@ -159,11 +369,24 @@ async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<An
         "ban_list" => bans::list(mi).await?,
         "ban_add" => bans::add(mi, params).await?,
         "ban_rm" => bans::rm(mi, params).await?,
-        "get_statistics" => statistics(mi, params).await?,
+        "get_statistics" => statistics::get(mi, params).await?,
+        "list_statistics" => statistics::list(mi, params).await?,
+        "reset_statistics" => statistics::reset(mi, params).await?,
+        "reset_all_statistics" => statistics::reset_all(mi).await?,
+        "list_tcp_conns" => (mi.process.connections)(),
+        "log_level" => log_level(mi, params)?,
+        "trace_start" => traces::start(mi, params)?,
+        "trace_stop" => traces::stop(mi, params)?,
+        "trace" => traces::list(mi, params)?,
+        "sr_get_status" => health::status(mi).await?,
+        "ps" => statistics::ps(mi)?,
         "uptime" => uptime(mi),
         "version" => json!({ "Server": mi.server }),
+        "pwd" => json!({ "WD": std::env::current_dir().unwrap_or_default().display().to_string() }),
+        "arg" => std::env::args().map(Value::from).collect(),
         "db_get" => json!({ "database": mi.database }),
         "which" => which(params)?,
+        "help" => help(params)?,
         "auth_db_forget" => forget(mi, params).await?,
         _ => return Err(RpcError::new(-32601, "Method not found")),
     };
@@ -278,75 +501,25 @@ async fn add(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
     done(ask_owner(mi, &aor, request).await?, "Failed to add contact")
 }
 
-/// Every shard in slices, streamed: neither the shards nor the memory feel it.
-fn dump(mi: &Mi, is_brief: bool) -> Result<Answer, RpcError> {
-    let (parts, answer) = mpsc::channel(4);
+/// Every shard in slices: neither the shards nor the memory feel it.
+fn dump(mi: &Mi, is_brief: bool) -> Answer {
+    let (parts, records) = mpsc::channel(4);
     let mi = mi.clone();
     tokio::spawn(async move {
-        let before = format!(r#"{{"Domains":[{{"name":"{TABLE}","hash_size":{HASH_SIZE},"AORs":["#);
-        let mut text = before;
-        let mut is_first = true;
         for shard in shards(&mi) {
             let mut from = Some(0);
             while let Some(place) = from {
-                let Ok((records, next)) = aors(&mi, shard, place).await else {
-                    // The reader sees JSON that does not end, which no parser takes for a whole dump.
-                    return;
-                };
-                for (_, record) in &records {
-                    let shown = if is_brief { brief_aor(record) } else { aor(record) };
-                    text.push_str(if is_first { "" } else { "," });
-                    text.push_str(&shown.to_string());
-                    is_first = false;
-                }
-                if parts.send(std::mem::take(&mut text)).await.is_err() {
+                let Ok((slice, next)) = aors(&mi, shard, place).await else { return };
+                let slice = slice.into_iter().map(|(_, record)| record).collect();
+                if parts.send(Some(slice)).await.is_err() {
                     return;
                 }
                 from = next;
             }
         }
-        let _ = parts.send("]}]}".to_string()).await;
+        let _ = parts.send(None).await;
     });
-    Ok(Answer::Stream(answer))
-}
-
-async fn statistics(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
-    let wanted: Vec<String> = match params.get("statistics") {
-        Some(Value::Array(list)) => {
-            list.iter().filter_map(Value::as_str).map(str::to_ascii_lowercase).collect()
-        }
-        Some(Value::String(name)) => vec![name.to_ascii_lowercase()],
-        _ => return Err(RpcError::invalid_params("'statistics' must be an array of names")),
-    };
-    let mut all = Map::new();
-    for shard in shards(mi) {
-        if let AdminReply::Statistics(values) = ask(mi, shard, Admin::Statistics).await? {
-            for (name, value) in values {
-                let sum = all.get(name).and_then(Value::as_u64).unwrap_or(0) + value;
-                all.insert(name.to_string(), json!(sum));
-            }
-        }
-    }
-    all.extend(mi.events.statistics().into_iter().map(|(name, value)| (name.to_string(), json!(value))));
-    all.extend((mi.counters)().into_iter().map(|(name, value)| (name.to_string(), json!(value))));
-    let registrar = &mi.config.policy.registrar;
-    all.insert("registrar:max_expires".into(), json!(registrar.max_expires_s));
-    all.insert("registrar:max_contacts".into(), json!(registrar.max_contacts));
-    all.insert("registrar:default_expire".into(), json!(registrar.default_expires_s));
-    all.insert("core:timestamp".into(), json!(mi.started.elapsed().unwrap_or_default().as_secs()));
-    let is_wanted = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        let (group, bare) = name.split_once(':').unwrap_or(("", &name));
-        wanted.iter().any(|wanted| match wanted.strip_suffix(':') {
-            Some(wanted) => wanted == group,
-            None => wanted == "all" || *wanted == name || wanted == bare,
-        })
-    };
-    all.retain(|name, _| is_wanted(name));
-    match all.is_empty() {
-        true => Err(RpcError::new(404, "Statistics Not Found")),
-        false => Ok(Value::Object(all)),
-    }
+    Answer::Aors(Aors { records, is_brief })
 }
 
 fn uptime(mi: &Mi) -> Value {
@@ -361,6 +534,36 @@ fn which(params: &Params<'_>) -> Result<Value, RpcError> {
         return Ok(COMMANDS.iter().map(|command| json!(command.name)).collect());
     }
     let name = params.text("command")?;
-    let command = Command::named(&name).ok_or_else(|| RpcError::new(404, "unknown MI command"))?;
-    Ok(json!([command.params]))
+    Ok(json!([known(&name)?.params]))
+}
+
+fn known(name: &str) -> Result<&'static Command, RpcError> {
+    Command::named(name).map_err(|_| RpcError::new(404, "unknown MI command"))
+}
+
+/// What a command does; without one, what `help` is for.
+fn help(params: &Params<'_>) -> Result<Value, RpcError> {
+    if params.get("mi_cmd").is_none() {
+        let usage = "help mi_cmd: what a command does; which: all commands";
+        return Ok(json!({ "Help": usage }));
+    }
+    let name = params.text("mi_cmd")?;
+    let Command { name, params, help, .. } = known(&name)?;
+    Ok(json!({ "Help": format!("{} {}: {help}", name, params.join(" ")) }))
+}
+
+/// Shows or sets the level.
+fn log_level(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let Some(level) = params.number("level")? else {
+        return Ok((mi.process.log.show)());
+    };
+    let level = Some(level).filter(|level| (-3..=4).contains(level));
+    let level = level.ok_or_else(|| RpcError::new(400, "the level is a number from -3 to 4"))?;
+    let only = params.optional_text("only")?.filter(|only| !only.is_empty());
+    let seconds = params.number("seconds")?.and_then(|seconds| u64::try_from(seconds).ok());
+    if only.is_none() && seconds.is_some() {
+        return Err(RpcError::new(400, "'seconds' goes with 'only'"));
+    }
+    (mi.process.log.set)(LogChange { level, only, seconds });
+    Ok((mi.process.log.show)())
 }

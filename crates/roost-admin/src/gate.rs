@@ -1,12 +1,13 @@
 //! Who may ask: what is checked of every request before anything else.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use ipnet::IpNet;
 use subtle::ConstantTimeEq as _;
 
 /// Whom the interface serves.
@@ -16,6 +17,8 @@ pub struct Gate {
     pub token: Option<String>,
     /// Names of this machine that browsers may use beside its addresses.
     pub hosts: Vec<String>,
+    /// Networks that metrics and health are told to, and datagrams taken from, beside this machine.
+    pub allow: Vec<IpNet>,
 }
 
 impl std::fmt::Debug for Gate {
@@ -28,6 +31,26 @@ impl std::fmt::Debug for Gate {
 pub(crate) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     match gate.check(request.headers()) {
         Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// Lets a request on from an address that may ask, or with a token.
+pub(crate) async fn pass_address(
+    State(gate): State<Arc<Gate>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if gate.admits_address(from.ip()) && !request.headers().contains_key(header::ORIGIN) {
+        return next.run(request).await;
+    }
+    match gate.check(request.headers()) {
+        Ok(()) if gate.token.is_some() => next.run(request).await,
+        Ok(()) => {
+            let why = "your address is none of `allow` in [mi]\n";
+            (StatusCode::FORBIDDEN, PLAIN, why).into_response()
+        }
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -76,6 +99,12 @@ impl Gate {
         }
     }
 
+    /// Whether an address is this machine's, or one of `allow`.
+    pub(crate) fn admits_address(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_loopback() || self.allow.iter().any(|network| network.contains(&address))
+    }
+
     /// Whether a Host means this machine: a name of a stranger's may lead to any address, an address to nothing else.
     fn is_own(&self, host: &str) -> bool {
         let name = match host.strip_prefix('[') {
@@ -103,7 +132,7 @@ mod tests {
 
     #[test]
     fn without_a_token_only_this_machine_is_served() {
-        let gate = Gate { token: None, hosts: vec!["pbx.test".to_string()] };
+        let gate = Gate { hosts: vec!["pbx.test".to_string()], ..Gate::default() };
         for (host, expected) in [
             ("127.0.0.1:8888", 200),
             ("localhost", 200),
@@ -130,7 +159,11 @@ mod tests {
 
     #[test]
     fn with_a_token_everybody_who_shows_it_is() {
-        let gate = Gate { token: Some("0123456789abcdef".to_string()), hosts: vec!["pbx.test".to_string()] };
+        let gate = Gate {
+            token: Some("0123456789abcdef".to_string()),
+            hosts: vec!["pbx.test".to_string()],
+            ..Gate::default()
+        };
         let right = (header::AUTHORIZATION, "bearer 0123456789abcdef");
         for host in ["127.0.0.1", "10.0.0.1:8888", "PBX.test"] {
             assert_eq!(status(&gate, &[(header::HOST, host), right.clone()]), 200, "{host}");
@@ -140,6 +173,21 @@ mod tests {
         for wrong in ["Bearer 0123456789abcdeF", "Basic 0123456789abcdef", "Bearer", ""] {
             let headers = [(header::HOST, "127.0.0.1"), (header::AUTHORIZATION, wrong)];
             assert_eq!(status(&gate, &headers), 401, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_told_to_this_machine_and_to_allow() {
+        let gate = Gate { allow: vec!["10.1.0.0/16".parse().unwrap()], ..Gate::default() };
+        for (address, expected) in [
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("10.1.2.3", true),
+            ("::ffff:10.1.2.3", true),
+            ("10.2.0.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(gate.admits_address(address.parse().unwrap()), expected, "{address}");
         }
     }
 }

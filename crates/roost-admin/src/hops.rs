@@ -11,6 +11,14 @@ use crate::rpc::{Params, RpcError};
 const WATCHER: ShardId = ShardId(0);
 const PARTITION: &str = "default";
 
+/// There is one partition; a command may name it.
+pub(crate) fn check_partition(params: &Params<'_>) -> Result<(), RpcError> {
+    match params.optional_text("partition")? {
+        Some(name) if !name.is_empty() && name != PARTITION => Err(RpcError::new(500, "Partition not found")),
+        _ => Ok(()),
+    }
+}
+
 /// `ds_list`: all sets and their destinations; with `full` the addresses of each too.
 pub(crate) async fn list(mi: &Mi, is_full: bool) -> Result<Value, RpcError> {
     let AdminReply::Hops(next_hops, mut hits) = ask(mi, WATCHER, Admin::Hops).await? else {

@@ -1,5 +1,6 @@
-//! HTTP: the JSON-RPC at one path, the API beside it.
+//! HTTP: the JSON-RPC at one path, the API, metrics and health beside it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -8,14 +9,18 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::Mi;
 use crate::commands::{Answer, run};
-use crate::gate::pass;
+use crate::gate::{pass, pass_address};
+use crate::health;
 use crate::rpc::{Call, RpcError};
+use crate::statistics;
 
 /// The largest request, in bytes.
 const MAX_REQUEST: usize = 64 << 10;
@@ -32,11 +37,33 @@ pub async fn serve(
     let gate = Arc::new(mi.gate.clone());
     let router = Router::new()
         .route("/mi", post(handle))
+        .route("/mi/", post(handle))
         .merge(crate::api::router())
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
-        .layer(from_fn_with_state(gate, pass))
-        .with_state(Arc::new(mi));
-    axum::serve(listener, router).with_graceful_shutdown(stop).await
+        .layer(from_fn_with_state(Arc::clone(&gate), pass));
+    // For these the address suffices: a Prometheus or a balancer shows no token.
+    let open = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .layer(from_fn_with_state(gate, pass_address));
+    let router = router.merge(open).with_state(Arc::new(mi));
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(stop).await
+}
+
+async fn metrics(State(mi): State<Arc<Mi>>) -> Response {
+    match statistics::metrics(&mi).await {
+        Ok(text) => ([(header::CONTENT_TYPE, statistics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", error.message)).into_response(),
+    }
+}
+
+async fn ready(State(mi): State<Arc<Mi>>) -> Response {
+    match health::why_not_ready(&mi).await {
+        None => "ready\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
 }
 
 async fn handle(State(mi): State<Arc<Mi>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -58,8 +85,9 @@ async fn handle(State(mi): State<Arc<Mi>>, headers: HeaderMap, body: Bytes) -> R
     let Some(id) = call.id else { return StatusCode::ACCEPTED.into_response() };
     match answer {
         Ok(Answer::Value(value)) => reply(id, Ok(value)),
-        Ok(Answer::Stream(parts)) => {
-            let body = crate::rpc::stream(&id, parts);
+        Ok(Answer::Aors(aors)) => {
+            let parts = ReceiverStream::new(crate::rpc::json_parts(&id, aors));
+            let body = parts.map(Ok::<_, std::convert::Infallible>);
             ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response()
         }
         Err(error) => reply(id, Err(error)),

@@ -13,21 +13,28 @@ mod calls;
 mod commands;
 mod events;
 mod gate;
+mod health;
 mod hops;
 mod http;
+mod mi;
 mod rpc;
 mod shapes;
+mod statistics;
+mod traces;
 
 use std::sync::Arc;
 
-use roost_core::{Admin, AdminReply, Config, Rule, ShardId};
+use roost_core::{Admin, AdminReply, Config, Histogram, Rule, ShardId};
+use roost_hep::Tracer;
 use tokio::sync::oneshot;
 
 pub use api::{Kind as RecordKind, Record, RecordQuery};
 pub use events::{Hub, ShellEvent, Webhook, WebhookError};
 pub use gate::Gate;
 pub use http::serve;
+pub use mi::{DatagramAddress, Fifo, MiDatagram, MiFifo};
 pub use shapes::TABLE;
+pub use statistics::{STATISTICS, Statistic, StatisticKind, Statistics};
 
 /// Reads a request as the interface does, for fuzzing; whether it is a call.
 pub fn check_call(body: &[u8]) -> bool {
@@ -85,6 +92,38 @@ pub struct Certificates {
     pub reload: Arc<dyn Fn() -> Result<bool, String> + Send + Sync>,
 }
 
+/// How long things took, or how many they were, by metric.
+pub type Histograms = Arc<dyn Fn() -> Vec<(&'static str, Histogram)> + Send + Sync>;
+
+/// Another log level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChange {
+    /// OpenSIPS's: -3 to 4.
+    pub level: i64,
+    /// For lines about this extension or address only; else for all.
+    pub only: Option<String>,
+    /// For so long; `None`: until it is changed again.
+    pub seconds: Option<u64>,
+}
+
+/// The log of the running server.
+#[derive(Clone)]
+pub struct LogControl {
+    /// The levels, an object.
+    pub show: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    pub set: Arc<dyn Fn(LogChange) + Send + Sync>,
+}
+
+/// What only the process knows.
+#[derive(Clone)]
+pub struct Process {
+    /// Why it cannot do its work now; `None` where nothing is known against it.
+    pub why_not_ready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// The connections, an object.
+    pub connections: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    pub log: LogControl,
+}
+
 /// What the interface needs to know of the running server.
 #[derive(Clone)]
 pub struct Mi {
@@ -100,6 +139,12 @@ pub struct Mi {
     pub events: Hub,
     /// Counters that no shard has.
     pub counters: Counters,
+    /// Histograms of other threads than the workers.
+    pub histograms: Histograms,
+    pub statistics: Statistics,
+    /// Sends messages to collectors.
+    pub tracer: Tracer,
+    pub process: Process,
     /// When the server started.
     pub started: std::time::SystemTime,
     /// `roost (VERSION (ARCH/OS))`.
@@ -111,6 +156,18 @@ pub struct Mi {
 impl std::fmt::Debug for Certificates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Certificates").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for LogControl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogControl").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Process").finish_non_exhaustive()
     }
 }
 

@@ -1,9 +1,10 @@
 //! JSON-RPC 2.0 as OpenSIPS speaks it: calls, errors, and results that are streamed.
 
 use serde_json::{Value, json};
-use tokio::sync::mpsc::Receiver;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::mpsc::{Receiver, channel};
+
+use crate::commands::Aors;
+use crate::shapes::{HASH_SIZE, TABLE, aor, brief_aor};
 
 /// One call.
 #[derive(Debug)]
@@ -134,15 +135,33 @@ impl<'a> Params<'a> {
     }
 }
 
-/// A reply whose result is written part by part as it is found: a million bindings never stand in memory twice.
-pub(crate) fn stream(
-    id: &Value,
-    parts: Receiver<String>,
-) -> impl tokio_stream::Stream<Item = Result<String, std::convert::Infallible>> + Send + 'static {
-    let before = r#"{"jsonrpc":"2.0","result":"#.to_string();
-    let after = format!(r#","id":{id}}}"#);
-    let whole = tokio_stream::once(before).chain(ReceiverStream::new(parts)).chain(tokio_stream::once(after));
-    whole.map(Ok)
+/// `ul_dump`'s reply, part by part. One that breaks off is JSON that does not end, which no parser takes for a whole dump.
+pub(crate) fn json_parts(id: &Value, mut aors: Aors) -> Receiver<String> {
+    let (parts, rendered) = channel(4);
+    let mut text = format!(
+        r#"{{"jsonrpc":"2.0","result":{{"Domains":[{{"name":"{TABLE}","hash_size":{HASH_SIZE},"AORs":["#
+    );
+    let end = format!(r#"]}}]}},"id":{id}}}"#);
+    tokio::spawn(async move {
+        let mut is_first = true;
+        while let Some(records) = aors.records.recv().await {
+            let Some(records) = records else {
+                text.push_str(&end);
+                let _ = parts.send(text).await;
+                return;
+            };
+            for record in &records {
+                let shown = if aors.is_brief { brief_aor(record) } else { aor(record) };
+                text.push_str(if is_first { "" } else { "," });
+                text.push_str(&shown.to_string());
+                is_first = false;
+            }
+            if parts.send(std::mem::take(&mut text)).await.is_err() {
+                return;
+            }
+        }
+    });
+    rendered
 }
 
 #[cfg(test)]

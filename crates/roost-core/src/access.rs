@@ -124,5 +124,5 @@ pub(crate) fn wait_for_credentials(
 pub(crate) fn message_of<'a>(ctx: &Ctx<'_>, request: &Request<'a>) -> Message<'a> {
     use std::hash::BuildHasher;
     let identity = ctx.hasher.hash_one((request.mac(&ctx.identity.mac_key), request.flow.remote));
-    Message { flow: request.flow, bytes: request.bytes, identity }
+    Message { flow: request.flow, bytes: request.bytes, since_ms: request.since_ms, identity }
 }

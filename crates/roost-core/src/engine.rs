@@ -218,6 +218,13 @@ impl Engine {
         self.shared.stats.add(counter, messages);
     }
 
+    /// Notes how long a message has waited before it is handled, in milliseconds.
+    pub fn note_age(&mut self, age_ms: u64) {
+        if age_ms > self.shared.policy.exec_msg_threshold_ms {
+            self.shared.stats.count(Counter::Slow);
+        }
+    }
+
     /// Counts bytes that are not a SIP message.
     pub fn handle_unreadable(&mut self, error: HeadError) {
         match error {
@@ -244,6 +251,7 @@ impl Engine {
         }
         match Request::new(policy, *flow, bytes, head) {
             Some(request) => {
+                let request = request.since(now.mono_ms);
                 trace::request(&request);
                 self.handle_request(&request, Mark::None, now, out);
             }
@@ -266,7 +274,7 @@ impl Engine {
         out: &mut Outbox,
     ) {
         match Request::new(&self.shared.policy, *flow, bytes, head) {
-            Some(request) => self.handle_request(&request, mark, now, out),
+            Some(request) => self.handle_request(&request.since(now.mono_ms), mark, now, out),
             None => self.handle_response(flow, bytes, head, now, out),
         }
     }
@@ -564,21 +572,28 @@ impl Engine {
 
     /// Takes up what waited.
     fn resume(&mut self, parked: Parked<Continuation>, now: Now, out: &mut Outbox) {
-        let Parked { flow, bytes, then, .. } = parked;
+        let Parked { flow, bytes, since_ms, then, .. } = parked;
         match then {
             Continuation::Admin(ticket, request) => self.handle_admin(ticket, request, now, out),
-            then => self.with_request(flow, &bytes, |engine, request| engine.go_on(request, then, now, out)),
+            then => self.with_request((flow, since_ms), &bytes, |engine, request| {
+                engine.go_on(request, then, now, out);
+            }),
         }
     }
 
     /// Indexes a request that was kept.
-    fn with_request(&mut self, flow: Flow, bytes: &[u8], use_: impl FnOnce(&mut Engine, &Request<'_>)) {
+    fn with_request(
+        &mut self,
+        (flow, since_ms): (Flow, u64),
+        bytes: &[u8],
+        use_: impl FnOnce(&mut Engine, &Request<'_>),
+    ) {
         let policy = Arc::clone(&self.shared.policy);
         let mut head = self.shared.buffers.take_head();
         if head.parse(bytes).is_ok()
             && let Some(request) = Request::new(&policy, flow, bytes, &head)
         {
-            use_(self, &request);
+            use_(self, &request.since(since_ms));
         }
         self.shared.buffers.give_head(head);
     }
@@ -591,7 +606,7 @@ impl Engine {
                 forwarder.resolved(&mut shared.ctx(now, out), transaction, target, rest, addresses);
             }
             Continuation::ForwardAck(target) => {
-                self.with_request(parked.flow, &parked.bytes, |engine, request| {
+                self.with_request((parked.flow, parked.since_ms), &parked.bytes, |engine, request| {
                     let (shared, _, forwarder) = engine.forwarding();
                     ack_resolved(&mut shared.ctx(now, out), &forwarder, request, &target, addresses);
                 });
@@ -713,7 +728,7 @@ impl Engine {
         let mut late = self.parking.release_late(Topic::Rows, now.mono_ms, limits::UNREAD_MS);
         while let Some(parked) = self.parking.next(&mut late) {
             self.shared.stats.count(Counter::UnreadLate);
-            self.with_request(parked.flow, &parked.bytes, |engine, request| {
+            self.with_request((parked.flow, parked.since_ms), &parked.bytes, |engine, request| {
                 let ctx = &mut engine.shared.ctx(now, out);
                 match request.method {
                     Method::Ack => ctx.count(Counter::DropRequests),

@@ -25,10 +25,13 @@ mod stateless;
 mod transaction;
 
 pub use base::flow::{Flow, Now, Rng, ShardId, Ticket};
+pub use base::histogram::Histogram;
 pub use base::limits;
-pub use base::stats::{COUNTER_NAMES, Counter, Stats};
+pub use base::stats::{COUNTER_NAMES, Counter, Stats, Timed};
 pub use base::transport::Transport;
-pub use contract::admin::{Admin, AdminReply, AorRecord, ContactRecord, PingsRecord, ShownExpires};
+pub use contract::admin::{
+    Admin, AdminReply, AorRecord, ContactRecord, PingsRecord, ShardFigures, ShownExpires,
+};
 pub use contract::ban::Ban;
 pub use contract::binding_ref::{BindingRef, ContactMoved, Place};
 pub use contract::call::{

@@ -7,7 +7,7 @@ use crate::base::flow::{Now, Ticket};
 use crate::base::limits;
 use crate::base::stats::Counter;
 use crate::continuation::Continuation;
-use crate::contract::admin::{Admin, AdminReply};
+use crate::contract::admin::{Admin, AdminReply, ShardFigures};
 use crate::contract::call::CallNumber;
 use crate::contract::command::Command;
 use crate::contract::outbox::Outbox;
@@ -139,7 +139,8 @@ impl Engine {
     fn statistics(&self) -> AdminReply {
         let Engine { shared, registrar, auth, admission, transactions, admitted, parking, dialogs, .. } =
             self;
-        let mut all: Vec<_> = shared.stats.iter().collect();
+        let stats = &shared.stats;
+        let mut all: Vec<_> = stats.iter().collect();
         all.extend([
             ("usrloc:registered_users", registrar.users() as u64),
             ("usrloc:location-users", registrar.users() as u64),
@@ -155,7 +156,13 @@ impl Engine {
         all.extend(parking.gauges());
         all.extend(admission.gauges());
         all.extend(auth.gauges());
-        AdminReply::Statistics(all)
+        AdminReply::Statistics(Box::new(ShardFigures {
+            values: all,
+            refusals: stats.refusals().collect(),
+            call_ends: stats.call_ends().collect(),
+            bindings: registrar.contacts_by_transport().collect(),
+            times: stats.times().collect(),
+        }))
     }
 }
 

@@ -1,7 +1,9 @@
 //! How a request is refused without a transaction: a handler's `Err` is the reply.
 
+use roost_sip::Method;
+
 use crate::auth::challenge::Challenger;
-use crate::base::stats::Counter;
+use crate::base::stats::{Counter, Timed};
 use crate::contract::context::Ctx;
 use crate::contract::event::{Event, EventKind};
 use crate::contract::policy::Policy;
@@ -41,6 +43,10 @@ pub(crate) fn refuse(ctx: &mut Ctx<'_>, registrar: &Registrar, request: &Request
     let Refusal { response, realm, record } = refusal;
     trace::response(request, response);
     ctx.stats.count_reply(response.code);
+    if request.method == Method::Register {
+        let what = if response.is_challenge() { Timed::RegisterChallenged } else { Timed::RegisterRefused };
+        ctx.time(what, request.since_ms);
+    }
     if response.is_challenge() {
         ctx.count(Counter::Challenges);
     }
@@ -72,6 +78,7 @@ pub(crate) fn registrar_realm<'t, 'r: 't>(policy: &'t Policy, request: &Request<
 
 fn tell(ctx: &mut Ctx<'_>, request: &Request<'_>, response: &Response) {
     let Some(reason) = response.reason else { return };
+    ctx.stats.count_refusal(reason);
     let code = response.code;
     match response.is_challenge() {
         true => ctx.out.tell(EventKind::Challenge, || Event::Challenged { asked: request.asked(), reason }),

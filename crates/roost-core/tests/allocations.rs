@@ -140,7 +140,7 @@ impl Stage {
         else {
             panic!("statistics")
         };
-        all.iter().find(|(name, _)| *name == "tm:inuse_transactions").unwrap().1
+        all.values.iter().find(|(name, _)| *name == "tm:inuse_transactions").unwrap().1
     }
 }
 

@@ -164,6 +164,12 @@ impl Inbox {
         refused
     }
 
+    /// Messages and other items that wait.
+    pub fn waiting(&self) -> usize {
+        let waiting = self.lock();
+        waiting.items.len().max(waiting.messages)
+    }
+
     /// Takes everything out, into `taken`, which should be empty.
     pub(crate) fn take(&self, taken: &mut Vec<InboxItem>) {
         let mut waiting = self.lock();

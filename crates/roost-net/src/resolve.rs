@@ -7,7 +7,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
@@ -31,6 +32,14 @@ const MAX_KEPT: u64 = 4_096;
 #[derive(Debug, Clone)]
 pub struct Resolver {
     questions: UnboundedSender<Question>,
+    counts: Arc<Counts>,
+}
+
+/// What was looked up.
+#[derive(Debug, Default)]
+struct Counts {
+    queries: AtomicU64,
+    slow: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -42,7 +51,7 @@ struct Question {
 
 impl Resolver {
     /// Starts the thread. It asks `servers`, or the system's if there are none, for addresses of the families that
-    /// `listeners` have, and answers into `inboxes`. Over TLS a peer must prove the name that led to it (RFC 5922).
+    /// `listeners` have, and answers into `inboxes`; what takes longer than `slow_after` is counted. Over TLS a peer must prove the name that led to it (RFC 5922).
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -51,6 +60,7 @@ impl Resolver {
         listeners: &[Listener],
         tls: Option<Arc<Tls>>,
         inboxes: Arc<Vec<Inbox>>,
+        slow_after: Duration,
     ) -> io::Result<Resolver> {
         let has = |is_v4| listeners.iter().any(|listener| listener.address.is_ipv4() == is_v4);
         let strategy = match (has(true), has(false)) {
@@ -61,9 +71,17 @@ impl Resolver {
         let servers = servers.to_vec();
         let (questions, asked) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let run = move || runtime.block_on(serve(&servers, strategy, asked, tls, inboxes));
+        let counts = Arc::<Counts>::default();
+        let shared = Shared { tls, inboxes, counts: Arc::clone(&counts), slow_after };
+        let run = move || runtime.block_on(serve(&servers, strategy, asked, shared));
         std::thread::Builder::new().name("roost-resolver".to_string()).spawn(run)?;
-        Ok(Resolver { questions })
+        Ok(Resolver { questions, counts })
+    }
+
+    /// Names looked up, and those that took long, by name.
+    pub fn statistics(&self) -> [(&'static str, u64); 2] {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [("dns:dns_total_queries", of(&self.counts.queries)), ("dns:dns_slow_queries", of(&self.counts.slow))]
     }
 
     /// Asks where a name leads; the receipt goes to the shard's inbox.
@@ -72,13 +90,21 @@ impl Resolver {
     }
 }
 
+/// What each question needs.
+#[derive(Clone)]
+struct Shared {
+    tls: Option<Arc<Tls>>,
+    inboxes: Arc<Vec<Inbox>>,
+    counts: Arc<Counts>,
+    slow_after: Duration,
+}
+
 /// Answers until no one can ask any more.
 async fn serve(
     servers: &[SocketAddr],
     strategy: LookupIpStrategy,
     mut asked: UnboundedReceiver<Question>,
-    tls: Option<Arc<Tls>>,
-    inboxes: Arc<Vec<Inbox>>,
+    shared: Shared,
 ) {
     let resolver = match resolver(servers, strategy) {
         Ok(resolver) => Some(resolver),
@@ -88,12 +114,18 @@ async fn serve(
         }
     };
     while let Some(Question { shard, ticket, name }) = asked.recv().await {
-        let (resolver, tls, inboxes) = (resolver.clone(), tls.clone(), Arc::clone(&inboxes));
+        let (resolver, shared) = (resolver.clone(), shared.clone());
+        let Shared { tls, inboxes, counts, slow_after } = shared;
         tokio::spawn(async move {
             let found = match (name.address(), resolver) {
                 (Some(address), _) => vec![address],
                 (None, Some(resolver)) => {
+                    let begun = Instant::now();
                     let looked_up = tokio::time::timeout(PATIENCE, look_up(&resolver, &name)).await;
+                    counts.queries.fetch_add(1, Ordering::Relaxed);
+                    if begun.elapsed() > slow_after {
+                        counts.slow.fetch_add(1, Ordering::Relaxed);
+                    }
                     looked_up.unwrap_or_default()
                 }
                 (None, None) => Vec::new(),

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use roost_core::{
     Command, Counter, Engine, Flow, HandOver, Listening, Now, Outbox, ShardEvent, Topics, Transmit,
 };
+use roost_hep::Capture;
 use roost_sip::Head;
 
 use crate::batch::{BATCH, Outgoing, Receiver, send_all};
@@ -71,6 +72,9 @@ struct WorkerIo {
     /// Empty ones that were used before.
     spare: Spare,
     load: Load,
+    /// Copies of this round's messages, while somebody wants them.
+    capture: Capture,
+    is_captured: bool,
 }
 
 /// What goes to one shard.
@@ -136,6 +140,8 @@ impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
             for_shards: pool.shards.iter().map(|_| ForShard::default()).collect(),
             spare: Spare::default(),
             load: Load::new(Instant::now()),
+            capture: Capture::default(),
+            is_captured: false,
         };
         Ok(Worker { pool, own, io })
     }
@@ -247,6 +253,7 @@ impl WorkerIo {
         now: Now,
     ) -> Round {
         let mut round = Round::default();
+        self.is_captured = pool.tap.is_open();
         self.outbox.listening.listen_to(Topics::from_bits(pool.news.wanted.load(Ordering::Relaxed)));
         for shard in &mut *shards {
             self.read_inbox(pool, shard, now, &mut round);
@@ -324,6 +331,9 @@ impl WorkerIo {
                 }
             }
             InboxItem::Stream { flow, message, permit } => {
+                if self.is_captured {
+                    self.capture.push(self.clock.unix(), flow, false, &message);
+                }
                 match self.head.parse(&message) {
                     Ok(()) => engine.handle_message(&flow, &message, &self.head, now, out),
                     Err(error) => engine.handle_unreadable(error),
@@ -369,7 +379,8 @@ impl WorkerIo {
             }
             for index in 0..count {
                 let (datagram, bytes) = self.receiver.datagram(index);
-                if overload.sheds(bytes, datagram.age_ms(unix), now.mono_ms) {
+                let age_ms = datagram.age_ms(unix);
+                if overload.sheds(bytes, age_ms, now.mono_ms) {
                     shed += 1;
                     continue;
                 }
@@ -378,7 +389,11 @@ impl WorkerIo {
                     local.set_ip(ip);
                 }
                 let flow = Flow::udp(local, datagram.remote);
+                if self.is_captured {
+                    self.capture.push(unix, flow, false, bytes);
+                }
                 let engine = &mut shard.state.engine;
+                engine.note_age(age_ms);
                 match self.head.parse(bytes) {
                     Ok(()) => engine.handle_message(&flow, bytes, &self.head, now, &mut self.outbox),
                     Err(error) => match stun::answer(bytes, datagram.remote) {
@@ -460,6 +475,7 @@ impl WorkerIo {
 
     /// Sends everything that the engines left in the outbox; datagrams from the first shard's sockets: all shards' are alike.
     fn send<F>(&mut self, pool: &WorkerPool<F>, shards: &[ActiveShard<'_, F>]) {
+        self.capture_sent(pool);
         let is_datagram = |transmit: &&Transmit| !transmit.flow.transport.is_reliable();
         if let Some(streams) = &pool.streams {
             for transmit in self.outbox.transmits.iter().filter(|transmit| !is_datagram(transmit)) {
@@ -484,6 +500,20 @@ impl WorkerIo {
         let untold = std::mem::take(&mut self.outbox.events);
         self.outbox.clear();
         self.outbox.events = untold;
+    }
+
+    /// Gives away what this round has received and is about to send, where somebody wants it.
+    fn capture_sent<F>(&mut self, pool: &WorkerPool<F>) {
+        if !self.is_captured {
+            return;
+        }
+        let at = self.clock.unix();
+        for transmit in &self.outbox.transmits {
+            self.capture.push(at, transmit.flow, true, self.outbox.message(transmit));
+        }
+        if !self.capture.is_empty() {
+            pool.tap.give(std::mem::take(&mut self.capture));
+        }
     }
 
     /// Waits for the inboxes, datagrams and timers of all shards; one that is busy only looks which sockets have something, so
@@ -590,7 +620,8 @@ mod tests {
         };
         let shards = sockets.into_iter().enumerate().map(shard).collect();
         let news = News { tell: Box::new(|_, _| ()), wanted: Arc::default(), is_logged: false };
-        let pool = WorkerPool::new(shards, Arc::clone(&inboxes), None, news, Arc::default()).unwrap();
+        let tap = roost_hep::Tracer::start().unwrap().tap();
+        let pool = WorkerPool::new(shards, Arc::clone(&inboxes), None, news, Arc::default(), tap).unwrap();
         let workers = Worker::of_pool(&pool, Clock::start()).unwrap().into_iter().enumerate();
         let spawn = |(index, worker): (usize, Worker<_>)| {
             thread::Builder::new().name(index.to_string()).spawn(|| worker.run().unwrap()).unwrap()

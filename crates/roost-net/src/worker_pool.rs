@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use roost_core::{Command, Engine, Event, EventKind, Listener};
+use roost_hep::Tap;
 
 use crate::inbox::{Inbox, InboxItem};
 use crate::stream::Streams;
@@ -26,6 +27,8 @@ pub struct WorkerPool<F> {
     pub(crate) news: News,
     /// Datagrams that were passed over so far: what can wait does while there are more.
     pub(crate) shed: Arc<AtomicU64>,
+    /// Where copies of messages go while somebody wants them.
+    pub(crate) tap: Arc<Tap>,
     is_stopping: Mutex<bool>,
 }
 
@@ -95,6 +98,7 @@ impl<F: FnMut(&mut Vec<Command>)> WorkerPool<F> {
         streams: Option<Streams>,
         news: News,
         shed: Arc<AtomicU64>,
+        tap: Arc<Tap>,
     ) -> io::Result<Arc<Self>> {
         let bound = |socket: UdpSocket| Ok(BoundSocket { address: socket.local_addr()?, socket });
         let shard = |(engine, sockets, ask): (Engine, Vec<UdpSocket>, F)| {
@@ -113,6 +117,7 @@ impl<F: FnMut(&mut Vec<Command>)> WorkerPool<F> {
             has_room: AtomicBool::new(false),
             news,
             shed,
+            tap,
             is_stopping: Mutex::new(false),
         }))
     }

@@ -210,7 +210,7 @@ pub fn statistic(engine: &mut Engine, name: &str, now: Now) -> u64 {
         Command::AdminReply { reply: AdminReply::Statistics(all), .. } => Some(all),
         _ => None,
     });
-    let found = all.and_then(|all| all.into_iter().find(|(other, _)| *other == name));
+    let found = all.and_then(|all| all.values.into_iter().find(|(other, _)| *other == name));
     found.unwrap_or_else(|| panic!("no statistic is called {name}")).1
 }
 

@@ -1,12 +1,12 @@
 //! What a running store is asked, and what it tells.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use roost_core::{Exclusive, Reading, Receipt, ShardId, Ticket, Write};
+use roost_core::{Exclusive, Histogram, Reading, Receipt, ShardId, Ticket, Write};
 
 use crate::error::StoreError;
 
@@ -98,16 +98,40 @@ pub(crate) fn expired_by() -> u64 {
     now.saturating_sub(PURGE_EVERY.as_secs())
 }
 
-/// What a writer has done: transactions, the commits in them, those of the largest one; and how the database is.
+/// What a writer has done: transactions, the commits in them, those of the largest one, how many and how long each; and how the
+/// database is.
 #[derive(Debug, Clone)]
 pub(crate) struct Batches {
     counts: Arc<[AtomicU64; 3]>,
+    histograms: Arc<Mutex<BatchHistograms>>,
     health: Health,
+}
+
+/// Transactions of a writer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BatchHistograms {
+    /// How long each took, in milliseconds.
+    pub times: Histogram,
+    /// How many changes each had.
+    pub sizes: Histogram,
 }
 
 impl Batches {
     pub(crate) fn new(health: Health) -> Batches {
-        Batches { counts: Arc::default(), health }
+        Batches { counts: Arc::default(), histograms: Arc::default(), health }
+    }
+
+    /// Counts a transaction of so many commits that began then and has ended.
+    pub(crate) fn done(&self, commits: usize, begun: Instant) {
+        let took = begun.elapsed();
+        self.health.timed(took);
+        let mut histograms = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);
+        histograms.times.observe(took.as_millis() as u64);
+        histograms.sizes.observe(commits as u64);
+    }
+
+    pub(crate) fn histograms(&self) -> BatchHistograms {
+        *self.histograms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes whether the database was away when something was written.
@@ -122,9 +146,12 @@ impl Batches {
         largest.fetch_max(commits as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn statistics(&self) -> [(&'static str, u64); 3] {
+    pub(crate) fn statistics(&self) -> [(&'static str, u64); 5] {
         let [transactions, all, largest] = self.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let (queries, slow) = self.health.queries();
         [
+            ("sql:sql_total_queries", queries),
+            ("sql:sql_slow_queries", slow),
             ("database:transactions", transactions),
             ("database:commits", all),
             ("database:largest_transaction", largest),
@@ -139,12 +166,40 @@ pub struct Health(Arc<Watched>);
 struct Watched {
     is_away: AtomicBool,
     tell: Box<dyn Fn(bool) + Send + Sync>,
+    queries: AtomicU64,
+    slow: AtomicU64,
+    slow_after: Duration,
 }
 
 impl Health {
-    /// `tell` is given whether it is away, each time that this changes.
-    pub fn new(tell: impl Fn(bool) + Send + Sync + 'static) -> Health {
-        Health(Arc::new(Watched { is_away: AtomicBool::new(false), tell: Box::new(tell) }))
+    /// `tell` is given whether it is away, each time that this changes. What takes longer than `slow_after` is counted.
+    pub fn new(slow_after: Duration, tell: impl Fn(bool) + Send + Sync + 'static) -> Health {
+        let (queries, slow) = (AtomicU64::new(0), AtomicU64::new(0));
+        Health(Arc::new(Watched {
+            is_away: AtomicBool::new(false),
+            tell: Box::new(tell),
+            queries,
+            slow,
+            slow_after,
+        }))
+    }
+
+    /// Whether it takes nothing now.
+    pub fn is_away(&self) -> bool {
+        self.0.is_away.load(Ordering::Relaxed)
+    }
+
+    /// Counts something that it did, and took so long.
+    pub(crate) fn timed(&self, took: Duration) {
+        self.0.queries.fetch_add(1, Ordering::Relaxed);
+        if took > self.0.slow_after {
+            self.0.slow.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How much it did, and how much of that was slow.
+    fn queries(&self) -> (u64, u64) {
+        (self.0.queries.load(Ordering::Relaxed), self.0.slow.load(Ordering::Relaxed))
     }
 
     fn note(&self, is_away: bool) {

@@ -2,12 +2,13 @@
 
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use roost_core::{Receipt, Secrets};
 
 use crate::client::Client;
 use crate::error::{DbError, StoreError};
-use crate::job::{Lookup, Receipts, spawn};
+use crate::job::{Health, Lookup, Receipts, spawn};
 use crate::link::Link;
 use crate::store::Store;
 use crate::value::Value;
@@ -23,6 +24,7 @@ pub(crate) fn start(
     store: &Store,
     queue: Receiver<Lookup>,
     receipts: Receipts,
+    health: Health,
 ) -> Result<JoinHandle<()>, StoreError> {
     let mut link = Link::new(store.database.clone());
     let [user, domain, password, second, sha256, sha512t256] = store.lookup_columns();
@@ -38,8 +40,10 @@ pub(crate) fn start(
             let _ = link.run(|client| begin_reading(client, "BEGIN"));
             let mut answers = Vec::new();
             for lookup in batch {
+                let begun = Instant::now();
                 let found =
                     link.run(|client| look_up(client, &sql, &lookup)).map_err(|error| error.to_string());
+                health.timed(begun.elapsed());
                 answers.push((lookup.shard, Receipt::Credentials(lookup.ticket, found)));
             }
             let _ = link.run(|client| begin_reading(client, "COMMIT"));

@@ -9,7 +9,7 @@ use roost_core::{ShardId, Ticket, Write};
 
 use crate::database::Database;
 use crate::error::StoreError;
-use crate::job::{Batches, Commit, Health, Job, Lookup, Preload, Receipts};
+use crate::job::{BatchHistograms, Batches, Commit, Health, Job, Lookup, Preload, Receipts};
 use crate::reading::Readings;
 use crate::sqlite::writer;
 use crate::store::Store;
@@ -49,7 +49,7 @@ impl Store {
         let (jobs, job_queue) = channel();
         let (lookups, lookup_queue) = channel::<Lookup>();
         let told = Arc::clone(&receipts);
-        let batches = Batches::new(health);
+        let batches = Batches::new(health.clone());
         let writer = match &self.database {
             _ if !write_through => Vec::new(),
             Database::Sqlite(path) => {
@@ -62,7 +62,7 @@ impl Store {
         Ok(Running {
             handle: StoreHandle { writer: jobs, lookups },
             writer,
-            lookups: Some(lookups::start(self, lookup_queue, receipts)?),
+            lookups: Some(lookups::start(self, lookup_queue, receipts, health)?),
             readings: Readings::default(),
             batches,
         })
@@ -85,8 +85,14 @@ impl Running {
         lookups || self.readings.has_ended() || self.writer.iter().any(JoinHandle::is_finished)
     }
 
-    /// What the writer has done, by name: transactions, the commits in them, those of the largest one.
-    pub fn statistics(&self) -> impl Fn() -> [(&'static str, u64); 3] + Send + Sync + 'static {
+    /// How many changes the writer's transactions had, and how long they took.
+    pub fn histograms(&self) -> impl Fn() -> BatchHistograms + Send + Sync + 'static {
+        let batches = self.batches.clone();
+        move || batches.histograms()
+    }
+
+    /// What the database has done, by name: queries, the slow ones, transactions, the commits in them, those of the largest one.
+    pub fn statistics(&self) -> impl Fn() -> [(&'static str, u64); 5] + Send + Sync + 'static {
         let batches = self.batches.clone();
         move || batches.statistics()
     }

@@ -112,7 +112,9 @@ impl Writer {
             let Gathered { commits, purges } = gather(first, queue, MAX_BATCH);
             if !commits.is_empty() {
                 self.batches.count(commits.len());
+                let (count, begun) = (commits.len(), Instant::now());
                 self.write_batch(commits);
+                self.batches.done(count, begun);
             }
             if let Err(error) = delete(&mut self.link, &self.columns, &purges) {
                 // They are found again when the sweeper looks.

@@ -60,6 +60,26 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<CallsCommand>,
     },
+    /// Show the running server's statistics
+    Stats {
+        /// Groups (tm:) or names; without any, all
+        names: Vec<String>,
+        /// Again each second, with what has changed, until it is interrupted
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Show or set what the running server logs
+    LogLevel {
+        /// error, warning, info or debug, or OpenSIPS's number
+        #[arg(value_parser = crate::commands::log_level::parse, allow_negative_numbers = true)]
+        level: Option<i64>,
+        /// Only for lines about this extension or IP address
+        #[arg(long, value_name = "WHO", requires = "level")]
+        only: Option<String>,
+        /// How long, with --only
+        #[arg(long, value_name = "S", default_value_t = 600)]
+        seconds: u64,
+    },
     /// Make certificates, and show and reload those of the running server
     Tls {
         #[command(subcommand)]

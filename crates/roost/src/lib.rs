@@ -15,7 +15,7 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
-use commands::{agents, ban, calls, config_show, db, ds, tls, ul, user};
+use commands::{agents, ban, calls, config_show, db, ds, log_level, stats, tls, ul, user};
 use output::{say, say_done, say_error};
 use settings::Settings;
 
@@ -52,6 +52,10 @@ fn run(cli: Cli) -> Result<()> {
         }
         Command::Calls { follow, command } => {
             calls::run(&Settings::load(file)?, command.as_ref(), follow, cli.json)
+        }
+        Command::Stats { names, watch } => stats::run(&Settings::load(file)?, &names, watch, cli.json),
+        Command::LogLevel { level, only, seconds } => {
+            log_level::run(&Settings::load(file)?, level, only.as_deref(), seconds, cli.json)
         }
         Command::Ban { command } => ban::run(&Settings::load(file)?, &command, cli.json),
         Command::Ds { command } => ds::run(&Settings::load(file)?, &command, cli.json),

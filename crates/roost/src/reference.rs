@@ -6,7 +6,7 @@ use clap::{Arg, Command, CommandFactory as _};
 
 use crate::cli::Cli;
 use crate::settings::key::{Key, Kind};
-use crate::settings::keys::{KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
+use crate::settings::keys::{HEP_KEYS, KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
 
 /// The whole page, with a line end.
 pub(crate) fn page() -> String {
@@ -34,6 +34,10 @@ pub(crate) fn page() -> String {
     }
     page.push_str(WEBHOOKS);
     for key in WEBHOOK_KEYS {
+        write_key(key, &mut page);
+    }
+    page.push_str(HEP);
+    for key in HEP_KEYS {
         write_key(key, &mut page);
     }
     page.push_str("\n## Commands\n\nEvery command takes:\n\n");
@@ -69,6 +73,16 @@ const TLS_DOMAINS: &str = "
 ### [[tls.domain]]
 
 Certificates for names that clients ask for: any number of tables. Who asks for none of them gets the one of [tls].
+
+| key | type | default | meaning | OpenSIPS |
+|---|---|---|---|---|
+";
+
+const HEP: &str = "
+### [[hep]]
+
+Who is sent copies of all messages, by HEPv3 (Homer, sngrep): any number of tables, up to 16. Passwords are masked, TLS and WSS are in
+clear text. One that is slow loses its own. `trace_start` adds others while roost runs.
 
 | key | type | default | meaning | OpenSIPS |
 |---|---|---|---|---|

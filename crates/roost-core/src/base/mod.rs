@@ -5,6 +5,7 @@ pub(crate) mod buffers;
 pub(crate) mod flow;
 pub(crate) mod hash;
 pub(crate) mod hex;
+pub(crate) mod histogram;
 pub(crate) mod host;
 pub mod limits;
 pub(crate) mod mac;

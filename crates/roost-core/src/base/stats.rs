@@ -1,4 +1,9 @@
-//! Counters by the names that operators' dashboards know (`group:name`), and one for every limit.
+//! Counters by the names that operators' dashboards know (`group:name`), and one for every limit; refusals by reason, calls by
+//! how they ended, and how long answers took.
+
+use crate::base::histogram::Histogram;
+use crate::contract::call::CallEnd;
+use crate::contract::reason::Reason;
 
 macro_rules! counters {
     ($($variant:ident $name:literal,)*) => {
@@ -66,6 +71,7 @@ counters! {
     TooManyContacts "roost:too_many_contacts",
     InboxFull "roost:inbox_full",
     Shed "roost:shed",
+    Slow "core:slow_messages",
     TransactionsFull "roost:transactions_full",
     ResolvingFull "roost:resolving_full",
     CredentialsLate "roost:credentials_late",
@@ -87,13 +93,68 @@ counters! {
     Unsent "roost:unsent",
 }
 
+/// From when a message came until it was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timed {
+    /// A REGISTER, until its 200.
+    RegisterAccepted,
+    /// Until its challenge.
+    RegisterChallenged,
+    /// Until another answer.
+    RegisterRefused,
+    /// An INVITE that begins a call, until its 100.
+    InviteTrying,
+    /// Until the first 18x that went to the caller.
+    InviteRinging,
+    /// Until its 2xx.
+    InviteAnswered,
+}
+
+impl Timed {
+    /// All.
+    pub const ALL: [Timed; 6] = [
+        Timed::RegisterAccepted,
+        Timed::RegisterChallenged,
+        Timed::RegisterRefused,
+        Timed::InviteTrying,
+        Timed::InviteRinging,
+        Timed::InviteAnswered,
+    ];
+}
+
+/// How calls end, in words: what was answered by who ended it, what was not by what the caller was told.
+const CALL_ENDS: [&str; 12] = [
+    "caller",
+    "callee",
+    "operator",
+    "caller_gone",
+    "callee_gone",
+    "timeout",
+    "cancelled",
+    "busy",
+    "no_answer",
+    "refused",
+    "not_found",
+    "failed",
+];
+
 /// One shard's counters.
 #[derive(Debug, Clone)]
-pub struct Stats([u64; COUNTER_NAMES.len()]);
+pub struct Stats {
+    counts: [u64; COUNTER_NAMES.len()],
+    refusals: [u64; Reason::ALL.len()],
+    call_ends: [u64; CALL_ENDS.len()],
+    times: [Histogram; Timed::ALL.len()],
+}
 
 impl Default for Stats {
     fn default() -> Self {
-        Stats([0; COUNTER_NAMES.len()])
+        Stats {
+            counts: [0; COUNTER_NAMES.len()],
+            refusals: [0; Reason::ALL.len()],
+            call_ends: [0; CALL_ENDS.len()],
+            times: [Histogram::default(); Timed::ALL.len()],
+        }
     }
 }
 
@@ -121,18 +182,63 @@ impl Stats {
 
     /// Adds `n`.
     pub fn add(&mut self, counter: Counter, n: u64) {
-        if let Some(value) = self.0.get_mut(counter as usize) {
+        if let Some(value) = self.counts.get_mut(counter as usize) {
             *value += n;
         }
     }
 
     /// A counter's value.
     pub fn get(&self, counter: Counter) -> u64 {
-        self.0.get(counter as usize).copied().unwrap_or(0)
+        self.counts.get(counter as usize).copied().unwrap_or(0)
     }
 
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        COUNTER_NAMES.iter().copied().zip(self.0)
+        COUNTER_NAMES.iter().copied().zip(self.counts)
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn count_refusal(&mut self, reason: Reason) {
+        if let Some(value) = self.refusals.get_mut(reason as usize) {
+            *value += 1;
+        }
+    }
+
+    /// Reasons, and how often each was given.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (Reason, u64)> {
+        Reason::ALL.iter().copied().zip(self.refusals)
+    }
+
+    /// Counts a call that has ended.
+    pub(crate) fn count_call_end(&mut self, end: CallEnd) {
+        let word = match end {
+            CallEnd::Failed(486 | 600) => "busy",
+            CallEnd::Failed(408 | 480) => "no_answer",
+            CallEnd::Failed(403 | 603 | 607 | 608) => "refused",
+            CallEnd::Failed(404 | 410 | 484 | 604) => "not_found",
+            end => end.as_str(),
+        };
+        if let Some(at) = CALL_ENDS.iter().position(|end| *end == word)
+            && let Some(value) = self.call_ends.get_mut(at)
+        {
+            *value += 1;
+        }
+    }
+
+    /// How calls end, and how many have.
+    pub(crate) fn call_ends(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CALL_ENDS.into_iter().zip(self.call_ends)
+    }
+
+    /// Notes how long something took, in milliseconds.
+    pub(crate) fn time(&mut self, what: Timed, ms: u64) {
+        if let Some(times) = self.times.get_mut(what as usize) {
+            times.observe(ms);
+        }
+    }
+
+    /// How long things took, in milliseconds.
+    pub fn times(&self) -> impl Iterator<Item = (Timed, Histogram)> {
+        Timed::ALL.into_iter().zip(self.times)
     }
 }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use roost_sip::MethodSet;
 
+use crate::base::histogram::Histogram;
+use crate::base::stats::Timed;
 use crate::contract::ban::Ban;
 use crate::contract::call::{AgentCalls, CallNumber, CallRecord};
 use crate::contract::next_hops::{HopState, NextHops, Rule};
+use crate::contract::reason::Reason;
 
 /// A request of an operator to one shard.
 #[derive(Debug)]
@@ -97,8 +100,22 @@ pub enum AdminReply {
         places: Vec<usize>,
         next: Option<usize>,
     },
+    Statistics(Box<ShardFigures>),
+}
+
+/// What a shard has counted and measured.
+#[derive(Debug, Clone, Default)]
+pub struct ShardFigures {
     /// Names (`group:name`) and values.
-    Statistics(Vec<(&'static str, u64)>),
+    pub values: Vec<(&'static str, u64)>,
+    /// Refusals by reason.
+    pub refusals: Vec<(Reason, u64)>,
+    /// Calls by how they ended.
+    pub call_ends: Vec<(&'static str, u64)>,
+    /// Bindings by the transport that their phones registered over, as OpenSIPS writes it.
+    pub bindings: Vec<(&'static str, u64)>,
+    /// How long answers took, in milliseconds.
+    pub times: Vec<(Timed, Histogram)>,
 }
 
 /// One AOR as operators see it.

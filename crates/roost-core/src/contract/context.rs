@@ -10,7 +10,7 @@ use crate::base::aor::{AorError, UserHost, write_aor};
 use crate::base::buffers::Buffers;
 use crate::base::flow::{Now, ShardId};
 use crate::base::hash::KeyedState;
-use crate::base::stats::{Counter, Stats};
+use crate::base::stats::{Counter, Stats, Timed};
 use crate::contract::event::EventKind;
 use crate::contract::identity::Identity;
 use crate::contract::outbox::Outbox;
@@ -37,6 +37,11 @@ pub(crate) struct Ctx<'a> {
 impl Ctx<'_> {
     pub(crate) fn count(&mut self, counter: Counter) {
         self.stats.count(counter);
+    }
+
+    /// Notes how long something took that began at `since_ms`.
+    pub(crate) fn time(&mut self, what: Timed, since_ms: u64) {
+        self.stats.time(what, self.now.mono_ms.saturating_sub(since_ms));
     }
 
     /// Notes that an extension may be doing something else now.

@@ -13,6 +13,8 @@ use crate::contract::next_hops::Rule;
 pub struct Policy {
     /// The Server header's value; empty sends none.
     pub server_header: String,
+    /// A message that waits longer before it is handled counts as slow, in milliseconds.
+    pub exec_msg_threshold_ms: u64,
     pub auth: AuthParams,
     pub pike: PikeParams,
     pub auth_db: AuthDbParams,
@@ -269,6 +271,7 @@ impl Default for Policy {
     fn default() -> Self {
         Policy {
             server_header: concat!("roost/", env!("CARGO_PKG_VERSION")).to_string(),
+            exec_msg_threshold_ms: 100,
             auth: AuthParams {
                 realm: String::new(),
                 nonce_expire_s: 30,

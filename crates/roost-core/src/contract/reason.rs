@@ -52,6 +52,21 @@ macro_rules! reasons {
             /// All entries.
             pub const ALL: &[Reason] = &[$(Reason::$variant,)*];
 
+            /// Its word, for logs and metrics: `wrong-password`.
+            pub fn word(self) -> String {
+                let name = match self {
+                    $(Reason::$variant => stringify!($variant),)*
+                };
+                let mut word = String::with_capacity(name.len() + 4);
+                for (at, c) in name.char_indices() {
+                    if at > 0 && c.is_ascii_uppercase() {
+                        word.push('-');
+                    }
+                    word.push(c.to_ascii_lowercase());
+                }
+                word
+            }
+
             pub(crate) const fn entry(self) -> Entry {
                 match self {
                     $(Reason::$variant => {

@@ -291,6 +291,7 @@ impl Dialogs {
         let Some(call) = self.calls.get_mut(slot) else { return };
         let old = std::mem::replace(&mut call.state, CallState::Deleted);
         self.tell(ctx, slot, old, Some(end));
+        ctx.stats.count_call_end(end);
         let Some(call) = self.calls.take(slot) else { return };
         if let Some(number) = call.restored {
             self.restored.remove(&*number);

@@ -23,6 +23,8 @@ use crate::contract::reason::Reason;
 #[derive(Debug, Clone)]
 pub(crate) struct Request<'a> {
     pub(crate) flow: Flow,
+    /// When it came, in monotonic milliseconds; 0 where nobody needs to know.
+    pub(crate) since_ms: u64,
     pub(crate) bytes: &'a [u8],
     pub(crate) head: &'a Head,
     pub(crate) method: Method,
@@ -65,6 +67,7 @@ impl<'a> Request<'a> {
         let name_addr = |name| NameAddr::parse(head.value(bytes, name)?).ok();
         Some(Request {
             flow,
+            since_ms: 0,
             bytes,
             head,
             method,
@@ -82,6 +85,11 @@ impl<'a> Request<'a> {
             to_tag: OnceCell::new(),
             mac: OnceCell::new(),
         })
+    }
+
+    /// The same, which came at that time.
+    pub(crate) fn since(self, since_ms: u64) -> Request<'a> {
+        Request { since_ms, ..self }
     }
 
     /// Whether it takes the place of a call that there is (RFC 3891).

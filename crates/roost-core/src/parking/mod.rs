@@ -31,6 +31,8 @@ pub(crate) enum Topic {
 pub(crate) struct Message<'a> {
     pub(crate) flow: Flow,
     pub(crate) bytes: &'a [u8],
+    /// When it came, in monotonic milliseconds.
+    pub(crate) since_ms: u64,
     /// What a retransmission of it shares.
     pub(crate) identity: u64,
 }
@@ -42,7 +44,9 @@ pub(crate) struct Parked<T> {
     /// Empty where no message waits.
     pub(crate) bytes: Box<[u8]>,
     identity: u64,
-    since_ms: u64,
+    /// When its message came, and since when it waits here, in monotonic milliseconds.
+    pub(crate) since_ms: u64,
+    waits_since_ms: u64,
     /// Whether it waits for a name, else in a queue.
     awaits_name: bool,
     pub(crate) then: T,
@@ -113,9 +117,10 @@ impl<T> Parking<T> {
         self.check_room(ctx, message.bytes.len())?;
         self.messages += 1;
         self.bytes += message.bytes.len();
-        let Message { flow, bytes, identity } = message;
-        let since_ms = ctx.now.mono_ms;
-        let parked = Parked { flow, bytes: bytes.into(), identity, since_ms, awaits_name: false, then };
+        let Message { flow, bytes, since_ms, identity } = message;
+        let waits_since_ms = ctx.now.mono_ms;
+        let bytes = bytes.into();
+        let parked = Parked { flow, bytes, identity, since_ms, waits_since_ms, awaits_name: false, then };
         let ticket = self.entries.insert(parked);
         self.queues.entry(topic).or_default().push_back(ticket);
         Ok(())
@@ -209,7 +214,7 @@ impl<T> Parking<T> {
     pub(crate) fn release_late(&mut self, topic: Topic, now_ms: u64, patience_ms: u64) -> Released {
         let Some(queue) = self.queues.get_mut(&topic) else { return Released::default() };
         let is_late = |ticket: &&Ticket| {
-            self.entries.get(**ticket).is_none_or(|parked| parked.since_ms + patience_ms <= now_ms)
+            self.entries.get(**ticket).is_none_or(|parked| parked.waits_since_ms + patience_ms <= now_ms)
         };
         let late = queue.iter().take_while(is_late).count();
         Released(queue.drain(..late).collect())
@@ -220,7 +225,7 @@ impl<T> Parking<T> {
         if self.names == 0 {
             return Vec::new();
         }
-        self.entries.tickets(|parked| parked.awaits_name && parked.since_ms + patience_ms <= now_ms)
+        self.entries.tickets(|parked| parked.awaits_name && parked.waits_since_ms + patience_ms <= now_ms)
     }
 
     /// What operators may know of it: names and values.
@@ -231,7 +236,9 @@ impl<T> Parking<T> {
 
 fn without_message<T>(ctx: &Ctx<'_>, then: T) -> Parked<T> {
     let flow = Flow::udp(NOWHERE, NOWHERE);
-    Parked { flow, bytes: Box::default(), identity: 0, since_ms: ctx.now.mono_ms, awaits_name: false, then }
+    let now_ms = ctx.now.mono_ms;
+    let (since_ms, waits_since_ms) = (now_ms, now_ms);
+    Parked { flow, bytes: Box::default(), identity: 0, since_ms, waits_since_ms, awaits_name: false, then }
 }
 
 /// Why no more may wait behind one user or AOR.
@@ -251,7 +258,7 @@ mod tests {
     const COMMIT: Topic = Topic::Commit(Ticket(7));
 
     fn message(bytes: &[u8], identity: u64) -> Message<'_> {
-        Message { flow: Flow::udp(NOWHERE, NOWHERE), bytes, identity }
+        Message { flow: Flow::udp(NOWHERE, NOWHERE), bytes, since_ms: 0, identity }
     }
 
     fn all<T>(parking: &mut Parking<T>, mut released: Released) -> Vec<(T, Vec<u8>)> {

@@ -292,18 +292,25 @@ impl Binding {
     /// Whether nothing leads to it now: the connection is gone that it was made over, and nobody but the phone can make
     /// another (WebSocket, behind NAT, or a flow of RFC 5626). It neither rings nor counts.
     pub(crate) fn is_stranded(&self) -> bool {
-        let transport = match self.origin() {
-            Origin::Live(flow) if flow.connection != 0 => return false,
+        if matches!(self.origin(), Origin::Live(flow) if flow.connection != 0) {
+            return false;
+        }
+        let transport = self.transport();
+        let is_its_own = !transport.can_connect()
+            || (transport.is_reliable() && (self.behind_nat || self.reg_id().is_some()));
+        is_its_own && self.path().is_empty()
+    }
+
+    /// What it was made over, or its Contact asks for where that is not known.
+    pub(crate) fn transport(&self) -> Transport {
+        match self.origin() {
             Origin::Live(flow) => flow.transport,
             Origin::Loaded { local: Some((transport, _)), .. } => transport,
             Origin::Loaded { .. } => Uri::parse(self.contact())
                 .ok()
                 .and_then(|uri| Transport::of_uri(&uri))
                 .unwrap_or(Transport::Udp),
-        };
-        let is_its_own = !transport.can_connect()
-            || (transport.is_reliable() && (self.behind_nat || self.reg_id().is_some()));
-        is_its_own && self.path().is_empty()
+        }
     }
 
     /// The number of its flow (RFC 5626), of a phone that has several.

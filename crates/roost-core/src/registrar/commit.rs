@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::base::aor::split_aor;
 use crate::base::flow::{Flow, Ticket};
 use crate::base::limits;
-use crate::base::stats::Counter;
+use crate::base::stats::{Counter, Timed};
 use crate::base::tickets::Tickets;
 use crate::contract::admin::AdminReply;
 use crate::contract::command::{Command, CommitOutcome};
@@ -47,7 +47,7 @@ enum InFlight {
 #[derive(Debug)]
 pub(crate) enum Done {
     /// The 200, ready to leave; up to `head_end` another status would say the same.
-    Reply { flow: Flow, reply: Vec<u8>, head_end: usize },
+    Reply { flow: Flow, reply: Vec<u8>, head_end: usize, since_ms: u64 },
     /// An operator's request is done.
     Admin(Ticket),
     /// Nobody waits: the database was told again what a failed commit left in doubt, or a phone answers no pings.
@@ -230,8 +230,9 @@ impl Registrar {
 fn committed(ctx: &mut Ctx<'_>, done: Done) {
     match done {
         Done::Nothing => {}
-        Done::Reply { flow, reply, .. } => {
+        Done::Reply { flow, reply, since_ms, .. } => {
             ctx.count(Counter::AcceptedRegs);
+            ctx.time(Timed::RegisterAccepted, since_ms);
             ctx.stats.count_reply(200);
             ctx.out.send(flow, |bytes| bytes.extend_from_slice(&reply));
             ctx.buffers.give_text(reply);
@@ -244,8 +245,12 @@ fn committed(ctx: &mut Ctx<'_>, done: Done) {
 fn refused(ctx: &mut Ctx<'_>, done: Done, response: Response) {
     match done {
         Done::Nothing => {}
-        Done::Reply { flow, reply, head_end } => {
+        Done::Reply { flow, reply, head_end, since_ms } => {
             ctx.count(Counter::RejectedRegs);
+            ctx.time(Timed::RegisterRefused, since_ms);
+            if let Some(reason) = response.reason {
+                ctx.stats.count_refusal(reason);
+            }
             ctx.stats.count_reply(response.code);
             tracing::debug!(source = %flow, code = response.code, why = response.why(), "answer");
             let writer = ResponseWriter::of(ctx);

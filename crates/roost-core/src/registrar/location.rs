@@ -12,6 +12,7 @@ use crate::base::flow::{Now, ShardId, Ticket};
 use crate::base::hash::KeyedState;
 use crate::base::limits;
 use crate::base::table::Table;
+use crate::base::transport::Transport;
 use crate::contract::binding_ref::{ContactKey, ContactMoved, Place};
 use crate::contract::identity::Identity;
 use crate::registrar::binding::Binding;
@@ -59,12 +60,31 @@ struct Doubt {
     is_queued: bool,
 }
 
+/// How many bindings there are of each transport, in the order of [`Transport::ALL`].
+#[derive(Debug, Default)]
+struct ByTransport([usize; Transport::ALL.len()]);
+
+impl ByTransport {
+    fn add(&mut self, binding: &Binding) {
+        if let Some(count) = self.0.get_mut(binding.transport() as usize) {
+            *count += 1;
+        }
+    }
+
+    fn remove(&mut self, binding: &Binding) {
+        if let Some(count) = self.0.get_mut(binding.transport() as usize) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}
+
 /// All AORs.
 #[derive(Debug)]
 pub(crate) struct Location {
     records: Table<Record>,
     hasher: KeyedState,
     contacts: usize,
+    by_transport: ByTransport,
     keys: ContactKeys,
     shard: ShardId,
     /// Contacts that have come and gone and are not told yet.
@@ -143,6 +163,7 @@ impl Location {
             records: Table::default(),
             hasher: KeyedState::new(identity.hash_seed),
             contacts: 0,
+            by_transport: ByTransport::default(),
             keys: ContactKeys::new(identity),
             shard,
             moved: Vec::new(),
@@ -189,7 +210,9 @@ impl Location {
             contacts.filter_map(|contact| self.keys.of_contact(&record.aor, contact)).collect()
         };
         let (before, keys_before) = (record.bindings.len(), keys(record));
+        record.bindings.iter().for_each(|binding| self.by_transport.remove(binding));
         change(record);
+        record.bindings.iter().for_each(|binding| self.by_transport.add(binding));
         self.contacts = self.contacts + record.bindings.len() - before;
         let place = Place { shard: self.shard, record: id.0 };
         moved(&keys_before, &keys(record), place, &mut self.moved);
@@ -202,6 +225,10 @@ impl Location {
         // Nearly all are refreshed with the Contact that they have.
         if old.is_none_or(|old| old.contact() != binding.contact()) {
             return self.change(id, |record| record.put(binding));
+        }
+        if let Some(old) = old {
+            self.by_transport.remove(old);
+            self.by_transport.add(&binding);
         }
         record.put(binding);
     }
@@ -225,6 +252,12 @@ impl Location {
     /// How many contacts there are, expired ones that were not swept yet included.
     pub(crate) fn contacts(&self) -> usize {
         self.contacts
+    }
+
+    /// The same by transport.
+    pub(crate) fn contacts_by_transport(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.by_transport.0.iter().map(|count| *count as u64);
+        Transport::ALL.into_iter().map(Transport::as_str).zip(counts)
     }
 
     /// How many slots a sweep or a dump passes.
@@ -307,6 +340,7 @@ mod tests {
         }
         assert_eq!(swept.len(), 50);
         assert_eq!((location.users(), location.contacts()), (50, 50));
+        assert_eq!(location.contacts_by_transport().next(), Some(("udp", 50)));
         assert_eq!(location.find(b"3"), None);
         assert!(location.find(b"77").is_some());
         let id = location.find_or_insert(b"new", || 1);

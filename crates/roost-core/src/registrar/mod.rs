@@ -23,7 +23,7 @@ use roost_sip::{HeaderName, Method, Uri};
 use crate::base::aor::{UserHost, split_aor};
 use crate::base::flow::{Flow, Now, ShardId, Ticket, responsible};
 use crate::base::limits;
-use crate::base::stats::Counter;
+use crate::base::stats::{Counter, Timed};
 use crate::contract::ban::Home;
 use crate::contract::binding_ref::{BindingRef, ContactMoved, Place};
 use crate::contract::command::{Command, ShardEvent};
@@ -206,7 +206,8 @@ impl Registrar {
         let head_end = reply.len();
         write_ok_headers(&writer, request, record, &plan, &mut reply);
         writer.write_tail(&mut reply);
-        let done = Done::Reply { flow: request.reply_flow(), reply, head_end };
+        let (flow, since_ms) = (request.reply_flow(), request.since_ms);
+        let done = Done::Reply { flow, reply, head_end, since_ms };
         let registrar = &ctx.policy.registrar;
         let is_exclusive = registrar.exclusive_ip && registrar.exclusive_in_database;
         let exclusive = record.filter(|_| is_exclusive).map(|record| {
@@ -478,6 +479,11 @@ impl Registrar {
     pub(crate) fn contacts(&self) -> usize {
         self.location.contacts()
     }
+
+    /// The same by the transport that their phones registered over.
+    pub(crate) fn contacts_by_transport(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.location.contacts_by_transport()
+    }
 }
 
 /// Tells of changes that are about to be made.
@@ -541,6 +547,7 @@ fn send_ok(ctx: &mut Ctx<'_>, request: &Request<'_>, record: Option<&Record>, pl
         writer.write_tail(bytes);
     });
     ctx.stats.count_reply(200);
+    ctx.time(Timed::RegisterAccepted, request.since_ms);
     ctx.count(Counter::AcceptedRegs);
 }
 

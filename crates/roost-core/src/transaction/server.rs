@@ -6,7 +6,7 @@ use roost_sip::{Head, Method, StartLine};
 
 use crate::base::flow::{Flow, Ticket};
 use crate::base::limits;
-use crate::base::stats::Counter;
+use crate::base::stats::{Counter, Timed};
 use crate::contract::context::Ctx;
 use crate::contract::event::{CallStep, Event, EventKind};
 use crate::contract::reason::Reason;
@@ -41,6 +41,10 @@ pub(super) struct ServerTransaction {
     /// The last response, for retransmissions.
     pub(super) last: Stored,
     resend_ms: u64,
+    /// When the INVITE came that begins a call, in monotonic milliseconds.
+    call_since_ms: Option<u64>,
+    /// Whether its caller was given an 18x.
+    has_rung: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +104,7 @@ impl<O> Transactions<O> {
             return Err(Reason::TooManyTransactions);
         }
         let is_invite = request.method == Method::Invite;
+        let begins_call = is_invite && request.to_tag().is_none();
         let mut key = ctx.buffers.take_text();
         server_key(request, request.method_name, &mut key);
         let key_hash = ctx.hasher.hash_one(&key[..]);
@@ -119,6 +124,8 @@ impl<O> Transactions<O> {
             request: arena.add(&mut self.arenas, request.bytes),
             last: Stored::default(),
             resend_ms: T1_MS,
+            call_since_ms: begins_call.then_some(request.since_ms),
+            has_rung: false,
         };
         ctx.buffers.give_text(key);
         let clients = smallvec::SmallVec::new();
@@ -134,6 +141,9 @@ impl<O> Transactions<O> {
             self.send_upstream(ctx, ticket, ServerEvent::Provisional, |out| {
                 writer.write_trying(request, out)
             });
+            if begins_call {
+                ctx.time(Timed::InviteTrying, request.since_ms);
+            }
         }
         Ok(ticket)
     }
@@ -224,9 +234,23 @@ impl<O> Transactions<O> {
         let StartLine::Response { code } = head.start_line() else { return };
         let Some((source, _)) = self.asked(ticket) else { return };
         ctx.count(Counter::RelayedReplies);
+        self.note_time(ctx, ticket, code);
         self.send_upstream(ctx, ticket, event_of(code), |out| {
             write_response(head, bytes, None, (source.transport, strips), out);
         });
+    }
+
+    /// Notes how long a call has waited for its first 18x, and for its answer.
+    fn note_time(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, code: u16) {
+        let Some(server) = self.server_mut(ticket).filter(|server| server.is_open()) else { return };
+        let Some(since_ms) = server.call_since_ms else { return };
+        match code {
+            180..=189 if !std::mem::replace(&mut server.has_rung, true) => {
+                ctx.time(Timed::InviteRinging, since_ms);
+            }
+            200..=299 => ctx.time(Timed::InviteAnswered, since_ms),
+            _ => {}
+        }
     }
 
     /// Sends a failure that is ready.

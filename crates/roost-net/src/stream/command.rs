@@ -1,6 +1,7 @@
 //! What a thread of connections is told.
 
 use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::Sender;
 
 use roost_core::{Flow, Transport};
 
@@ -9,6 +10,19 @@ use roost_core::{Flow, Transport};
 pub(super) struct Outgoing {
     pub(super) flow: Flow,
     pub(super) message: Box<[u8]>,
+}
+
+/// A connection, for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionRecord {
+    /// Its number, transport and addresses.
+    pub flow: Flow,
+    /// Whether its handshake is under way.
+    pub is_handshaking: bool,
+    /// How long it has been silent, in milliseconds.
+    pub silent_ms: u64,
+    /// How long it is kept for a binding that was made over it, in milliseconds; 0: for none.
+    pub kept_ms: u64,
 }
 
 #[derive(Debug)]
@@ -25,6 +39,8 @@ pub(super) enum StreamCommand {
         connection: u64,
         until_ms: u64,
     },
+    /// Say which connections there are.
+    List(Sender<Vec<ConnectionRecord>>),
     /// End the thread.
     End,
 }

@@ -26,6 +26,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use roost_core::{Flow, Transport};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -39,6 +40,7 @@ use crate::stream::thread::StreamThread;
 use crate::tls::is_named;
 
 pub use carriers::Carriers;
+pub use command::ConnectionRecord;
 pub use limits::StreamSettings;
 
 /// Where messages for connections go. Cheap to clone.
@@ -124,6 +126,19 @@ impl Streams {
         for thread in self.threads.iter() {
             let _ = thread.send(StreamCommand::End);
         }
+    }
+
+    /// All connections, by number. It waits for the threads, not longer than a second for each.
+    pub fn list(&self) -> Vec<ConnectionRecord> {
+        let mut all = Vec::new();
+        for thread in self.threads.iter() {
+            let (answer, answered) = std::sync::mpsc::channel();
+            if thread.send(StreamCommand::List(answer)).is_ok() {
+                all.extend(answered.recv_timeout(Duration::from_secs(1)).unwrap_or_default());
+            }
+        }
+        all.sort_unstable_by_key(|record| record.flow.connection);
+        all
     }
 
     /// Names (`group:name`) and values.

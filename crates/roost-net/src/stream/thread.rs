@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::backpressure::Permit;
 use crate::inbox::InboxItem;
-use crate::stream::command::{Outgoing, StreamCommand};
+use crate::stream::command::{ConnectionRecord, Outgoing, StreamCommand};
 use crate::stream::connection::{Close, Connection};
 use crate::stream::connections::Connections;
 use crate::stream::limits::{
@@ -95,6 +95,9 @@ impl StreamThread {
                     Ok(stream) => self.begin(transport, stream, remote),
                     Err(_) => self.shared.sources.release(remote.ip()),
                 },
+                StreamCommand::List(answer) => {
+                    let _ = answer.send(self.list());
+                }
                 StreamCommand::End => return,
             }
         }
@@ -509,6 +512,18 @@ impl StreamThread {
         // What comes back over it is for the address that our Via names.
         self.open(flow, stream, wire, false);
         waiting.into_iter().for_each(|outgoing| self.send(outgoing));
+    }
+
+    /// What operators may know of each connection.
+    fn list(&self) -> Vec<ConnectionRecord> {
+        let now_ms = self.shared.clock.now().mono_ms;
+        let record = |connection: &Rc<Connection>| ConnectionRecord {
+            flow: connection.flow,
+            is_handshaking: connection.is_handshaking.get(),
+            silent_ms: now_ms.saturating_sub(connection.active_ms.get()),
+            kept_ms: connection.keep_until_ms.get().saturating_sub(now_ms),
+        };
+        self.connections.borrow().iter().map(record).collect()
     }
 
     fn keep(&self, number: u64, until_ms: u64) {

@@ -100,7 +100,9 @@ fn write_all(
         let many = commits.len() >= MANY;
         if !commits.is_empty() {
             batches.count(commits.len());
+            let (count, begun) = (commits.len(), Instant::now());
             let is_written = write_batch(&mut journal, commits, receipts, to_fold);
+            batches.done(count, begun);
             batches.note(!is_written);
         }
         if many {
@@ -365,7 +367,7 @@ mod tests {
                 let _ = tell.lock().unwrap().send(receipt);
             }
         });
-        (store.start(true, receipts, shed, Health::new(|_| ())).unwrap(), told)
+        (store.start(true, receipts, shed, Health::new(Duration::MAX, |_| ())).unwrap(), told)
     }
 
     fn commit(ticket: u64, writes: Vec<Write>) -> Vec<Commit> {
@@ -447,7 +449,7 @@ mod tests {
         let (mut journal, marks) = Journal::open(&folder.path().join("test.db")).unwrap();
         journal.append([put(1, "9001"), put(2, "9002")].iter()).unwrap();
         assert!(matches!(
-            store.start(true, Arc::new(|_| ()), Arc::default(), Health::new(|_| ())),
+            store.start(true, Arc::new(|_| ()), Arc::default(), Health::new(Duration::MAX, |_| ())),
             Err(StoreError::InUse { .. })
         ));
         assert_eq!(rows(&open(folder.path())), [], "a running server's journal is its own");

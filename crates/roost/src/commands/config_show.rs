@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use crate::output::{say, table, terminal_width};
 use crate::settings::Settings;
 use crate::settings::key::{Key, Kind, Value};
-use crate::settings::keys::{KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
+use crate::settings::keys::{HEP_KEYS, KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
 
 /// Prints every key, or those that are not at their defaults.
 ///
@@ -34,6 +34,12 @@ pub(crate) fn run(settings: &Settings, is_changed_only: bool, is_json: bool) -> 
         for key in WEBHOOK_KEYS {
             let name = format!("{}[{}].{}", key.section, index + 1, key.name);
             lines.push(Line::of(name, key, webhook.given.get(key.name), &file)?);
+        }
+    }
+    for (index, hep) in settings.hep.iter().enumerate() {
+        for key in HEP_KEYS {
+            let name = format!("{}[{}].{}", key.section, index + 1, key.name);
+            lines.push(Line::of(name, key, hep.given.get(key.name), &file)?);
         }
     }
     lines.retain(|line| !is_changed_only || line.value != line.default);

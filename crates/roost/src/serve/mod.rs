@@ -3,6 +3,7 @@
 mod certificates;
 mod delivery;
 mod event_log;
+mod interfaces;
 mod loading;
 mod logging;
 mod news;
@@ -20,9 +21,10 @@ use roost_core::{CallRecord, Config, Listener};
 use roost_net::Tls;
 use roost_store::{Journal, Left, Store, StoreError};
 
+use crate::serve::interfaces::Interfaces;
 use crate::serve::server::Server;
 use crate::serve::signals::Signals;
-use crate::serve::sockets::{bind_mi, stream_sockets};
+use crate::serve::sockets::stream_sockets;
 use crate::settings::{self, Settings};
 
 /// Runs the server until it is told to stop.
@@ -30,7 +32,7 @@ use crate::settings::{self, Settings};
 /// # Errors
 /// What it could not start with, and the remedy.
 pub(crate) fn run(settings: &Settings) -> Result<()> {
-    logging::start(settings)?;
+    let levels = logging::start(settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
     let mut config = complete(settings)?;
@@ -47,7 +49,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     }
     let tls = settings.tls().map(Tls::load).transpose()?.map(Arc::new);
     let stream_sockets = stream_sockets(&config.policy.listeners)?;
-    let mi_listener = bind_mi(settings)?;
+    let interfaces = runtime.block_on(async { Interfaces::open(settings) })?;
     let store = Arc::new(settings.open_store()?);
     if config.identity.write_through {
         config.identity.widths = store.widths();
@@ -56,7 +58,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let calls = server::CallsLeft { journal, calls };
     let mut server = Server::start(settings, Arc::clone(&config), &store, calls, stream_sockets, tls)?;
     announce(settings, &config, &store);
-    let outcome = runtime.block_on(server.wait(settings, mi_listener, signals));
+    let outcome = runtime.block_on(server.wait(settings, interfaces, &levels, signals));
     server.stop();
     outcome
 }

@@ -62,10 +62,10 @@ type Told = (Vec<Event>, Vec<(EventKind, u64)>);
 ///
 /// # Errors
 /// When one cannot be started.
-pub(super) fn start(hub: Hub, is_logged: bool, calls: Gatherer) -> Result<(News, Teller)> {
+pub(super) fn start(hub: Hub, calls: Gatherer) -> Result<(News, Teller)> {
     let (sender, told) = sync_channel(WAITING);
     let (lost, wanted) = (Lost::default(), hub.wanted());
-    let log = if is_logged { Some(event_log::start()?) } else { None };
+    let log = event_log::start()?;
     let listeners = Listeners { hub, log, calls, lost: lost.clone() };
     let thread = std::thread::Builder::new()
         .name("roost-news".to_string())
@@ -73,7 +73,7 @@ pub(super) fn start(hub: Hub, is_logged: bool, calls: Gatherer) -> Result<(News,
         .context("starting the thread that tells what has happened")?;
     let counted = lost.clone();
     let tell = Box::new(move |events: &mut Vec<Event>, missed| send(&sender, (events, missed), &counted));
-    Ok((News { tell, wanted, is_logged }, Teller { thread, lost }))
+    Ok((News { tell, wanted, is_logged: true }, Teller { thread, lost }))
 }
 
 fn send(sender: &SyncSender<Told>, (events, missed): (&mut Vec<Event>, Vec<(EventKind, u64)>), lost: &Lost) {
@@ -88,7 +88,7 @@ fn send(sender: &SyncSender<Told>, (events, missed): (&mut Vec<Event>, Vec<(Even
 /// Who is told.
 struct Listeners {
     hub: Hub,
-    log: Option<SyncSender<event_log::Told>>,
+    log: SyncSender<event_log::Told>,
     calls: Gatherer,
     lost: Lost,
 }
@@ -113,12 +113,11 @@ impl Listeners {
     }
 
     fn log(&self, events: &[Event], missed: Vec<(EventKind, u64)>) {
-        let Some(log) = &self.log else { return };
         let is_logged = |event: &&Event| event_log::topic(event).is_some();
         let logged: Vec<Event> = events.iter().filter(is_logged).cloned().collect();
         if !(logged.is_empty() && missed.is_empty()) {
             // A log that does not keep up loses lines; no phone waits for it.
-            let _ = log.try_send((logged, missed));
+            let _ = self.log.try_send((logged, missed));
         }
     }
 }

@@ -6,20 +6,24 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
-use roost_admin::{Hub, Mi, ShellEvent};
+use roost_admin::{Hub, Mi, ShellEvent, Statistics};
 use roost_core::{CallRecord, Config, Engine, Rng, ShardId, Topics, Transport};
+use roost_hep::Tracer;
 use roost_net::{Carriers, Clock, Inbox, InboxItem, Resolver, Streams, Tls, Worker, WorkerPool};
-use roost_store::{Calls, Gatherer, Health, Journal, Preload, Receipts, Running, Store};
-use tokio::sync::{mpsc, oneshot};
+use roost_store::{BatchHistograms, Calls, Gatherer, Health, Journal, Preload, Receipts, Running, Store};
+use tokio::sync::mpsc;
 
 use crate::serve::certificates;
 use crate::serve::delivery::{Dispatch, Questions, asker, deliver, dispatcher, reading_teller, reloader};
+use crate::serve::interfaces::{self, Interfaces};
 use crate::serve::loading::Loading;
+use crate::serve::logging::Levels;
 use crate::serve::news::{self, Teller};
 use crate::serve::signals::{Asked, Signals};
 use crate::serve::sockets::{datagram_sockets, stream_settings};
 use crate::serve::tables::tables;
 use crate::settings::Settings;
+use crate::settings::hep::Hep;
 
 /// A server whose threads run.
 pub(super) struct Server {
@@ -29,6 +33,9 @@ pub(super) struct Server {
     running: Running,
     loading: Option<Loading>,
     hub: Hub,
+    health: Health,
+    tracer: Tracer,
+    resolver: Resolver,
     /// The thread that tells what has happened.
     teller: Teller,
     /// What keeps calls, where anything does.
@@ -66,20 +73,21 @@ impl Server {
         };
         let shed = Arc::default();
         let (hub, health) = start_hub(settings, &config, left.journal.is_some())?;
-        let mut running = store.start(config.identity.write_through, receipts, Arc::clone(&shed), health)?;
+        let tracer = start_tracer(settings)?;
+        let mut running =
+            store.start(config.identity.write_through, receipts, Arc::clone(&shed), health.clone())?;
         let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
         let questions = Questions::default();
         let (streams, stream_threads) =
             start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock)?;
-        let doers =
-            Doers { running: &running, questions: &questions, streams: streams.as_ref(), tls: tls.clone() };
-        let dispatch = dispatchers(settings, &config, doers, &inboxes)?;
+        let doers = Doers { running: &running, questions: &questions, streams: streams.as_ref() };
+        let resolver = start_resolver(settings, &config, tls.clone(), &inboxes)?;
+        let dispatch = dispatchers(&config, &doers, &resolver);
         let sockets = datagram_sockets(&config.policy.listeners, shards)?;
         let engines = engines(&config)?.into_iter().zip(sockets).zip(dispatch);
         let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
-        // Nobody reads what is not logged, and then it is not made.
-        let (news, teller) = news::start(hub.clone(), settings.log_level >= 1, take_calls)?;
-        let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone(), news, shed)?;
+        let (news, teller) = news::start(hub.clone(), take_calls)?;
+        let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone(), news, shed, tracer.tap())?;
         let (ended, worker_ended) = mpsc::channel(shards);
         let workers = Worker::of_pool(&pool, clock)?.into_iter().enumerate();
         let workers =
@@ -102,6 +110,9 @@ impl Server {
             running,
             loading,
             hub,
+            health,
+            tracer,
+            resolver,
             teller,
             calls,
             store: Arc::clone(store),
@@ -121,7 +132,8 @@ impl Server {
     pub(super) async fn wait(
         &mut self,
         settings: &Settings,
-        mi_listener: Option<TcpListener>,
+        interfaces: Interfaces,
+        levels: &Levels,
         mut signals: Signals,
     ) -> Result<()> {
         let mi = Mi {
@@ -134,19 +146,21 @@ impl Server {
                 .as_ref()
                 .map(|tls| certificates::control(tls, &self.config.policy.listeners, self.hub.clone())),
             counters: self.counters(),
-            server: server_name(),
+            histograms: self.histograms(),
+            statistics: Statistics::default(),
+            tracer: self.tracer.clone(),
+            process: interfaces::process(levels, self.health.clone(), self.streams.clone()),
+            server: interfaces::server_name(),
             database: self.store.identity(),
             events: self.hub.clone(),
             gate: settings.gate()?,
             tables: tables(&self.store, self.config.identity.use_domain, settings.acc_db),
         };
-        let routes = mi.clone();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let admin = mi_listener.map(|listener| tokio::spawn(serve_mi(listener, mi, stopped)));
+        let served = interfaces.serve(&mi);
         let watched = self.tls.clone().map(|tls| tokio::spawn(certificates::watch(tls, self.hub.clone())));
         let signalled = async {
             while signals.next().await == Asked::Reload {
-                match roost_admin::ds_reload(&routes).await {
+                match roost_admin::ds_reload(&mi).await {
                     Ok(()) => tracing::info!("SIGHUP: routes read anew"),
                     Err(error) => tracing::warn!("SIGHUP: nothing was changed: {error}"),
                 }
@@ -161,23 +175,34 @@ impl Server {
         if let Some(watched) = watched {
             watched.abort();
         }
-        let _ = stop.send(());
-        if let Some(admin) = admin {
-            let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
-        }
+        served.stop().await;
         outcome
     }
 
     /// What the connections, the store and those who tell count.
     fn counters(&self) -> roost_admin::Counters {
         let (streams, store, teller) = (self.streams.clone(), self.running.statistics(), self.teller.lost());
-        let calls = self.calls.as_ref().map(Calls::statistics);
+        let (resolver, tracer) = (self.resolver.clone(), self.tracer.clone());
+        let (calls, inboxes) = (self.calls.as_ref().map(Calls::statistics), Arc::clone(&self.inboxes));
         Arc::new(move || {
             let mut all = streams.as_ref().map_or(Vec::new(), Streams::statistics);
             all.extend(store());
             all.extend(calls.as_ref().map(|calls| calls()).into_iter().flatten());
             all.push(teller.statistics());
+            all.extend(resolver.statistics());
+            all.extend(tracer.statistics());
+            let waiting: usize = inboxes.iter().map(Inbox::waiting).sum();
+            all.push(("roost:inbox_waiting", waiting as u64));
             all
+        })
+    }
+
+    /// How long the store's transactions took, and how large they were.
+    fn histograms(&self) -> roost_admin::Histograms {
+        let store = self.running.histograms();
+        Arc::new(move || {
+            let BatchHistograms { times, sizes } = store();
+            vec![("roost_commit_seconds", times), ("roost_commit_changes", sizes)]
         })
     }
 
@@ -204,7 +229,7 @@ impl Server {
         }
         let statistics = self.running.statistics();
         self.running.stop();
-        let [(_, transactions), (_, registrations), (_, largest)] = statistics();
+        let [_, _, (_, transactions), (_, registrations), (_, largest)] = statistics();
         tracing::info!(transactions, registrations, largest, "written to the database");
     }
 }
@@ -214,7 +239,9 @@ fn start_hub(settings: &Settings, config: &Config, keeps_calls: bool) -> Result<
     let base = if keeps_calls { Topics::CALLS } else { Topics::NONE };
     let hub = Hub::start(base, config.policy.dialog.max_calls, settings.webhooks()?)?;
     let told = hub.clone();
-    let health = Health::new(move |is_away| told.publish_shell(&ShellEvent::Database { is_away }));
+    let slow_after = Duration::from_micros(u64::from(settings.exec_query_threshold));
+    let health =
+        Health::new(slow_after, move |is_away| told.publish_shell(&ShellEvent::Database { is_away }));
     Ok((hub, health))
 }
 
@@ -269,28 +296,42 @@ fn start_streams(
     Ok((Some(streams), threads))
 }
 
+/// Starts what sends messages to collectors.
+fn start_tracer(settings: &Settings) -> Result<Tracer> {
+    let tracer = Tracer::start().context("starting the thread that sends messages to collectors")?;
+    for (collector, filter) in settings.hep.iter().filter_map(Hep::collector) {
+        tracer.add(collector, filter)?;
+    }
+    Ok(tracer)
+}
+
+fn start_resolver(
+    settings: &Settings,
+    config: &Config,
+    tls: Option<Arc<Tls>>,
+    inboxes: &Arc<Vec<Inbox>>,
+) -> Result<Resolver> {
+    let slow_after = Duration::from_micros(u64::from(settings.exec_dns_threshold));
+    let (servers, listeners) = (&settings.dns_servers, &config.policy.listeners);
+    let resolver = Resolver::start(servers, listeners, tls, Arc::clone(inboxes), slow_after);
+    resolver.context("starting the resolver")
+}
+
 /// What does the workers' commands.
 struct Doers<'a> {
     running: &'a Running,
     questions: &'a Questions,
     streams: Option<&'a Streams>,
-    tls: Option<Arc<Tls>>,
 }
 
 /// What takes each worker's commands.
-fn dispatchers(
-    settings: &Settings,
-    config: &Config,
-    Doers { running, questions, streams, tls }: Doers<'_>,
-    inboxes: &Arc<Vec<Inbox>>,
-) -> Result<Vec<Dispatch>> {
-    let resolver = Resolver::start(&settings.dns_servers, &config.policy.listeners, tls, Arc::clone(inboxes));
-    let resolver = resolver.context("starting the resolver")?;
+fn dispatchers(config: &Config, doers: &Doers<'_>, resolver: &Resolver) -> Vec<Dispatch> {
+    let Doers { running, questions, streams } = doers;
     let dispatch = |shard| {
         let (store, questions) = (running.handle(), Arc::clone(questions));
         dispatcher(ShardId(shard), store, questions, resolver.clone(), streams.cloned())
     };
-    Ok((0..config.identity.shards).map(dispatch).collect())
+    (0..config.identity.shards).map(dispatch).collect()
 }
 
 /// Makes the engines; with write-through they wait for the rows of the table.
@@ -328,19 +369,6 @@ impl Drop for Ended {
     }
 }
 
-async fn serve_mi(listener: TcpListener, mi: Mi, stopped: oneshot::Receiver<()>) {
-    let stop = async {
-        let _ = stopped.await;
-    };
-    let served = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => roost_admin::serve(listener, mi, stop).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = served {
-        tracing::error!(%error, "the management interface failed");
-    }
-}
-
 /// Resolves when a registrar whose bindings go nowhere should rather end.
 async fn store_ended(running: &Running, calls: Option<&Calls>) {
     while !running.has_ended() && !calls.is_some_and(Calls::has_ended) {
@@ -353,9 +381,4 @@ async fn thread_ended(threads: &[JoinHandle<()>]) {
     while !threads.iter().any(JoinHandle::is_finished) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-}
-
-/// As OpenSIPS's tools expect it: name, version, machine.
-fn server_name() -> String {
-    format!("roost ({} ({}/{}))", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, std::env::consts::OS)
 }

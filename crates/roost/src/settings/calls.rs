@@ -83,7 +83,8 @@ impl Settings {
     pub(crate) fn gate(&self) -> Result<Gate> {
         let hosts = self.domains.iter().map(|domain| domain.split(':').next().unwrap_or("").to_string());
         let advertised = Some(self.core.policy.advertised_address.clone()).filter(|name| !name.is_empty());
-        Ok(Gate { token: self.token()?, hosts: hosts.chain(advertised).collect() })
+        let allow = self.mi_networks.clone();
+        Ok(Gate { token: self.token()?, hosts: hosts.chain(advertised).collect(), allow })
     }
 
     fn first_line(&self, file: &str, key: &str) -> Result<String> {

@@ -4,6 +4,7 @@
 
 use roost_core::{Algorithm, AssertedIdentity, Authorize, PathMode};
 
+use crate::settings::hep::Hep;
 use crate::settings::key::{Key, Kind, Value};
 use crate::settings::route::Route;
 use crate::settings::tls_domain::Domain;
@@ -105,13 +106,33 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         "core log_level",
         |s, v| s.log_level = if let Value::Number(level) = v { level } else { 3 }),
     key!("", "log_stderror", Kind::Switch, "true",
-        "log to standard error; else to syslog",
+        "log to standard error; false is `log_target` = \"syslog\"",
         "core log_stderror",
         |s, v| s.log_stderror = v.switch()),
+    key!("", "log_target", Kind::Choice(&["stderr", "syslog", "journald"]), r#""stderr""#,
+        "where log lines go",
+        "core stderror_enabled, syslog_enabled",
+        |s, v| s.log_target = v.text()),
+    key!("", "log_format", Kind::Choice(&["text", "json"]), r#""text""#,
+        "how log lines are written: text, or a JSON object each",
+        "core log_json_buf_size",
+        |s, v| s.log_format = v.text()),
     key!("", "log_facility", Kind::Choice(FACILITIES), r#""LOG_LOCAL0""#,
         "the syslog facility",
         "core log_facility",
         |s, v| s.log_facility = v.text()),
+    key!("", "exec_msg_threshold", Kind::Number(1_000, 60_000_000), "100000",
+        "a datagram that waits longer before it is handled counts as slow (core:slow_messages), in microseconds",
+        "core exec_msg_threshold",
+        |s, v| s.core.policy.exec_msg_threshold_ms = u64::from(v.number()) / 1000),
+    key!("", "exec_dns_threshold", Kind::Number(1_000, 60_000_000), "1000000",
+        "a look-up of a name that takes longer counts as slow (dns:dns_slow_queries), in microseconds",
+        "core exec_dns_threshold",
+        |s, v| s.exec_dns_threshold = v.number()),
+    key!("", "exec_query_threshold", Kind::Number(1_000, 60_000_000), "1000000",
+        "a query or transaction of the database that takes longer counts as slow (sql:sql_slow_queries), in microseconds",
+        "db_mysql exec_query_threshold",
+        |s, v| s.exec_query_threshold = v.number()),
 
     key!("auth", "realm", Kind::Text, r#""""#,
         "the realm of challenges; empty takes the domain of To (REGISTER) or From",
@@ -523,6 +544,31 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
     key!("mi", "token_file", Kind::Text, r#""""#,
         "a file whose first line is the token",
         |s, v| s.mi_token_file = v.text()),
+    key!("mi", "allow", Kind::List, "[]",
+        "networks (such as 10.0.0.0/8) or addresses that /metrics, /healthz and /readyz are told to without a token, and mi_datagram is served to, beside this machine",
+        |s, v| s.mi_allow = v.list()),
+
+    key!("mi_fifo", "fifo_name", Kind::Text, r#""""#,
+        "a named pipe that takes commands as OpenSIPS 2.4 (lines) and 3 (JSON-RPC) write them, such as /tmp/opensips_fifo; empty: none",
+        "mi_fifo fifo_name",
+        |s, v| s.fifo_name = v.text()),
+    key!("mi_fifo", "fifo_mode", Kind::Text, r#""0660""#,
+        "its permissions, in octal",
+        "mi_fifo fifo_mode",
+        |s, v| s.fifo_mode = v.text()),
+    key!("mi_fifo", "reply_dir", Kind::Text, r#""/tmp/""#,
+        "the folder where clients make the pipes that take their answers",
+        "mi_fifo reply_dir",
+        |s, v| s.fifo_reply_dir = v.text()),
+
+    key!("mi_datagram", "socket_name", Kind::Text, r#""""#,
+        "where commands come as datagrams: a path, or udp:ADDRESS:PORT (answered to this machine and `mi.allow`); empty: nowhere",
+        "mi_datagram socket_name",
+        |s, v| s.datagram_name = v.text()),
+    key!("mi_datagram", "unix_socket_mode", Kind::Text, r#""0660""#,
+        "a path's permissions, in octal",
+        "mi_datagram unix_socket_mode",
+        |s, v| s.datagram_mode = v.text()),
 ];
 
 /// The keys of a `[[route]]`, in the order of the reference.
@@ -579,6 +625,30 @@ pub(crate) const TLS_DOMAIN_KEYS: &[Key<Domain>] = &[
         "as in [tls]",
         "tls_mgm private_key",
         |d, v| d.private_key = v.text()),
+];
+
+/// The keys of a `[[hep]]`, in the order of the reference.
+#[rustfmt::skip]
+pub(crate) const HEP_KEYS: &[Key<Hep>] = &[
+    key!("hep", "uri", Kind::Text, r#""""#,
+        "the collector: hep:ADDRESS:PORT;transport=udp or tcp",
+        "proto_hep hep_id; tracer trace_id",
+        |h, v| h.uri = v.text()),
+    key!("hep", "name", Kind::Text, r#""""#,
+        "what `trace` calls it; empty: hep1, hep2 by its place",
+        "proto_hep hep_id",
+        |h, v| h.name = v.text()),
+    key!("hep", "capture_id", Kind::Number(0, 4_294_967_295), "1",
+        "what tells this roost from other senders",
+        "proto_hep hep_capture_id",
+        |h, v| h.capture_id = v.number()),
+    key!("hep", "password", Kind::Secret, r#""""#,
+        "the collector's password; empty: none",
+        |h, v| h.password = v.text()),
+    key!("hep", "filter", Kind::List, "[]",
+        "only calls and registrations that fit all of these: caller=USER, callee=USER, ip=ADDRESS",
+        "trace_start filter",
+        |h, v| h.filter = v.list()),
 ];
 
 /// The keys of a `[[webhook]]`, in the order of the reference.

@@ -2,6 +2,8 @@
 
 mod calls;
 mod database;
+pub(crate) mod hep;
+mod interfaces;
 pub(crate) mod key;
 pub(crate) mod keys;
 mod route;
@@ -60,6 +62,7 @@ impl Settings {
                 _ if key.get_ref() == webhook::TABLE => {
                     settings.webhooks = webhooks::read(&source, key, value)?;
                 }
+                _ if key.get_ref() == hep::TABLE => settings.hep = hep::read(&source, key, value)?,
                 DeValue::Table(section) => {
                     source.check_section(key)?;
                     for (name, value) in section {
@@ -216,6 +219,11 @@ mod tests {
                 "[nathelper]\nsipping_method = \"O P\"",
                 "x:2: `nathelper.sipping_method` must be a method that",
             ),
+            ("[mi]\nallow = [\"10.0.0.0/33\"]", "x:2: `mi.allow` holds \"10.0.0.0/33\", which is no network"),
+            ("[mi_fifo]\nfifo_mode = \"rw\"", "x:2: `mi_fifo.fifo_mode` must be octal, such as \"0660\""),
+            ("[mi_datagram]\nsocket_name = \"udp:x\"", "x:2: `mi_datagram.socket_name` must be a path, or"),
+            ("[[hep]]\nuri = \"homer\"", "x:2: a [[hep]] needs `uri`: `homer` is no collector"),
+            ("[[hep]]\nuri = \"a:1\"\nfilter = [\"x=1\"]", "x:3: `x=1` is no filter"),
             ("= 1", "x:1: "),
         ] {
             let error = Settings::parse(text, "x").unwrap_err().to_string();

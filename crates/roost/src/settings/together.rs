@@ -16,14 +16,14 @@ use crate::settings::values::Settings;
 pub(crate) const MIN_TOKEN: usize = 16;
 
 /// A file, to say which of its keys an error is about.
-struct File<'a> {
+pub(super) struct File<'a> {
     source: &'a Source<'a>,
     table: &'a DeTable<'a>,
 }
 
 impl File<'_> {
     /// An error about a key; `section` is empty at the top level.
-    fn error(&self, section: &str, name: &str, message: impl Into<String>) -> anyhow::Error {
+    pub(super) fn error(&self, section: &str, name: &str, message: impl Into<String>) -> anyhow::Error {
         self.contradiction(section, &[name], message)
     }
 
@@ -68,6 +68,7 @@ impl Settings {
         self.read_domains(&file)?;
         self.read_name_servers(&file)?;
         self.read_mi_address(&file)?;
+        self.check_interfaces(&file)?;
         self.check_database(&file)?;
         self.check_texts(&file)?;
         let registrar = &self.core.policy.registrar;

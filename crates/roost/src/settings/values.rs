@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use roost_core::Config;
 use roost_net::StreamSettings;
 use roost_store::{Access, LocationColumns};
 
+use crate::settings::hep::Hep;
 use crate::settings::key::Value;
 use crate::settings::route::Route;
 use crate::settings::tls_domain::Domain;
@@ -39,6 +41,11 @@ pub(crate) struct Settings {
     pub(crate) log_level: i64,
     pub(crate) log_stderror: bool,
     pub(crate) log_facility: String,
+    pub(crate) log_target: String,
+    pub(crate) log_format: String,
+    /// In microseconds, as the next.
+    pub(crate) exec_dns_threshold: u32,
+    pub(crate) exec_query_threshold: u32,
     pub(crate) secret: String,
     pub(crate) user_column: String,
     pub(crate) domain_column: String,
@@ -69,4 +76,14 @@ pub(crate) struct Settings {
     pub(crate) mi_token: String,
     pub(crate) mi_token_file: String,
     pub(crate) mi_address: Option<SocketAddr>,
+    pub(crate) mi_allow: Vec<String>,
+    /// The same, read.
+    pub(crate) mi_networks: Vec<IpNet>,
+    pub(crate) fifo_name: String,
+    pub(crate) fifo_mode: String,
+    pub(crate) fifo_reply_dir: String,
+    pub(crate) datagram_name: String,
+    pub(crate) datagram_mode: String,
+    /// Its `[[hep]]`s, in order.
+    pub(crate) hep: Vec<Hep>,
 }

@@ -1,0 +1,60 @@
+//! The commands about traces: `trace_start`, `trace_stop`, `trace`.
+
+use roost_hep::{Collector, Filter};
+use serde_json::{Value, json};
+
+use crate::Mi;
+use crate::rpc::{Params, RpcError};
+
+/// `trace_start ID URI [FILTER…]`: a collector is sent what fits the filter until it is stopped, or its connection ends.
+pub(crate) fn start(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let (id, uri) = (params.text("id")?, params.text("uri")?);
+    let bad = |why: String| RpcError { data: Some(why), ..RpcError::new(400, "Bad parameter value") };
+    let parts: Vec<String> = match params.get("filter") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_string).collect(),
+        Some(_) => vec![params.text("filter")?],
+    };
+    let filter = Filter::parse(parts.iter().map(String::as_str)).map_err(|error| bad(error.to_string()))?;
+    let collector = Collector::parse(&id, &uri).map_err(|error| bad(error.to_string()))?;
+    let collector = Collector { is_temporary: true, ..collector };
+    mi.tracer.add(collector, filter).map_err(|error| bad(error.to_string()))?;
+    Ok(json!("OK"))
+}
+
+/// `trace_stop ID`.
+pub(crate) fn stop(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    match mi.tracer.remove(&params.text("id")?) {
+        true => Ok(json!("OK")),
+        false => Err(RpcError::new(404, "Trace not found")),
+    }
+}
+
+/// `trace [ID [on|off]]`: all collectors, one of them, or whether one is sent anything.
+pub(crate) fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let (id, mode) = (params.optional_text("id")?, params.optional_text("mode")?);
+    if let (Some(id), Some(mode)) = (&id, &mode) {
+        let is_on = match mode.as_str() {
+            "on" => true,
+            "off" => false,
+            _ => return Err(RpcError::new(400, "the mode is on or off")),
+        };
+        return match mi.tracer.switch(id, is_on) {
+            true => Ok(json!("OK")),
+            false => Err(RpcError::new(404, "Trace not found")),
+        };
+    }
+    let all = mi.tracer.list().into_iter().filter(|shown| id.as_ref().is_none_or(|id| *id == shown.id));
+    let shown: Vec<_> = all
+        .map(|one| {
+            let state = if one.is_on { "on" } else { "off" };
+            json!({
+                "name": one.id, "uri": one.uri, "state": state, "filter": one.filter, "sent": one.sent, "lost": one.lost
+            })
+        })
+        .collect();
+    match shown.is_empty() && id.is_some() {
+        true => Err(RpcError::new(404, "Trace not found")),
+        false => Ok(json!({ "Traces": shown })),
+    }
+}

@@ -1,0 +1,179 @@
+//! HEPv3: `HEP3`, the whole length, then chunks of vendor, type, length and value, all in network order.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// So much of a Call-ID brings messages together: longer ones leave too little room for the message.
+const MAX_CORRELATION: usize = 255;
+
+const FAMILY: u16 = 1;
+const PROTOCOL: u16 = 2;
+const SOURCE_V4: u16 = 3;
+const DESTINATION_V4: u16 = 4;
+const SOURCE_V6: u16 = 5;
+const DESTINATION_V6: u16 = 6;
+const SOURCE_PORT: u16 = 7;
+const DESTINATION_PORT: u16 = 8;
+const SECONDS: u16 = 9;
+const MICROSECONDS: u16 = 10;
+const KIND: u16 = 11;
+const CAPTURE_ID: u16 = 12;
+const KEY: u16 = 14;
+const PAYLOAD: u16 = 15;
+const CORRELATION: u16 = 17;
+
+const SIP: u8 = 1;
+const INET: u8 = 2;
+const INET6: u8 = 10;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// One message with what is told of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet<'a> {
+    pub at: Duration,
+    pub source: SocketAddr,
+    pub destination: SocketAddr,
+    /// Whether it went over a connection.
+    pub is_stream: bool,
+    /// Which sender this is, among those of a collector.
+    pub capture_id: u32,
+    /// The collector's password; empty: none.
+    pub key: &'a str,
+    /// What brings messages of one call together: the Call-ID.
+    pub correlation: &'a [u8],
+    pub payload: &'a [u8],
+}
+
+/// Appends a packet; `None` when it would be longer than a packet may be, and nothing is appended then.
+pub fn encode(packet: &Packet<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let begin = out.len();
+    let done = write(packet, out);
+    if done.is_none() {
+        out.truncate(begin);
+    }
+    done
+}
+
+fn write(packet: &Packet<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let begin = out.len();
+    out.extend_from_slice(b"HEP3\0\0");
+    // Both of one family: an address of IPv4 may stand in one of IPv6.
+    let (source, destination) = (packet.source.ip().to_canonical(), packet.destination.ip().to_canonical());
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            chunk(out, FAMILY, &[INET])?;
+            chunk(out, SOURCE_V4, &source.octets())?;
+            chunk(out, DESTINATION_V4, &destination.octets())?;
+        }
+        (source, destination) => {
+            chunk(out, FAMILY, &[INET6])?;
+            chunk(out, SOURCE_V6, &v6(source))?;
+            chunk(out, DESTINATION_V6, &v6(destination))?;
+        }
+    }
+    chunk(out, PROTOCOL, &[if packet.is_stream { TCP } else { UDP }])?;
+    chunk(out, SOURCE_PORT, &packet.source.port().to_be_bytes())?;
+    chunk(out, DESTINATION_PORT, &packet.destination.port().to_be_bytes())?;
+    chunk(out, SECONDS, &(packet.at.as_secs() as u32).to_be_bytes())?;
+    chunk(out, MICROSECONDS, &packet.at.subsec_micros().to_be_bytes())?;
+    chunk(out, KIND, &[SIP])?;
+    chunk(out, CAPTURE_ID, &packet.capture_id.to_be_bytes())?;
+    if !packet.key.is_empty() {
+        chunk(out, KEY, packet.key.as_bytes())?;
+    }
+    if !packet.correlation.is_empty() {
+        let id = packet.correlation;
+        chunk(out, CORRELATION, id.get(..MAX_CORRELATION).unwrap_or(id))?;
+    }
+    chunk(out, PAYLOAD, packet.payload)?;
+    let len = u16::try_from(out.len() - begin).ok()?;
+    out.get_mut(begin + 4..begin + 6)?.copy_from_slice(&len.to_be_bytes());
+    Some(())
+}
+
+fn chunk(out: &mut Vec<u8>, kind: u16, value: &[u8]) -> Option<()> {
+    // No vendor.
+    out.extend_from_slice(&[0, 0]);
+    out.extend_from_slice(&kind.to_be_bytes());
+    out.extend_from_slice(&u16::try_from(6 + value.len()).ok()?.to_be_bytes());
+    out.extend_from_slice(value);
+    Some(())
+}
+
+fn v6(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet<'a>(source: &str, payload: &'a [u8]) -> Packet<'a> {
+        Packet {
+            at: Duration::new(1_800_000_000, 123_456_789),
+            source: source.parse().unwrap(),
+            destination: "10.0.0.2:5061".parse().unwrap(),
+            is_stream: false,
+            capture_id: 7,
+            key: "k",
+            correlation: b"call",
+            payload,
+        }
+    }
+
+    /// Types and values of a packet's chunks.
+    fn chunks(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
+        assert_eq!(&bytes[..4], b"HEP3");
+        assert_eq!(usize::from(u16::from_be_bytes([bytes[4], bytes[5]])), bytes.len());
+        bytes = &bytes[6..];
+        let mut all = Vec::new();
+        while !bytes.is_empty() {
+            assert_eq!(bytes[..2], [0, 0], "no vendor");
+            let len = usize::from(u16::from_be_bytes([bytes[4], bytes[5]]));
+            all.push((u16::from_be_bytes([bytes[2], bytes[3]]), bytes[6..len].to_vec()));
+            bytes = &bytes[len..];
+        }
+        all
+    }
+
+    #[test]
+    fn a_packet_is_what_the_specification_says() {
+        let mut out = Vec::new();
+        encode(&packet("10.0.0.1:5060", b"OPTIONS"), &mut out).unwrap();
+        let expected: [(u16, &[u8]); 12] = [
+            (1, &[2]),
+            (3, &[10, 0, 0, 1]),
+            (4, &[10, 0, 0, 2]),
+            (2, &[17]),
+            (7, &[0x13, 0xc4]),
+            (8, &[0x13, 0xc5]),
+            (9, &1_800_000_000_u32.to_be_bytes()),
+            (10, &123_456_u32.to_be_bytes()),
+            (11, &[1]),
+            (12, &[0, 0, 0, 7]),
+            (14, b"k"),
+            (17, b"call"),
+        ];
+        let chunks = chunks(&out);
+        for (found, (kind, value)) in chunks.iter().zip(expected) {
+            assert_eq!((found.0, &found.1[..]), (kind, value));
+        }
+        assert_eq!(chunks.last().unwrap(), &(15, b"OPTIONS".to_vec()));
+    }
+
+    #[test]
+    fn families_are_never_mixed_and_what_is_too_long_is_left_out() {
+        let mut out = b"before".to_vec();
+        encode(&packet("[2001:db8::1]:5060", b"x"), &mut out).unwrap();
+        let chunks = chunks(&out[6..]);
+        assert_eq!(chunks[0], (1, vec![10]));
+        assert_eq!((chunks[1].0, chunks[1].1.len(), chunks[2].0, chunks[2].1.len()), (5, 16, 6, 16));
+        let len = out.len();
+        assert!(encode(&packet("10.0.0.1:5060", &vec![b'x'; 65_500]), &mut out).is_none());
+        assert_eq!(out.len(), len, "nothing is left of it");
+    }
+}

@@ -1,0 +1,276 @@
+//! Who is sent what: the thread between the workers and the collectors.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use roost_sip::{Head, HeaderName};
+
+use crate::collector::{Collector, CollectorError, Feed, Packets};
+use crate::filter::Filter;
+use crate::mask::mask;
+use crate::packet::{Packet, encode};
+use crate::tap::{Capture, Tap};
+
+/// Batches of messages that wait for the thread.
+const WAITING: usize = 1_024;
+/// Collectors at once.
+const MAX_COLLECTORS: usize = 16;
+
+/// Sends what workers capture to collectors. Clones are one.
+#[derive(Debug, Clone)]
+pub struct Tracer {
+    tap: Arc<Tap>,
+    all: Arc<Mutex<Vec<Traced>>>,
+}
+
+/// A collector, and what it wants.
+#[derive(Debug)]
+struct Traced {
+    collector: Collector,
+    filter: Filter,
+    is_on: bool,
+    feed: Feed,
+}
+
+/// A collector, for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    pub id: String,
+    pub uri: String,
+    pub filter: Vec<String>,
+    pub is_on: bool,
+    pub sent: u64,
+    pub lost: u64,
+}
+
+impl Tracer {
+    /// Starts the thread; it ends with the process.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start() -> std::io::Result<Tracer> {
+        let (queue, captures) = sync_channel(WAITING);
+        let tracer = Tracer { tap: Arc::new(Tap::new(queue)), all: Arc::default() };
+        let all = Arc::clone(&tracer.all);
+        std::thread::Builder::new().name("roost-trace".to_string()).spawn(move || run(&captures, &all))?;
+        Ok(tracer)
+    }
+
+    /// Where workers give what they capture.
+    pub fn tap(&self) -> Arc<Tap> {
+        Arc::clone(&self.tap)
+    }
+
+    /// Adds a collector.
+    ///
+    /// # Errors
+    /// [`CollectorError`]: its name is taken, or there are too many.
+    pub fn add(&self, collector: Collector, filter: Filter) -> Result<(), CollectorError> {
+        let mut all = self.all();
+        self.forget_ended(&mut all);
+        if all.iter().any(|traced| traced.collector.id == collector.id) {
+            return Err(CollectorError::Taken(collector.id));
+        }
+        if all.len() == MAX_COLLECTORS {
+            return Err(CollectorError::TooMany(MAX_COLLECTORS));
+        }
+        let feed = Feed::start(&collector)?;
+        all.push(Traced { collector, filter, is_on: true, feed });
+        self.tap.set_open(true);
+        Ok(())
+    }
+
+    /// Removes a collector; whether there was one.
+    pub fn remove(&self, id: &str) -> bool {
+        let mut all = self.all();
+        let before = all.len();
+        all.retain(|traced| traced.collector.id != id);
+        self.open_or_close(&all);
+        all.len() < before
+    }
+
+    /// Sends a collector messages, or none; whether there is one.
+    pub fn switch(&self, id: &str, is_on: bool) -> bool {
+        let mut all = self.all();
+        let found = all.iter_mut().find(|traced| traced.collector.id == id);
+        let is_there = found.map(|traced| traced.is_on = is_on).is_some();
+        self.open_or_close(&all);
+        is_there
+    }
+
+    /// All collectors.
+    pub fn list(&self) -> Vec<Shown> {
+        let mut all = self.all();
+        self.forget_ended(&mut all);
+        let shown = |traced: &Traced| Shown {
+            id: traced.collector.id.clone(),
+            uri: traced.collector.uri(),
+            filter: traced.filter.parts(),
+            is_on: traced.is_on,
+            sent: traced.feed.state.sent.load(Ordering::Relaxed),
+            lost: traced.feed.state.lost.load(Ordering::Relaxed),
+        };
+        all.iter().map(shown).collect()
+    }
+
+    /// Names (`group:name`) and values.
+    pub fn statistics(&self) -> [(&'static str, u64); 3] {
+        let all = self.list();
+        let sum = |of: fn(&Shown) -> u64| all.iter().map(of).sum::<u64>();
+        [
+            ("hep:collectors", all.len() as u64),
+            ("hep:sent", sum(|shown| shown.sent)),
+            ("hep:lost", sum(|shown| shown.lost) + self.tap.lost()),
+        ]
+    }
+
+    /// Temporary ones whose connections have ended go.
+    fn forget_ended(&self, all: &mut Vec<Traced>) {
+        all.retain(|traced| !traced.feed.state.has_ended());
+        self.open_or_close(all);
+    }
+
+    fn open_or_close(&self, all: &[Traced]) {
+        self.tap.set_open(all.iter().any(|traced| traced.is_on));
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Traced>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn run(captures: &Receiver<Capture>, all: &Mutex<Vec<Traced>>) {
+    let mut head = Head::new();
+    while let Ok(mut capture) = captures.recv() {
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut packets: Vec<Packets> = all.iter().map(|_| Packets::default()).collect();
+        capture.each(|captured, message| {
+            // What is no SIP may be anything.
+            if head.parse(message).is_err() {
+                return;
+            }
+            mask(&head, message);
+            let flow = &captured.flow;
+            let (source, destination) = match captured.is_sent {
+                true => (flow.local, flow.remote),
+                false => (flow.remote, flow.local),
+            };
+            for (traced, packets) in all.iter_mut().zip(&mut packets) {
+                if !traced.is_on || !traced.filter.wants(flow, &head, message) {
+                    continue;
+                }
+                let packet = Packet {
+                    at: captured.at,
+                    source,
+                    destination,
+                    is_stream: flow.transport.is_reliable(),
+                    capture_id: traced.collector.capture_id,
+                    key: &traced.collector.key,
+                    correlation: head.value(message, HeaderName::CallId).unwrap_or(&[]),
+                    payload: message,
+                };
+                match encode(&packet, &mut packets.bytes) {
+                    Some(()) => packets.ends.push(packets.bytes.len()),
+                    None => traced.feed.state.lose(1),
+                }
+            }
+        });
+        for (traced, packets) in all.iter().zip(packets) {
+            if !packets.ends.is_empty() {
+                traced.feed.give(packets);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::{TcpListener, UdpSocket};
+    use std::time::{Duration, Instant};
+
+    use roost_core::Flow;
+
+    use super::*;
+
+    fn give(tracer: &Tracer, call_id: &str) {
+        let flow = Flow::udp("10.0.0.1:5060".parse().unwrap(), "10.0.0.9:5062".parse().unwrap());
+        let message = format!(
+            "REGISTER sip:a SIP/2.0\r\nCall-ID: {call_id}\r\nAuthorization: Digest response=\"secret\"\r\n\r\n"
+        );
+        let mut capture = Capture::default();
+        capture.push(Duration::from_secs(5), flow, false, message.as_bytes());
+        capture.push(Duration::from_secs(5), flow, false, b"\r\n\r\n");
+        tracer.tap().give(capture);
+    }
+
+    fn holds(bytes: &[u8], text: &str) -> bool {
+        bytes.windows(text.len()).any(|part| part == text.as_bytes())
+    }
+
+    #[test]
+    fn a_udp_collector_gets_masked_messages_until_it_is_removed() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let tracer = Tracer::start().unwrap();
+        assert!(!tracer.tap().is_open());
+        let uri = format!("hep:{}", socket.local_addr().unwrap());
+        let collector = Collector::parse("homer", &uri).unwrap();
+        tracer.add(collector.clone(), Filter::default()).unwrap();
+        assert!(tracer.tap().is_open());
+        let taken = tracer.add(collector, Filter::default()).unwrap_err();
+        assert_eq!(taken.to_string(), "`homer` is traced already");
+        give(&tracer, "one");
+        let mut room = [0; 2048];
+        let len = socket.recv(&mut room).unwrap();
+        assert!(room.starts_with(b"HEP3") && holds(&room[..len], "Call-ID: one"));
+        assert!(!holds(&room[..len], "secret") && holds(&room[..len], "response=\"******\""));
+        assert!(tracer.switch("homer", false) && !tracer.tap().is_open());
+        assert!(tracer.remove("homer") && !tracer.remove("homer"));
+        assert_eq!(tracer.list(), []);
+    }
+
+    #[test]
+    fn a_temporary_collector_goes_with_its_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("hep:{};transport=tcp", listener.local_addr().unwrap());
+        let tracer = Tracer::start().unwrap();
+        let collector = Collector { is_temporary: true, ..Collector::parse("cli", &uri).unwrap() };
+        tracer.add(collector, Filter::default()).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        give(&tracer, "one");
+        let mut room = [0; 2048];
+        let len = stream.read(&mut room).unwrap();
+        assert!(holds(&room[..len], "Call-ID: one"));
+        drop(stream);
+        let begun = Instant::now();
+        while !tracer.list().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it is still there");
+            give(&tracer, "more");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!tracer.tap().is_open());
+    }
+
+    #[test]
+    fn one_that_never_reads_loses_its_own_and_nobody_elses() {
+        let (stuck, reader) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        reader.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let tracer = Tracer::start().unwrap();
+        let tcp = format!("hep:{};transport=tcp", stuck.local_addr().unwrap());
+        tracer.add(Collector::parse("stuck", &tcp).unwrap(), Filter::default()).unwrap();
+        let udp = format!("hep:{}", reader.local_addr().unwrap());
+        tracer.add(Collector::parse("reader", &udp).unwrap(), Filter::default()).unwrap();
+        let long = "x".repeat(50_000);
+        let mut room = vec![0; 65_535];
+        for _ in 0..400 {
+            give(&tracer, &long);
+            reader.recv(&mut room).unwrap();
+        }
+        let list = tracer.list();
+        assert!(list[0].lost > 0, "{list:?}");
+        assert_eq!((list[1].sent, list[1].lost), (400, 0));
+    }
+}
