@@ -5,12 +5,12 @@ use std::time::SystemTime;
 use chrono::{DateTime, Local};
 use roost_core::{Admin, AdminReply, AorRecord};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use crate::agents;
 use crate::ask::{answered, aors, ask, ask_owner, shards};
 use crate::bans;
 use crate::calls;
+use crate::dump::{Aors, dump};
 use crate::events;
 use crate::health;
 use crate::hops;
@@ -25,15 +25,6 @@ use crate::{Certificates, LogChange, Mi};
 pub(crate) enum Answer {
     Value(Value),
     Aors(Aors),
-}
-
-/// All AORs, some at a time: half a million of them never stand in memory at once.
-#[derive(Debug)]
-pub(crate) struct Aors {
-    /// `None` behind the last; a channel that ends without it has not given all.
-    pub(crate) records: mpsc::Receiver<Option<Vec<AorRecord>>>,
-    /// Without their contacts.
-    pub(crate) is_brief: bool,
 }
 
 /// One command: its names, and the parameters it takes in order.
@@ -291,7 +282,7 @@ pub(crate) fn takes(call: &Call) -> bool {
 pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
     let (command, params) = Command::of(call)?;
     let answer = carry_out(mi, command, &params).await?;
-    if CHANGES.contains(&command.name) {
+    if changes(command, &params) {
         let given: Vec<_> =
             command.params.iter().filter_map(|name| Some(format!("{name}={}", params.get(name)?))).collect();
         tracing::info!("an operator: {} {}", command.name, given.join(" "));
@@ -299,14 +290,21 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
     Ok(answer)
 }
 
-/// The commands by which an operator changes something: each leaves a line in the log.
-const CHANGES: [&str; 16] = [
-    "log_level",
+/// Whether an operator changes something by it: that leaves a line in the log.
+fn changes(command: &Command, params: &Params<'_>) -> bool {
+    match command.name {
+        // Without these they only show.
+        "log_level" => params.get("level").is_some(),
+        "trace" => params.get("mode").is_some(),
+        name => CHANGES.contains(&name),
+    }
+}
+
+const CHANGES: [&str; 14] = [
     "reset_statistics",
     "reset_all_statistics",
     "trace_start",
     "trace_stop",
-    "trace",
     "dlg_end_dlg",
     "tls_reload",
     "ul_add",
@@ -325,7 +323,9 @@ fn certificates(mi: &Mi) -> Result<&Certificates, RpcError> {
 
 async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<Answer, RpcError> {
     let value = match command.name {
-        "ul_dump" => return Ok(dump(mi, params.number("brief")?.is_some_and(|brief| brief != 0))),
+        "ul_dump" => {
+            return Ok(Answer::Aors(dump(mi, params.number("brief")?.is_some_and(|brief| brief != 0))));
+        }
         "tls_list" => json!({ "Domains": (certificates(mi)?.list)() }),
         "tls_reload" => match (certificates(mi)?.reload)() {
             Ok(has_changed) => json!(if has_changed { "OK" } else { "OK, unchanged" }),
@@ -369,6 +369,14 @@ async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<An
         "ban_list" => bans::list(mi).await?,
         "ban_add" => bans::add(mi, params).await?,
         "ban_rm" => bans::rm(mi, params).await?,
+        _ => carry_out_own(mi, command, params).await?,
+    };
+    Ok(Answer::Value(value))
+}
+
+/// The commands about roost itself.
+async fn carry_out_own(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<Value, RpcError> {
+    Ok(match command.name {
         "get_statistics" => statistics::get(mi, params).await?,
         "list_statistics" => statistics::list(mi, params).await?,
         "reset_statistics" => statistics::reset(mi, params).await?,
@@ -389,8 +397,7 @@ async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<An
         "help" => help(params)?,
         "auth_db_forget" => forget(mi, params).await?,
         _ => return Err(RpcError::new(-32601, "Method not found")),
-    };
-    Ok(Answer::Value(value))
+    })
 }
 
 /// The AOR of a command; the table must be ours, and the domain there when AORs have one.
@@ -499,27 +506,6 @@ async fn add(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
         methods,
     };
     done(ask_owner(mi, &aor, request).await?, "Failed to add contact")
-}
-
-/// Every shard in slices: neither the shards nor the memory feel it.
-fn dump(mi: &Mi, is_brief: bool) -> Answer {
-    let (parts, records) = mpsc::channel(4);
-    let mi = mi.clone();
-    tokio::spawn(async move {
-        for shard in shards(&mi) {
-            let mut from = Some(0);
-            while let Some(place) = from {
-                let Ok((slice, next)) = aors(&mi, shard, place).await else { return };
-                let slice = slice.into_iter().map(|(_, record)| record).collect();
-                if parts.send(Some(slice)).await.is_err() {
-                    return;
-                }
-                from = next;
-            }
-        }
-        let _ = parts.send(None).await;
-    });
-    Answer::Aors(Aors { records, is_brief })
 }
 
 fn uptime(mi: &Mi) -> Value {

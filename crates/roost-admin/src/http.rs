@@ -17,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::Mi;
 use crate::commands::{Answer, run};
+use crate::dump::json_parts;
 use crate::gate::{pass, pass_address};
 use crate::health;
 use crate::rpc::{Call, RpcError};
@@ -86,7 +87,7 @@ async fn handle(State(mi): State<Arc<Mi>>, headers: HeaderMap, body: Bytes) -> R
     match answer {
         Ok(Answer::Value(value)) => reply(id, Ok(value)),
         Ok(Answer::Aors(aors)) => {
-            let parts = ReceiverStream::new(crate::rpc::json_parts(&id, aors));
+            let parts = ReceiverStream::new(json_parts(&id, aors));
             let body = parts.map(Ok::<_, std::convert::Infallible>);
             ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response()
         }

@@ -11,6 +11,7 @@ mod ask;
 mod bans;
 mod calls;
 mod commands;
+mod dump;
 mod events;
 mod gate;
 mod health;
@@ -39,6 +40,11 @@ pub use statistics::{STATISTICS, Statistic, StatisticKind, Statistics};
 /// Reads a request as the interface does, for fuzzing; whether it is a call.
 pub fn check_call(body: &[u8]) -> bool {
     rpc::Call::parse(body).is_ok_and(|call| commands::takes(&call))
+}
+
+/// Reads bytes as the FIFO does, for fuzzing; how many are taken.
+pub fn check_text(bytes: &[u8]) -> usize {
+    mi::taken(bytes)
 }
 
 /// `ds_reload`, for who has no HTTP.

@@ -1,10 +1,6 @@
-//! JSON-RPC 2.0 as OpenSIPS speaks it: calls, errors, and results that are streamed.
+//! JSON-RPC 2.0 as OpenSIPS speaks it: calls, errors, parameters.
 
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{Receiver, channel};
-
-use crate::commands::Aors;
-use crate::shapes::{HASH_SIZE, TABLE, aor, brief_aor};
 
 /// One call.
 #[derive(Debug)]
@@ -133,35 +129,6 @@ impl<'a> Params<'a> {
             Some(value) => value.as_i64().map(Some).ok_or_else(wrong),
         }
     }
-}
-
-/// `ul_dump`'s reply, part by part. One that breaks off is JSON that does not end, which no parser takes for a whole dump.
-pub(crate) fn json_parts(id: &Value, mut aors: Aors) -> Receiver<String> {
-    let (parts, rendered) = channel(4);
-    let mut text = format!(
-        r#"{{"jsonrpc":"2.0","result":{{"Domains":[{{"name":"{TABLE}","hash_size":{HASH_SIZE},"AORs":["#
-    );
-    let end = format!(r#"]}}]}},"id":{id}}}"#);
-    tokio::spawn(async move {
-        let mut is_first = true;
-        while let Some(records) = aors.records.recv().await {
-            let Some(records) = records else {
-                text.push_str(&end);
-                let _ = parts.send(text).await;
-                return;
-            };
-            for record in &records {
-                let shown = if aors.is_brief { brief_aor(record) } else { aor(record) };
-                text.push_str(if is_first { "" } else { "," });
-                text.push_str(&shown.to_string());
-                is_first = false;
-            }
-            if parts.send(std::mem::take(&mut text)).await.is_err() {
-                return;
-            }
-        }
-    });
-    rendered
 }
 
 #[cfg(test)]

@@ -219,10 +219,18 @@ impl Engine {
     }
 
     /// Notes how long a message has waited before it is handled, in milliseconds.
-    pub fn note_age(&mut self, age_ms: u64) {
-        if age_ms > self.shared.policy.exec_msg_threshold_ms {
-            self.shared.stats.count(Counter::Slow);
+    pub fn note_age(&mut self, age_ms: u64, (bytes, head): (&[u8], &Head), out: &mut Outbox) {
+        if age_ms <= self.shared.policy.exec_msg_threshold_ms {
+            return;
         }
+        self.shared.stats.count(Counter::Slow);
+        out.tell(EventKind::Slow, || {
+            let mut message = head.start_line_text(bytes).to_vec();
+            if let Some(line) = head.line(HeaderName::CallId) {
+                message.extend_from_slice(line.whole.of(bytes));
+            }
+            Event::Slow { waited_ms: age_ms, message: message.into() }
+        });
     }
 
     /// Counts bytes that are not a SIP message.

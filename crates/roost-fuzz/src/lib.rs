@@ -23,6 +23,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("engine", engine::run),
     ("config", config),
     ("mi", mi),
+    ("hep", hep),
+    ("mi_text", mi_text),
 ];
 
 /// Runs a target.
@@ -32,6 +34,63 @@ pub const TARGETS: &[(&str, Target)] = &[
 pub fn run(name: &str, data: &[u8]) {
     let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of this name");
     target(data);
+}
+
+/// What a collector is sent: secrets are masked whatever they look like, lengths stay, and a packet's chunks fill it.
+fn hep(data: &[u8]) {
+    let mut head = Head::new();
+    if head.parse(data).is_err() {
+        return;
+    }
+    let mut message = data.to_vec();
+    roost_hep::mask(&head, &mut message);
+    assert_eq!(message.len(), data.len());
+    let credentials: Vec<_> = head
+        .lines()
+        .iter()
+        .filter(|line| matches!(line.name, HeaderName::Authorization | HeaderName::ProxyAuthorization))
+        .collect();
+    let is_masked =
+        |at: usize| credentials.iter().any(|line| (line.value.start()..line.value.end()).contains(&at));
+    for (at, (masked, given)) in message.iter().zip(data).enumerate() {
+        assert!(masked == given || (*masked == b'*' && is_masked(at)), "only credentials change");
+    }
+    for line in &credentials {
+        if let Some(response) =
+            Credentials::parse(line.value.of(&message)).ok().and_then(|parsed| parsed.response)
+        {
+            assert!(
+                response.iter().all(|byte| matches!(byte, b'*' | b'"' | b'\\') || byte.is_ascii_whitespace())
+            );
+        }
+    }
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 5060));
+    let packet = roost_hep::Packet {
+        at: std::time::Duration::from_secs(1),
+        source: address,
+        destination: address,
+        is_stream: false,
+        capture_id: 1,
+        key: "",
+        correlation: head.value(&message, HeaderName::CallId).unwrap_or(&[]),
+        payload: &message,
+    };
+    let mut out = Vec::new();
+    if roost_hep::encode(&packet, &mut out).is_none() {
+        return assert!(out.is_empty());
+    }
+    let mut rest = out.get(6..).unwrap_or(&[]);
+    while !rest.is_empty() {
+        let len = usize::from(u16::from_be_bytes([rest[4], rest[5]]));
+        assert!(len >= 6 && len <= rest.len(), "chunks fill the packet");
+        rest = &rest[len..];
+    }
+}
+
+/// What comes through the FIFO and by datagrams: each step takes some bytes, or asks for more.
+fn mi_text(data: &[u8]) {
+    let taken = roost_admin::check_text(data);
+    assert!(taken <= data.len());
 }
 
 /// The index of a message: every value is a part of it, in order, and reading it twice finds the same.

@@ -42,6 +42,23 @@ struct Counts {
     slow: AtomicU64,
 }
 
+/// Is told a name, and how long it took.
+pub type TellSlow = dyn Fn(&str, Duration) + Send + Sync;
+
+/// What is done about a name that takes long.
+#[derive(Clone)]
+pub struct SlowNames {
+    /// How long that is.
+    pub after: Duration,
+    pub tell: Arc<TellSlow>,
+}
+
+impl std::fmt::Debug for SlowNames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SlowNames").field("after", &self.after).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug)]
 struct Question {
     shard: ShardId,
@@ -51,7 +68,7 @@ struct Question {
 
 impl Resolver {
     /// Starts the thread. It asks `servers`, or the system's if there are none, for addresses of the families that
-    /// `listeners` have, and answers into `inboxes`; what takes longer than `slow_after` is counted. Over TLS a peer must prove the name that led to it (RFC 5922).
+    /// `listeners` have, and answers into `inboxes`; what is slow is counted and told. Over TLS a peer must prove the name that led to it (RFC 5922).
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -60,7 +77,7 @@ impl Resolver {
         listeners: &[Listener],
         tls: Option<Arc<Tls>>,
         inboxes: Arc<Vec<Inbox>>,
-        slow_after: Duration,
+        slow: SlowNames,
     ) -> io::Result<Resolver> {
         let has = |is_v4| listeners.iter().any(|listener| listener.address.is_ipv4() == is_v4);
         let strategy = match (has(true), has(false)) {
@@ -72,7 +89,7 @@ impl Resolver {
         let (questions, asked) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let counts = Arc::<Counts>::default();
-        let shared = Shared { tls, inboxes, counts: Arc::clone(&counts), slow_after };
+        let shared = Shared { tls, inboxes, counts: Arc::clone(&counts), slow };
         let run = move || runtime.block_on(serve(&servers, strategy, asked, shared));
         std::thread::Builder::new().name("roost-resolver".to_string()).spawn(run)?;
         Ok(Resolver { questions, counts })
@@ -96,7 +113,7 @@ struct Shared {
     tls: Option<Arc<Tls>>,
     inboxes: Arc<Vec<Inbox>>,
     counts: Arc<Counts>,
-    slow_after: Duration,
+    slow: SlowNames,
 }
 
 /// Answers until no one can ask any more.
@@ -115,7 +132,7 @@ async fn serve(
     };
     while let Some(Question { shard, ticket, name }) = asked.recv().await {
         let (resolver, shared) = (resolver.clone(), shared.clone());
-        let Shared { tls, inboxes, counts, slow_after } = shared;
+        let Shared { tls, inboxes, counts, slow } = shared;
         tokio::spawn(async move {
             let found = match (name.address(), resolver) {
                 (Some(address), _) => vec![address],
@@ -123,8 +140,10 @@ async fn serve(
                     let begun = Instant::now();
                     let looked_up = tokio::time::timeout(PATIENCE, look_up(&resolver, &name)).await;
                     counts.queries.fetch_add(1, Ordering::Relaxed);
-                    if begun.elapsed() > slow_after {
+                    let took = begun.elapsed();
+                    if took > slow.after {
                         counts.slow.fetch_add(1, Ordering::Relaxed);
+                        (slow.tell)(&name.host, took);
                     }
                     looked_up.unwrap_or_default()
                 }

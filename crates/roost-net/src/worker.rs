@@ -393,9 +393,11 @@ impl WorkerIo {
                     self.capture.push(unix, flow, false, bytes);
                 }
                 let engine = &mut shard.state.engine;
-                engine.note_age(age_ms);
                 match self.head.parse(bytes) {
-                    Ok(()) => engine.handle_message(&flow, bytes, &self.head, now, &mut self.outbox),
+                    Ok(()) => {
+                        engine.note_age(age_ms, (bytes, &self.head), &mut self.outbox);
+                        engine.handle_message(&flow, bytes, &self.head, now, &mut self.outbox);
+                    }
                     Err(error) => match stun::answer(bytes, datagram.remote) {
                         Some(answer) => {
                             self.outbox.send(flow, |bytes| bytes.extend_from_slice(&answer));

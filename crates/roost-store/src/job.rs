@@ -124,7 +124,7 @@ impl Batches {
     /// Counts a transaction of so many commits that began then and has ended.
     pub(crate) fn done(&self, commits: usize, begun: Instant) {
         let took = begun.elapsed();
-        self.health.timed(took);
+        self.health.timed("a transaction of bindings", took);
         let mut histograms = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);
         histograms.times.observe(took.as_millis() as u64);
         histograms.sizes.observe(commits as u64);
@@ -159,21 +159,30 @@ impl Batches {
     }
 }
 
+/// What happens to a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseNews {
+    /// Whether it takes nothing any more; each time that this changes.
+    Away(bool),
+    /// It took long over something.
+    Slow { what: &'static str, took: Duration },
+}
+
 /// Whether the database takes what is written; tells when that changes. Clones are one.
 #[derive(Clone)]
 pub struct Health(Arc<Watched>);
 
 struct Watched {
     is_away: AtomicBool,
-    tell: Box<dyn Fn(bool) + Send + Sync>,
+    tell: Box<dyn Fn(DatabaseNews) + Send + Sync>,
     queries: AtomicU64,
     slow: AtomicU64,
     slow_after: Duration,
 }
 
 impl Health {
-    /// `tell` is given whether it is away, each time that this changes. What takes longer than `slow_after` is counted.
-    pub fn new(slow_after: Duration, tell: impl Fn(bool) + Send + Sync + 'static) -> Health {
+    /// `tell` is given what happens to it. What takes longer than `slow_after` is slow.
+    pub fn new(slow_after: Duration, tell: impl Fn(DatabaseNews) + Send + Sync + 'static) -> Health {
         let (queries, slow) = (AtomicU64::new(0), AtomicU64::new(0));
         Health(Arc::new(Watched {
             is_away: AtomicBool::new(false),
@@ -190,10 +199,11 @@ impl Health {
     }
 
     /// Counts something that it did, and took so long.
-    pub(crate) fn timed(&self, took: Duration) {
+    pub(crate) fn timed(&self, what: &'static str, took: Duration) {
         self.0.queries.fetch_add(1, Ordering::Relaxed);
         if took > self.0.slow_after {
             self.0.slow.fetch_add(1, Ordering::Relaxed);
+            (self.0.tell)(DatabaseNews::Slow { what, took });
         }
     }
 
@@ -204,7 +214,7 @@ impl Health {
 
     fn note(&self, is_away: bool) {
         if self.0.is_away.swap(is_away, Ordering::Relaxed) != is_away {
-            (self.0.tell)(is_away);
+            (self.0.tell)(DatabaseNews::Away(is_away));
         }
     }
 }

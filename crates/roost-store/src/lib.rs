@@ -36,7 +36,7 @@ pub use columns::{Columns, LOCATION_COLUMNS, LocationColumns};
 pub use database::Table;
 pub use error::{DbError, StoreError};
 pub use import::{Account, Accounts, Imported, OnExisting};
-pub use job::{BatchHistograms, Commit, Health, Preload, ReadTold, Receipts};
+pub use job::{BatchHistograms, Commit, DatabaseNews, Health, Preload, ReadTold, Receipts};
 pub use location::Page;
 pub use running::{Running, StoreHandle};
 pub use store::{Loader, Store};

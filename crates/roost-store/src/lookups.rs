@@ -43,7 +43,7 @@ pub(crate) fn start(
                 let begun = Instant::now();
                 let found =
                     link.run(|client| look_up(client, &sql, &lookup)).map_err(|error| error.to_string());
-                health.timed(begun.elapsed());
+                health.timed("a look-up of a subscriber", begun.elapsed());
                 answers.push((lookup.shard, Receipt::Credentials(lookup.ticket, found)));
             }
             let _ = link.run(|client| begin_reading(client, "COMMIT"));

@@ -1,4 +1,4 @@
-//! MI subscribers (`event_subscribe`): each event is one datagram, as OpenSIPS's `event_datagram` sends it.
+//! MI subscribers (`event_subscribe`): each event is one datagram, as OpenSIPS's `event_datagram` sends it, or goes over a connection.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use roost_core::Topics;
 
+use crate::events::connections::Connections;
 use crate::events::shape::type_named;
 use crate::events::{Batch, Told};
 
@@ -21,6 +22,7 @@ pub(crate) struct Datagrams {
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
     unix: Option<UnixDatagram>,
+    connections: Connections,
     pub(crate) sent: u64,
     /// Those that no socket took.
     pub(crate) lost: u64,
@@ -39,14 +41,18 @@ pub(crate) struct Subscription {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Address {
     Udp(SocketAddr),
+    Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
 impl Address {
-    /// `udp:ADDRESS:PORT`, `unix:/PATH` or `/PATH`.
+    /// `udp:ADDRESS:PORT`, `tcp:ADDRESS:PORT`, `unix:/PATH` or `/PATH`.
     fn parse(socket: &str) -> Option<Address> {
         if let Some(udp) = socket.strip_prefix("udp:") {
             return udp.parse().ok().map(Address::Udp);
+        }
+        if let Some(tcp) = socket.strip_prefix("tcp:") {
+            return tcp.parse().ok().map(Address::Tcp);
         }
         let path = socket.strip_prefix("unix:").unwrap_or(socket);
         path.starts_with('/').then(|| Address::Unix(path.into()))
@@ -57,6 +63,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Address::Udp(address) => write!(f, "udp:{address}"),
+            Address::Tcp(address) => write!(f, "tcp:{address}"),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -96,10 +103,11 @@ impl Datagrams {
         expire_s: u32,
     ) -> Result<(), String> {
         let address = Address::parse(socket)
-            .ok_or_else(|| format!("\"{socket}\" is not udp:ADDRESS:PORT or unix:/PATH"))?;
+            .ok_or_else(|| format!("\"{socket}\" is not udp:ADDRESS:PORT, tcp:ADDRESS:PORT or unix:/PATH"))?;
         let is_it = |one: &Subscription| one.event == event && one.address == address;
         if expire_s == 0 {
             self.subscriptions.retain(|one| !is_it(one));
+            self.close_unused();
             return Ok(());
         }
         let until = Instant::now() + Duration::from_secs(u64::from(expire_s));
@@ -134,14 +142,26 @@ impl Datagrams {
                 socket.set_nonblocking(true)?;
                 self.unix = Some(socket);
             }
+            Address::Tcp(address) => self.connections.open(*address)?,
             _ => {}
         }
         Ok(())
     }
 
+    /// Ends connections that nobody is subscribed over any more.
+    fn close_unused(&mut self) {
+        let subscriptions = &self.subscriptions;
+        self.connections
+            .keep(|address| subscriptions.iter().any(|one| one.address == Address::Tcp(*address)));
+    }
+
     /// Forgets subscriptions whose time is over.
     pub(crate) fn forget(&mut self, now: Instant) {
+        let before = self.subscriptions.len();
         self.subscriptions.retain(|one| now < one.until);
+        if self.subscriptions.len() < before {
+            self.close_unused();
+        }
     }
 
     /// Sends each event to those who want it; nobody is waited for.
@@ -162,6 +182,7 @@ impl Datagrams {
                     let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
                     socket.as_ref().is_some_and(|socket| socket.send_to(bytes.as_bytes(), to).is_ok())
                 }
+                Address::Tcp(to) => self.connections.send(*to, bytes),
                 Address::Unix(path) => {
                     self.unix.as_ref().is_some_and(|socket| socket.send_to(bytes.as_bytes(), path).is_ok())
                 }

@@ -4,6 +4,7 @@
 //! listens to are not made ([`Hub::wanted`]).
 
 mod batch;
+mod connections;
 mod datagrams;
 mod mi;
 mod shape;

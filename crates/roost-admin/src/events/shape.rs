@@ -1,6 +1,7 @@
 //! What each event is called and says: OpenSIPS's names and parameters, in its order, and roost's own.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use roost_core::{
     CallEnd, CallNumber, CallRecord, CallState, CallText, ContactFacts, Event, EventKind, HopState, Reason,
@@ -14,6 +15,8 @@ use crate::shapes::TABLE;
 /// What has happened outside of the core.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShellEvent {
+    /// Something took longer than its threshold: what (`dns`, `mysql query`), for how long, and about what.
+    Slow { source: &'static str, took: Duration, extra: String },
     /// The database takes nothing any more, or does again.
     Database { is_away: bool },
     /// A certificate was read anew, or could not be.
@@ -29,7 +32,7 @@ const LOSS: Topics = Topics::of(EventKind::Loss);
 const CALLS: Topics = Topics::of(EventKind::CallRecord).and(Topics::of(EventKind::CallState));
 
 /// All, in the order of their numbers.
-pub(crate) const TYPES: [Type; 16] = [
+pub(crate) const TYPES: [Type; 17] = [
     ("E_UL_AOR_INSERT", NEW),
     ("E_UL_AOR_DELETE", LOSS),
     ("E_UL_CONTACT_INSERT", NEW),
@@ -38,6 +41,7 @@ pub(crate) const TYPES: [Type; 16] = [
     ("E_PIKE_BLOCKED", Topics::of(EventKind::Flood)),
     ("E_DLG_STATE_CHANGED", CALLS),
     ("E_DISPATCHER_STATUS", Topics::of(EventKind::Hop)),
+    ("E_CORE_THRESHOLD", Topics::of(EventKind::Slow)),
     ("E_ROOST_REFUSED", REFUSED),
     ("E_ROOST_AGENT_STATE", Topics::of(EventKind::Agent)),
     ("E_ROOST_BANNED", Topics::of(EventKind::Ban)),
@@ -198,6 +202,14 @@ struct Certificate<'a> {
 }
 
 #[derive(Serialize)]
+struct Threshold<'a> {
+    source: &'static str,
+    /// Microseconds.
+    time: u64,
+    extra: Cow<'a, str>,
+}
+
+#[derive(Serialize)]
 struct Database {
     status: &'static str,
 }
@@ -249,6 +261,9 @@ pub(crate) fn describe(event: &Event, max_calls: u32, take: Take<'_>) {
             take("E_ROOST_BANNED", &[aor.as_bytes()], &Banned { source, aor: &aor, seconds: ban.left_s });
         }
         Event::Flooded { source } => take("E_PIKE_BLOCKED", &[], &Pike { ip: source.to_string() }),
+        Event::Slow { waited_ms, message } => {
+            slow(("msg processing", waited_ms * 1_000), String::from_utf8_lossy(message), take);
+        }
         Event::Hop { set, uri, state } => {
             let status = if *state == HopState::Active { "active" } else { "inactive" };
             take("E_DISPATCHER_STATUS", &[], &Hop { group: *set, address: uri, status });
@@ -260,9 +275,17 @@ pub(crate) fn describe(event: &Event, max_calls: u32, take: Take<'_>) {
     }
 }
 
+/// Something took longer than its threshold.
+fn slow((source, time): (&'static str, u64), extra: Cow<'_, str>, take: Take<'_>) {
+    take("E_CORE_THRESHOLD", &[], &Threshold { source, time, extra });
+}
+
 /// The same for what has happened outside of the core.
 pub(crate) fn describe_shell(event: &ShellEvent, take: Take<'_>) {
     match event {
+        ShellEvent::Slow { source, took, extra } => {
+            slow((source, took.as_micros() as u64), extra.into(), take);
+        }
         ShellEvent::Database { is_away } => {
             take("E_ROOST_DATABASE", &[], &Database { status: if *is_away { "away" } else { "back" } });
         }

@@ -49,7 +49,7 @@ fn subscribers_get_datagrams_as_opensips_sends_them() {
     hub.subscribe_datagrams("E_ROOST_FLOW_LOST", &format!("udp:{at}"), 10).unwrap();
     hub.subscribe_datagrams("E_ROOST_FLOW_LOST", &format!("unix:{}", path.display()), 10).unwrap();
     hub.subscribe_datagrams("E_ROOST_FLOW_LOST", "unix:/nobody/there", 10).unwrap();
-    for bad in ["tcp:127.0.0.1:1", "udp:localhost:1", "unix:relative", ""] {
+    for bad in ["tcp:localhost:1", "udp:localhost:1", "unix:relative", ""] {
         assert!(hub.subscribe_datagrams("E_ROOST_FLOW_LOST", bad, 10).is_err(), "{bad}");
     }
     hub.publish(&[flow_lost(b"9001"), Event::CommitFailed { aor: (*b"9002").into() }]);

@@ -10,10 +10,22 @@ pub use fifo::{Fifo, MiFifo};
 
 use crate::Mi;
 use crate::commands::{Answer, run};
+use crate::dump::json_parts;
 use crate::mi::request::{Form, Request};
-use crate::rpc::{self, RpcError};
+use crate::rpc::RpcError;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+
+/// How many bytes are requests, or are passed over.
+pub(crate) fn taken(bytes: &[u8]) -> usize {
+    let mut taken = 0;
+    loop {
+        match request::read(bytes.get(taken..).unwrap_or(&[]), false) {
+            request::Progress::Whole(_, len) | request::Progress::Skip(len) => taken += len.max(1),
+            request::Progress::Part => return taken,
+        }
+    }
+}
 
 /// Runs a request; what is answered, part by part. Nothing for a notification.
 async fn answer(mi: &Mi, request: &Request) -> Option<mpsc::Receiver<String>> {
@@ -36,7 +48,7 @@ async fn answer(mi: &Mi, request: &Request) -> Option<mpsc::Receiver<String>> {
                 send(&parts, reply(&id.unwrap_or(Value::Null), Err(error))).await;
             }
             (Form::Json, Ok(Answer::Aors(aors))) => {
-                let mut rendered = rpc::json_parts(&id, aors);
+                let mut rendered = json_parts(&id, aors);
                 while let Some(part) = rendered.recv().await {
                     if parts.send(part).await.is_err() {
                         return;

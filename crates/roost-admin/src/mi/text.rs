@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
-use crate::commands::Aors;
+use crate::dump::Aors;
 use crate::rpc::RpcError;
 use crate::shapes::{HASH_SIZE, TABLE, aor, brief_aor};
 

@@ -42,6 +42,8 @@ pub enum Event {
     Call { call_id: Box<[u8]>, step: CallStep },
     /// A call in progress has another state than `old`; it has ended where `end` says how.
     Dialog { record: CallRecord, old: CallState, end: Option<CallEnd> },
+    /// A message waited longer than `exec_msg_threshold` before it was handled: its first line and its Call-ID.
+    Slow { waited_ms: u64, message: Box<[u8]> },
     /// A next hop has another state.
     Hop { set: u32, uri: Box<str>, state: HopState },
 }
@@ -66,6 +68,7 @@ impl Event {
                 CallState::ConfirmedNotAcknowledged | CallState::Deleted => EventKind::CallRecord,
                 _ => EventKind::CallState,
             },
+            Event::Slow { .. } => EventKind::Slow,
             Event::Hop { .. } => EventKind::Hop,
         }
     }
@@ -89,6 +92,7 @@ pub enum EventKind {
     /// Other steps of a call in progress.
     CallState,
     Agent,
+    Slow,
 }
 
 impl EventKind {
@@ -106,6 +110,7 @@ impl EventKind {
             EventKind::CallState => 2048,
             EventKind::Agent => 512,
             EventKind::Flood => 1024,
+            EventKind::Slow => 4096,
         }
     }
 }

@@ -267,25 +267,31 @@ pub enum Authorize {
 const SCANNERS: [&str; 7] =
     ["friendly-scanner", "sipvicious", "sipcli", "sip-scan", "sundayddr", "iwar", "pplsip"];
 
+impl Default for AuthParams {
+    fn default() -> Self {
+        AuthParams {
+            realm: String::new(),
+            nonce_expire_s: 30,
+            algorithms: vec![Algorithm::Md5],
+            qop_auth: false,
+            disable_nonce_check: true,
+            check_to: true,
+            hide_unknown_users: false,
+            ban_failures: 5,
+            ban_source_failures: 50,
+            ban_user_failures: 100,
+            ban_time_s: 60,
+            ban_max_time_s: 3_600,
+        }
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Policy {
             server_header: concat!("roost/", env!("CARGO_PKG_VERSION")).to_string(),
             exec_msg_threshold_ms: 100,
-            auth: AuthParams {
-                realm: String::new(),
-                nonce_expire_s: 30,
-                algorithms: vec![Algorithm::Md5],
-                qop_auth: false,
-                disable_nonce_check: true,
-                check_to: true,
-                hide_unknown_users: false,
-                ban_failures: 5,
-                ban_source_failures: 50,
-                ban_user_failures: 100,
-                ban_time_s: 60,
-                ban_max_time_s: 3_600,
-            },
+            auth: AuthParams::default(),
             pike: PikeParams {
                 sampling_time_unit_s: 2,
                 reqs_density_per_unit: 0,

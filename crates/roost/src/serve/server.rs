@@ -9,8 +9,10 @@ use anyhow::{Context as _, Result, anyhow};
 use roost_admin::{Hub, Mi, ShellEvent, Statistics};
 use roost_core::{CallRecord, Config, Engine, Rng, ShardId, Topics, Transport};
 use roost_hep::Tracer;
-use roost_net::{Carriers, Clock, Inbox, InboxItem, Resolver, Streams, Tls, Worker, WorkerPool};
-use roost_store::{BatchHistograms, Calls, Gatherer, Health, Journal, Preload, Receipts, Running, Store};
+use roost_net::{Carriers, Clock, Inbox, InboxItem, Resolver, SlowNames, Streams, Tls, Worker, WorkerPool};
+use roost_store::{
+    BatchHistograms, Calls, DatabaseNews, Gatherer, Health, Journal, Preload, Receipts, Running, Store,
+};
 use tokio::sync::mpsc;
 
 use crate::serve::certificates;
@@ -67,10 +69,7 @@ impl Server {
         let shards = usize::from(config.identity.shards);
         let inboxes = (0..shards).map(|_| Inbox::new()).collect::<std::io::Result<_>>();
         let inboxes: Arc<Vec<Inbox>> = Arc::new(inboxes.context("making inboxes")?);
-        let receipts: Receipts = {
-            let inboxes = Arc::clone(&inboxes);
-            Arc::new(move |receipts| deliver(&inboxes, receipts))
-        };
+        let receipts = receipts_to(&inboxes);
         let shed = Arc::default();
         let (hub, health) = start_hub(settings, &config, left.journal.is_some())?;
         let tracer = start_tracer(settings)?;
@@ -81,7 +80,7 @@ impl Server {
         let (streams, stream_threads) =
             start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock)?;
         let doers = Doers { running: &running, questions: &questions, streams: streams.as_ref() };
-        let resolver = start_resolver(settings, &config, tls.clone(), &inboxes)?;
+        let resolver = start_resolver(settings, &config, tls.clone(), &inboxes, hub.clone())?;
         let dispatch = dispatchers(&config, &doers, &resolver);
         let sockets = datagram_sockets(&config.policy.listeners, shards)?;
         let engines = engines(&config)?.into_iter().zip(sockets).zip(dispatch);
@@ -234,14 +233,29 @@ impl Server {
     }
 }
 
+/// What takes receipts to the inboxes of those who asked.
+fn receipts_to(inboxes: &Arc<Vec<Inbox>>) -> Receipts {
+    let inboxes = Arc::clone(inboxes);
+    Arc::new(move |receipts| deliver(&inboxes, receipts))
+}
+
 /// Starts what gives events to those who listen; and what tells it how the database is.
 fn start_hub(settings: &Settings, config: &Config, keeps_calls: bool) -> Result<(Hub, Health)> {
     let base = if keeps_calls { Topics::CALLS } else { Topics::NONE };
     let hub = Hub::start(base, config.policy.dialog.max_calls, settings.webhooks()?)?;
     let told = hub.clone();
     let slow_after = Duration::from_micros(u64::from(settings.exec_query_threshold));
-    let health =
-        Health::new(slow_after, move |is_away| told.publish_shell(&ShellEvent::Database { is_away }));
+    let source = match settings.database.split(':').next() {
+        Some("mysql") => "mysql query",
+        Some("postgres" | "postgresql") => "pgsql query",
+        _ => "sqlite query",
+    };
+    let health = Health::new(slow_after, move |news| {
+        told.publish_shell(&match news {
+            DatabaseNews::Away(is_away) => ShellEvent::Database { is_away },
+            DatabaseNews::Slow { what, took } => ShellEvent::Slow { source, took, extra: what.to_string() },
+        });
+    });
     Ok((hub, health))
 }
 
@@ -310,10 +324,16 @@ fn start_resolver(
     config: &Config,
     tls: Option<Arc<Tls>>,
     inboxes: &Arc<Vec<Inbox>>,
+    hub: Hub,
 ) -> Result<Resolver> {
-    let slow_after = Duration::from_micros(u64::from(settings.exec_dns_threshold));
+    let slow = SlowNames {
+        after: Duration::from_micros(u64::from(settings.exec_dns_threshold)),
+        tell: Arc::new(move |name, took| {
+            hub.publish_shell(&ShellEvent::Slow { source: "dns", took, extra: name.to_string() });
+        }),
+    };
     let (servers, listeners) = (&settings.dns_servers, &config.policy.listeners);
-    let resolver = Resolver::start(servers, listeners, tls, Arc::clone(inboxes), slow_after);
+    let resolver = Resolver::start(servers, listeners, tls, Arc::clone(inboxes), slow);
     resolver.context("starting the resolver")
 }
 

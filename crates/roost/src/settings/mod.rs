@@ -3,6 +3,7 @@
 mod calls;
 mod database;
 pub(crate) mod hep;
+mod heps;
 mod interfaces;
 pub(crate) mod key;
 pub(crate) mod keys;
@@ -62,7 +63,7 @@ impl Settings {
                 _ if key.get_ref() == webhook::TABLE => {
                     settings.webhooks = webhooks::read(&source, key, value)?;
                 }
-                _ if key.get_ref() == hep::TABLE => settings.hep = hep::read(&source, key, value)?,
+                _ if key.get_ref() == hep::TABLE => settings.hep = heps::read(&source, key, value)?,
                 DeValue::Table(section) => {
                     source.check_section(key)?;
                     for (name, value) in section {

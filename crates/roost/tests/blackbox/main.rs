@@ -22,6 +22,7 @@ mod families;
 mod guessers;
 mod habits;
 mod import;
+mod interfaces;
 mod kill9;
 mod media_servers;
 mod mi;

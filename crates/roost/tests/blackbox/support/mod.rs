@@ -8,6 +8,7 @@ mod kamailio;
 mod linphone;
 mod media;
 mod mi;
+mod opensips;
 mod relay;
 mod server;
 mod stream;
@@ -23,6 +24,7 @@ pub use kamailio::Kamailio;
 pub use linphone::Linphone;
 pub use media::MediaServer;
 pub use mi::{HttpReply, http, post};
+pub use opensips::{opensips_cli, opensips_library};
 pub use relay::Relay;
 pub use roost_rig::call::{
     A_WHILE, Dialog, Message, ack_of_failure, cancel_of, with_body, without_first_via, without_our_lines,
