@@ -14,7 +14,7 @@ struct Tool {
     package: &'static str,
 }
 
-const BLACK_BOX: [Tool; 13] = [
+const BLACK_BOX: [Tool; 16] = [
     Tool { command: "sipp", package: "sip-tester" },
     Tool { command: "baresip", package: "baresip-core" },
     Tool { command: "linphonec", package: "linphone-cli" },
@@ -28,6 +28,10 @@ const BLACK_BOX: [Tool; 13] = [
     // For phones in browsers.
     Tool { command: "chromium", package: "chromium" },
     Tool { command: "npm", package: "npm" },
+    // OpenSIPS's clients, and what reads metrics and traces.
+    Tool { command: "pip3", package: "python3-pip" },
+    Tool { command: "prometheus", package: "prometheus" },
+    Tool { command: "sngrep", package: "sngrep" },
     // For the gates.
     Tool { command: "valgrind", package: "valgrind" },
 ];
@@ -36,7 +40,8 @@ pub(crate) fn have_debian_packages() -> anyhow::Result<()> {
     let missing = missing_tools();
     if missing.is_empty() {
         eprintln!(
-            "    sipp, baresip, linphonec, kamailio, mariadbd, postgres, openssl, haproxy, chromium, npm and valgrind found"
+            "    sipp, baresip, linphonec, kamailio, mariadbd, postgres, openssl, haproxy, chromium, npm, pip3, prometheus, sngrep \
+             and valgrind found"
         );
         return Ok(());
     }

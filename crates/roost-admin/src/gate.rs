@@ -42,7 +42,9 @@ pub(crate) async fn pass_address(
     request: Request,
     next: Next,
 ) -> Response {
-    if gate.admits_address(from.ip()) && !request.headers().contains_key(header::ORIGIN) {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let has_no_page = !request.headers().contains_key(header::ORIGIN) && gate.is_named(host);
+    if gate.admits_address(from.ip()) && has_no_page {
         return next.run(request).await;
     }
     match gate.check(request.headers()) {
@@ -105,12 +107,18 @@ impl Gate {
         address.is_loopback() || self.allow.iter().any(|network| network.contains(&address))
     }
 
+    /// Whether a Host is an address or a name of ours, and not one that a stranger's page has led here.
+    fn is_named(&self, host: &str) -> bool {
+        let name = name_of(host);
+        let is_name = |own: &String| own.eq_ignore_ascii_case(name);
+        name.parse::<IpAddr>().is_ok()
+            || name.eq_ignore_ascii_case("localhost")
+            || self.hosts.iter().any(is_name)
+    }
+
     /// Whether a Host means this machine: a name of a stranger's may lead to any address, an address to nothing else.
     fn is_own(&self, host: &str) -> bool {
-        let name = match host.strip_prefix('[') {
-            Some(rest) => rest.split(']').next().unwrap_or(""),
-            None => host.split(':').next().unwrap_or(""),
-        };
+        let name = name_of(host);
         match name.parse::<IpAddr>() {
             Ok(address) => address.is_loopback() || self.token.is_some(),
             Err(_) => {
@@ -118,6 +126,14 @@ impl Gate {
                 name.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(is_name)
             }
         }
+    }
+}
+
+/// A Host without its port.
+fn name_of(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(""),
+        None => host.split(':').next().unwrap_or(""),
     }
 }
 
@@ -188,6 +204,16 @@ mod tests {
             ("2001:db8::1", false),
         ] {
             assert_eq!(gate.admits_address(address.parse().unwrap()), expected, "{address}");
+        }
+        let gate = Gate { hosts: vec!["pbx.test".to_string()], ..gate };
+        for (host, expected) in [
+            ("10.1.0.1:8888", true),
+            ("[::1]:8888", true),
+            ("localhost", true),
+            ("PBX.test:1", true),
+            ("evil.test", false),
+        ] {
+            assert_eq!(gate.is_named(host), expected, "{host}");
         }
     }
 }

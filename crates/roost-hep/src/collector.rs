@@ -1,6 +1,6 @@
 //! One collector: where it is, and the thread that sends to it.
 
-use std::io::{self, Write as _};
+use std::io::{self, IoSlice, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes that wait for one collector at most.
 const MAX_WAITING: usize = 4 << 20;
+/// Lists of packets that are written at once: as many as one call takes.
+const AT_ONCE: usize = 1_024;
 /// How long it may take to connect, and to take something.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a connection is tried.
@@ -135,7 +137,7 @@ impl State {
 /// Gives packets to the thread of a collector.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    queue: Sender<Packets>,
+    queue: Sender<Arc<Packets>>,
     pub(crate) state: Arc<State>,
 }
 
@@ -159,7 +161,7 @@ impl Feed {
     }
 
     /// Packets that find no room are lost, and counted.
-    pub(crate) fn give(&self, packets: Packets) {
+    pub(crate) fn give(&self, packets: Arc<Packets>) {
         let (count, len) = (packets.ends.len(), packets.bytes.len());
         if self.state.waiting.fetch_add(len, Ordering::Relaxed) > MAX_WAITING
             || self.queue.send(packets).is_err()
@@ -204,15 +206,31 @@ impl Way {
     }
 
     /// Sends all; how many were sent.
-    fn send(&mut self, packets: &Packets) -> io::Result<usize> {
+    fn send(&mut self, all: &[Arc<Packets>]) -> io::Result<usize> {
         match self {
-            Way::Tcp(stream) => stream.write_all(&packets.bytes).map(|()| packets.ends.len()),
+            Way::Tcp(stream) => {
+                let mut slices: Vec<IoSlice<'_>> =
+                    all.iter().map(|packets| IoSlice::new(&packets.bytes)).collect();
+                let mut rest = &mut slices[..];
+                while !rest.is_empty() {
+                    let written = stream.write_vectored(rest)?;
+                    if written == 0 {
+                        return Err(io::ErrorKind::WriteZero.into());
+                    }
+                    IoSlice::advance_slices(&mut rest, written);
+                }
+                Ok(all.iter().map(|packets| packets.ends.len()).sum())
+            }
             Way::Udp(socket) => {
-                let (mut start, mut sent) = (0, 0);
-                for end in &packets.ends {
-                    // A refusal is about an earlier one: nobody listens, or not yet; one that is too long is left out.
-                    sent += usize::from(socket.send(packets.bytes.get(start..*end).unwrap_or(&[])).is_ok());
-                    start = *end;
+                let mut sent = 0;
+                for packets in all {
+                    let mut start = 0;
+                    for end in &packets.ends {
+                        // A refusal is about an earlier one: nobody listens, or not yet; one that is too long is left out.
+                        let packet = packets.bytes.get(start..*end).unwrap_or(&[]);
+                        sent += usize::from(socket.send(packet).is_ok());
+                        start = *end;
+                    }
                 }
                 Ok(sent)
             }
@@ -220,7 +238,7 @@ impl Way {
     }
 }
 
-fn send_all(collector: &Collector, queue: &Receiver<Packets>, state: &State) {
+fn send_all(collector: &Collector, queue: &Receiver<Arc<Packets>>, state: &State) {
     let mut way: Option<Way> = None;
     let mut tried: Option<Instant> = None;
     // Who asked for a trace waits for the connection.
@@ -230,14 +248,17 @@ fn send_all(collector: &Collector, queue: &Receiver<Packets>, state: &State) {
             return;
         }
     }
-    while let Ok(packets) = queue.recv() {
-        state.waiting.fetch_sub(packets.bytes.len(), Ordering::Relaxed);
+    while let Ok(first) = queue.recv() {
+        let packets: Vec<_> = std::iter::once(first).chain(queue.try_iter().take(AT_ONCE - 1)).collect();
+        let bytes = packets.iter().map(|packets| packets.bytes.len()).sum();
         if way.is_none() && tried.is_none_or(|tried| tried.elapsed() >= TRY_EVERY) {
             tried = Some(Instant::now());
             way = open(collector);
         }
-        let all = packets.ends.len();
-        match way.as_mut().map(|way| way.send(&packets)) {
+        let all = packets.iter().map(|packets| packets.ends.len()).sum();
+        let outcome = way.as_mut().map(|way| way.send(&packets));
+        state.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        match outcome {
             Some(Ok(sent)) => {
                 state.sent.fetch_add(sent as u64, Ordering::Relaxed);
                 state.lose(all - sent);

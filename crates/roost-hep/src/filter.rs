@@ -68,9 +68,14 @@ impl Filter {
         text("caller", &self.caller).into_iter().chain(text("callee", &self.callee)).chain(ip).collect()
     }
 
+    /// Whether everything fits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.caller.is_none() && self.callee.is_none() && self.ip.is_none()
+    }
+
     /// Whether a message is wanted.
     pub(crate) fn wants(&mut self, flow: &Flow, head: &Head, message: &[u8]) -> bool {
-        if self.caller.is_none() && self.callee.is_none() && self.ip.is_none() {
+        if self.is_empty() {
             return true;
         }
         let call_id = head.value(message, HeaderName::CallId).unwrap_or(&[]);

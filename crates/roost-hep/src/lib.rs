@@ -1,11 +1,13 @@
 //! What roost sends and receives, for collectors that speak HEPv3: Homer, sngrep, `opensips-cli trace`.
 //!
-//! Workers capture messages while a [`Tap`] is open, and give them away in batches. One thread masks secrets, decides which
-//! collector wants what, and encodes; each collector has a queue of bounded size, and one that is slow loses its own.
+//! While a [`Tap`] is open workers write packets that are ready to leave, credentials overwritten, and give them away in batches.
+//! One thread decides which collector wants what; each collector has a queue of bounded size, and one that is slow loses its
+//! own. One that wants everything shares the workers' packets.
 #![forbid(unsafe_code)]
 
 mod collector;
 mod filter;
+mod found;
 mod mask;
 mod packet;
 mod tap;
@@ -13,7 +15,8 @@ mod tracer;
 
 pub use collector::{Collector, CollectorError, Transport};
 pub use filter::{Filter, FilterError};
+pub use found::Found;
 pub use mask::mask;
 pub use packet::{Packet, encode};
-pub use tap::{Capture, Captured, Tap};
+pub use tap::{Capture, Tap};
 pub use tracer::{Shown, Tracer};

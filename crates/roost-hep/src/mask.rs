@@ -1,15 +1,14 @@
 //! Secrets in messages: what proves a password is overwritten, so that who sees a trace can guess none. Lengths stay.
 
-use roost_sip::{Head, HeaderName};
+use std::ops::Range;
 
-/// Overwrites the credentials in `message`, which `head` is the index of: of digest credentials the response, of all others
-/// everything.
-pub fn mask(head: &Head, message: &mut [u8]) {
-    for line in head.lines() {
-        if !matches!(line.name, HeaderName::Authorization | HeaderName::ProxyAuthorization) {
-            continue;
-        }
-        let Some(value) = message.get_mut(line.value.start()..line.value.end()) else { continue };
+/// Overwrites credentials, values of Authorization or Proxy-Authorization that stand at `ranges`: of digest credentials the
+/// response, of all others everything.
+pub fn mask(ranges: &[Range<usize>], message: &mut [u8]) {
+    for range in ranges {
+        let Some(value) = message.get_mut(range.clone()) else { continue };
+        let blanks = value.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let (_, value) = value.split_at_mut(blanks);
         let scheme = value.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
         let (name, rest) = value.split_at_mut(scheme);
         match name.eq_ignore_ascii_case(b"digest") {
@@ -23,25 +22,31 @@ pub fn mask(head: &Head, message: &mut [u8]) {
 fn mask_responses(params: &mut [u8]) {
     const NAME: &[u8] = b"response";
     let mut at = 0;
-    while let Some(rest) = params.get_mut(at..) {
-        let Some(found) = rest.windows(NAME.len()).position(|part| part.eq_ignore_ascii_case(NAME)) else {
-            return;
-        };
-        let value = &mut rest[found + NAME.len()..];
+    while let Some(found) = memchr::memchr2(b'r', b'R', params.get(at..).unwrap_or(&[])) {
+        at += found;
+        let is_it = params.get(at..at + NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME));
+        if !is_it {
+            at += 1;
+            continue;
+        }
+        at += NAME.len();
+        let value = params.get_mut(at..).unwrap_or(&mut []);
         let blanks = value.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         if value.get(blanks) == Some(&b'=') {
-            let text = &mut value[blanks + 1..];
-            let end = text.iter().position(|byte| *byte == b',').unwrap_or(text.len());
+            let text = value.get_mut(blanks + 1..).unwrap_or(&mut []);
+            let end = memchr::memchr(b',', text).unwrap_or(text.len());
             let is_text = |byte: &&mut u8| !byte.is_ascii_whitespace() && **byte != b'"';
             text.iter_mut().take(end).filter(is_text).for_each(|byte| *byte = b'*');
         }
-        at += found + NAME.len();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use roost_sip::Head;
+
     use super::*;
+    use crate::found::Found;
 
     fn masked(header: &str) -> String {
         let mut message =
@@ -49,8 +54,10 @@ mod tests {
         let len = message.len();
         let mut head = Head::new();
         head.parse(&message).unwrap();
-        mask(&head, &mut message);
-        assert_eq!(message.len(), len);
+        let mut other = message.clone();
+        mask(Found::by_head(&head).credentials().unwrap(), &mut message);
+        mask(Found::by_lines(&other).credentials().unwrap(), &mut other);
+        assert_eq!((message.len(), &other), (len, &message));
         let text = String::from_utf8(message).unwrap();
         assert!(text.contains("response=\"keep\""), "other headers stay");
         text.lines().nth(1).unwrap().to_string()

@@ -55,33 +55,59 @@ pub fn encode(packet: &Packet<'_>, out: &mut Vec<u8>) -> Option<()> {
     done
 }
 
+/// Where the capture id stands in a packet, and where what follows it does.
+const CAPTURE_ID_AT: usize = 12;
+const REST_AT: usize = 16;
+
+/// Appends a packet that was encoded without a key again, with another capture id and a key; `None`: it would be too long.
+pub(crate) fn readdress(packet: &[u8], capture_id: u32, key: &str, out: &mut Vec<u8>) -> Option<()> {
+    let begin = out.len();
+    out.extend_from_slice(packet.get(..CAPTURE_ID_AT)?);
+    out.extend_from_slice(&capture_id.to_be_bytes());
+    let added = if key.is_empty() { Some(()) } else { chunk(out, KEY, key.as_bytes()) };
+    out.extend_from_slice(packet.get(REST_AT..)?);
+    let len = u16::try_from(out.len() - begin).ok();
+    match (added, len, out.get_mut(begin + 4..begin + 6)) {
+        (Some(()), Some(len), Some(place)) => {
+            place.copy_from_slice(&len.to_be_bytes());
+            Some(())
+        }
+        _ => {
+            out.truncate(begin);
+            None
+        }
+    }
+}
+
 fn write(packet: &Packet<'_>, out: &mut Vec<u8>) -> Option<()> {
     let begin = out.len();
-    out.extend_from_slice(b"HEP3\0\0");
+    let mut head = Chunks::new();
+    head.add(CAPTURE_ID, &packet.capture_id.to_be_bytes());
+    if !packet.key.is_empty() {
+        head.leave(out);
+        chunk(out, KEY, packet.key.as_bytes())?;
+    }
     // Both of one family: an address of IPv4 may stand in one of IPv6.
     let (source, destination) = (packet.source.ip().to_canonical(), packet.destination.ip().to_canonical());
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            chunk(out, FAMILY, &[INET])?;
-            chunk(out, SOURCE_V4, &source.octets())?;
-            chunk(out, DESTINATION_V4, &destination.octets())?;
+            head.add(FAMILY, &[INET]);
+            head.add(SOURCE_V4, &source.octets());
+            head.add(DESTINATION_V4, &destination.octets());
         }
         (source, destination) => {
-            chunk(out, FAMILY, &[INET6])?;
-            chunk(out, SOURCE_V6, &v6(source))?;
-            chunk(out, DESTINATION_V6, &v6(destination))?;
+            head.add(FAMILY, &[INET6]);
+            head.add(SOURCE_V6, &v6(source));
+            head.add(DESTINATION_V6, &v6(destination));
         }
     }
-    chunk(out, PROTOCOL, &[if packet.is_stream { TCP } else { UDP }])?;
-    chunk(out, SOURCE_PORT, &packet.source.port().to_be_bytes())?;
-    chunk(out, DESTINATION_PORT, &packet.destination.port().to_be_bytes())?;
-    chunk(out, SECONDS, &(packet.at.as_secs() as u32).to_be_bytes())?;
-    chunk(out, MICROSECONDS, &packet.at.subsec_micros().to_be_bytes())?;
-    chunk(out, KIND, &[SIP])?;
-    chunk(out, CAPTURE_ID, &packet.capture_id.to_be_bytes())?;
-    if !packet.key.is_empty() {
-        chunk(out, KEY, packet.key.as_bytes())?;
-    }
+    head.add(PROTOCOL, &[if packet.is_stream { TCP } else { UDP }]);
+    head.add(SOURCE_PORT, &packet.source.port().to_be_bytes());
+    head.add(DESTINATION_PORT, &packet.destination.port().to_be_bytes());
+    head.add(SECONDS, &(packet.at.as_secs() as u32).to_be_bytes());
+    head.add(MICROSECONDS, &packet.at.subsec_micros().to_be_bytes());
+    head.add(KIND, &[SIP]);
+    head.leave(out);
     if !packet.correlation.is_empty() {
         let id = packet.correlation;
         chunk(out, CORRELATION, id.get(..MAX_CORRELATION).unwrap_or(id))?;
@@ -92,11 +118,41 @@ fn write(packet: &Packet<'_>, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
+/// The chunks of known length, put together before they are copied: behind `HEP3` and the length.
+struct Chunks {
+    bytes: [u8; 160],
+    len: usize,
+}
+
+impl Chunks {
+    fn new() -> Chunks {
+        let mut bytes = [0; 160];
+        bytes[..4].copy_from_slice(b"HEP3");
+        Chunks { bytes, len: 6 }
+    }
+
+    /// No vendor, type, length, value.
+    fn add<const N: usize>(&mut self, kind: u16, value: &[u8; N]) {
+        let (kind, len) = (kind.to_be_bytes(), (6 + N as u16).to_be_bytes());
+        if let Some(place) = self.bytes.get_mut(self.len..self.len + 6 + N) {
+            place[2..4].copy_from_slice(&kind);
+            place[4..6].copy_from_slice(&len);
+            place[6..].copy_from_slice(value);
+            self.len += 6 + N;
+        }
+    }
+
+    /// Copies what there is, and begins anew without it.
+    fn leave(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.bytes.get(..self.len).unwrap_or(&[]));
+        *self = Chunks { bytes: [0; 160], len: 0 };
+    }
+}
+
 fn chunk(out: &mut Vec<u8>, kind: u16, value: &[u8]) -> Option<()> {
     // No vendor.
-    out.extend_from_slice(&[0, 0]);
-    out.extend_from_slice(&kind.to_be_bytes());
-    out.extend_from_slice(&u16::try_from(6 + value.len()).ok()?.to_be_bytes());
+    let ([a, b], [c, d]) = (kind.to_be_bytes(), u16::try_from(6 + value.len()).ok()?.to_be_bytes());
+    out.extend_from_slice(&[0, 0, a, b, c, d]);
     out.extend_from_slice(value);
     Some(())
 }
@@ -145,6 +201,8 @@ mod tests {
         let mut out = Vec::new();
         encode(&packet("10.0.0.1:5060", b"OPTIONS"), &mut out).unwrap();
         let expected: [(u16, &[u8]); 12] = [
+            (12, &[0, 0, 0, 7]),
+            (14, b"k"),
             (1, &[2]),
             (3, &[10, 0, 0, 1]),
             (4, &[10, 0, 0, 2]),
@@ -154,8 +212,6 @@ mod tests {
             (9, &1_800_000_000_u32.to_be_bytes()),
             (10, &123_456_u32.to_be_bytes()),
             (11, &[1]),
-            (12, &[0, 0, 0, 7]),
-            (14, b"k"),
             (17, b"call"),
         ];
         let chunks = chunks(&out);
@@ -166,12 +222,23 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_goes_to_another_collector_with_its_key() {
+        let (mut plain, mut keyed, mut again) = (Vec::new(), Vec::new(), Vec::new());
+        encode(&Packet { capture_id: 1, key: "", ..packet("10.0.0.1:5060", b"x") }, &mut plain).unwrap();
+        encode(&packet("10.0.0.1:5060", b"x"), &mut keyed).unwrap();
+        readdress(&plain, 7, "k", &mut again).unwrap();
+        assert_eq!(again, keyed);
+        assert_eq!(readdress(&plain, 7, &"k".repeat(65_536), &mut again), None);
+        assert_eq!(again, keyed, "nothing is left of it");
+    }
+
+    #[test]
     fn families_are_never_mixed_and_what_is_too_long_is_left_out() {
         let mut out = b"before".to_vec();
         encode(&packet("[2001:db8::1]:5060", b"x"), &mut out).unwrap();
         let chunks = chunks(&out[6..]);
-        assert_eq!(chunks[0], (1, vec![10]));
-        assert_eq!((chunks[1].0, chunks[1].1.len(), chunks[2].0, chunks[2].1.len()), (5, 16, 6, 16));
+        assert_eq!(chunks[2], (1, vec![10]));
+        assert_eq!((chunks[3].0, chunks[3].1.len(), chunks[4].0, chunks[4].1.len()), (5, 16, 6, 16));
         let len = out.len();
         assert!(encode(&packet("10.0.0.1:5060", &vec![b'x'; 65_500]), &mut out).is_none());
         assert_eq!(out.len(), len, "nothing is left of it");

@@ -1,53 +1,95 @@
-//! Where workers put copies of messages.
+//! Where workers put copies of messages: as packets that are ready to leave, credentials overwritten.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use roost_core::Flow;
+use roost_sip::Head;
 
-/// One message, in a [`Capture`].
-#[derive(Debug, Clone, Copy)]
-pub struct Captured {
-    /// When, in unix time.
-    pub at: Duration,
-    pub flow: Flow,
-    /// Whether roost has sent it.
-    pub is_sent: bool,
-    start: usize,
-    end: usize,
+use crate::found::Found;
+use crate::mask::mask;
+use crate::packet::{Packet, encode};
+
+/// The capture id that packets carry when they come from workers.
+pub(crate) const CAPTURE_ID: u32 = 1;
+
+/// One packet of a [`Capture`].
+#[derive(Debug, Clone)]
+pub(crate) struct Captured {
+    pub(crate) flow: Flow,
+    /// The whole packet.
+    pub(crate) packet: Range<usize>,
+    /// The message in it.
+    pub(crate) message: Range<usize>,
 }
 
-/// Messages that a worker saw in one round.
+/// Messages that a worker saw in one round, or in a few.
 #[derive(Debug, Default)]
 pub struct Capture {
-    bytes: Vec<u8>,
-    messages: Vec<Captured>,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) packets: Vec<Captured>,
+    /// Those that no packet can hold.
+    pub(crate) unfit: u64,
 }
 
 impl Capture {
-    /// Adds a message. What is no message (keep-alives) is passed over.
-    pub fn push(&mut self, at: Duration, flow: Flow, is_sent: bool, message: &[u8]) {
-        if message.first().is_none_or(|first| !first.is_ascii_alphabetic()) {
-            return;
+    /// An empty one with room for so much.
+    pub fn with_room(bytes: usize, packets: usize) -> Capture {
+        Capture { bytes: Vec::with_capacity(bytes), packets: Vec::with_capacity(packets), unfit: 0 }
+    }
+
+    /// Adds a message that came then; `head` is its index.
+    pub fn received(&mut self, at: Duration, flow: &Flow, message: &[u8], head: &Head) {
+        self.push(at, flow, false, message, &Found::by_head(head));
+    }
+
+    /// Adds a message that leaves then. What is no message (keep-alives) is passed over.
+    pub fn sent(&mut self, at: Duration, flow: &Flow, message: &[u8]) {
+        if message.first().is_some_and(u8::is_ascii_alphabetic) {
+            self.push(at, flow, true, message, &Found::by_lines(message));
         }
+    }
+
+    fn push(&mut self, at: Duration, flow: &Flow, is_sent: bool, message: &[u8], found: &Found) {
+        let (source, destination) = match is_sent {
+            true => (flow.local, flow.remote),
+            false => (flow.remote, flow.local),
+        };
+        let packet = Packet {
+            at,
+            source,
+            destination,
+            is_stream: flow.transport.is_reliable(),
+            capture_id: CAPTURE_ID,
+            key: "",
+            correlation: message.get(found.call_id.clone()).unwrap_or(&[]),
+            payload: message,
+        };
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(message);
-        self.messages.push(Captured { at, flow, is_sent, start, end: self.bytes.len() });
+        let Some((credentials, ())) = found.credentials().zip(encode(&packet, &mut self.bytes)) else {
+            self.bytes.truncate(start);
+            self.unfit += 1;
+            return;
+        };
+        let end = self.bytes.len();
+        // The message is the last of it.
+        let message = end - message.len()..end;
+        if let Some(own) = self.bytes.get_mut(message.clone()) {
+            mask(credentials, own);
+        }
+        self.packets.push(Captured { flow: *flow, packet: start..end, message });
     }
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.packets.is_empty() && self.unfit == 0
     }
 
-    /// Visits all messages, in their order.
-    pub fn each(&mut self, mut visit: impl FnMut(&Captured, &mut [u8])) {
-        for one in &self.messages {
-            if let Some(message) = self.bytes.get_mut(one.start..one.end) {
-                visit(one, message);
-            }
-        }
+    /// Bytes in it.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
     }
 }
 
@@ -78,7 +120,7 @@ impl Tap {
         if let Err(TrySendError::Full(capture) | TrySendError::Disconnected(capture)) =
             self.queue.try_send(capture)
         {
-            self.lost.fetch_add(capture.messages.len() as u64, Ordering::Relaxed);
+            self.lost.fetch_add(capture.packets.len() as u64 + capture.unfit, Ordering::Relaxed);
         }
     }
 

@@ -1,21 +1,24 @@
 //! Who is sent what: the thread between the workers and the collectors.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use roost_sip::{Head, HeaderName};
+use roost_sip::Head;
 
 use crate::collector::{Collector, CollectorError, Feed, Packets};
 use crate::filter::Filter;
-use crate::mask::mask;
-use crate::packet::{Packet, encode};
-use crate::tap::{Capture, Tap};
+use crate::packet::readdress;
+use crate::tap::{CAPTURE_ID, Capture, Captured, Tap};
 
 /// Batches of messages that wait for the thread.
 const WAITING: usize = 1_024;
 /// Collectors at once.
 const MAX_COLLECTORS: usize = 16;
+/// How long the first message waits for others.
+const GATHERING: Duration = Duration::from_millis(5);
 
 /// Sends what workers capture to collectors. Clones are one.
 #[derive(Debug, Clone)]
@@ -142,45 +145,51 @@ impl Tracer {
 
 fn run(captures: &Receiver<Capture>, all: &Mutex<Vec<Traced>>) {
     let mut head = Head::new();
-    while let Ok(mut capture) = captures.recv() {
+    while let Ok(capture) = captures.recv() {
+        // A thread that is not woken for each round costs less.
+        std::thread::sleep(GATHERING);
         let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut packets: Vec<Packets> = all.iter().map(|_| Packets::default()).collect();
-        capture.each(|captured, message| {
-            // What is no SIP may be anything.
-            if head.parse(message).is_err() {
-                return;
-            }
-            mask(&head, message);
-            let flow = &captured.flow;
-            let (source, destination) = match captured.is_sent {
-                true => (flow.local, flow.remote),
-                false => (flow.remote, flow.local),
-            };
-            for (traced, packets) in all.iter_mut().zip(&mut packets) {
-                if !traced.is_on || !traced.filter.wants(flow, &head, message) {
-                    continue;
-                }
-                let packet = Packet {
-                    at: captured.at,
-                    source,
-                    destination,
-                    is_stream: flow.transport.is_reliable(),
-                    capture_id: traced.collector.capture_id,
-                    key: &traced.collector.key,
-                    correlation: head.value(message, HeaderName::CallId).unwrap_or(&[]),
-                    payload: message,
+        for capture in std::iter::once(capture).chain(captures.try_iter().take(WAITING)) {
+            let Capture { bytes, packets, unfit } = capture;
+            let ends = packets.iter().map(|one| one.packet.end).collect();
+            let whole = Arc::new(Packets { bytes, ends });
+            for traced in all.iter_mut().filter(|traced| traced.is_on) {
+                traced.feed.state.lose(unfit as usize);
+                let own = match traced.wants_as_it_is() {
+                    true => Arc::clone(&whole),
+                    false => Arc::new(traced.packets(&whole.bytes, &packets, &mut head)),
                 };
-                match encode(&packet, &mut packets.bytes) {
-                    Some(()) => packets.ends.push(packets.bytes.len()),
-                    None => traced.feed.state.lose(1),
+                if !own.ends.is_empty() {
+                    traced.feed.give(own);
                 }
-            }
-        });
-        for (traced, packets) in all.iter().zip(packets) {
-            if !packets.ends.is_empty() {
-                traced.feed.give(packets);
             }
         }
+    }
+}
+
+impl Traced {
+    /// Whether it takes everything, as workers have written it.
+    fn wants_as_it_is(&self) -> bool {
+        self.collector.capture_id == CAPTURE_ID && self.collector.key.is_empty() && self.filter.is_empty()
+    }
+
+    /// What it wants of the packets, under its capture id and with its key.
+    fn packets(&mut self, bytes: &[u8], packets: &[Captured], head: &mut Head) -> Packets {
+        let mut own = Packets::default();
+        for Captured { flow, packet, message } in packets {
+            let part = |range: &Range<usize>| bytes.get(range.clone()).unwrap_or(&[]);
+            if !self.filter.is_empty() {
+                let message = part(message);
+                if head.parse(message).is_err() || !self.filter.wants(flow, head, message) {
+                    continue;
+                }
+            }
+            match readdress(part(packet), self.collector.capture_id, &self.collector.key, &mut own.bytes) {
+                Some(()) => own.ends.push(own.bytes.len()),
+                None => self.feed.state.lose(1),
+            }
+        }
+        own
     }
 }
 
@@ -188,7 +197,7 @@ fn run(captures: &Receiver<Capture>, all: &Mutex<Vec<Traced>>) {
 mod tests {
     use std::io::Read as _;
     use std::net::{TcpListener, UdpSocket};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use roost_core::Flow;
 
@@ -200,8 +209,10 @@ mod tests {
             "REGISTER sip:a SIP/2.0\r\nCall-ID: {call_id}\r\nAuthorization: Digest response=\"secret\"\r\n\r\n"
         );
         let mut capture = Capture::default();
-        capture.push(Duration::from_secs(5), flow, false, message.as_bytes());
-        capture.push(Duration::from_secs(5), flow, false, b"\r\n\r\n");
+        let mut head = Head::new();
+        head.parse(message.as_bytes()).unwrap();
+        capture.received(Duration::from_secs(5), &flow, message.as_bytes(), &head);
+        capture.sent(Duration::from_secs(5), &flow, b"\r\n\r\n");
         tracer.tap().give(capture);
     }
 
@@ -268,6 +279,11 @@ mod tests {
         for _ in 0..400 {
             give(&tracer, &long);
             reader.recv(&mut room).unwrap();
+        }
+        // The last one is counted a moment after it has come.
+        let begun = Instant::now();
+        while tracer.list()[1].sent < 400 && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
         }
         let list = tracer.list();
         assert!(list[0].lost > 0, "{list:?}");

@@ -331,11 +331,13 @@ impl WorkerIo {
                 }
             }
             InboxItem::Stream { flow, message, permit } => {
-                if self.is_captured {
-                    self.capture.push(self.clock.unix(), flow, false, &message);
-                }
                 match self.head.parse(&message) {
-                    Ok(()) => engine.handle_message(&flow, &message, &self.head, now, out),
+                    Ok(()) => {
+                        if self.is_captured {
+                            self.capture.received(self.clock.unix(), &flow, &message, &self.head);
+                        }
+                        engine.handle_message(&flow, &message, &self.head, now, out);
+                    }
                     Err(error) => engine.handle_unreadable(error),
                 }
                 drop(permit);
@@ -389,12 +391,12 @@ impl WorkerIo {
                     local.set_ip(ip);
                 }
                 let flow = Flow::udp(local, datagram.remote);
-                if self.is_captured {
-                    self.capture.push(unix, flow, false, bytes);
-                }
                 let engine = &mut shard.state.engine;
                 match self.head.parse(bytes) {
                     Ok(()) => {
+                        if self.is_captured {
+                            self.capture.received(unix, &flow, bytes, &self.head);
+                        }
                         engine.note_age(age_ms, (bytes, &self.head), &mut self.outbox);
                         engine.handle_message(&flow, bytes, &self.head, now, &mut self.outbox);
                     }
@@ -511,10 +513,11 @@ impl WorkerIo {
         }
         let at = self.clock.unix();
         for transmit in &self.outbox.transmits {
-            self.capture.push(at, transmit.flow, true, self.outbox.message(transmit));
+            self.capture.sent(at, &transmit.flow, self.outbox.message(transmit));
         }
         if !self.capture.is_empty() {
-            pool.tap.give(std::mem::take(&mut self.capture));
+            let next = Capture::with_room(self.capture.len(), 64);
+            pool.tap.give(std::mem::replace(&mut self.capture, next));
         }
     }
 

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command, CommandFactory as _};
 
+use roost_admin::{STATISTICS, Statistic, StatisticKind};
+
 use crate::cli::Cli;
 use crate::settings::key::{Key, Kind};
 use crate::settings::keys::{HEP_KEYS, KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
@@ -39,6 +41,11 @@ pub(crate) fn page() -> String {
     page.push_str(HEP);
     for key in HEP_KEYS {
         write_key(key, &mut page);
+    }
+    page.push_str(STATISTICS_HEAD);
+    for Statistic { name, kind, help } in STATISTICS {
+        let kind = if *kind == StatisticKind::Counter { "counter" } else { "gauge" };
+        let _ = writeln!(page, "| `{name}` | {kind} | {help} |");
     }
     page.push_str("\n## Commands\n\nEvery command takes:\n\n");
     let mut cli = Cli::command();
@@ -76,6 +83,17 @@ Certificates for names that clients ask for: any number of tables. Who asks for 
 
 | key | type | default | meaning | OpenSIPS |
 |---|---|---|---|---|
+";
+
+const STATISTICS_HEAD: &str = "
+## Statistics
+
+What `get_statistics` and `roost stats` know. `/metrics` calls `group:name` `opensips_group_name`, and those of roost's own groups
+`roost_name` or `roost_group_name`; characters other than letters and digits become `_`. A counter only grows, until
+`reset_statistics` (metrics are not reset). [Monitoring](monitoring.md) lists the metrics that are no statistics.
+
+| name | kind | meaning |
+|---|---|---|
 ";
 
 const HEP: &str = "

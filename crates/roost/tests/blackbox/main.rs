@@ -26,6 +26,7 @@ mod interfaces;
 mod kill9;
 mod media_servers;
 mod mi;
+mod monitoring;
 mod names;
 mod nathelper;
 mod path;
