@@ -30,6 +30,7 @@ mod monitoring;
 mod names;
 mod nathelper;
 mod path;
+mod prometheus;
 mod proxy;
 mod records;
 mod register;
