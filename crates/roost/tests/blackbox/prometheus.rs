@@ -160,7 +160,7 @@ fn each_expression_of_the_dashboard_is_answered() {
             empty.push(asked);
         }
     }
-    println!("{asked} expressions of the dashboard, {} answered with data", asked - empty.len());
+    eprintln!("{asked} expressions of the dashboard, {} answered with data", asked - empty.len());
     // What has no certificate has no days left.
     empty.retain(|expression| !expression.contains("certificate"));
     assert!(empty.is_empty(), "no data: {empty:#?}");
