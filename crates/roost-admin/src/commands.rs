@@ -18,6 +18,7 @@ use crate::rpc::{Call, Params, RpcError};
 use crate::shapes::{TABLE, aor};
 use crate::statistics;
 use crate::traces;
+use crate::why;
 use crate::{Certificates, LogChange, Mi};
 
 /// A command's result.
@@ -215,6 +216,12 @@ const COMMANDS: &[Command] = &[
         params: &["group", "identifier"],
         help: "whether roost is ready, and why not",
     },
+    Command {
+        name: "why",
+        alias: "roost:why",
+        params: &["aor", "other", "callid"],
+        help: "why an extension is offline, why a call failed, or what is wrong now",
+    },
     Command { name: "ps", alias: "core:ps", params: &[], help: "the threads" },
     Command { name: "uptime", alias: "core:uptime", params: &[], help: "since when roost runs" },
     Command {
@@ -387,6 +394,7 @@ async fn carry_out_own(mi: &Mi, command: &Command, params: &Params<'_>) -> Resul
         "trace_stop" => traces::stop(mi, params)?,
         "trace" => traces::list(mi, params)?,
         "sr_get_status" => health::status(mi).await?,
+        "why" => why::why(mi, params).await?,
         "ps" => statistics::ps(mi)?,
         "uptime" => uptime(mi),
         "version" => json!({ "Server": mi.server }),

@@ -22,11 +22,13 @@ mod rpc;
 mod shapes;
 mod statistics;
 mod traces;
+mod why;
 
 use std::sync::Arc;
 
 use roost_core::{Admin, AdminReply, Config, Histogram, Rule, ShardId};
 use roost_hep::Tracer;
+use roost_recorder::Recorder;
 use tokio::sync::oneshot;
 
 pub use api::{Kind as RecordKind, Record, RecordQuery};
@@ -151,6 +153,8 @@ pub struct Mi {
     /// Sends messages to collectors.
     pub tracer: Tracer,
     pub process: Process,
+    /// What happened to each extension; `None` where nothing is recorded.
+    pub recorder: Option<Recorder>,
     /// When the server started.
     pub started: std::time::SystemTime,
     /// `roost (VERSION (ARCH/OS))`.

@@ -3,7 +3,9 @@
 use roost_sip::Method;
 
 use crate::auth::challenge::Challenger;
+use crate::base::aor::UserHost;
 use crate::base::stats::{Counter, Timed};
+use crate::contract::call::AorText;
 use crate::contract::context::Ctx;
 use crate::contract::event::{Event, EventKind};
 use crate::contract::policy::Policy;
@@ -81,7 +83,11 @@ fn tell(ctx: &mut Ctx<'_>, request: &Request<'_>, response: &Response) {
     ctx.stats.count_refusal(reason);
     let code = response.code;
     match response.is_challenge() {
-        true => ctx.out.tell(EventKind::Challenge, || Event::Challenged { asked: request.asked(), reason }),
+        true => ctx.out.tell(EventKind::Challenge, || {
+            let UserHost { user, host } = request.asker();
+            let (user, host) = (AorText::from_slice(user.text), AorText::from_slice(host));
+            Event::Challenged { user, host, source: request.flow.remote, reason }
+        }),
         false => {
             ctx.out.tell(EventKind::Refusal(reason), || Event::Refused {
                 asked: request.asked(),

@@ -60,6 +60,21 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<CallsCommand>,
     },
+    /// Say why an extension is offline, why a call failed, or (without arguments) what is wrong now
+    Why {
+        /// The extension: 9001, or 9001@domain with use_domain
+        extension: Option<String>,
+        /// The other side of a call: why the last one between the two ended as it did
+        other: Option<String>,
+        /// The call of this Call-ID
+        #[arg(long, value_name = "CALL-ID", conflicts_with = "extension")]
+        call: Option<String>,
+    },
+    /// Explain a reason by its code or word; without one, list all
+    Explain {
+        /// R204, or wrong-password
+        reason: Option<String>,
+    },
     /// Show the running server's statistics
     Stats {
         /// Groups (tm:) or names; without any, all
@@ -328,4 +343,10 @@ pub(crate) enum ConfigCommand {
     /// Print docs/reference.md
     #[command(hide = true)]
     Reference,
+    /// Print docs/reasons.md, or docs/reasons.zh-CN.md
+    #[command(hide = true)]
+    Reasons {
+        /// en or zh
+        language: String,
+    },
 }

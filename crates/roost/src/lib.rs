@@ -15,8 +15,9 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
-use commands::{agents, ban, calls, config_show, db, ds, log_level, stats, tls, ul, user};
+use commands::{agents, ban, calls, config_show, db, ds, explain, log_level, stats, tls, ul, user, why};
 use output::{say, say_done, say_error};
+use roost_recorder::Language;
 use settings::Settings;
 
 /// Runs the command line of this process.
@@ -53,6 +54,11 @@ fn run(cli: Cli) -> Result<()> {
         Command::Calls { follow, command } => {
             calls::run(&Settings::load(file)?, command.as_ref(), follow, cli.json)
         }
+        Command::Why { extension, other, call } => {
+            let (extension, other, call) = (extension.as_deref(), other.as_deref(), call.as_deref());
+            why::run(&Settings::load(file)?, extension, other, call, cli.json)
+        }
+        Command::Explain { reason } => explain::run(reason.as_deref(), cli.json),
         Command::Stats { names, watch } => stats::run(&Settings::load(file)?, &names, watch, cli.json),
         Command::LogLevel { level, only, seconds } => {
             log_level::run(&Settings::load(file)?, level, only.as_deref(), seconds, cli.json)
@@ -64,6 +70,10 @@ fn run(cli: Cli) -> Result<()> {
         Command::Config { command: ConfigCommand::Check } => say_done(&settings::check(file)?, cli.json),
         Command::Config { command: ConfigCommand::Show { changed } } => {
             config_show::run(&Settings::load(file)?, changed, cli.json)
+        }
+        Command::Config { command: ConfigCommand::Reasons { language } } => {
+            let language = if language == "zh" { Language::Chinese } else { Language::English };
+            say(roost_recorder::page(language).trim_end())
         }
         Command::Config { command: ConfigCommand::Reference } => say(reference::page().trim_end()),
         Command::Completion { shell } => {

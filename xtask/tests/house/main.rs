@@ -17,12 +17,13 @@ use syn::visit::Visit;
 use files::{each_token, read, root, rust_files, texts};
 
 /// The floor of each crate. A crate may depend on lower floors only; nobody depends on xtask.
-const FLOORS: [(&str, u8); 12] = [
+const FLOORS: [(&str, u8); 13] = [
     ("roost-sip", 0),
     ("roost-rig", 0),
     ("xtask", 0),
     ("roost-core", 1),
     ("roost-hep", 2),
+    ("roost-recorder", 2),
     ("roost-net", 3),
     ("roost-store", 3),
     ("roost-admin", 3),

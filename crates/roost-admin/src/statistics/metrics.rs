@@ -98,7 +98,8 @@ impl Collector for Snapshot {
             ),
             bindings.map(|(transport, count)| (label("transport", (*transport).to_string()), *count)),
         )?;
-        let refusals = self.figures.refusals.iter().filter(|(_, count)| **count > 0);
+        // With their zeros: what begins to be counted at one has no rate.
+        let refusals = self.figures.refusals.iter();
         family(
             encoder,
             (
@@ -131,6 +132,14 @@ impl Collector for Snapshot {
             days.map(|(name, days)| (label("name", name.clone()), (*days).max(0) as u64)),
         )?;
         self.times(encoder)?;
+        self.process(encoder)
+    }
+}
+
+impl Snapshot {
+    /// What is told of the process.
+    fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let label = |name: &'static str, value: String| [(name, value)];
         for (name, help, number) in [
             ("roost_start_time_seconds", "when roost was started, in seconds of unix time", self.started_s),
             // As OpenSIPS's exporters and their alerts name it.
@@ -144,9 +153,7 @@ impl Collector for Snapshot {
             [(label("version", self.server.clone()), 1)],
         )
     }
-}
 
-impl Snapshot {
     /// All that have a line in the table of statistics.
     fn values(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
         for (name, value) in &self.figures.values {
@@ -226,7 +233,7 @@ fn write_histogram(metric: &mut MetricEncoder<'_>, histogram: &Histogram, unit: 
 }
 
 /// Groups that OpenSIPS does not have.
-const OWN_GROUPS: [&str; 4] = ["database", "webhook", "hep", "event"];
+const OWN_GROUPS: [&str; 5] = ["database", "webhook", "hep", "event", "recorder"];
 
 /// `core:rcv_requests` is `opensips_core_rcv_requests`, `roost:shed` is `roost_shed`.
 fn metric_name(name: &str) -> String {

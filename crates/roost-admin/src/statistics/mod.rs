@@ -199,6 +199,23 @@ async fn reset_some(mi: &Mi, wanted: &Wanted) -> Result<Value, RpcError> {
     Ok(json!("OK"))
 }
 
+/// Limits that were reached, and what was lost: names, values and meanings of those that are more than 0.
+pub(crate) async fn losses(mi: &Mi) -> Result<Vec<(String, u64, &'static str)>, RpcError> {
+    const LOSSES: [&str; 6] = [
+        "roost:shed",
+        "acc:lost",
+        "acc:journal_failures",
+        "webhook:lost",
+        "hep:lost",
+        "roost:commit_failures",
+    ];
+    let figures = gather(mi, |_| false).await?;
+    let is_loss = |name: &str| name.ends_with("_full") || LOSSES.contains(&name);
+    let reached = figures.values.into_iter().filter(|(name, value)| *value > 0 && is_loss(name));
+    let with_help = |(name, value): (String, u64)| table::entry(&name).map(|entry| (name, value, entry.help));
+    Ok(reached.filter_map(with_help).collect())
+}
+
 /// `reset_all_statistics`.
 pub(crate) async fn reset_all(mi: &Mi) -> Result<Value, RpcError> {
     reset_some(mi, &Wanted(vec!["all".to_string()])).await

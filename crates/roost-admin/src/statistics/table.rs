@@ -159,6 +159,11 @@ statistics! {
     Counter "hep:sent" "messages that they were sent",
     Counter "hep:lost" "messages that they did not take in time",
 
+    Gauge "recorder:extensions" "extensions whose last events are remembered (`roost why`)",
+    Gauge "recorder:unknown_names" "names that do not exist whose last events are remembered",
+    Gauge "recorder:bytes" "memory of these; bytes",
+    Counter "recorder:evicted" "extensions and names that were forgotten to make room",
+
     Counter "roost:header_lines_left_out" "lines of messages that are no header field, and were passed over",
     Counter "roost:keep_alives" "keep-alives received",
     Counter "roost:not_sip" "datagrams that are not SIP",

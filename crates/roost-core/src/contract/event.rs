@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::base::flow::Flow;
 use crate::contract::ban::Ban;
-use crate::contract::call::{AgentCalls, CallEnd, CallRecord, CallState};
+use crate::contract::call::{AgentCalls, AorText, CallEnd, CallRecord, CallState};
 use crate::contract::next_hops::HopState;
 use crate::contract::reason::Reason;
 
@@ -12,8 +12,8 @@ use crate::contract::reason::Reason;
 /// allocated slowly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A request was answered with a challenge: 401 or 407.
-    Challenged { asked: Asked, reason: Reason },
+    /// A request was answered with a challenge: 401 or 407. `user` and `host` as in [`Asked`].
+    Challenged { user: AorText, host: AorText, source: SocketAddr, reason: Reason },
     /// A request was refused, with this status code.
     Refused { asked: Asked, code: u16, reason: Reason },
     /// A binding was added or renewed, and is durable where it must be.
@@ -24,6 +24,8 @@ pub enum Event {
         /// Whether the AOR had none before.
         is_first: bool,
     },
+    /// A binding was renewed when it would have lasted `left_ms` more; less than 0: it had expired. Cheaper than [`Event::Registered`].
+    Refreshed { aor: AorText, source: Option<SocketAddr>, left_ms: i64 },
     /// A binding is gone; `is_last`: the AOR has none any more.
     Unregistered { aor: Box<[u8]>, contact: Box<ContactFacts>, why: Gone, is_last: bool },
     /// The database did not take the changes of an AOR.
@@ -56,6 +58,7 @@ impl Event {
             Event::Refused { reason, .. } => EventKind::Refusal(*reason),
             Event::Registered { is_new: true, .. } => EventKind::NewBinding,
             Event::Registered { .. } => EventKind::Renewal,
+            Event::Refreshed { .. } => EventKind::Refresh,
             Event::Unregistered { .. }
             | Event::CommitFailed { .. }
             | Event::FlowLost { .. }
@@ -81,6 +84,8 @@ pub enum EventKind {
     Refusal(Reason),
     NewBinding,
     Renewal,
+    /// The same, in short.
+    Refresh,
     /// A binding, its connection or its commit is gone.
     Loss,
     Ban,
@@ -111,6 +116,7 @@ impl EventKind {
             EventKind::Agent => 512,
             EventKind::Flood => 1024,
             EventKind::Slow => 4096,
+            EventKind::Refresh => 8192,
         }
     }
 }

@@ -84,6 +84,11 @@ impl Reason {
         self.entry().code
     }
 
+    /// The reason phrase of the answer.
+    pub const fn phrase(self) -> &'static str {
+        self.entry().phrase
+    }
+
     /// What was wrong, in words.
     pub const fn why(self) -> &'static str {
         self.entry().why

@@ -181,8 +181,7 @@ impl<'a> Request<'a> {
 
     /// Whom it claims to come from, for the record.
     pub(crate) fn asked(&self) -> Asked {
-        let who = if self.method == Method::Register { self.to() } else { self.from() };
-        let UserHost { user, host } = who.unwrap_or(UserHost { user: User::NONE, host: &[] });
+        let UserHost { user, host } = self.asker();
         Asked {
             method: self.method_name.into(),
             user: user.text.into(),
@@ -190,6 +189,12 @@ impl<'a> Request<'a> {
             flow: self.flow,
             user_agent: self.value(HeaderName::UserAgent).unwrap_or(&[]).into(),
         }
+    }
+
+    /// Whom To names in a REGISTER, else From; nobody where it names none.
+    pub(crate) fn asker(&self) -> UserHost<'a> {
+        let who = if self.method == Method::Register { self.to() } else { self.from() };
+        who.unwrap_or(UserHost { user: User::NONE, host: &[] })
     }
 
     /// What the choice of a shard goes by: the user of To (REGISTER) or of the Request-URI, else the Call-ID.

@@ -26,6 +26,7 @@ use crate::base::limits;
 use crate::base::stats::{Counter, Timed};
 use crate::contract::ban::Home;
 use crate::contract::binding_ref::{BindingRef, ContactMoved, Place};
+use crate::contract::call::AorText;
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::contact_id;
 use crate::contract::context::Ctx;
@@ -229,7 +230,7 @@ impl Registrar {
         }
         let is_agent_told = ctx.out.listening.has(EventKind::Agent);
         let was_reached = is_agent_told && self.is_record_reached(id, ctx.now);
-        let topics = [EventKind::NewBinding, EventKind::Renewal, EventKind::Loss];
+        let topics = [EventKind::NewBinding, EventKind::Renewal, EventKind::Refresh, EventKind::Loss];
         if topics.into_iter().any(|topic| ctx.out.listening.has(topic))
             && let Some(record) = self.location.get(id)
         {
@@ -494,7 +495,15 @@ fn tell_changes(ctx: &mut Ctx<'_>, record: &Record, changes: &Changes) {
     for (at, change) in changes.iter().enumerate() {
         match change {
             Change::Put(binding) => {
-                let is_new = known(binding.contact_id).is_none();
+                let old = known(binding.contact_id);
+                let is_new = old.is_none();
+                if let Some(old) = old {
+                    ctx.out.tell(EventKind::Refresh, || Event::Refreshed {
+                        aor: AorText::from_slice(&record.aor),
+                        source: binding.source(),
+                        left_ms: old.deadline_ms as i64 - now.mono_ms as i64,
+                    });
+                }
                 let topic = if is_new { EventKind::NewBinding } else { EventKind::Renewal };
                 ctx.out.tell(topic, || Event::Registered {
                     aor: record.aor.clone(),

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use roost_admin::Hub;
 use roost_core::{Event, EventKind};
 use roost_net::News;
+use roost_recorder::Recorder;
 use roost_store::Gatherer;
 
 use crate::serve::event_log;
@@ -62,11 +63,11 @@ type Told = (Vec<Event>, Vec<(EventKind, u64)>);
 ///
 /// # Errors
 /// When one cannot be started.
-pub(super) fn start(hub: Hub, calls: Gatherer) -> Result<(News, Teller)> {
+pub(super) fn start(hub: Hub, recorder: Option<Recorder>, calls: Gatherer) -> Result<(News, Teller)> {
     let (sender, told) = sync_channel(WAITING);
     let (lost, wanted) = (Lost::default(), hub.wanted());
     let log = event_log::start()?;
-    let listeners = Listeners { hub, log, calls, lost: lost.clone() };
+    let listeners = Listeners { hub, recorder, log, calls, lost: lost.clone() };
     let thread = std::thread::Builder::new()
         .name("roost-news".to_string())
         .spawn(move || listeners.run(&told))
@@ -88,6 +89,7 @@ fn send(sender: &SyncSender<Told>, (events, missed): (&mut Vec<Event>, Vec<(Even
 /// Who is told.
 struct Listeners {
     hub: Hub,
+    recorder: Option<Recorder>,
     log: SyncSender<event_log::Told>,
     calls: Gatherer,
     lost: Lost,
@@ -101,6 +103,10 @@ impl Listeners {
             std::thread::sleep(GATHERING);
             gathered.extend(told.try_iter().take(AT_ONCE));
             self.hub.publish(gathered.iter().flat_map(|(events, _)| events));
+            if let Some(recorder) = &self.recorder {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                recorder.take(gathered.iter().flat_map(|(events, _)| events), now.as_millis() as u64);
+            }
             for (events, missed) in gathered.drain(..) {
                 self.log(&events, missed);
                 for event in events {

@@ -10,6 +10,7 @@ use roost_admin::{Hub, Mi, ShellEvent, Statistics};
 use roost_core::{CallRecord, Config, Engine, Rng, ShardId, Topics, Transport};
 use roost_hep::Tracer;
 use roost_net::{Carriers, Clock, Inbox, InboxItem, Resolver, SlowNames, Streams, Tls, Worker, WorkerPool};
+use roost_recorder::Recorder;
 use roost_store::{
     BatchHistograms, Calls, DatabaseNews, Gatherer, Health, Journal, Preload, Receipts, Running, Store,
 };
@@ -37,6 +38,7 @@ pub(super) struct Server {
     hub: Hub,
     health: Health,
     tracer: Tracer,
+    recorder: Option<Recorder>,
     resolver: Resolver,
     /// The thread that tells what has happened.
     teller: Teller,
@@ -67,8 +69,7 @@ impl Server {
     ) -> Result<Server> {
         let clock = Clock::start();
         let shards = usize::from(config.identity.shards);
-        let inboxes = (0..shards).map(|_| Inbox::new()).collect::<std::io::Result<_>>();
-        let inboxes: Arc<Vec<Inbox>> = Arc::new(inboxes.context("making inboxes")?);
+        let inboxes = inboxes(shards)?;
         let receipts = receipts_to(&inboxes);
         let shed = Arc::default();
         let (hub, health) = start_hub(settings, &config, left.journal.is_some())?;
@@ -85,7 +86,8 @@ impl Server {
         let sockets = datagram_sockets(&config.policy.listeners, shards)?;
         let engines = engines(&config)?.into_iter().zip(sockets).zip(dispatch);
         let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
-        let (news, teller) = news::start(hub.clone(), take_calls)?;
+        let recorder = recorder_of(settings);
+        let (news, teller) = news::start(hub.clone(), recorder.clone(), take_calls)?;
         let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone(), news, shed, tracer.tap())?;
         let (ended, worker_ended) = mpsc::channel(shards);
         let workers = Worker::of_pool(&pool, clock)?.into_iter().enumerate();
@@ -111,6 +113,7 @@ impl Server {
             hub,
             health,
             tracer,
+            recorder,
             resolver,
             teller,
             calls,
@@ -148,6 +151,7 @@ impl Server {
             histograms: self.histograms(),
             statistics: Statistics::default(),
             tracer: self.tracer.clone(),
+            recorder: self.recorder.clone(),
             process: interfaces::process(levels, self.health.clone(), self.streams.clone()),
             server: interfaces::server_name(),
             database: self.store.identity(),
@@ -181,7 +185,8 @@ impl Server {
     /// What the connections, the store and those who tell count.
     fn counters(&self) -> roost_admin::Counters {
         let (streams, store, teller) = (self.streams.clone(), self.running.statistics(), self.teller.lost());
-        let (resolver, tracer) = (self.resolver.clone(), self.tracer.clone());
+        let (resolver, tracer, recorder) =
+            (self.resolver.clone(), self.tracer.clone(), self.recorder.clone());
         let (calls, inboxes) = (self.calls.as_ref().map(Calls::statistics), Arc::clone(&self.inboxes));
         Arc::new(move || {
             let mut all = streams.as_ref().map_or(Vec::new(), Streams::statistics);
@@ -190,6 +195,7 @@ impl Server {
             all.push(teller.statistics());
             all.extend(resolver.statistics());
             all.extend(tracer.statistics());
+            all.extend(recorder.iter().flat_map(Recorder::statistics));
             let waiting: usize = inboxes.iter().map(Inbox::waiting).sum();
             all.push(("roost:inbox_waiting", waiting as u64));
             all
@@ -233,6 +239,11 @@ impl Server {
     }
 }
 
+fn inboxes(shards: usize) -> Result<Arc<Vec<Inbox>>> {
+    let inboxes = (0..shards).map(|_| Inbox::new()).collect::<std::io::Result<_>>();
+    Ok(Arc::new(inboxes.context("making inboxes")?))
+}
+
 /// What takes receipts to the inboxes of those who asked.
 fn receipts_to(inboxes: &Arc<Vec<Inbox>>) -> Receipts {
     let inboxes = Arc::clone(inboxes);
@@ -242,6 +253,7 @@ fn receipts_to(inboxes: &Arc<Vec<Inbox>>) -> Receipts {
 /// Starts what gives events to those who listen; and what tells it how the database is.
 fn start_hub(settings: &Settings, config: &Config, keeps_calls: bool) -> Result<(Hub, Health)> {
     let base = if keeps_calls { Topics::CALLS } else { Topics::NONE };
+    let base = if settings.recorder_megabytes > 0 { base.and(Recorder::TOPICS) } else { base };
     let hub = Hub::start(base, config.policy.dialog.max_calls, settings.webhooks()?)?;
     let told = hub.clone();
     let slow_after = Duration::from_micros(u64::from(settings.exec_query_threshold));
@@ -308,6 +320,12 @@ fn start_streams(
     let started = Streams::start(sockets, stream_settings(settings), carriers, Arc::clone(inboxes), clock);
     let (streams, threads) = started.context("starting the threads of the connections")?;
     Ok((Some(streams), threads))
+}
+
+/// What remembers what happens to extensions, where anything does.
+fn recorder_of(settings: &Settings) -> Option<Recorder> {
+    let bytes = settings.recorder_megabytes << 20;
+    (bytes > 0).then(|| Recorder::new(bytes, settings.core.identity.use_domain))
 }
 
 /// Starts what sends messages to collectors.

@@ -498,6 +498,10 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         "records that wait at most while the database or the file is away; beyond it new ones are lost, and counted (acc:lost)",
         |s, v| s.acc_journal_max = v.number() as usize),
 
+    key!("recorder", "memory", Kind::Number(0, 65_536), "64",
+        "how much may be remembered of what happened to extensions (`roost why`), in megabytes; some 300 bytes an extension, 2 kB at most; 0: nothing",
+        |s, v| s.recorder_megabytes = v.number() as usize),
+
     key!("nathelper", "natping_interval", Kind::Number(0, 3_600), "0",
         "how often each binding is pinged, in seconds, so that routers keep the way to its phone open; 30 suits most; 0: never",
         "nathelper natping_interval",

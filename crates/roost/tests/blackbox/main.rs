@@ -44,3 +44,4 @@ mod tls;
 mod transports;
 mod user;
 mod websocket;
+mod why;

@@ -15,6 +15,13 @@ fn contrib(name: &str) -> PathBuf {
 #[test]
 fn the_rules_are_right_and_alert_when_they_should() {
     let promtool = need("promtool", "prometheus");
+    let rules = std::fs::read_to_string(contrib("prometheus/roost.rules.yml")).expect("the rules");
+    for limit in roost_admin::STATISTICS.iter().filter(|statistic| statistic.name.ends_with("_full")) {
+        let (group, name) = limit.name.split_once(':').expect("a group");
+        let metric =
+            if group == "roost" { format!("roost_{name}") } else { format!("opensips_{group}_{name}") };
+        assert!(rules.contains(&metric), "nobody is told when a limit is reached: {metric}");
+    }
     for args in [
         ["check", "rules", "roost.rules.yml"],
         ["check", "config", "prometheus.yml"],

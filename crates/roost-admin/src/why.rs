@@ -1,0 +1,263 @@
+//! `why`: why an extension is offline, why a call failed, what is wrong now.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use roost_core::{Admin, AdminReply, Ban, ContactRecord, HopState, ShardId};
+use roost_recorder::{
+    Explanation, Facts, Life, Note, Recorder, Verdict, What, call_words, clock, note_words, verdict,
+};
+use serde_json::{Value, json};
+
+use crate::Mi;
+use crate::ask::{ask, ask_owner, shards};
+use crate::health::why_not_ready;
+use crate::rpc::{Params, RpcError};
+use crate::statistics;
+use crate::{ExtensionQuery, Read};
+
+/// Names that are told as like another at most.
+const SIMILAR: usize = 3;
+/// Subscribers that are looked through for these.
+const LIKE_SEARCHED: usize = 1_000;
+/// Extensions that are looked through for what is wrong now.
+const LOOKED_AT: usize = 10_000;
+/// What is longer ago is not wrong now, in milliseconds.
+const LATELY_MS: u64 = 600_000;
+
+/// `why [AOR [OTHER]] [callid]`.
+pub(crate) async fn why(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let recorder = mi.recorder.as_ref();
+    let recorder =
+        recorder.ok_or_else(|| RpcError::new(404, "nothing is recorded: `memory` in [recorder] is 0"))?;
+    let now_ms = unix_ms(SystemTime::now());
+    let filled = |name: &str| Ok(params.optional_text(name)?.filter(|text| !text.is_empty()));
+    if let Some(call_id) = filled("callid")? {
+        let is_its = |note: &&Note| *note.call_id == *call_id;
+        let found = recorder.find(1, |_, life| life.notes().any(|note| is_its(&note)));
+        let (aor, life) =
+            found.first().ok_or_else(|| RpcError::new(404, "no call of this Call-ID is remembered"))?;
+        let note = life.notes().rev().find(is_its).ok_or_else(|| RpcError::new(404, "no such call"))?;
+        return Ok(call(&String::from_utf8_lossy(aor), note, now_ms));
+    }
+    let Some(aor) = filled("aor")? else { return system(mi, recorder, now_ms).await };
+    let aor = normal(mi, aor)?;
+    if let Some(other) = filled("other")? {
+        let other = normal(mi, other)?;
+        let life = recorder.life(aor.as_bytes()).unwrap_or_default();
+        let is_its = |note: &&Note| {
+            matches!(note.what, What::WasCalled(_) | What::CalledOthers(_)) && *note.text == *other
+        };
+        let note = life.notes().rev().find(is_its);
+        let note = note.ok_or_else(|| RpcError::new(404, "no call between the two is remembered"))?;
+        return Ok(call(&aor, note, now_ms));
+    }
+    extension(mi, recorder, &aor, now_ms).await
+}
+
+/// As tables have it.
+fn normal(mi: &Mi, mut aor: String) -> Result<String, RpcError> {
+    let aor_len = aor.trim_start_matches("sip:").len();
+    aor.drain(..aor.len() - aor_len);
+    match (mi.config.identity.use_domain, aor.rfind('@')) {
+        (true, None) => Err(RpcError::new(400, "Domain missing in AOR")),
+        (false, Some(at)) => Ok(aor[..at].to_string()),
+        _ => Ok(aor),
+    }
+}
+
+async fn extension(mi: &Mi, recorder: &Recorder, aor: &str, now_ms: u64) -> Result<Value, RpcError> {
+    let contacts = contacts(mi, aor).await?;
+    let bans = bans(mi).await?;
+    let life = recorder.life(aor.as_bytes());
+    let (exists, similar) = named_like(mi, recorder, aor).await;
+    let not_ready = why_not_ready(mi).await.unwrap_or_default();
+    let found = verdict(&Facts {
+        aor,
+        now_ms,
+        started_ms: unix_ms(mi.started),
+        exists,
+        contacts: &contacts,
+        bans: &bans,
+        life: life.as_ref(),
+        similar: &similar,
+        elsewhere: &elsewhere(recorder, aor),
+        is_database_away: not_ready.contains("database"),
+        is_loading: not_ready.contains("being read"),
+    });
+    let Verdict { word, is_online, sentence, remedy } = found;
+    let code = Explanation::of(&word).map(Explanation::code);
+    let timeline = life.iter().flat_map(Life::notes).map(|note| line(note, now_ms)).collect::<Vec<_>>();
+    Ok(json!({
+        "AOR": aor, "State": if is_online { "online" } else { "offline" }, "Code": code, "Reason": word, "Verdict": sentence, "Do": remedy,
+        "Timeline": timeline,
+    }))
+}
+
+fn line(note: &Note, now_ms: u64) -> Value {
+    let mut shown =
+        json!({ "Time": clock(note.last_ms, now_ms), "Event": note_words(note), "Count": note.count });
+    if note.count > 1 {
+        shown["Since"] = json!(clock(note.first_ms, now_ms));
+    }
+    if let Some(source) = note.source {
+        let text = if source.port() == 0 { source.ip().to_string() } else { source.to_string() };
+        shown["Source"] = json!(text);
+    }
+    if !note.call_id.is_empty() {
+        shown["Call-ID"] = json!(note.call_id);
+    }
+    shown
+}
+
+fn call(aor: &str, note: &Note, now_ms: u64) -> Value {
+    let (caller, callee, outcome) = match note.what {
+        What::WasCalled(outcome) => (&*note.text, aor, outcome),
+        What::CalledOthers(outcome) => (aor, &*note.text, outcome),
+        _ => (
+            aor,
+            "",
+            roost_recorder::CallOutcome { end: roost_core::CallEnd::Timeout, rang_s: 0, talked_s: 0 },
+        ),
+    };
+    let sentence =
+        format!("{caller} called {callee} at {}: {}.", clock(note.last_ms, now_ms), call_words(&outcome));
+    json!({ "Call-ID": note.call_id, "Caller": caller, "Callee": callee, "Verdict": sentence })
+}
+
+async fn contacts(mi: &Mi, aor: &str) -> Result<Vec<ContactRecord>, RpcError> {
+    match ask_owner(mi, aor.as_bytes(), Admin::Show { aor: aor.into() }).await? {
+        AdminReply::Record(record) => Ok(record.contacts),
+        _ => Ok(Vec::new()),
+    }
+}
+
+async fn bans(mi: &Mi) -> Result<Vec<Ban>, RpcError> {
+    let mut all = Vec::new();
+    for shard in shards(mi) {
+        if let AdminReply::Bans(own) = ask(mi, shard, Admin::Bans).await? {
+            all.extend(own);
+        }
+    }
+    Ok(all)
+}
+
+/// Whether there is such a subscriber, and names that are one letter from it.
+async fn named_like(mi: &Mi, recorder: &Recorder, aor: &str) -> (Option<bool>, Vec<String>) {
+    let exists = read(&mi.tables.is_extension, aor.to_string()).await;
+    let user = aor.split('@').next().unwrap_or(aor);
+    let is_like = |name: &str| name != aor && strsim::osa_distance(name, aor) == 1;
+    let mut similar = Vec::new();
+    // One letter's difference leaves one half as it is.
+    let parts = [user.get(..user.len() / 2), user.get(user.len() / 2..)];
+    for part in parts.into_iter().flatten().filter(|part| part.len() >= 2) {
+        let query = ExtensionQuery { after: None, search: Some(part.to_string()), limit: LIKE_SEARCHED };
+        let found = read(&mi.tables.extensions, query).await.unwrap_or_default();
+        similar.extend(found.into_iter().filter(|name| is_like(name)));
+    }
+    let heard = recorder.find(SIMILAR, |name, life| {
+        let has_registered = |note: &Note| matches!(note.what, What::Registered | What::Refreshed { .. });
+        std::str::from_utf8(name).is_ok_and(is_like) && life.notes().any(has_registered)
+    });
+    similar.extend(heard.into_iter().map(|(name, _)| String::from_utf8_lossy(&name).into_owned()));
+    similar.sort();
+    similar.dedup();
+    similar.truncate(SIMILAR);
+    (exists, similar)
+}
+
+async fn read<Asked: Send + 'static, Found: Send + 'static>(
+    read: &Read<Asked, Found>,
+    asked: Asked,
+) -> Option<Found> {
+    let read = Arc::clone(read);
+    tokio::task::spawn_blocking(move || read(asked)).await.ok()?.ok()
+}
+
+/// The same user in other domains.
+fn elsewhere(recorder: &Recorder, aor: &str) -> Vec<String> {
+    let Some((user, _)) = aor.split_once('@') else { return Vec::new() };
+    let is_other = |name: &[u8]| {
+        name != aor.as_bytes() && name.split(|byte| *byte == b'@').next() == Some(user.as_bytes())
+    };
+    let found = recorder.find(SIMILAR, |name, _| is_other(name));
+    found.into_iter().map(|(name, _)| String::from_utf8_lossy(&name).into_owned()).collect()
+}
+
+/// What is wrong now, the worst first.
+async fn system(mi: &Mi, recorder: &Recorder, now_ms: u64) -> Result<Value, RpcError> {
+    let mut problems: Vec<(u8, String, String)> = Vec::new();
+    if let Some(why) = why_not_ready(mi).await {
+        problems.push((0, format!("roost is not ready: {why}."), "roost db check".to_string()));
+    }
+    if let AdminReply::Hops(hops, _) = ask(mi, ShardId(0), Admin::Hops).await? {
+        for hop in hops.hops().iter().filter(|hop| hop.state != HopState::Active) {
+            let state = if hop.state == HopState::Probing { "does not answer" } else { "is taken out" };
+            let text = format!("The next hop {} of set {} {state}.", hop.uri.text, hop.set);
+            problems.push((1, text, "roost ds list".to_string()));
+        }
+    }
+    let certificates = mi.certificates.as_ref().map(|certificates| (certificates.list)());
+    for one in certificates.iter().filter_map(Value::as_array).flatten() {
+        if let (Some(name), Some(days)) = (one["name"].as_str(), one["days_left"].as_i64())
+            && days < 14
+        {
+            let text = format!("The certificate {name} is good for {days} days.");
+            problems.push((1, text, "renew its files; roost tls reload".to_string()));
+        }
+    }
+    for (name, value, help) in statistics::losses(mi).await? {
+        problems.push((
+            2,
+            format!("{name} is {value} since the start: {help}."),
+            format!("roost stats {name}"),
+        ));
+    }
+    for (word, (count, names)) in failing(recorder, now_ms) {
+        let shown = names.join(", ");
+        let more =
+            if count > names.len() { format!(" and {} more", count - names.len()) } else { String::new() };
+        let is_are = if count == 1 { "extension is" } else { "extensions are" };
+        problems.push((
+            3,
+            format!("{count} {is_are} refused ({word}): {shown}{more}."),
+            format!("roost why {}", names.first().map_or("", String::as_str)),
+        ));
+    }
+    problems.sort_by_key(|(severity, ..)| *severity);
+    let verdict = match problems.len() {
+        0 => "Nothing is wrong.".to_string(),
+        1 => "One thing is wrong.".to_string(),
+        count => format!("{count} things are wrong, the worst first."),
+    };
+    let shown: Vec<_> =
+        problems.into_iter().map(|(_, text, remedy)| json!({ "Problem": text, "Do": remedy })).collect();
+    Ok(json!({ "Verdict": verdict, "Problems": shown }))
+}
+
+/// Extensions whose last REGISTER was refused lately, by reason: how many, and some of them.
+fn failing(recorder: &Recorder, now_ms: u64) -> BTreeMap<String, (usize, Vec<String>)> {
+    let mut by_reason: BTreeMap<String, (usize, Vec<String>)> = BTreeMap::new();
+    let is_failing = |life: &Life| match life.last() {
+        Some(Note { what: What::Refused { reason, is_register: true, .. }, last_ms, .. })
+            if last_ms + LATELY_MS >= now_ms =>
+        {
+            Some(*reason)
+        }
+        _ => None,
+    };
+    for (name, life) in recorder.find(LOOKED_AT, |_, life| is_failing(life).is_some()) {
+        let Some(reason) = is_failing(&life) else { continue };
+        let (count, names) = by_reason.entry(reason.word()).or_default();
+        *count += 1;
+        if names.len() < SIMILAR {
+            names.push(String::from_utf8_lossy(&name).into_owned());
+        }
+    }
+    by_reason
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}

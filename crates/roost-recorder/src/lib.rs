@@ -1,0 +1,257 @@
+//! The flight recorder: for every extension, and for names that do not exist, the last things that happened to it.
+//!
+//! It is fed by events only ([`Recorder::take`]), keeps no message and no secret, and is bounded: a note of the same kind adds to the
+//! one before it, an extension has so many notes, and who was heard of longest ago is forgotten first. Names that nobody knows have
+//! room of their own, so that guessers push no extension out.
+#![forbid(unsafe_code)]
+
+mod life;
+mod note;
+mod reasons;
+mod verdict;
+mod words;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+use roost_core::{Asked, CallEnd, CallRecord, CallText, Event, EventKind, Gone, Reason, Topics};
+
+pub use life::Life;
+pub use note::{CallOutcome, Note, What};
+pub use reasons::{Explanation, Language, REASONS, answer_of, page};
+pub use verdict::{Facts, Verdict, call_words, note_words, verdict};
+pub use words::clock;
+
+/// The part of the memory that names have which nobody knows.
+const STRANGERS: usize = 8;
+
+/// Keeps what happened. Clones are one.
+#[derive(Clone)]
+pub struct Recorder(Arc<Mutex<Inner>>);
+
+struct Inner {
+    use_domain: bool,
+    extensions: Shelf,
+    /// Names that do not exist, as far as is known.
+    strangers: Shelf,
+}
+
+/// Lives, the one that was heard of longest ago first to go.
+struct Shelf {
+    lives: LruCache<Box<[u8]>, Life>,
+    bytes: usize,
+    limit: usize,
+    evicted: u64,
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Recorder")
+    }
+}
+
+impl Recorder {
+    /// The events that it wants.
+    pub const TOPICS: Topics = Topics::of(EventKind::Challenge)
+        .and(Topics::of(EventKind::Refusal(Reason::UnknownUser)))
+        .and(Topics::of(EventKind::NewBinding))
+        .and(Topics::of(EventKind::Refresh))
+        .and(Topics::of(EventKind::Loss))
+        .and(Topics::of(EventKind::Ban))
+        .and(Topics::CALLS);
+
+    /// An empty one that holds so many bytes; `use_domain`: extensions are user@domain.
+    pub fn new(bytes: usize, use_domain: bool) -> Recorder {
+        let strangers = bytes / STRANGERS;
+        Recorder(Arc::new(Mutex::new(Inner {
+            use_domain,
+            extensions: Shelf::new(bytes - strangers),
+            strangers: Shelf::new(strangers),
+        })))
+    }
+
+    /// Takes what has happened; `now_ms` is unix time.
+    pub fn take<'e>(&self, events: impl IntoIterator<Item = &'e Event>, now_ms: u64) {
+        let mut inner = self.inner();
+        for event in events {
+            inner.take(event, now_ms);
+        }
+    }
+
+    /// What is known of an extension, or of a name.
+    pub fn life(&self, aor: &[u8]) -> Option<Life> {
+        let mut inner = self.inner();
+        let Inner { extensions, strangers, .. } = &mut *inner;
+        extensions.lives.peek(aor).or_else(|| strangers.lives.peek(aor)).cloned()
+    }
+
+    /// Those that `wants` their name and life, at most so many, who was heard of last first.
+    pub fn find(&self, most: usize, mut wants: impl FnMut(&[u8], &Life) -> bool) -> Vec<(Box<[u8]>, Life)> {
+        let inner = self.inner();
+        let all = inner.extensions.lives.iter().chain(inner.strangers.lives.iter());
+        let wanted = all.filter(|(aor, life)| wants(aor, life)).take(most);
+        wanted.map(|(aor, life)| (aor.clone(), life.clone())).collect()
+    }
+
+    /// Names (`group:name`) and values.
+    pub fn statistics(&self) -> [(&'static str, u64); 4] {
+        let inner = self.inner();
+        [
+            ("recorder:extensions", inner.extensions.lives.len() as u64),
+            ("recorder:unknown_names", inner.strangers.lives.len() as u64),
+            ("recorder:bytes", (inner.extensions.bytes + inner.strangers.bytes) as u64),
+            ("recorder:evicted", inner.extensions.evicted + inner.strangers.evicted),
+        ]
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn take(&mut self, event: &Event, now_ms: u64) {
+        match event {
+            Event::Challenged { user, host, source, reason } => {
+                let aor = self.aor(user, host);
+                self.note(&aor, now_ms, Note::new(What::Challenged(*reason)).from(*source));
+            }
+            Event::Refused { asked, code, reason } => {
+                let Asked { user, host, flow, user_agent, method } = asked;
+                if user.is_empty() {
+                    return;
+                }
+                let aor = self.aor(user, host);
+                let is_register = method.as_ref() == b"REGISTER";
+                let what = What::Refused { code: *code, reason: *reason, is_register };
+                self.note(&aor, now_ms, Note::new(what).from(flow.remote).with_text(user_agent));
+            }
+            Event::Registered { aor, contact, is_new: true, .. } => {
+                let note = Note::new(What::Registered).with_text(&contact.user_agent);
+                self.note(aor, now_ms, Note { source: contact.source, ..note });
+            }
+            Event::Refreshed { aor, source, left_ms } => {
+                let note = Note::new(What::Refreshed { least_left_ms: *left_ms });
+                self.note(aor, now_ms, Note { source: *source, ..note });
+            }
+            Event::Unregistered { aor, contact, why, .. } => {
+                let what = match why {
+                    Gone::Removed => What::Unregistered,
+                    Gone::Expired => What::Expired,
+                };
+                self.note(aor, now_ms, Note { source: contact.source, ..Note::new(what) });
+            }
+            Event::FlowLost { aor, .. } => self.note(aor, now_ms, Note::new(What::FlowLost)),
+            Event::PingsLost { aor, lost, .. } => self.note(aor, now_ms, Note::new(What::PingsLost(*lost))),
+            Event::CommitFailed { aor } => self.note(aor, now_ms, Note::new(What::NotStored)),
+            Event::Banned(ban) if !ban.user.is_empty() => {
+                let note = Note::new(What::Banned { seconds: ban.left_s });
+                let source = ban.source.map(|ip| std::net::SocketAddr::new(ip, 0));
+                self.note(&ban.user, now_ms, Note { source, ..note });
+            }
+            Event::Dialog { record, end: Some(end), .. } => self.note_call(record, *end, now_ms),
+            _ => {}
+        }
+    }
+
+    /// A call has ended: both sides remember it.
+    fn note_call(&mut self, record: &CallRecord, end: CallEnd, now_ms: u64) {
+        let rang_s = record.answered_s.unwrap_or(now_ms / 1000).saturating_sub(record.begun_s);
+        let outcome = CallOutcome {
+            end,
+            rang_s: rang_s.min(u64::from(u32::MAX)) as u32,
+            talked_s: (record.lasted_ms / 1000).min(u64::from(u32::MAX)) as u32,
+        };
+        let sides = [
+            (CallText::CallerAor, CallText::CalleeAor, CallText::CalleeUri, true),
+            (CallText::CalleeAor, CallText::CallerAor, CallText::CallerUri, false),
+        ];
+        for (own, other_aor, other_uri, is_caller) in sides {
+            let other = match record.text(other_aor) {
+                [] => record.text(other_uri),
+                aor => aor,
+            };
+            let what = if is_caller { What::CalledOthers(outcome) } else { What::WasCalled(outcome) };
+            if !record.text(own).is_empty() {
+                let note = Note::new(what).with_text(other).with_call_id(record.text(CallText::CallId));
+                self.note(record.text(own), now_ms, note);
+            }
+        }
+    }
+
+    fn note(&mut self, aor: &[u8], now_ms: u64, note: Note) {
+        let is_known_name = matches!(note.what, What::Registered | What::Refreshed { .. });
+        let is_unknown = matches!(
+            note.what,
+            What::Refused { reason: Reason::UnknownUser | Reason::UnknownUserHidden, .. }
+                | What::Challenged(_)
+        );
+        if is_known_name && let Some(life) = self.strangers.remove(aor) {
+            self.extensions.put(aor, life);
+        }
+        let shelf = match self.extensions.lives.contains(aor) || !is_unknown {
+            true => &mut self.extensions,
+            false => &mut self.strangers,
+        };
+        shelf.note(aor, Note { first_ms: now_ms, last_ms: now_ms, ..note });
+    }
+
+    /// As tables have it.
+    fn aor(&self, user: &[u8], host: &[u8]) -> Box<[u8]> {
+        match self.use_domain {
+            true => [user, b"@", host].concat().into(),
+            false => user.into(),
+        }
+    }
+}
+
+impl Shelf {
+    fn new(limit: usize) -> Shelf {
+        Shelf { lives: LruCache::unbounded(), bytes: 0, limit, evicted: 0 }
+    }
+
+    fn note(&mut self, aor: &[u8], note: Note) {
+        match self.lives.get_mut(aor) {
+            Some(life) => {
+                self.bytes -= life.weight();
+                life.add(note);
+                self.bytes += life.weight();
+            }
+            None => {
+                let mut life = Life::default();
+                life.add(note);
+                self.put(aor, life);
+            }
+        }
+        self.make_room();
+    }
+
+    fn put(&mut self, aor: &[u8], life: Life) {
+        self.bytes += life.weight() + key_weight(aor);
+        self.lives.put(aor.into(), life);
+        self.make_room();
+    }
+
+    fn remove(&mut self, aor: &[u8]) -> Option<Life> {
+        let life = self.lives.pop(aor)?;
+        self.bytes -= life.weight() + key_weight(aor);
+        Some(life)
+    }
+
+    fn make_room(&mut self) {
+        while self.bytes > self.limit
+            && let Some((aor, life)) = self.lives.pop_lru()
+        {
+            self.bytes -= life.weight() + key_weight(&aor);
+            self.evicted += 1;
+        }
+    }
+}
+
+/// What a name costs beside its life: two copies of it are not kept, but links and a place in the index are.
+fn key_weight(aor: &[u8]) -> usize {
+    aor.len() + 96
+}
+
+#[cfg(test)]
+mod tests;

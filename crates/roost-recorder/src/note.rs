@@ -1,0 +1,118 @@
+//! One thing that happened.
+
+use std::net::SocketAddr;
+
+use roost_core::{CallEnd, Reason};
+
+/// Longest texts that are kept, in bytes.
+const MAX_TEXT: usize = 64;
+const MAX_CALL_ID: usize = 80;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A request was answered with a challenge, and nothing has followed from there.
+    Challenged(Reason),
+    /// A request was refused.
+    Refused {
+        code: u16,
+        reason: Reason,
+        is_register: bool,
+    },
+    /// A new binding.
+    Registered,
+    /// The same was renewed; how much it would have lasted at least, in milliseconds (less than 0: it had expired).
+    Refreshed {
+        least_left_ms: i64,
+    },
+    Unregistered,
+    Expired,
+    FlowLost,
+    /// So many pings were not answered.
+    PingsLost(u32),
+    /// The database did not take it.
+    NotStored,
+    Banned {
+        seconds: u64,
+    },
+    /// A call to it has ended; the text is who called.
+    WasCalled(CallOutcome),
+    /// A call of its own has ended; the text is whom it called.
+    CalledOthers(CallOutcome),
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallOutcome {
+    pub end: CallEnd,
+    /// How long it rang.
+    pub rang_s: u32,
+    /// How long they talked; 0 where it was not answered.
+    pub talked_s: u32,
+}
+
+/// Something that happened, once or several times in a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub what: What,
+    /// When it happened first and last, in milliseconds of unix time.
+    pub first_ms: u64,
+    pub last_ms: u64,
+    pub count: u32,
+    pub source: Option<SocketAddr>,
+    /// The phone's User-Agent, or the other side of a call.
+    pub text: Box<str>,
+    pub call_id: Box<str>,
+}
+
+impl Note {
+    pub(crate) fn new(what: What) -> Note {
+        let (first_ms, last_ms, count, source) = (0, 0, 1, None);
+        Note { what, first_ms, last_ms, count, source, text: "".into(), call_id: "".into() }
+    }
+
+    pub(crate) fn from(self, source: SocketAddr) -> Note {
+        Note { source: Some(source), ..self }
+    }
+
+    pub(crate) fn with_text(self, text: &[u8]) -> Note {
+        Note { text: shown(text, MAX_TEXT), ..self }
+    }
+
+    pub(crate) fn with_call_id(self, call_id: &[u8]) -> Note {
+        Note { call_id: shown(call_id, MAX_CALL_ID), ..self }
+    }
+
+    /// Takes another in, if it is of the same; whether it did.
+    pub(crate) fn merge(&mut self, next: &Note) -> bool {
+        let is_same_source = self.source.map(|own| own.ip()) == next.source.map(|own| own.ip());
+        let is_same = match (&mut self.what, &next.what) {
+            (What::Refreshed { least_left_ms }, What::Refreshed { least_left_ms: other })
+                if is_same_source =>
+            {
+                *least_left_ms = (*least_left_ms).min(*other);
+                true
+            }
+            (What::WasCalled(_) | What::CalledOthers(_), _) => false,
+            (own, next) => own == next && is_same_source,
+        };
+        let is_same = is_same && self.text == next.text;
+        if is_same {
+            self.last_ms = next.last_ms;
+            self.count = self.count.saturating_add(next.count);
+            self.source = next.source;
+        }
+        is_same
+    }
+
+    /// Bytes that it takes.
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Note>() + self.text.len() + self.call_id.len()
+    }
+}
+
+/// What a stranger wrote, cut, and without control characters.
+fn shown(text: &[u8], most: usize) -> Box<str> {
+    let text = String::from_utf8_lossy(text.get(..most).unwrap_or(text));
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().into()
+}

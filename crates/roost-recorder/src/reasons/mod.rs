@@ -1,0 +1,134 @@
+//! The reasons: a number, a word, and what they mean, for every refusal, drop, failed call and lost binding.
+
+mod table;
+
+pub use table::{Explanation, REASONS};
+
+/// A language of the texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    English,
+    Chinese,
+}
+
+impl Explanation {
+    /// Its code: `R204`.
+    pub fn code(&self) -> String {
+        format!("R{}", self.number)
+    }
+
+    /// The entry of a code (`R204`, `204`) or a word (`wrong-password`).
+    pub fn of(name: &str) -> Option<&'static Explanation> {
+        let digits = name.strip_prefix(['R', 'r']).unwrap_or(name);
+        match digits.parse::<u16>() {
+            Ok(number) => REASONS.iter().find(|entry| entry.number == number),
+            Err(_) => REASONS.iter().find(|entry| entry.word.eq_ignore_ascii_case(name)),
+        }
+    }
+
+    /// What happened, what to do, and what it may mean besides, which may be empty.
+    pub fn texts(&self, language: Language) -> [&'static str; 3] {
+        let pick = |[english, chinese]: [&'static str; 2]| match language {
+            Language::English => english,
+            Language::Chinese => chinese,
+        };
+        [self.what, self.remedy, self.besides].map(pick)
+    }
+}
+
+/// `docs/reasons.md`, or the same in Chinese.
+pub fn page(language: Language) -> String {
+    let (head, titles, headings) = match language {
+        Language::English => (
+            "# Reasons\n\n[中文](reasons.zh-CN.md) · [README](../README.md)\n\nEvery refusal, drop, failed call and lost binding has a number that never \
+             changes its meaning, and a word that logs,\nmetrics and `roost why` carry. `roost explain R204` or `roost explain wrong-password` prints one.\n\n\
+             This page is made by `cargo run -q -- config reasons en > docs/reasons.md`; a test compares the two.\n",
+            [
+                "The message itself",
+                "What it asks for",
+                "Who asks",
+                "Limits",
+                "Registrations",
+                "Calls",
+                "Dropped without an answer",
+                "Failed calls",
+                "Lost bindings",
+                "Verdicts",
+            ],
+            "| code | word | SIP | what happened | what to do | what it may mean besides |\n|---|---|---|---|---|---|\n",
+        ),
+        Language::Chinese => (
+            "# 原因\n\n[English](reasons.md) · [README](../README.zh-CN.md)\n\n每一种拒绝、丢弃、失败的呼叫和失去的注册都有一个含义不变的编号，以及一个出现在日志、指标和 `roost why` 中的词。\n\
+             `roost explain R204` 或 `roost explain wrong-password` 显示其中一条。\n\n\
+             本页由 `cargo run -q -- config reasons zh > docs/reasons.zh-CN.md` 生成，测试会比较两者。\n",
+            [
+                "消息本身",
+                "请求的内容",
+                "请求者",
+                "限制",
+                "注册",
+                "呼叫",
+                "不应答而丢弃",
+                "失败的呼叫",
+                "失去的注册",
+                "判断",
+            ],
+            "| 编号 | 词 | SIP | 发生了什么 | 如何处理 | 还可能意味着 |\n|---|---|---|---|---|---|\n",
+        ),
+    };
+    let mut page = head.to_string();
+    let starts = [101, 151, 201, 301, 401, 501, 601, 701, 801, 901];
+    let ends = starts.iter().skip(1).copied().chain([1_000]);
+    for ((start, end), title) in starts.iter().zip(ends).zip(titles) {
+        page.push_str(&format!("\n## {title}\n\n{headings}"));
+        for entry in REASONS.iter().filter(|entry| (*start..end).contains(&entry.number)) {
+            let [what, remedy, besides] = entry.texts(language);
+            let sip = answer_of(entry.word);
+            page.push_str(&format!(
+                "| {} | `{}` | {sip} | {what} | {remedy} | {besides} |\n",
+                entry.code(),
+                entry.word
+            ));
+        }
+    }
+    page
+}
+
+/// The status code and phrase that its request is answered with, where there is one.
+pub fn answer_of(word: &str) -> String {
+    let reason = roost_core::Reason::ALL.iter().find(|reason| reason.word() == word);
+    reason.map_or(String::new(), |reason| format!("{} {}", reason.code(), reason.phrase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_of_the_core_has_its_entry_and_no_number_or_word_is_there_twice() {
+        for reason in roost_core::Reason::ALL {
+            let entry = Explanation::of(&reason.word());
+            assert!(entry.is_some(), "{} has no entry in reasons/table.rs", reason.word());
+        }
+        for (at, entry) in REASONS.iter().enumerate() {
+            let others = REASONS.get(at + 1..).unwrap_or(&[]);
+            assert!(others.iter().all(|other| other.number > entry.number), "{}", entry.code());
+            assert!(others.iter().all(|other| other.word != entry.word), "{} is there twice", entry.word);
+            for language in [Language::English, Language::Chinese] {
+                let [what, remedy, _] = entry.texts(language);
+                assert!(!what.is_empty() && !remedy.is_empty(), "{}", entry.code());
+            }
+        }
+        // Numbers that were given once.
+        for (code, word) in [
+            ("R101", "version"),
+            ("r204", "nonce-expired"),
+            ("209", "incomplete-credentials"),
+            ("R701", "no-response"),
+            ("R901", "never-seen"),
+        ] {
+            assert_eq!(Explanation::of(code).map(|entry| entry.word), Some(word), "{code}");
+        }
+        assert!(Explanation::of("R1").is_none() && Explanation::of("nothing").is_none());
+    }
+}

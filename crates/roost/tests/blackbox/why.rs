@@ -1,0 +1,176 @@
+//! `roost why`: phones misbehave in each way, and an operator who asks is told.
+
+use serde_json::{Value, json};
+
+use crate::support::{Kind, PATIENCE, Phone, Server, TcpPhone, ack_of_failure, wait_for};
+
+/// What an operator is told of an extension, once the word of the verdict is this.
+fn told(server: &Server, extension: &str, word: &str) -> Value {
+    let ask = || server.mi("why", json!([extension])).expect("a verdict");
+    let mut last = Value::Null;
+    let told = wait_for(word, PATIENCE, || {
+        last = ask();
+        // What has happened is remembered a moment later.
+        let is_known = word == "never-seen" || last["Timeline"] != json!([]);
+        (last["Reason"] == word && is_known).then(|| last.clone())
+    });
+    let printed = server.succeed(&["why", extension]);
+    assert!(
+        printed.starts_with(told["Verdict"].as_str().unwrap_or_default().split(" ago").next().unwrap_or("?")),
+        "{printed}"
+    );
+    println_sentence(&told);
+    told
+}
+
+fn println_sentence(told: &Value) {
+    eprintln!("{} {}", told["Code"].as_str().unwrap_or("-"), told["Verdict"].as_str().unwrap_or_default());
+}
+
+fn sentence(told: &Value) -> &str {
+    told["Verdict"].as_str().unwrap_or_default()
+}
+
+#[test]
+fn refusals_are_explained() {
+    let mut server = Server::prepared("", "[registrar]\nexclusive = \"ip\"");
+    server.add_users(9001, 4);
+    server.start();
+    assert!(sentence(&told(&server, "9001", "never-seen")).contains("No REGISTER of it has come since"));
+    // Wrong passwords, and the ban that follows.
+    let mut guesser = Phone::new(server.sip, "9001", "wrong");
+    for _ in 0..6 {
+        guesser.register(60);
+    }
+    let verdict = told(&server, "9001", "banned-pair");
+    assert!(
+        sentence(&verdict).contains("; 6 tries since ")
+            && sentence(&verdict).contains("is banned at this address until"),
+        "{verdict}"
+    );
+    assert_eq!(verdict["Do"].as_array().map(Vec::len), Some(2), "{verdict}");
+    let timeline = verdict["Timeline"].to_string();
+    assert!(timeline.contains("wrong password") && timeline.contains("4 times"), "{timeline}");
+    assert!(!timeline.contains("wrong\""), "no password");
+    server.succeed(&["ban", "rm", "9001"]);
+    guesser.register(60);
+    let verdict = told(&server, "9001", "wrong-password");
+    assert!(sentence(&verdict).contains("was refused: wrong password"), "{verdict}");
+    assert!(
+        verdict["Do"][0].as_str().is_some_and(|text| text.contains("roost user passwd 9001")),
+        "{verdict}"
+    );
+
+    // A name that is one letter from an extension, and one that is like none.
+    Phone::new(server.sip, "9011", "x").register(60);
+    let verdict = told(&server, "9011", "similar-name");
+    assert!(
+        sentence(&verdict).contains("unknown user") && sentence(&verdict).contains("There is 9001."),
+        "{verdict}"
+    );
+    Phone::new(server.sip, "alice", "x").register(60);
+    told(&server, "alice", "unknown-user");
+
+    // Two phones of one extension: the second is refused again and again.
+    assert_eq!(server.registered("9002").query().line(), "200 OK");
+    let mut second = Phone::at("127.0.0.2", server.sip, "9002", "9002");
+    for _ in 0..3 {
+        assert_eq!(second.register(60).line(), "403 Occupied");
+    }
+    let verdict = told(&server, "9002", "two-phones");
+    assert!(verdict["State"] == "online" && sentence(&verdict).contains("127.0.0.2"), "{verdict}");
+    let now = server.mi("why", Value::Null).expect("what is wrong");
+    assert!(now.to_string().contains("refused (wrong-password): 9001"), "{now}");
+    assert!(server.succeed(&["why"]).contains("Do: roost why 9001"));
+}
+
+#[test]
+fn what_has_become_of_a_registration_is_told() {
+    let server = Server::for_calls("");
+    let mut phone = server.registered("9001");
+    assert!(sentence(&told(&server, "9001", "fine")).contains("Everything is right."));
+    phone.unregister();
+    told(&server, "9001", "unregistered");
+    // A challenge that nobody answers.
+    let mut silent = Phone::new(server.sip, "9003", "9003");
+    let register = silent.register_message(&[]);
+    silent.send(register);
+    told(&server, "9003", "no-credentials");
+    // A phone whose connection is lost.
+    let mut tcp = TcpPhone::connect(&server, "9002");
+    assert_eq!(tcp.register("sip:9002@phone.invalid;transport=tcp", 60).line(), "200 OK");
+    drop(tcp);
+    told(&server, "9002", "flow-lost");
+    assert_eq!(server.mi("why", json!(["9001", "9002"])).expect_err("no call").0, 404);
+}
+
+#[test]
+fn calls_are_explained() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    for (answer, words) in [("486 Busy Here", "busy (486)"), ("603 Decline", "declined (603)")] {
+        let invite = caller.invite("9002");
+        let received = callee.await_request("INVITE");
+        callee.answer(&received, answer);
+        let failure = caller.await_final("INVITE");
+        caller.send(ack_of_failure(&invite, &failure));
+        let verdict = wait_for(words, PATIENCE, || {
+            let told = server.mi("why", json!(["9001", "9002"])).ok()?;
+            sentence(&told).contains(words).then_some(told)
+        });
+        println_sentence(&verdict);
+        let by_id = server.mi("why", json!({ "callid": caller.call_id })).expect("a verdict");
+        assert_eq!(by_id["Verdict"], verdict["Verdict"]);
+        assert!(sentence(&verdict).starts_with("9001 called 9002 at "), "{verdict}");
+    }
+    let told = server.mi("why", json!(["9002"])).expect("a verdict");
+    assert!(told["Timeline"].to_string().contains("called by 9001: declined (603)"), "{told}");
+}
+
+#[test]
+fn a_database_that_is_away_is_named() {
+    let mut server = Server::prepared_on(Kind::MariaDb, "", "");
+    server.start();
+    server.add_user("9001", "9001");
+    let mut phone = server.phone("9001");
+    assert_eq!(phone.register(60).line(), "200 OK");
+    assert_eq!(phone.unregister().line(), "200 OK");
+    server.database.as_mut().expect("its own").kill();
+    phone.register(60);
+    let verdict = wait_for("the verdict", PATIENCE, || {
+        phone.register(60);
+        let told = server.mi("why", json!(["9001"])).ok()?;
+        ["insert-failed", "not-stored"].contains(&told["Reason"].as_str()?).then_some(told)
+    });
+    println_sentence(&verdict);
+    assert!(verdict["Do"].to_string().contains("database"), "{verdict}");
+    let now = server.mi("why", Value::Null).expect("what is wrong");
+    assert!(now["Problems"][0]["Problem"].to_string().contains("the database is away"), "{now}");
+}
+
+#[test]
+fn reasons_are_explained_and_their_pages_are_fresh() {
+    let server = Server::prepared("", "");
+    let said = server.succeed(&["explain", "wrong-password"]);
+    assert!(
+        said.contains("wrong-password, answered with 403 Forbidden") && said.contains("\nDo: "),
+        "{said}"
+    );
+    let code = said.split(' ').next().unwrap_or_default().to_string();
+    assert_eq!(server.succeed(&["explain", &code]), said);
+    let wrong = server.roost(&["explain", "wrong-pasword"]);
+    assert!(wrong.stderr.contains("did you mean `wrong-password`?"), "{}", wrong.stderr);
+    let mut chinese = server.command(&["explain", "wrong-password"]);
+    chinese.env("LC_ALL", "zh_CN.UTF-8");
+    let ran = crate::support::run(chinese, PATIENCE);
+    assert!(ran.stdout.contains("密码"), "{}", ran.stdout);
+    for (language, file) in [("en", "reasons.md"), ("zh", "reasons.zh-CN.md")] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(file);
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        let made = server.succeed(&["config", "reasons", language]);
+        assert!(
+            page == made,
+            "docs/{file} is not fresh: cargo run -q -- config reasons {language} > docs/{file}"
+        );
+    }
+}
