@@ -1,4 +1,4 @@
-//! Which messages a collector wants, as `opensips-cli trace` asks: `caller=`, `callee=`, `ip=`.
+//! Which messages a collector wants, as `opensips-cli trace` asks: `caller=`, `callee=`, `ip=`; and `who=` (either side), `callid=`.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
@@ -16,6 +16,8 @@ const FOLLOWED: usize = 4_096;
 pub struct Filter {
     caller: Option<String>,
     callee: Option<String>,
+    who: Option<String>,
+    call_id: Option<String>,
     ip: Option<IpAddr>,
     followed: Followed,
 }
@@ -30,8 +32,8 @@ struct Followed {
 /// A filter that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
-    /// It is none of the three.
-    #[error("`{0}` is no filter: use caller=USER, callee=USER or ip=ADDRESS")]
+    /// It is none of these.
+    #[error("`{0}` is no filter: use caller=USER, callee=USER, who=USER, ip=ADDRESS or callid=CALL-ID")]
     Unknown(String),
     /// No IP address.
     #[error("`{0}` is no IP address")]
@@ -51,6 +53,8 @@ impl Filter {
             match name.trim() {
                 "caller" => filter.caller = Some(value.trim().to_string()),
                 "callee" => filter.callee = Some(value.trim().to_string()),
+                "who" => filter.who = Some(value.trim().to_string()),
+                "callid" => filter.call_id = Some(value.trim().to_string()),
                 "ip" => {
                     let address = value.trim().parse();
                     filter.ip = Some(address.map_err(|_| FilterError::Address(value.to_string()))?);
@@ -65,12 +69,20 @@ impl Filter {
     pub fn parts(&self) -> Vec<String> {
         let text = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!("{name}={value}"));
         let ip = self.ip.map(|ip| format!("ip={ip}"));
-        text("caller", &self.caller).into_iter().chain(text("callee", &self.callee)).chain(ip).collect()
+        let texts = [
+            text("caller", &self.caller),
+            text("callee", &self.callee),
+            text("who", &self.who),
+            text("callid", &self.call_id),
+            ip,
+        ];
+        texts.into_iter().flatten().collect()
     }
 
     /// Whether everything fits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.caller.is_none() && self.callee.is_none() && self.ip.is_none()
+        let texts = [&self.caller, &self.callee, &self.who, &self.call_id];
+        texts.iter().all(|text| text.is_none()) && self.ip.is_none()
     }
 
     /// Whether a message is wanted.
@@ -82,7 +94,16 @@ impl Filter {
         if self.followed.has(call_id) {
             return true;
         }
-        let fits = self.ip.is_none_or(|ip| flow.remote.ip().to_canonical() == ip.to_canonical())
+        if self.call_id.as_ref().is_some_and(|wanted| wanted.as_bytes() != call_id) {
+            return false;
+        }
+        let names = |wanted: &String| {
+            is_named(head, message, HeaderName::From, wanted)
+                || is_named(head, message, HeaderName::To, wanted)
+                || is_asked_for(head, message, wanted)
+        };
+        let fits = self.who.as_ref().is_none_or(names)
+            && self.ip.is_none_or(|ip| flow.remote.ip().to_canonical() == ip.to_canonical())
             && self.caller.as_ref().is_none_or(|wanted| is_named(head, message, HeaderName::From, wanted))
             && self.callee.as_ref().is_none_or(|wanted| {
                 is_named(head, message, HeaderName::To, wanted) || is_asked_for(head, message, wanted)
@@ -158,6 +179,14 @@ mod tests {
         let mut elsewhere = Filter::parse(["ip=10.0.0.8"]).unwrap();
         assert!(!wants(&mut elsewhere, &message("4", "9001", "9002")));
         assert!(wants(&mut Filter::default(), &message("5", "a", "b")));
+        let mut either = Filter::parse(["who=9001"]).unwrap();
+        assert!(
+            wants(&mut either, &message("6", "9001", "9002"))
+                && wants(&mut either, &message("7", "9002", "9001"))
+        );
+        assert!(!wants(&mut either, &message("8", "9002", "9003")));
+        let mut one = Filter::parse(["callid=9"]).unwrap();
+        assert!(wants(&mut one, &message("9", "a", "b")) && !wants(&mut one, &message("10", "a", "b")));
         for bad in ["user=1", "caller", "ip=localhost"] {
             assert!(Filter::parse([bad]).is_err(), "{bad}");
         }

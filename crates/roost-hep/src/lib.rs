@@ -17,6 +17,6 @@ pub use collector::{Collector, CollectorError, Transport};
 pub use filter::{Filter, FilterError};
 pub use found::Found;
 pub use mask::mask;
-pub use packet::{Packet, encode};
+pub use packet::{Packet, decode, encode, packet_len};
 pub use tap::{Capture, Tap};
 pub use tracer::{Shown, Tracer};

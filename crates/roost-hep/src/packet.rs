@@ -157,6 +157,53 @@ fn chunk(out: &mut Vec<u8>, kind: u16, value: &[u8]) -> Option<()> {
     Some(())
 }
 
+/// What a packet says; `None` when it is none. Chunks that are not known are passed over.
+pub fn decode(packet: &[u8]) -> Option<Packet<'_>> {
+    let mut found = Packet {
+        at: Duration::ZERO,
+        source: SocketAddr::from(([0, 0, 0, 0], 0)),
+        destination: SocketAddr::from(([0, 0, 0, 0], 0)),
+        is_stream: false,
+        capture_id: 0,
+        key: "",
+        correlation: &[],
+        payload: &[],
+    };
+    let len = usize::from(u16::from_be_bytes(packet.get(4..6)?.try_into().ok()?));
+    let mut rest = packet.strip_prefix(b"HEP3")?.get(2..len.checked_sub(4)?)?;
+    let number = |value: &[u8]| value.iter().fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte));
+    while !rest.is_empty() {
+        let chunk_len = usize::from(u16::from_be_bytes(rest.get(4..6)?.try_into().ok()?));
+        let (vendor, kind) = (rest.get(..2)?, u16::from_be_bytes(rest.get(2..4)?.try_into().ok()?));
+        let value = rest.get(6..chunk_len)?;
+        match kind {
+            _ if vendor != [0, 0] => {}
+            SOURCE_V4 => found.source.set_ip(IpAddr::from(<[u8; 4]>::try_from(value).ok()?)),
+            DESTINATION_V4 => found.destination.set_ip(IpAddr::from(<[u8; 4]>::try_from(value).ok()?)),
+            SOURCE_V6 => found.source.set_ip(IpAddr::from(<[u8; 16]>::try_from(value).ok()?)),
+            DESTINATION_V6 => found.destination.set_ip(IpAddr::from(<[u8; 16]>::try_from(value).ok()?)),
+            SOURCE_PORT => found.source.set_port(number(value) as u16),
+            DESTINATION_PORT => found.destination.set_port(number(value) as u16),
+            PROTOCOL => found.is_stream = number(value) == u32::from(TCP),
+            SECONDS => found.at += Duration::from_secs(u64::from(number(value))),
+            MICROSECONDS => found.at += Duration::from_micros(u64::from(number(value))),
+            CAPTURE_ID => found.capture_id = number(value),
+            KEY => found.key = std::str::from_utf8(value).ok()?,
+            CORRELATION => found.correlation = value,
+            PAYLOAD => found.payload = value,
+            _ => {}
+        }
+        rest = rest.get(chunk_len.max(6)..)?;
+    }
+    Some(found)
+}
+
+/// How long the packet is that begins here; `None` while that is not known, or it is none.
+pub fn packet_len(bytes: &[u8]) -> Option<usize> {
+    let len = bytes.strip_prefix(b"HEP3")?.get(..2)?;
+    Some(usize::from(u16::from_be_bytes(len.try_into().ok()?)))
+}
+
 fn v6(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
@@ -219,6 +266,25 @@ mod tests {
             assert_eq!((found.0, &found.1[..]), (kind, value));
         }
         assert_eq!(chunks.last().unwrap(), &(15, b"OPTIONS".to_vec()));
+    }
+
+    #[test]
+    fn a_packet_comes_back() {
+        for source in ["10.0.0.1:5060", "[2001:db8::1]:5060"] {
+            let mut out = Vec::new();
+            let written = packet(source, b"OPTIONS");
+            encode(&written, &mut out).unwrap();
+            let read = decode(&out).unwrap();
+            assert_eq!(
+                (read.source, read.payload, read.correlation),
+                (written.source, &b"OPTIONS"[..], &b"call"[..])
+            );
+            assert_eq!((read.at.as_micros(), read.capture_id, read.key), (written.at.as_micros(), 7, "k"));
+            assert_eq!(packet_len(&out), Some(out.len()));
+            for cut in 0..out.len() {
+                assert!(decode(&out[..cut]).is_none(), "{cut}");
+            }
+        }
     }
 
     #[test]

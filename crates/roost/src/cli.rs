@@ -70,6 +70,27 @@ pub(crate) enum Command {
         #[arg(long, value_name = "CALL-ID", conflicts_with = "extension")]
         call: Option<String>,
     },
+    /// Show the live messages of an extension, an address or a call as a ladder, until it is interrupted
+    ///
+    /// Passwords are masked. Those of TLS and WebSocket connections are shown in clear text.
+    Trace {
+        /// An extension, or an IP address; without it (and --call) everything is shown
+        whom: Option<String>,
+        /// The call of this Call-ID
+        #[arg(long, value_name = "CALL-ID")]
+        call: Option<String>,
+        /// Whole messages below each line
+        #[arg(long)]
+        full: bool,
+        /// Write them to a file for Wireshark, too
+        #[arg(long, value_name = "FILE.pcapng")]
+        write: Option<PathBuf>,
+        /// End after so many messages
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
+    /// Look at the machine, the configuration and the running server, and say what is wrong; the exit code is 1 if anything is
+    Doctor,
     /// Explain a reason by its code or word; without one, list all
     Explain {
         /// R204, or wrong-password

@@ -15,7 +15,9 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
-use commands::{agents, ban, calls, config_show, db, ds, explain, log_level, stats, tls, ul, user, why};
+use commands::{
+    agents, ban, calls, config_show, db, doctor, ds, explain, log_level, stats, tls, trace, ul, user, why,
+};
 use output::{say, say_done, say_error};
 use roost_recorder::Language;
 use settings::Settings;
@@ -25,7 +27,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let is_json = cli.json;
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             say_error(&error, is_json);
             ExitCode::FAILURE
@@ -41,9 +43,10 @@ pub fn check_text(text: &str) -> Result<(), String> {
     settings::Settings::parse(text, "fuzz.toml").map(drop).map_err(|error| format!("{error:#}"))
 }
 
-fn run(cli: Cli) -> Result<()> {
+/// The exit code of a command that worked is 0, unless it is one that judges.
+fn run(cli: Cli) -> Result<ExitCode> {
     let file = cli.config.as_deref();
-    match cli.command {
+    let done = match cli.command {
         Command::Serve => serve::run(&Settings::load(file)?),
         Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
         Command::Db { command } => db::run(&Settings::load(file)?, &command, cli.json),
@@ -58,6 +61,11 @@ fn run(cli: Cli) -> Result<()> {
             let (extension, other, call) = (extension.as_deref(), other.as_deref(), call.as_deref());
             why::run(&Settings::load(file)?, extension, other, call, cli.json)
         }
+        Command::Trace { whom, call, full, write, count } => {
+            let wanted = trace::Wanted { whom, call, is_full: full, file: write, count };
+            trace::run(&Settings::load(file)?, &wanted, cli.json)
+        }
+        Command::Doctor => return doctor::run(file, cli.json),
         Command::Explain { reason } => explain::run(reason.as_deref(), cli.json),
         Command::Stats { names, watch } => stats::run(&Settings::load(file)?, &names, watch, cli.json),
         Command::LogLevel { level, only, seconds } => {
@@ -81,5 +89,6 @@ fn run(cli: Cli) -> Result<()> {
             clap_complete::generate(shell, &mut Cli::command(), "roost", &mut script);
             say(String::from_utf8_lossy(&script).trim_end())
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
