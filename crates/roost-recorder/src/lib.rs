@@ -5,6 +5,7 @@
 //! room of their own, so that guessers push no extension out.
 #![forbid(unsafe_code)]
 
+mod kept;
 mod life;
 mod note;
 mod reasons;

@@ -86,3 +86,43 @@ fn a_life_is_bounded() {
     assert!(life.notes().count() <= 14 && life.weight() <= 2_000, "{}", life.weight());
     assert!(recorder.statistics()[2].1 < 2_300);
 }
+
+#[test]
+fn what_is_remembered_outlives_a_restart_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("roost.db-recorder");
+    let recorder = Recorder::new(1 << 20, false);
+    let ban = Ban { source: None, user: (*b"9001").into(), left_s: 60, is_manual: false };
+    let outcome = CallOutcome { end: CallEnd::Failed(486), rang_s: 3, talked_s: 0 };
+    recorder.take(
+        &[
+            challenged("9002", "10.0.0.7:5060"),
+            refused("9001", "10.0.0.7:5060", Reason::WrongPassword),
+            Event::Banned(ban),
+            refreshed("9001", -5),
+            Event::FlowLost { aor: (*b"9001").into(), contact_id: 1 },
+            Event::PingsLost { aor: (*b"9001").into(), contact_id: 1, lost: 3 },
+            Event::CommitFailed { aor: (*b"9001").into() },
+            refused("nobody", "10.0.0.9:5060", Reason::UnknownUser),
+        ],
+        5_000,
+    );
+    for end in [CallEnd::Failed(486), CallEnd::CallerHungUp, CallEnd::Timeout] {
+        let note =
+            Note::new(What::WasCalled(CallOutcome { end, ..outcome })).with_text(b"9002").with_call_id(b"c");
+        recorder.inner().note(b"9001", 6_000, note);
+    }
+    recorder.save(&path).unwrap();
+    std::fs::write(folder.path().join("x"), b"").unwrap();
+    let next = Recorder::new(1 << 20, false);
+    assert_eq!(next.load(&path).unwrap(), 3);
+    for aor in [&b"9001"[..], b"9002", b"nobody"] {
+        assert_eq!(next.life(aor), recorder.life(aor), "{}", String::from_utf8_lossy(aor));
+    }
+    assert_eq!((next.statistics()[0].1, next.statistics()[1].1), (1, 2));
+    assert_eq!(next.load(&path).unwrap(), 0, "it is gone");
+    // What nobody has written is passed over.
+    std::fs::write(&path, b"garbage\n{\"aor\":1}\n{\"aor\":\"9\",\"is_known\":true,\"notes\":[]}\n\xff\n")
+        .unwrap();
+    assert_eq!(Recorder::new(1 << 20, false).load(&path).unwrap(), 0);
+}

@@ -142,5 +142,6 @@ fn each_state_has_its_verdict() {
         assert_eq!(found.word, word, "{}", found.sentence);
         assert!(found.sentence.contains(part), "{}", found.sentence);
         assert!(found.word == "fine" || !found.remedy.is_empty(), "{word} has no remedy");
+        assert!(crate::Explanation::of(word).is_some(), "{word} is no reason");
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let mut server = Server::start(settings, Arc::clone(&config), &store, calls, stream_sockets, tls)?;
     announce(settings, &config, &store);
     let outcome = runtime.block_on(server.wait(settings, interfaces, &levels, signals));
-    server.stop();
+    server.stop(settings);
     outcome
 }
 

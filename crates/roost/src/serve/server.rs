@@ -212,7 +212,7 @@ impl Server {
     }
 
     /// Lets the threads finish what is under way, and ends them.
-    pub(super) fn stop(self) {
+    pub(super) fn stop(self, settings: &Settings) {
         tracing::info!("stopping");
         drop(self.loading);
         self.pool.stop();
@@ -223,6 +223,12 @@ impl Server {
         // to the end.
         drop(self.pool);
         self.teller.join();
+        if let Some(recorder) = self.recorder {
+            let path = settings.recorder_file();
+            if let Err(error) = recorder.save(&path) {
+                tracing::warn!(path = %path.display(), %error, "what happened to extensions is not kept");
+            }
+        }
         if let Some(calls) = self.calls {
             calls.stop();
         }
@@ -325,7 +331,14 @@ fn start_streams(
 /// What remembers what happens to extensions, where anything does.
 fn recorder_of(settings: &Settings) -> Option<Recorder> {
     let bytes = settings.recorder_megabytes << 20;
-    (bytes > 0).then(|| Recorder::new(bytes, settings.core.identity.use_domain))
+    let recorder = (bytes > 0).then(|| Recorder::new(bytes, settings.core.identity.use_domain))?;
+    let path = settings.recorder_file();
+    match recorder.load(&path) {
+        Ok(0) => {}
+        Ok(extensions) => tracing::info!(extensions, "what happened before the restart is remembered"),
+        Err(error) => tracing::warn!(path = %path.display(), %error, "what happened before is forgotten"),
+    }
+    Some(recorder)
 }
 
 /// Starts what sends messages to collectors.

@@ -31,6 +31,21 @@ impl Settings {
         }
     }
 
+    /// The file that keeps what happened to extensions over a restart; beside the one that keeps calls.
+    pub(crate) fn recorder_file(&self) -> PathBuf {
+        match self.database.strip_prefix("sqlite:") {
+            Some(path) => {
+                let path = self.folder().join(path.strip_prefix("//").unwrap_or(path));
+                let mut name = path.file_name().unwrap_or_default().to_os_string();
+                name.push("-recorder");
+                path.with_file_name(name)
+            }
+            None => {
+                self.file.clone().unwrap_or_else(|| PathBuf::from("roost.toml")).with_extension("recorder")
+            }
+        }
+    }
+
     /// Whether the server may go on without that file: nobody has asked for it.
     pub(crate) fn may_lose_calls(&self) -> bool {
         self.call_journal.is_empty() && !self.acc_db && self.acc_file.is_empty()
