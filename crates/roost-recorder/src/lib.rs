@@ -181,13 +181,13 @@ impl Inner {
     }
 
     fn note(&mut self, aor: &[u8], now_ms: u64, note: Note) {
-        let is_known_name = matches!(note.what, What::Registered | What::Refreshed { .. });
         let is_unknown = matches!(
             note.what,
             What::Refused { reason: Reason::UnknownUser | Reason::UnknownUserHidden, .. }
                 | What::Challenged(_)
         );
-        if is_known_name && let Some(life) = self.strangers.remove(aor) {
+        // Workers' events may come in another order than things happened: whatever an extension alone can do makes it one.
+        if !is_unknown && let Some(life) = self.strangers.remove(aor) {
             self.extensions.put(aor, life);
         }
         let shelf = match self.extensions.lives.contains(aor) || !is_unknown {

@@ -126,3 +126,16 @@ fn what_is_remembered_outlives_a_restart_once() {
         .unwrap();
     assert_eq!(Recorder::new(1 << 20, false).load(&path).unwrap(), 0);
 }
+
+#[test]
+fn events_of_several_workers_lose_nothing_in_any_order() {
+    let recorder = Recorder::new(1 << 20, false);
+    let outcome = CallOutcome { end: CallEnd::Failed(486), rang_s: 0, talked_s: 0 };
+    recorder.take(&[challenged("9001", "10.0.0.7:5060")], 1);
+    recorder.inner().note(b"9001", 2, Note::new(What::CalledOthers(outcome)).with_text(b"9002"));
+    recorder.take(&[refreshed("9001", 5)], 3);
+    let life = recorder.life(b"9001").unwrap();
+    let kinds: Vec<_> = life.notes().map(|note| note.what).collect();
+    assert!(kinds.contains(&What::CalledOthers(outcome)) && kinds.len() == 3, "{kinds:?}");
+    assert_eq!(recorder.statistics()[1].1, 0, "no stranger is left");
+}

@@ -4,7 +4,7 @@
 pub(crate) const BOUNDS_MS: [u64; 15] =
     [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
 
-/// Times in milliseconds, or sizes: how many were not above each of [`BOUNDS_MS`] and above the one before.
+/// Times in milliseconds, or sizes: how many were not above each of the bounds and above the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Histogram {
     counts: [u64; BOUNDS_MS.len() + 1],
