@@ -98,21 +98,23 @@ fn homer_gets_masked_messages_of_every_transport() {
         Server::for_calls(&format!("[[hep]]\nuri = \"{uri}\"\ncapture_id = 2001\npassword = \"key\""));
     let mut phone = server.registered("9001");
     let mut room = [0; 65_536];
-    let mut seen = Vec::new();
-    while seen.len() < 4 {
+    let mut wanted =
+        vec!["REGISTER sip:", "401 Unauthorized", "response=\"********************************\"", "200 OK"];
+    // On a busy machine some come twice.
+    while !wanted.is_empty() {
         let len = socket.recv(&mut room).expect("a packet");
         let text = String::from_utf8_lossy(&room[..len]).into_owned();
         assert!(text.starts_with("HEP3") && text.contains("key") && text.contains(&phone.call_id), "{text}");
-        seen.push(text);
+        wanted.retain(|part| !text.contains(part));
     }
-    assert!(seen[0].contains("REGISTER sip:") && seen[1].contains("401 Unauthorized"), "{seen:?}");
-    assert!(seen[2].contains("response=\"********************************\"") && seen[3].contains("200 OK"));
     assert_eq!(server.statistic("hep:lost"), 0);
     let listed = server.mi("trace", Value::Null).expect("a list");
-    assert_eq!((&listed["Traces"][0]["name"], &listed["Traces"][0]["sent"]), (&json!("hep1"), &json!(4)));
+    assert_eq!((&listed["Traces"][0]["name"], &listed["Traces"][0]["state"]), (&json!("hep1"), &json!("on")));
+    assert!(listed["Traces"][0]["sent"].as_u64().is_some_and(|sent| sent >= 4), "{listed}");
     server.mi("trace", json!(["hep1", "off"])).expect("switched");
+    let sent = server.statistic("hep:sent");
     assert_eq!(phone.register(60).line(), "200 OK");
-    assert_eq!(server.statistic("hep:sent"), 4);
+    assert_eq!(server.statistic("hep:sent"), sent);
     assert_eq!(server.mi("trace_start", json!(["x", "hep:nowhere"])).expect_err("no port").0, 400);
     assert_eq!(server.mi("trace_start", json!(["x", &uri, ["what=1"]])).expect_err("no filter").0, 400);
     assert_eq!(server.mi("trace_stop", json!(["x"])).expect_err("none").0, 404);
