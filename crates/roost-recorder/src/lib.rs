@@ -55,7 +55,6 @@ impl Recorder {
     /// The events that it wants.
     pub const TOPICS: Topics = Topics::of(EventKind::Challenge)
         .and(Topics::of(EventKind::Refusal(Reason::UnknownUser)))
-        .and(Topics::of(EventKind::NewBinding))
         .and(Topics::of(EventKind::Refresh))
         .and(Topics::of(EventKind::Loss))
         .and(Topics::of(EventKind::Ban))
@@ -127,13 +126,12 @@ impl Inner {
                 let what = What::Refused { code: *code, reason: *reason, is_register };
                 self.note(&aor, now_ms, Note::new(what).from(flow.remote).with_text(user_agent));
             }
-            Event::Registered { aor, contact, is_new: true, .. } => {
-                let note = Note::new(What::Registered).with_text(&contact.user_agent);
-                self.note(aor, now_ms, Note { source: contact.source, ..note });
-            }
-            Event::Refreshed { aor, source, left_ms } => {
-                let note = Note::new(What::Refreshed { least_left_ms: *left_ms });
-                self.note(aor, now_ms, Note { source: *source, ..note });
+            Event::Refreshed { aor, source, left_ms, agent } => {
+                let what = match left_ms {
+                    Some(left_ms) => What::Refreshed { least_left_ms: *left_ms },
+                    None => What::Registered,
+                };
+                self.note(aor, now_ms, Note { source: *source, ..Note::new(what).with_text(agent) });
             }
             Event::Unregistered { aor, contact, why, .. } => {
                 let what = match why {

@@ -25,7 +25,12 @@ fn refused(user: &str, source: &str, reason: Reason) -> Event {
 
 fn refreshed(user: &str, left_ms: i64) -> Event {
     let aor = AorText::from_slice(user.as_bytes());
-    Event::Refreshed { aor, source: Some("10.0.0.7:5060".parse().unwrap()), left_ms }
+    Event::Refreshed {
+        aor,
+        source: Some("10.0.0.7:5060".parse().unwrap()),
+        left_ms: Some(left_ms),
+        agent: AorText::new(),
+    }
 }
 
 #[test]

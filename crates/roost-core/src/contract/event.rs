@@ -24,8 +24,9 @@ pub enum Event {
         /// Whether the AOR had none before.
         is_first: bool,
     },
-    /// A binding was renewed when it would have lasted `left_ms` more; less than 0: it had expired. Cheaper than [`Event::Registered`].
-    Refreshed { aor: AorText, source: Option<SocketAddr>, left_ms: i64 },
+    /// The same in short: a new binding of a phone that calls itself `agent` (cut), or one that was renewed when it would have
+    /// lasted `left_ms` more (less than 0: it had expired). It needs no allocation.
+    Refreshed { aor: AorText, source: Option<SocketAddr>, left_ms: Option<i64>, agent: AorText },
     /// A binding is gone; `is_last`: the AOR has none any more.
     Unregistered { aor: Box<[u8]>, contact: Box<ContactFacts>, why: Gone, is_last: bool },
     /// The database did not take the changes of an AOR.

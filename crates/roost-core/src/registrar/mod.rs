@@ -487,6 +487,12 @@ impl Registrar {
     }
 }
 
+/// What a phone calls itself, as far as an event has room.
+fn agent_of(binding: &Binding) -> AorText {
+    let agent = binding.user_agent();
+    AorText::from_slice(agent.get(..AorText::new().inline_size()).unwrap_or(agent))
+}
+
 /// Tells of changes that are about to be made.
 fn tell_changes(ctx: &mut Ctx<'_>, record: &Record, changes: &Changes) {
     let now = ctx.now;
@@ -497,13 +503,12 @@ fn tell_changes(ctx: &mut Ctx<'_>, record: &Record, changes: &Changes) {
             Change::Put(binding) => {
                 let old = known(binding.contact_id);
                 let is_new = old.is_none();
-                if let Some(old) = old {
-                    ctx.out.tell(EventKind::Refresh, || Event::Refreshed {
-                        aor: AorText::from_slice(&record.aor),
-                        source: binding.source(),
-                        left_ms: old.deadline_ms as i64 - now.mono_ms as i64,
-                    });
-                }
+                ctx.out.tell(EventKind::Refresh, || Event::Refreshed {
+                    aor: AorText::from_slice(&record.aor),
+                    source: binding.source(),
+                    left_ms: old.map(|old| old.deadline_ms as i64 - now.mono_ms as i64),
+                    agent: if is_new { agent_of(binding) } else { AorText::new() },
+                });
                 let topic = if is_new { EventKind::NewBinding } else { EventKind::Renewal };
                 ctx.out.tell(topic, || Event::Registered {
                     aor: record.aor.clone(),

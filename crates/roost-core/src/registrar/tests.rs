@@ -132,7 +132,8 @@ fn what_expires_is_purged_and_told() {
     lab.settle(ticket, CommitOutcome::Committed);
     assert!(matches!(
         &lab.shard.out.events[..],
-        [Event::Registered { is_new: true, is_first: true, contact, .. }] if contact.expires_s == Some(60)
+        [Event::Refreshed { left_ms: None, .. }, Event::Registered { is_new: true, is_first: true, contact, .. }]
+            if contact.expires_s == Some(60)
     ));
     lab.shard.out.clear();
     lab.shard.wait(59_000);

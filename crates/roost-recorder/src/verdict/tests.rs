@@ -96,7 +96,12 @@ fn each_state_has_its_verdict() {
     ]);
     let late = life(&[(
         5_000,
-        Event::Refreshed { aor: AorText::from_slice(b"9001"), source: None, left_ms: -5_000 },
+        Event::Refreshed {
+            aor: AorText::from_slice(b"9001"),
+            source: None,
+            left_ms: Some(-5_000),
+            agent: AorText::new(),
+        },
     )]);
     let asked = life(&[(
         5_000,
