@@ -18,6 +18,7 @@ use crate::rpc::{Call, Params, RpcError};
 use crate::shapes::{TABLE, aor};
 use crate::statistics;
 use crate::traces;
+use crate::what_if;
 use crate::why;
 use crate::{Certificates, LogChange, Mi};
 
@@ -222,6 +223,23 @@ const COMMANDS: &[Command] = &[
         params: &["aor", "other", "callid"],
         help: "why an extension is offline, why a call failed, or what is wrong now",
     },
+    Command {
+        name: "try",
+        alias: "roost:try",
+        params: &[
+            "method",
+            "who",
+            "target",
+            "from",
+            "transport",
+            "password",
+            "contact",
+            "expires",
+            "user_agent",
+            "headers",
+        ],
+        help: "what would become of a request, decision by decision; nothing is sent",
+    },
     Command { name: "ps", alias: "core:ps", params: &[], help: "the threads" },
     Command { name: "uptime", alias: "core:uptime", params: &[], help: "since when roost runs" },
     Command {
@@ -395,6 +413,7 @@ async fn carry_out_own(mi: &Mi, command: &Command, params: &Params<'_>) -> Resul
         "trace" => traces::list(mi, params)?,
         "sr_get_status" => health::status(mi).await?,
         "why" => why::why(mi, params).await?,
+        "try" => what_if::what_if(mi, params).await?,
         "ps" => statistics::ps(mi)?,
         "uptime" => uptime(mi),
         "version" => json!({ "Server": mi.server }),

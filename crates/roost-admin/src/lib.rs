@@ -22,11 +22,12 @@ mod rpc;
 mod shapes;
 mod statistics;
 mod traces;
+mod what_if;
 mod why;
 
 use std::sync::Arc;
 
-use roost_core::{Admin, AdminReply, Config, Histogram, Rule, ShardId};
+use roost_core::{Admin, AdminReply, Config, Histogram, Rule, Secrets, ShardId, SubscriberName};
 use roost_hep::Tracer;
 use roost_recorder::Recorder;
 use tokio::sync::oneshot;
@@ -73,6 +74,8 @@ pub struct Tables {
     pub extensions: Read<ExtensionQuery, Vec<String>>,
     /// Whether there is such an extension.
     pub is_extension: Read<String, bool>,
+    /// The secrets of a subscriber, if there is one.
+    pub secrets: Read<SubscriberName, Option<Secrets>>,
     /// Records of calls; `None` where none are kept in the database.
     pub records: Option<Read<RecordQuery, Vec<Record>>>,
 }

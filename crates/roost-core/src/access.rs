@@ -54,7 +54,12 @@ impl Access<'_> {
             return Verdict::Refused(reason);
         }
         match self.auth.check(ctx, request, &digest, age) {
-            Checked::Load => Verdict::Load(digest.key),
+            Checked::Load => {
+                ctx.decide("auth_db.cache_ttl", || {
+                    format!("the database is asked about {}", String::from_utf8_lossy(digest.key.text()))
+                });
+                Verdict::Load(digest.key)
+            }
             Checked::Unknown => {
                 self.failed(ctx, request, &digest, false);
                 Verdict::Refused(self.auth.unknown_user(ctx, request, &digest))
@@ -64,7 +69,12 @@ impl Access<'_> {
                 Verdict::Refused(Reason::WrongPassword)
             }
             Checked::Right => match self.auth.note_use(ctx, request, &digest, claimed) {
-                Ok(()) => Verdict::Granted,
+                Ok(()) => {
+                    ctx.decide("", || {
+                        format!("the credentials of {} are right", String::from_utf8_lossy(digest.key.text()))
+                    });
+                    Verdict::Granted
+                }
                 Err(reason) => Verdict::Refused(reason),
             },
         }
@@ -80,13 +90,20 @@ impl Access<'_> {
         let source = request.flow.remote.ip();
         let banned = self.admission.banned(ctx, source, &digest.key)?;
         if self.hops.is_trusted(ctx.policy, source) {
+            ctx.decide("proxy.trusted", || format!("the ban is passed over: {source} is trusted"));
             return None;
         }
         let home = match claimed.who {
             Some(who) => self.registrar.home_of(ctx, &request.flow, who),
             None => Home::default(),
         };
-        (!banned.spares(home)).then(|| banned.reason())
+        if banned.spares(home) {
+            ctx.decide("auth.ban_failures", || {
+                "the ban is passed over: the phone is registered, and this comes from where it is".to_string()
+            });
+            return None;
+        }
+        Some(banned.reason())
     }
 
     fn failed(&mut self, ctx: &mut Ctx<'_>, request: &Request<'_>, digest: &Digest<'_>, is_known: bool) {

@@ -3,7 +3,7 @@
 use crate::auth::authenticator::CacheAge;
 use crate::base::flow::Ticket;
 use crate::contract::admin::Admin;
-use crate::contract::command::Mark;
+use crate::contract::mark::Mark;
 use crate::contract::next_hops::HopId;
 use crate::proxy::target::Target;
 use crate::transaction::arena::Stored;

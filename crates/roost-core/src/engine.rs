@@ -14,11 +14,12 @@ use crate::base::limits;
 use crate::base::stats::{Counter, Stats};
 use crate::continuation::Continuation;
 use crate::contract::call::CallRecord;
-use crate::contract::command::{Command, Mark, Receipt, ShardEvent};
+use crate::contract::command::{Command, Receipt, ShardEvent};
 use crate::contract::config::Config;
 use crate::contract::context::{Ctx, ResponseTexts};
 use crate::contract::event::{Event, EventKind};
 use crate::contract::identity::Identity;
+use crate::contract::mark::Mark;
 use crate::contract::next_hops::{Address, HopId, Name};
 use crate::contract::outbox::Outbox;
 use crate::contract::policy::{PathMode, Policy};
@@ -79,7 +80,7 @@ pub struct Engine {
     pub(crate) pinger: NatPinger,
     pub(crate) dialogs: Dialogs,
     pub(crate) parking: Parking<Continuation>,
-    next_tick_ms: u64,
+    pub(crate) next_tick_ms: u64,
 }
 
 /// What every part is given.
@@ -108,6 +109,23 @@ impl Shared {
             buffers: &mut self.buffers,
             responses: &self.responses,
             changed_agents: &mut self.changed_agents,
+        }
+    }
+}
+
+impl Shared {
+    /// The same for a copy of the engine that is thrown away: it counts apart.
+    pub(crate) fn apart(&self) -> Shared {
+        let identity = Identity { calls: self.identity.calls.apart(), ..self.identity.clone() };
+        Shared {
+            identity,
+            policy: Arc::clone(&self.policy),
+            shard: self.shard,
+            stats: Stats::default(),
+            hasher: self.hasher,
+            buffers: Buffers::default(),
+            responses: self.responses.clone(),
+            changed_agents: Vec::new(),
         }
     }
 }

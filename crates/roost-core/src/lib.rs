@@ -18,6 +18,7 @@ mod message;
 mod nathelper;
 mod operator;
 mod parking;
+mod preview;
 mod proxy;
 mod refusal;
 mod registrar;
@@ -38,7 +39,7 @@ pub use contract::call::{
     AgentCalls, AgentStep, AorText, CallEnd, CallNumber, CallRecord, CallSide, CallState, CallText,
     CallTexts, SideTexts,
 };
-pub use contract::command::{Command, CommitOutcome, HandOver, Mark, Receipt, ShardEvent};
+pub use contract::command::{Command, CommitOutcome, HandOver, Receipt, ShardEvent};
 pub use contract::config::Config;
 pub use contract::contact_id;
 pub use contract::domain::{Domain, DomainError};
@@ -46,6 +47,7 @@ pub use contract::event::{Asked, CallStep, ContactFacts, Event, EventKind, Gone,
 pub use contract::exclusive::Exclusive;
 pub use contract::identity::{CallCount, Identity, Widths};
 pub use contract::listener::Listener;
+pub use contract::mark::Mark;
 pub use contract::next_hops::{
     Address, Hop, HopAddress, HopError, HopId, HopState, HopUri, Name, NextHops, Numbers, Rule, Service,
 };
@@ -55,6 +57,7 @@ pub use contract::policy::{
     NathelperParams, PathMode, PikeParams, Policy, ProxyParams, RegistrarParams, RrParams, TmParams,
     UsrlocParams,
 };
+pub use contract::preview::{Decision, Preview, Signer, SubscriberName, Supposed, SupposedSubscriber};
 pub use contract::reason::Reason;
 pub use contract::row::{PackedRow, Row, RowError, Write};
 pub use contract::subscriber::{Reading, Secrets, SubscriberRow};

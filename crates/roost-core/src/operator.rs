@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use roost_sip::Head;
+
+use crate::auth::client::Challenge;
 use crate::base::aor::UserKey;
 use crate::base::flow::{Now, Ticket};
 use crate::base::limits;
@@ -10,11 +13,19 @@ use crate::continuation::Continuation;
 use crate::contract::admin::{Admin, AdminReply, ShardFigures};
 use crate::contract::call::CallNumber;
 use crate::contract::command::Command;
+use crate::contract::mark::Mark;
 use crate::contract::outbox::Outbox;
 use crate::contract::policy::Policy;
+use crate::contract::preview::{Decision, Preview, Signer, Supposed};
+use crate::contract::subscriber::Secrets;
 use crate::engine::Engine;
-use crate::parking::Topic;
+use crate::message::request::Request;
+use crate::nathelper::NatPinger;
+use crate::parking::{Parking, Topic};
+use crate::preview::{aors_of, keys_of, preview_of};
+use crate::proxy::admitted::Admitted;
 use crate::registrar::operator::Changed;
+use crate::transaction::Transactions;
 
 impl Engine {
     /// Handles an operator's request; the answer comes as [`Command::AdminReply`] under the same ticket, for changes once
@@ -51,6 +62,7 @@ impl Engine {
     fn answer(&mut self, request: Admin, now: Now, out: &mut Outbox) -> AdminReply {
         let ctx = &mut self.shared.ctx(now, out);
         match request {
+            Admin::Preview(supposed) => return AdminReply::Preview(Box::new(self.preview(&supposed, now))),
             Admin::Statistics => return self.statistics(),
             Admin::ForgetCredentials { user, domain } => {
                 if let Some(key) = UserKey::new(&user, &domain, ctx.identity.use_domain) {
@@ -177,4 +189,96 @@ fn is_about_bindings(request: &Admin) -> bool {
             | Admin::RemoveContact { .. }
             | Admin::Sync { .. }
     )
+}
+
+impl Engine {
+    /// What would become of a request that begins something, or of a REGISTER. Nothing changes: no counter, no nonce, no ban.
+    pub fn preview(&self, supposed: &Supposed, now: Now) -> Preview {
+        let first = self.preview_once(supposed, None, now);
+        let Some(signer) = &supposed.signs else { return first };
+        let challenge = first.sends.first().and_then(|(_, answer)| Challenge::of(answer));
+        let Some(challenge) = challenge else { return first };
+        let message = challenge.sign(&supposed.message, signer);
+        let again = Supposed { message, signs: None, ..supposed.clone() };
+        let presumed = match signer.password {
+            Some(_) => None,
+            None => Some((signer, challenge.secrets_of(signer, self.shared.policy.auth_db.calculate_ha1))),
+        };
+        let how =
+            if presumed.is_some() { "the right password, whatever it is" } else { "the password given" };
+        let mut decisions = first.decisions;
+        decisions
+            .push(Decision { key: "auth.realm", text: format!("it comes again with credentials: {how}") });
+        let mut second = self.preview_once(&again, presumed, now);
+        decisions.append(&mut second.decisions);
+        Preview { decisions, signed: again.message, ..second }
+    }
+
+    fn preview_once(&self, supposed: &Supposed, presumed: Option<(&Signer, Secrets)>, now: Now) -> Preview {
+        let mut head = Head::new();
+        let policy = &self.shared.policy;
+        let is_message = head.parse(&supposed.message).is_ok();
+        let request = Request::new(policy, supposed.flow, &supposed.message, &head).filter(|_| is_message);
+        let Some(request) = request else { return Preview::default() };
+        let mut out = Outbox { decisions: Some(Vec::new()), ..Outbox::default() };
+        let (mut copy, mark) = self.copy_for(&request, supposed, now, &mut out);
+        if let Some((signer, secrets)) = presumed {
+            let realm = request.registrant().or(request.caller()).map_or(&[][..], |who| who.host);
+            let key = UserKey::new(&signer.username, realm, self.shared.identity.use_domain);
+            key.iter().for_each(|key| copy.auth.suppose_if_known(key, secrets.clone(), now.mono_ms));
+        }
+        match mark {
+            Some(mark) => {
+                copy.handle_handed_over(&supposed.flow, &supposed.message, &head, mark, now, &mut out);
+            }
+            None => copy.handle_message(&supposed.flow, &supposed.message, &head, now, &mut out),
+        }
+        preview_of(out)
+    }
+
+    /// A copy of this engine as far as a request can touch it, and what is known of the request.
+    fn copy_for(
+        &self,
+        request: &Request<'_>,
+        supposed: &Supposed,
+        now: Now,
+        out: &mut Outbox,
+    ) -> (Engine, Option<Mark>) {
+        let mut shared = self.shared.apart();
+        let ctx = &mut shared.ctx(now, out);
+        let aors = aors_of(ctx, request);
+        let (keys, digest) = keys_of(ctx, &self.auth, request);
+        let (identity, seed) = (ctx.identity, ctx.identity.hash_seed);
+        let called = match supposed.mark {
+            Some(Mark::ToContact(_, place)) => Some(place),
+            _ => None,
+        };
+        let (registrar, called) = self.registrar.excerpt((identity, ctx.shard), &aors, request, called);
+        let mark = match (supposed.mark, called) {
+            (Some(Mark::ToContact(caller, _)), Some(place)) => Some(Mark::ToContact(caller, place)),
+            (mark, _) => mark,
+        };
+        let mut auth = self.auth.excerpt(identity, &keys, digest.as_ref());
+        for one in &supposed.subscribers {
+            if let Some(key) = UserKey::new(&one.user, &one.domain, identity.use_domain) {
+                auth.suppose(&key, one.secrets.clone(), now.mono_ms);
+            }
+        }
+        let admission = self.admission.excerpt(identity, request.flow.remote.ip(), &keys);
+        let dialogs = self.dialogs.excerpt(seed, &aors);
+        let copy = Engine {
+            registrar,
+            auth,
+            admission,
+            transactions: Transactions::new(seed, seed),
+            admitted: Admitted::default(),
+            hops: self.hops.excerpt(),
+            pinger: NatPinger::new(seed),
+            dialogs,
+            parking: Parking::new(seed),
+            shared,
+            next_tick_ms: self.next_tick_ms,
+        };
+        (copy, mark)
+    }
 }

@@ -44,6 +44,7 @@ impl From<Reason> for Refusal {
 pub(crate) fn refuse(ctx: &mut Ctx<'_>, registrar: &Registrar, request: &Request<'_>, refusal: &Refusal) {
     let Refusal { response, realm, record } = refusal;
     trace::response(request, response);
+    response.decide(ctx);
     ctx.stats.count_reply(response.code);
     if request.method == Method::Register {
         let what = if response.is_challenge() { Timed::RegisterChallenged } else { Timed::RegisterRefused };

@@ -33,6 +33,20 @@ fn events_are_told_in_order_and_change_nothing() {
     }
 }
 
+/// What `roost try` says is what happens, and asking changes nothing.
+#[test]
+fn requests_go_as_their_preview_said_and_nothing_changes() {
+    let mut previewed = 0;
+    for seed in 0..10 {
+        let plain = run(seed, Options::default()).expect("no promise is broken");
+        let asked = run(seed, Options { previews: true, ..Options::default() });
+        let asked = asked.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+        assert_eq!(asked.trace_hash, plain.trace_hash, "seed {seed}");
+        previewed += asked.previewed;
+    }
+    assert!(previewed >= 1_000, "{previewed}");
+}
+
 /// Of forty worlds that are broken on purpose so many show it (others have no such call, or no such row), and to the check
 /// that is there for it.
 fn is_found(options: Options, words: &str, at_least: usize) {

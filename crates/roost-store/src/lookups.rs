@@ -27,12 +27,7 @@ pub(crate) fn start(
     health: Health,
 ) -> Result<JoinHandle<()>, StoreError> {
     let mut link = Link::new(store.database.clone());
-    let [user, domain, password, second, sha256, sha512t256] = store.lookup_columns();
-    let by_domain =
-        if store.columns.use_domain { format!(" AND LOWER({domain}) = ?") } else { String::new() };
-    let sql = format!(
-        "SELECT {password}, {second}, {sha256}, {sha512t256} FROM subscriber WHERE {user} = ?{by_domain} LIMIT 1"
-    );
+    let sql = sql_of(store);
     let run = move || {
         while let Ok(first) = queue.recv() {
             let batch = std::iter::once(first).chain(queue.try_iter().take(BATCH - 1));
@@ -41,8 +36,8 @@ pub(crate) fn start(
             let mut answers = Vec::new();
             for lookup in batch {
                 let begun = Instant::now();
-                let found =
-                    link.run(|client| look_up(client, &sql, &lookup)).map_err(|error| error.to_string());
+                let found = link.run(|client| look_up(client, &sql, &lookup.user, lookup.domain.as_deref()));
+                let found = found.map_err(|error| error.to_string());
                 health.timed("a look-up of a subscriber", begun.elapsed());
                 answers.push((lookup.shard, Receipt::Credentials(lookup.ticket, found)));
             }
@@ -57,9 +52,35 @@ fn begin_reading(client: &mut Client, sql: &str) -> Result<(), DbError> {
     if matches!(client, Client::Sqlite(_)) { client.run(sql) } else { Ok(()) }
 }
 
-fn look_up(client: &mut Client, sql: &str, lookup: &Lookup) -> Result<Option<Secrets>, DbError> {
-    let mut names = vec![Value::from(&*lookup.user)];
-    names.extend(lookup.domain.as_deref().map(|domain| Value::from(&*domain.to_ascii_lowercase())));
+/// Selects the secrets of a user, in a domain where they count.
+fn sql_of(store: &Store) -> String {
+    let [user, domain, password, second, sha256, sha512t256] = store.lookup_columns();
+    let by_domain =
+        if store.columns.use_domain { format!(" AND LOWER({domain}) = ?") } else { String::new() };
+    format!(
+        "SELECT {password}, {second}, {sha256}, {sha512t256} FROM subscriber WHERE {user} = ?{by_domain} LIMIT 1"
+    )
+}
+
+impl Store {
+    /// The secrets of a subscriber, looked up now; `domain` only with `use_domain`. `None`: there is no such subscriber.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the database does not answer, or the tables are others.
+    pub fn secrets_of(&self, user: &[u8], domain: Option<&[u8]>) -> Result<Option<Secrets>, StoreError> {
+        let mut client = self.database.connect()?;
+        look_up(&mut client, &sql_of(self), user, domain).map_err(StoreError::sql("looking for a subscriber"))
+    }
+}
+
+fn look_up(
+    client: &mut Client,
+    sql: &str,
+    user: &[u8],
+    domain: Option<&[u8]>,
+) -> Result<Option<Secrets>, DbError> {
+    let mut names = vec![Value::from(user)];
+    names.extend(domain.map(|domain| Value::from(&*domain.to_ascii_lowercase())));
     Ok(client.all(sql, &names)?.into_iter().next().map(|row| {
         let mut columns = row.into_iter().map(Value::into_bytes);
         let mut next = || columns.next().unwrap_or_default();

@@ -70,6 +70,11 @@ pub(crate) enum Command {
         #[arg(long, value_name = "CALL-ID", conflicts_with = "extension")]
         call: Option<String>,
     },
+    /// Say what the running server would do with a request, each decision with its configuration key; nothing is sent
+    ///
+    /// No failure is counted, no nonce used, no ban touched. Where a password is needed and none is given, the right one is
+    /// presumed.
+    Try(Attempt),
     /// Show the live messages of an extension, an address or a call as a ladder, until it is interrupted
     ///
     /// Passwords are masked. Those of TLS and WebSocket connections are shown in clear text.
@@ -139,6 +144,38 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// A request that is only thought of.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Attempt {
+    /// REGISTER, INVITE, MESSAGE, SUBSCRIBE, OPTIONS …
+    pub(crate) method: String,
+    /// Who sends it: 9001, or 9001@domain
+    pub(crate) who: String,
+    /// Who is called: an extension, a number or a URI
+    pub(crate) target: Option<String>,
+    /// Where it comes from [default: where the extension is registered, else 192.0.2.1]
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    pub(crate) from: Option<String>,
+    /// udp, tcp, tls, ws or wss
+    #[arg(long, default_value = "udp")]
+    pub(crate) transport: String,
+    /// With this password; without a value it is asked for, or is the first line of what is piped in
+    #[arg(long, num_args = 0..=1, default_missing_value = "")]
+    pub(crate) password: Option<String>,
+    /// Its Contact [default: sip:USER@ADDRESS]
+    #[arg(long, value_name = "URI")]
+    pub(crate) contact: Option<String>,
+    /// The lifetime that it asks for; 0 unregisters
+    #[arg(long, value_name = "S")]
+    pub(crate) expires: Option<u32>,
+    /// The phone's name
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) user_agent: Option<String>,
+    /// A further header; may be given more than once
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -16,7 +16,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
 use commands::{
-    agents, ban, calls, config_show, db, doctor, ds, explain, log_level, stats, tls, trace, ul, user, why,
+    agents, ban, calls, config_show, db, doctor, ds, explain, log_level, stats, tls, trace, ul, user,
+    what_if, why,
 };
 use output::{say, say_done, say_error};
 use roost_recorder::Language;
@@ -61,6 +62,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let (extension, other, call) = (extension.as_deref(), other.as_deref(), call.as_deref());
             why::run(&Settings::load(file)?, extension, other, call, cli.json)
         }
+        Command::Try(attempt) => what_if::run(&Settings::load(file)?, &attempt, cli.json),
         Command::Trace { whom, call, full, write, count } => {
             let wanted = trace::Wanted { whom, call, is_full: full, file: write, count };
             trace::run(&Settings::load(file)?, &wanted, cli.json)

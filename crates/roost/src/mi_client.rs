@@ -13,8 +13,8 @@ use crate::settings::Settings;
 pub(crate) enum MiError {
     /// No server listens there, or none is meant to.
     NotRunning(anyhow::Error),
-    /// The server refused: OpenSIPS's code and message.
-    Refused { code: i64, message: String },
+    /// The server refused: OpenSIPS's code and message, and what it said besides.
+    Refused { code: i64, message: String, details: Option<String> },
     /// Anything else.
     Other(anyhow::Error),
 }
@@ -24,7 +24,10 @@ impl MiError {
     pub(crate) fn into_error(self) -> anyhow::Error {
         match self {
             MiError::NotRunning(error) | MiError::Other(error) => error,
-            MiError::Refused { code, message } => anyhow!("{code} {message}"),
+            MiError::Refused { code, message, details: None } => anyhow!("{code} {message}"),
+            MiError::Refused { code, message, details: Some(details) } => {
+                anyhow!("{code} {message}: {details}")
+            }
         }
     }
 }
@@ -44,6 +47,7 @@ pub(crate) fn call(settings: &Settings, method: &str, params: &Value) -> Result<
         Some(error) => Err(MiError::Refused {
             code: error["code"].as_i64().unwrap_or(0),
             message: error["message"].as_str().unwrap_or("unknown error").to_string(),
+            details: error["data"].as_str().map(str::to_string),
         }),
         None => Ok(reply["result"].clone()),
     }

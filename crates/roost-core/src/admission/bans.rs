@@ -24,7 +24,7 @@ struct Subject<'a> {
     user: &'a [u8],
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Suspect {
     source: Option<IpAddr>,
     user: Box<[u8]>,
@@ -83,6 +83,14 @@ impl Suspects {
         self.0.get_mut(slot)
     }
 
+    /// Takes what another table knows of a subject.
+    fn copy(&mut self, other: &Suspects, subject: Subject<'_>, hasher: KeyedState) {
+        let suspect = other.get(subject, hasher).filter(|_| self.get(subject, hasher).is_none());
+        if let Some(suspect) = suspect {
+            self.0.insert(hasher.hash_one(subject), suspect.clone());
+        }
+    }
+
     /// Forgets those that are meant; how many.
     fn forget(&mut self, hasher: KeyedState, is_meant: impl Fn(&Suspect) -> bool) -> usize {
         self.0.remove_all(is_meant, |suspect| hasher.hash_one(suspect.subject()))
@@ -109,6 +117,19 @@ impl Bans {
             manual: 0,
             hasher: KeyedState::new(hash_seed),
         }
+    }
+
+    /// What is known of an address and of extensions.
+    pub(crate) fn excerpt(&self, hash_seed: u64, source: IpAddr, keys: &[UserKey]) -> Bans {
+        let mut excerpt = Bans::new(hash_seed);
+        let source = Some(source);
+        excerpt.sources.copy(&self.sources, Subject { source, user: &[] }, self.hasher);
+        for user in keys.iter().map(UserKey::text) {
+            excerpt.pairs.copy(&self.pairs, Subject { source, user }, self.hasher);
+            excerpt.users.copy(&self.users, Subject { source: None, user }, self.hasher);
+        }
+        excerpt.count_manual();
+        excerpt
     }
 
     /// How many suspects there are, for the statistics.

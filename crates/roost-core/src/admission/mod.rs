@@ -32,6 +32,15 @@ impl Admission {
         Admission { bans: Bans::new(identity.hash_seed), pike: Pike::new(&policy.pike, identity.hash_seed) }
     }
 
+    /// What is known of an address and of extensions.
+    pub(crate) fn excerpt(&self, identity: &Identity, source: IpAddr, keys: &[UserKey]) -> Admission {
+        let source = responsible(source);
+        Admission {
+            bans: self.bans.excerpt(identity.hash_seed, source, keys),
+            pike: self.pike.as_ref().map(|pike| pike.excerpt(source)),
+        }
+    }
+
     /// Other limits of what an address may send from here on; counting begins anew.
     pub(crate) fn set_pike(&mut self, identity: &Identity, pike: &PikeParams) {
         self.pike = Pike::new(pike, identity.hash_seed);
@@ -49,14 +58,22 @@ impl Admission {
     ) -> bool {
         if self.bans.manual > 0 && self.bans.is_shut_out(responsible(source), ctx.now) {
             ctx.count(Counter::Banned);
+            ctx.decide("", || {
+                format!("dropped without an answer: an operator has banned {source} (roost ban rm {source})")
+            });
             return true;
         }
         let scanners = &ctx.policy.pike.drop_user_agents;
         if !scanners.is_empty()
             && let Some(agent) = head.value(bytes, HeaderName::UserAgent)
-            && scanners.iter().any(|scanner| begins_so(agent, scanner.as_bytes()))
+            && let Some(scanner) = scanners.iter().find(|scanner| begins_so(agent, scanner.as_bytes()))
         {
             ctx.count(Counter::ScannersDropped);
+            ctx.decide("pike.drop_user_agents", || {
+                format!(
+                    "dropped without an answer: its User-Agent begins with `{scanner}`, as a scanner's does"
+                )
+            });
             return true;
         }
         if let Some(pike) = &mut self.pike
@@ -66,10 +83,20 @@ impl Admission {
             if sent == Sent::Blocks {
                 ctx.out.tell(EventKind::Flood, || Event::Flooded { source });
             }
+            let PikeParams { reqs_density_per_unit: most, sampling_time_unit_s: unit_s, .. } =
+                ctx.policy.pike;
             if sent != Sent::Taken {
                 ctx.count(Counter::PikeDropped);
+                ctx.decide("pike.reqs_density_per_unit", || {
+                    format!(
+                        "dropped without an answer: {source} has sent more than {most} requests in {unit_s} s"
+                    )
+                });
                 return true;
             }
+            ctx.decide("pike.reqs_density_per_unit", || {
+                format!("{source} has sent no more than {most} requests in {unit_s} s")
+            });
         }
         false
     }

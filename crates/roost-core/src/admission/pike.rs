@@ -61,11 +61,27 @@ impl Pike {
         })
     }
 
+    /// What is known of one address.
+    pub(crate) fn excerpt(&self, source: IpAddr) -> Pike {
+        let mut buckets: Box<[Bucket]> = vec![Bucket::default(); self.buckets.len()].into();
+        let (_, start) = self.place_of(source);
+        let own = self.buckets.get(start..start + WAYS);
+        if let (Some(own), Some(copy)) = (own, buckets.get_mut(start..start + WAYS)) {
+            copy.copy_from_slice(own);
+        }
+        Pike { buckets, ..*self }
+    }
+
+    /// The tag of an address, and where the first of its buckets may be.
+    fn place_of(&self, source: IpAddr) -> (u64, usize) {
+        let tag = self.hasher.hash_one(source) | 1;
+        (tag, (tag >> 8) as usize % (self.buckets.len() / WAYS) * WAYS)
+    }
+
     /// Whether an address may send one more request now. An address that is new replaces the one that could send
     /// most: the table never grows.
     pub(crate) fn takes(&mut self, source: IpAddr, now_ms: u64) -> Sent {
-        let tag = self.hasher.hash_one(source) | 1;
-        let start = (tag >> 8) as usize % (self.buckets.len() / WAYS) * WAYS;
+        let (tag, start) = self.place_of(source);
         let (full, per_ms) = (self.full, self.per_ms);
         let Some(set) = self.buckets.get_mut(start..start + WAYS) else { return Sent::Taken };
         let tokens = |bucket: &Bucket| {

@@ -118,6 +118,35 @@ impl Authenticator {
         }
     }
 
+    /// What is known of some users, and of the nonce that these credentials use.
+    pub(crate) fn excerpt(
+        &self,
+        identity: &Identity,
+        keys: &[UserKey],
+        digest: Option<&Digest<'_>>,
+    ) -> Authenticator {
+        let seed = identity.hash_seed;
+        let nonces = digest.map(|digest| self.nonces.excerpt(seed, digest.key.text(), digest.nonce));
+        Authenticator {
+            secrets: self.secrets.excerpt(keys.iter().map(UserKey::text)),
+            nonces: nonces.unwrap_or_else(|| NonceUses::new(seed)),
+            unknown_names: self.unknown_names,
+            ..Authenticator::new(identity)
+        }
+    }
+
+    /// Takes what the database says of a user, or would say.
+    pub(crate) fn suppose(&mut self, key: &UserKey, secrets: Option<Secrets>, now_ms: u64) {
+        self.secrets.put(key.text(), secrets, now_ms);
+    }
+
+    /// A user who is known has these secrets from here on.
+    pub(crate) fn suppose_if_known(&mut self, key: &UserKey, secrets: Secrets, now_ms: u64) {
+        if let Cached::Known(..) = self.secrets.get(key.text()) {
+            self.secrets.put(key.text(), Some(secrets), now_ms);
+        }
+    }
+
     /// Takes the credentials for the claimed realm apart.
     ///
     /// # Errors

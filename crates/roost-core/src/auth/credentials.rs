@@ -15,7 +15,7 @@ use crate::base::table::Table;
 use crate::contract::subscriber::Secrets;
 
 /// A user's entry: name and secrets in one allocation, because there are as many of them as phones.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Known {
     /// The key, then the secrets in the order of [`Secrets`].
     text: Box<[u8]>,
@@ -129,6 +129,29 @@ impl CredentialCache {
             all_read_ms: 0,
             cleared_ms: 0,
         }
+    }
+
+    /// What is known of some users.
+    pub(crate) fn excerpt<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> CredentialCache {
+        let mut known = Table::default();
+        known.evicted = self.known.evicted;
+        let mut excerpt = CredentialCache {
+            known,
+            limit: self.limit,
+            unknown: HashTable::new(),
+            unknown_order: VecDeque::new(),
+            unknown_evicted: 0,
+            ..*self
+        };
+        for key in keys {
+            let hash = self.hasher.hash_one(key);
+            if let Some(known) = self.find(key).and_then(|slot| self.known.get(slot)) {
+                excerpt.put_known(known.clone());
+            } else if let Some((_, loaded_ms)) = self.unknown.find(hash, |(user, _)| **user == *key) {
+                excerpt.put_unknown(key, *loaded_ms);
+            }
+        }
+        excerpt
     }
 
     fn find(&self, key: &[u8]) -> Option<u32> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod authenticator;
 pub(crate) mod challenge;
+pub(crate) mod client;
 mod credentials;
 mod digest;
 mod nonce;

@@ -56,7 +56,7 @@ pub(crate) enum Use {
     Full,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Seen {
     key: u64,
     expires_unix_s: u64,
@@ -90,6 +90,17 @@ pub(crate) struct NonceUse<'a> {
 impl NonceUses {
     pub(crate) fn new(hash_seed: u64) -> Self {
         NonceUses { table: HashTable::new(), order: VecDeque::new(), hasher: KeyedState::new(hash_seed) }
+    }
+
+    /// What is known of one user's nonce.
+    pub(crate) fn excerpt(&self, hash_seed: u64, user: &[u8], nonce: &[u8]) -> NonceUses {
+        let mut excerpt = NonceUses::new(hash_seed);
+        let key = self.hasher.hash_one((user, nonce));
+        if let Some(seen) = self.table.find(key, |seen| seen.key == key) {
+            excerpt.order.push_back((seen.expires_unix_s, key));
+            excerpt.table.insert_unique(key, seen.clone(), |seen| seen.key);
+        }
+        excerpt
     }
 
     /// Notes a use. Call it only for requests whose response was right: strangers fill nothing.

@@ -10,6 +10,7 @@ use crate::base::stats::Timed;
 use crate::contract::ban::Ban;
 use crate::contract::call::{AgentCalls, CallNumber, CallRecord};
 use crate::contract::next_hops::{HopState, NextHops, Rule};
+use crate::contract::preview::{Preview, Supposed};
 use crate::contract::reason::Reason;
 
 /// A request of an operator to one shard.
@@ -57,6 +58,8 @@ pub enum Admin {
     SetHop { set: u32, uri: String, state: HopState },
     /// Other `[[route]]`s from here on; for shard 0.
     SetRules(Vec<Rule>),
+    /// What would become of a request. Nothing happens.
+    Preview(Box<Supposed>),
 }
 
 /// An answer to [`Admin`].
@@ -101,6 +104,7 @@ pub enum AdminReply {
         next: Option<usize>,
     },
     Statistics(Box<ShardFigures>),
+    Preview(Box<Preview>),
 }
 
 /// What a shard has counted and measured.

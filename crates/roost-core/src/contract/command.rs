@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::base::flow::{Flow, ShardId, Ticket};
 use crate::contract::admin::AdminReply;
 use crate::contract::ban::Ban;
-use crate::contract::binding_ref::{BindingRef, ContactMoved, Place};
+use crate::contract::binding_ref::ContactMoved;
 use crate::contract::call::{AgentStep, AorText, CallStepInDialog};
 use crate::contract::exclusive::Exclusive;
+use crate::contract::mark::Mark;
 use crate::contract::next_hops::{Address, HopId, Name, NextHops};
 use crate::contract::row::Write;
 use crate::contract::subscriber::Secrets;
@@ -68,20 +69,6 @@ pub struct HandOver {
     /// Offset behind its last byte.
     pub end: usize,
     pub mark: Mark,
-}
-
-/// What a shard already knows of a message that it hands over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mark {
-    /// Nothing.
-    #[default]
-    None,
-    /// The caller may call; the binding that it calls from, where it has one.
-    Authorized(Option<BindingRef>),
-    /// It belongs to a dialog, and to this shard.
-    InDialog,
-    /// The caller may call, and has called the Contact of a binding of this shard.
-    ToContact(Option<BindingRef>, Place),
 }
 
 /// What shards tell one another, and what the shell that keeps the connections tells them.

@@ -39,6 +39,11 @@ impl Ctx<'_> {
         self.stats.count(counter);
     }
 
+    /// Notes a decision, if anybody asks, see [`Outbox::decide`].
+    pub(crate) fn decide(&mut self, key: &'static str, text: impl FnOnce() -> String) {
+        self.out.decide(key, text);
+    }
+
     /// Notes how long something took that began at `since_ms`.
     pub(crate) fn time(&mut self, what: Timed, since_ms: u64) {
         self.stats.time(what, self.now.mono_ms.saturating_sub(since_ms));

@@ -29,6 +29,11 @@ impl std::str::FromStr for Domain {
 }
 
 impl Domain {
+    /// The name itself, in lower case.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Whether a URI names it; `is_ours` tells of a port whether we listen there.
     pub(crate) fn is_named_by(&self, uri: &Uri<'_>, is_ours: impl Fn(u16) -> bool) -> bool {
         uri.host.eq_ignore_ascii_case(self.host.as_bytes())

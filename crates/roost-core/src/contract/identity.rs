@@ -38,6 +38,11 @@ pub struct Identity {
 pub struct CallCount(Arc<AtomicU64>);
 
 impl CallCount {
+    /// A counter of its own that stands where this one does now.
+    pub(crate) fn apart(&self) -> CallCount {
+        CallCount(Arc::new(AtomicU64::new(self.now())))
+    }
+
     pub(crate) fn begin(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }

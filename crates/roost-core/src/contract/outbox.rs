@@ -1,8 +1,10 @@
 //! The effects of one call into the engine, in order; owned and reused by the caller.
 
 use crate::base::flow::{Flow, ShardId};
-use crate::contract::command::{Command, HandOver, Mark};
+use crate::contract::command::{Command, HandOver};
 use crate::contract::event::{Event, EventKind, Listening};
+use crate::contract::mark::Mark;
+use crate::contract::preview::Decision;
 
 /// Bytes to send, work to do and what is worth telling. Clear it after each round; its memory stays.
 #[derive(Debug, Default)]
@@ -17,6 +19,8 @@ pub struct Outbox {
     pub events: Vec<Event>,
     /// Which events somebody listens to. Others are not made.
     pub listening: Listening,
+    /// What was decided and why, in order, where somebody asks.
+    pub decisions: Option<Vec<Decision>>,
 }
 
 /// One message to send.
@@ -37,6 +41,7 @@ impl Outbox {
         self.transmits.clear();
         self.commands.clear();
         self.events.clear();
+        self.decisions.iter_mut().for_each(Vec::clear);
     }
 
     /// The bytes of one transmit.
@@ -58,6 +63,13 @@ impl Outbox {
         write(&mut self.bytes);
         self.transmits.push(Transmit { flow, start, end: self.bytes.len() });
         self.bytes.get(start..).unwrap_or(&[])
+    }
+
+    /// Notes a decision, if anybody asks; `key`: what of the configuration it hangs on, as `section.key`, or nothing.
+    pub(crate) fn decide(&mut self, key: &'static str, text: impl FnOnce() -> String) {
+        if let Some(decisions) = &mut self.decisions {
+            decisions.push(Decision { key, text: text() });
+        }
     }
 
     /// Tells what has happened, if anybody listens.

@@ -16,6 +16,17 @@ impl Agents {
         Agents { calls: HashMap::with_hasher(KeyedState::new(hash_seed)) }
     }
 
+    /// What is known of these extensions.
+    pub(crate) fn excerpt(&self, hash_seed: u64, aors: &[Vec<u8>]) -> Agents {
+        let mut excerpt = Agents::new(hash_seed);
+        for aor in aors {
+            if let Some(calls) = self.calls.get(aor.as_slice()) {
+                excerpt.calls.insert(aor.as_slice().into(), *calls);
+            }
+        }
+        excerpt
+    }
+
     /// The calls of an extension.
     pub(crate) fn of(&self, aor: &[u8]) -> AgentCalls {
         self.calls.get(aor).copied().unwrap_or_default()

@@ -72,6 +72,11 @@ impl Dialogs {
         Dialogs { calls: Slab::default(), early: 0, active: 0, sweep_at: 0, serial: 0, restored, agents }
     }
 
+    /// No call, but how many these extensions have.
+    pub(crate) fn excerpt(&self, hash_seed: u64, aors: &[Vec<u8>]) -> Dialogs {
+        Dialogs { agents: self.agents.excerpt(hash_seed, aors), ..Dialogs::new(hash_seed) }
+    }
+
     /// An INVITE begins a call; its number. `None`: there is no room for it, and it goes on without an entry.
     pub(crate) fn begin<'a>(
         &mut self,

@@ -70,6 +70,12 @@ impl HopMonitor {
         }
     }
 
+    /// The same hops, of which nobody is told and which nobody pings.
+    pub(crate) fn excerpt(&self) -> HopMonitor {
+        let next_hops = Arc::clone(&self.next_hops);
+        HopMonitor { hits: vec![0; next_hops.hops().len()], next_hops, watch: Watch::default() }
+    }
+
     /// The hops and rules as they are.
     pub(crate) fn next_hops(&self) -> &Arc<NextHops> {
         &self.next_hops

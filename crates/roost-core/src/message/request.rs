@@ -13,9 +13,9 @@ use crate::base::flow::{Flow, ShardId};
 use crate::base::limits;
 use crate::base::mac::{Purpose, mac};
 use crate::base::stats::Counter;
-use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
 use crate::contract::event::Asked;
+use crate::contract::mark::Mark;
 use crate::contract::policy::Policy;
 use crate::contract::reason::Reason;
 

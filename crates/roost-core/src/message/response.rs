@@ -1,6 +1,7 @@
 //! A response of roost's own: a final answer, or the refusal that a [`Reason`] stands for.
 
 use crate::base::limits;
+use crate::contract::context::Ctx;
 use crate::contract::reason::{Kind, Reason};
 
 /// What is answered.
@@ -50,6 +51,15 @@ impl Response {
     /// Whether Contact lists the AOR's bindings.
     pub(crate) fn has_contacts(&self) -> bool {
         self.kind == Kind::RegistrarWithContacts
+    }
+
+    /// Notes it among the decisions.
+    pub(crate) fn decide(&self, ctx: &mut Ctx<'_>) {
+        let Response { code, phrase, .. } = *self;
+        ctx.decide("", || match self.reason {
+            Some(reason) => format!("answered {code} {phrase}: {} ({})", reason.why(), reason.word()),
+            None => format!("answered {code} {phrase}"),
+        });
     }
 
     /// What was wrong, in words.

@@ -9,8 +9,8 @@ use crate::auth::authenticator::{CacheAge, Claimed};
 use crate::base::aor::UserHost;
 use crate::continuation::Continuation;
 use crate::contract::binding_ref::BindingRef;
-use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
+use crate::contract::mark::Mark;
 use crate::contract::policy::{Authorize, Policy};
 use crate::contract::reason::Reason;
 use crate::message::request::Request;
@@ -47,6 +47,7 @@ pub(crate) fn authorize_call(
     (age, is_full): (CacheAge, bool),
 ) -> Result<Call, Refusal> {
     if !needs_authorization(ctx.policy, access.hops.is_trusted(ctx.policy, request.flow.remote.ip())) {
+        decide_unasked(ctx, request);
         return Ok(Call::Admitted(None));
     }
     let from = request.caller();
@@ -91,6 +92,16 @@ pub(crate) fn authorize_call(
             wait_for_credentials(ctx, access.auth, parking, request, key, then)?;
             Ok(Call::Elsewhere)
         }
+    }
+}
+
+fn decide_unasked(ctx: &mut Ctx<'_>, request: &Request<'_>) {
+    let source = request.flow.remote.ip();
+    match ctx.policy.proxy.authorize {
+        Authorize::Off => ctx.decide("proxy.authorize", || "nobody is asked for a password".to_string()),
+        _ => ctx.decide("proxy.trusted", || {
+            format!("{source} is trusted, or a next hop's: no password is asked for")
+        }),
     }
 }
 

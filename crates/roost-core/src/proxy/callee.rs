@@ -13,7 +13,7 @@ use crate::base::stats::Counter;
 use crate::base::transport::Transport;
 use crate::contract::context::Ctx;
 use crate::contract::listener::{flow_to, is_local, local_for};
-use crate::contract::next_hops::{HopState, NextHops, Rule};
+use crate::contract::next_hops::{HopState, NextHops, Numbers, Rule};
 use crate::contract::policy::{Authorize, Policy};
 use crate::contract::reason::Reason;
 use crate::dispatch::monitor::HopMonitor;
@@ -198,19 +198,34 @@ pub(crate) fn route_out<'t>(
 ) -> Routed<'t> {
     let user = uri.user_part().plain();
     let next_hops = std::sync::Arc::clone(hops.next_hops());
-    let Some((rule, indices)) = next_hops.rule_for(&user, uri.host) else { return Routed::Nowhere };
+    let Some((rule, indices)) = next_hops.rule_for(&user, uri.host) else {
+        ctx.decide("route", || format!("no [[route]] takes {}", String::from_utf8_lossy(&user)));
+        return Routed::Nowhere;
+    };
+    ctx.decide("route", || rule_words(rule));
     let callee = request.callee().unwrap_or(UserHost::of(uri));
     if registrar.is_registered(ctx, callee) {
+        ctx.decide("route", || "but who is called is registered, and stays here".to_string());
         return Routed::Nowhere;
     }
     if !rule.offline
         && let Some(key) = UserKey::new(&user, callee.host, ctx.identity.use_domain)
     {
         match auth.is_extension(ctx, &key) {
-            Some(true) => return Routed::Refused(Reason::NotRegistered),
+            Some(true) => {
+                ctx.decide("route.offline", || {
+                    "but who is called is an extension of ours, and the rule is not for those".to_string()
+                });
+                return Routed::Refused(Reason::NotRegistered);
+            }
             Some(false) => {}
             None if age == CacheAge::Any => return Routed::Refused(Reason::CalleeNotLookedUp),
             None => return Routed::Ask(key),
+        }
+    }
+    for hop in indices.iter().filter_map(|index| next_hops.hop(next_hops.id_of(*index))) {
+        if hop.state != HopState::Active {
+            ctx.decide("dispatcher", || format!("{} is passed over: {}", hop.uri.text, hop.state.as_str()));
         }
     }
     match hop_targets(ctx.policy, &next_hops, request.flow.local, uri, rule, indices) {
@@ -222,6 +237,24 @@ pub(crate) fn route_out<'t>(
         }
         Err(reason) => Routed::Refused(reason),
     }
+}
+
+/// What a rule is for, for who asks.
+fn rule_words(rule: &Rule) -> String {
+    let what = match &rule.numbers {
+        Numbers::Any => "any number".to_string(),
+        Numbers::Prefix(prefix) => format!("prefix = \"{prefix}\""),
+        Numbers::Pattern(pattern) => format!("user = '{pattern}'"),
+    };
+    let domain = rule.domain.as_ref().map_or(String::new(), |domain| format!(", domain = \"{domain}\""));
+    let edits = match (rule.strip, rule.prepend.is_empty()) {
+        (0, true) => String::new(),
+        (strip, _) => {
+            format!("; {strip} characters are taken off the number, \"{}\" is put before it", rule.prepend)
+        }
+    };
+    let hops: Vec<_> = rule.hops.iter().map(|hop| &*hop.text).collect();
+    format!("the [[route]] of set {} takes it ({what}{domain}): {}{edits}", rule.set, hops.join(", "))
 }
 
 /// The hops of a rule that are up, in their order.

@@ -6,8 +6,8 @@ use roost_sip::HeaderName;
 
 use crate::base::limits;
 use crate::base::stats::Counter;
-use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
+use crate::contract::mark::Mark;
 use crate::message::request::{Request, joined};
 use crate::message::response::Response;
 use crate::message::route::RouteReader;

@@ -72,6 +72,10 @@ impl Forwarder<'_> {
     ) {
         if targets.first().is_some_and(|first| first.hop.is_some()) {
             let first = targets.remove(0);
+            for later in &targets {
+                let uri = || String::from_utf8_lossy(&later.uri);
+                ctx.decide("route", || format!("where that fails, {} is tried next", uri()));
+            }
             let rest = targets.into_iter().rev();
             let rest = rest.map(|target| target.store(self.transactions, ticket)).collect();
             return self.try_target(ctx, request, ticket, first, rest, edits);
@@ -81,6 +85,8 @@ impl Forwarder<'_> {
             let same = targets.iter().take_while(|target| target.q == first).count();
             let mut groups: VecDeque<Vec<Target<Stored>>> = VecDeque::new();
             for target in targets.drain(same..) {
+                let uri = || String::from_utf8_lossy(&target.uri);
+                ctx.decide("proxy.serial_fork", || format!("{} has a lower q: it is tried later", uri()));
                 let target = target.store(self.transactions, ticket);
                 match groups.back_mut().filter(|group| group.first().is_some_and(|one| one.q == target.q)) {
                     Some(group) => group.push(target),
@@ -124,6 +130,7 @@ impl Forwarder<'_> {
         if let Some(context) = self.context(ticket) {
             context.begin_resolving();
         }
+        ctx.decide("", || format!("the name {} is looked up in DNS, and it is sent there", name.host));
         let target = target.store(self.transactions, ticket);
         let then = Continuation::Forward { transaction: ticket, target, rest };
         let ticket = self.parking.wait_for_name(ctx, None, then);
@@ -143,6 +150,7 @@ impl Forwarder<'_> {
     ) {
         let routing = routing_hash(ctx, request);
         trace::branch(request, &target.uri, &flow);
+        ctx.decide("", || format!("sent to {} at {flow}", String::from_utf8_lossy(&target.uri)));
         if let Some(context) = self.context(ticket) {
             context.add_branch(target.hop, rest);
         }

@@ -3,8 +3,8 @@
 use roost_sip::{Uri, User};
 
 use crate::base::aor::UserHost;
-use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
+use crate::contract::mark::Mark;
 use crate::message::dialog_token::Side;
 use crate::message::request::Request;
 use crate::message::route::{RouteReader, Routes};

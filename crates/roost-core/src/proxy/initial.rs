@@ -12,9 +12,9 @@ use crate::base::aor::{UserHost, UserKey};
 use crate::continuation::Continuation;
 use crate::contract::binding_ref::{BindingRef, Place};
 use crate::contract::call::CallNumber;
-use crate::contract::command::Mark;
 use crate::contract::context::Ctx;
 use crate::contract::event::{CallStep, Event, EventKind};
+use crate::contract::mark::Mark;
 use crate::contract::policy::Authorize;
 use crate::contract::reason::Reason;
 use crate::dialog::Parties;
@@ -261,6 +261,7 @@ fn find_targets<'t, 'r: 't>(
     // A preloaded Route to somebody else.
     if let Some(next) = routes.next {
         let target = if routes.next_is_loose { uri.text } else { next };
+        ctx.decide("", || format!("its Route header leads to {}", String::from_utf8_lossy(next)));
         return match trusted_target(ctx, forwarder.hops, request, next, target) {
             Ok(targets) => Found::Targets(targets),
             Err(reason) => Found::Refused(reason),
@@ -269,16 +270,25 @@ fn find_targets<'t, 'r: 't>(
     if place.is_none()
         && let Some(found) = service_targets(ctx.policy, forwarder.hops, request)
     {
+        ctx.decide("route.methods", || "a [[route]] of a service takes it, whoever is called".to_string());
         return found.map_or_else(Found::Refused, Found::Targets);
     }
     if let Some(place) = place {
+        ctx.decide("", || "its Request-URI is the Contact of a registered phone".to_string());
         return called_contact(ctx, registrar, request, place)
             .unwrap_or(Found::Refused(Reason::NotRegistered));
     }
+    let name = || String::from_utf8_lossy(callee.user.text);
     let refused = match look_up(ctx, registrar, request, callee) {
-        Ok(targets) => return Found::Targets(targets),
+        Ok(targets) => {
+            let count = targets.len();
+            let contacts = if count == 1 { "its contact".to_string() } else { format!("{count} contacts") };
+            ctx.decide("", || format!("{} is registered and takes it at {contacts}", name()));
+            return Found::Targets(targets);
+        }
         Err(reason) => reason,
     };
+    ctx.decide("", || format!("{} is no target here: {}", name(), refused.why()));
     // A phone's own Contact, which another phone has learnt in a dialog.
     if let Some(place) = registrar.place_of_contact(request)
         && !registrar.is_registered(ctx, callee)
@@ -287,6 +297,7 @@ fn find_targets<'t, 'r: 't>(
         return found;
     }
     if forwarder.hops.next_hops().is_empty() {
+        ctx.decide("route", || "there is no [[route]]".to_string());
         return Found::Refused(refused);
     }
     let known = (registrar, auth, &mut *forwarder.hops);

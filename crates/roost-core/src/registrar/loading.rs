@@ -27,6 +27,13 @@ pub(crate) struct Loading {
     skipped: BTreeMap<RowError, u64>,
 }
 
+impl Loading {
+    /// As far as it has come.
+    pub(crate) fn excerpt(&self) -> Loading {
+        Loading { from: self.from, is_unordered: self.is_unordered, skipped: BTreeMap::new() }
+    }
+}
+
 impl Registrar {
     /// From here on the table is being read: [`Registrar::load_page`] follows.
     pub(crate) fn begin_loading(&mut self) {

@@ -170,6 +170,18 @@ impl Location {
         }
     }
 
+    /// Takes an AOR over from another shard's copy of the bindings; its slot here.
+    pub(crate) fn adopt(&mut self, record: &Record) -> RecordId {
+        let id = self.find_or_insert(&record.aor, || record.label);
+        self.change(id, |own| {
+            own.next_contact = record.next_contact;
+            own.bindings = record.bindings.clone();
+            own.commit = record.commit;
+        });
+        self.moved.clear();
+        id
+    }
+
     /// The key of a Contact as it is called.
     pub(crate) fn key_of(&self, uri: &Uri<'_>, domain: &[u8]) -> ContactKey {
         self.keys.of_uri(uri, domain)

@@ -25,7 +25,7 @@ use crate::base::flow::{Flow, Now, ShardId, Ticket, responsible};
 use crate::base::limits;
 use crate::base::stats::{Counter, Timed};
 use crate::contract::ban::Home;
-use crate::contract::binding_ref::{BindingRef, ContactMoved, Place};
+use crate::contract::binding_ref::{BindingRef, ContactKey, ContactMoved, Place};
 use crate::contract::call::AorText;
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::contact_id;
@@ -91,6 +91,34 @@ impl Registrar {
         }
     }
 
+    /// The bindings of some AORs, and of the Contact that a request calls; `called`: where another shard says that it is here.
+    pub(crate) fn excerpt(
+        &self,
+        (identity, shard): (&Identity, ShardId),
+        aors: &[Vec<u8>],
+        request: &Request<'_>,
+        called: Option<Place>,
+    ) -> (Registrar, Option<Place>) {
+        let mut excerpt = Registrar::new(identity, shard, self.next_label);
+        excerpt.loading = self.loading.as_ref().map(Loading::excerpt);
+        for record in aors.iter().filter_map(|aor| self.location.get(self.location.find(aor)?)) {
+            excerpt.location.adopt(record);
+        }
+        let mut adopt = |place: Place| match self.location.get(RecordId::of_slot(place.record)) {
+            Some(record) if place.shard == shard => {
+                Place { record: excerpt.location.adopt(record).slot(), ..place }
+            }
+            _ => place,
+        };
+        let called = called.map(&mut adopt);
+        if let Some(place) = self.place_of_contact(request).map(&mut adopt)
+            && let Some(key) = self.key_called(request)
+        {
+            excerpt.by_contact.take(&ContactMoved { key, home: shard, place, is_there: true });
+        }
+        (excerpt, called)
+    }
+
     /// Handles an authorized REGISTER: answers it, or sends its changes on their way to the database.
     pub(crate) fn save(&mut self, ctx: &mut Ctx<'_>, request: &Request<'_>) -> Saved {
         let mut aor = ctx.buffers.take_text();
@@ -109,6 +137,9 @@ impl Registrar {
         let cseq = request.value(HeaderName::CSeq);
         let identity = ctx.hasher.hash_one((request.call_id(), cseq, request.flow.remote));
         if let Some(hash) = self.hash_not_loaded(aor) {
+            ctx.decide("", || {
+                "it waits: the extension's rows of `location` are still being read".to_string()
+            });
             return Saved::NotLoaded { hash, identity };
         }
         let found = self.location.find(aor);
@@ -118,6 +149,7 @@ impl Registrar {
                 ctx.count(Counter::Absorbed);
                 return Saved::Done;
             }
+            ctx.decide("", || "it waits: another change of the same extension is being written".to_string());
             return Saved::Behind { commit, identity };
         }
         let plan = plan(ctx, request, record);
@@ -138,6 +170,7 @@ impl Registrar {
                 return Saved::Refused(response, found);
             }
         };
+        decide_changes(ctx, record, &plan);
         if plan.changes.is_empty() {
             send_ok(ctx, request, record, &plan);
             return Saved::Done;
@@ -348,9 +381,13 @@ impl Registrar {
 
     /// Where the only binding is whose Contact a request calls, in the caller's domain with `use_domain`.
     pub(crate) fn place_of_contact(&self, request: &Request<'_>) -> Option<Place> {
+        self.by_contact.get(self.key_called(request)?)
+    }
+
+    fn key_called(&self, request: &Request<'_>) -> Option<ContactKey> {
         let uri = request.target.as_ref().ok().filter(|uri| uri.user.is_some())?;
         let domain = request.caller().map_or(&[][..], |caller| caller.host);
-        self.by_contact.get(self.location.key_of(uri, domain))
+        Some(self.location.key_of(uri, domain))
     }
 
     /// The only live binding of a record of this shard whose Contact a request calls, in the caller's domain with `use_domain`.
@@ -538,17 +575,63 @@ fn reference(shard: ShardId, id: RecordId, binding: &Binding) -> BindingRef {
     BindingRef { shard, record: id.slot(), contact_id: binding.contact_id, instance }
 }
 
+/// Notes what a REGISTER changes among the decisions.
+fn decide_changes(ctx: &mut Ctx<'_>, record: Option<&Record>, plan: &Plan) {
+    if ctx.out.decisions.is_none() {
+        return;
+    }
+    let now = ctx.now;
+    let known =
+        |id: u64| record.into_iter().flat_map(|record| &record.bindings).find(|old| old.contact_id == id);
+    if plan.changes.is_empty() {
+        ctx.decide("", || "nothing changes: the answer lists what is registered".to_string());
+    }
+    for change in plan.changes.iter() {
+        match change {
+            Change::Put(binding) => {
+                let contact = String::from_utf8_lossy(binding.contact()).into_owned();
+                let verb = if known(binding.contact_id).is_some() { "renewed" } else { "registered" };
+                let seconds = binding.deadline_ms.saturating_sub(now.mono_ms) / 1000;
+                ctx.decide("registrar.min_expires, max_expires, default_expires", || {
+                    format!("{contact} is {verb} for {seconds} s")
+                });
+                if binding.behind_nat && binding.source().is_some() {
+                    ctx.decide("", || {
+                        "behind NAT: calls go to where its packets come from, not to its Contact".to_string()
+                    });
+                }
+            }
+            Change::Remove(id) => {
+                let contact = known(*id)
+                    .map_or_else(String::new, |old| String::from_utf8_lossy(old.contact()).into_owned());
+                ctx.decide("registrar.max_contacts", || format!("{contact} is removed"));
+            }
+        }
+    }
+    if ctx.identity.write_through && !plan.changes.is_empty() {
+        ctx.decide("usrloc.db_mode", || "the answer is 200 once this is on disk".to_string());
+    }
+}
+
 /// The Occupied rule by what is in memory.
-fn check_exclusive(ctx: &Ctx<'_>, record: &Record, request: &Request<'_>) -> Result<(), Reason> {
+fn check_exclusive(ctx: &mut Ctx<'_>, record: &Record, request: &Request<'_>) -> Result<(), Reason> {
     if !ctx.policy.registrar.exclusive_ip {
         return Ok(());
     }
     let is_same =
         |binding: &Binding| request.call_id() == Some(binding.callid()) || names_contact(request, binding);
     let live = record.live(ctx.now).filter(|one| !one.is_stranded());
-    match is_free_or_own(live, request.flow.remote.ip(), is_same) {
+    let (source, now) = (request.flow.remote.ip(), ctx.now);
+    match is_free_or_own(live, source, is_same) {
         true => Ok(()),
-        false => Err(Reason::Occupied),
+        false => {
+            ctx.decide("registrar.exclusive_ip", || {
+                let held = record.live(now).filter(|one| !one.is_stranded()).find_map(Binding::source_ip);
+                let held = held.map_or("another address".to_string(), |ip| ip.to_string());
+                format!("{held} holds the extension, and this comes from {source}")
+            });
+            Err(Reason::Occupied)
+        }
     }
 }
 

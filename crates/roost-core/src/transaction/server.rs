@@ -211,6 +211,7 @@ impl<O> Transactions<O> {
         ctx.with_head(&bytes, |ctx, head| {
             let Some(request) = Request::new(ctx.policy, source, &bytes, head) else { return };
             trace::response(&request, response);
+            response.decide(ctx);
             ctx.count(Counter::LocalReplies);
             let writer = ResponseWriter::of(ctx);
             self.send_upstream(ctx, ticket, event_of(response.code), |out| {

@@ -94,15 +94,7 @@ impl World {
         self.caused = caused;
         let handed_over = self.handed_over;
         let flow = Flow::udp(SERVER, from);
-        self.with_engine(shard, |engine, head, now, out| {
-            if head.parse(bytes).is_err() {
-                return;
-            }
-            match mark {
-                None => engine.handle_message(&flow, bytes, head, now, out),
-                Some(mark) => engine.handle_handed_over(&flow, bytes, head, mark, now, out),
-            }
-        })?;
+        self.give(shard, flow, bytes, mark)?;
         self.caused = 0;
         if self.handed_over > handed_over {
             return Ok(());

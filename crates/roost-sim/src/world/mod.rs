@@ -2,6 +2,7 @@
 
 mod calls;
 mod kept_calls;
+mod previews;
 mod process;
 
 use std::collections::BTreeMap;
@@ -55,6 +56,8 @@ pub struct Options {
     pub model_has_more_room: bool,
     /// The engines tell what happens, and what they tell is checked.
     pub listens: bool,
+    /// Requests are previewed, and must go as the preview said.
+    pub previews: bool,
 }
 
 /// What a seed that broke nothing did.
@@ -75,6 +78,8 @@ pub struct Report {
     pub compared: u64,
     /// What the engines told has happened, where they were listened to.
     pub told: u64,
+    /// Requests that went as their preview said.
+    pub previewed: u64,
     /// A hash over the time, the destination and the bytes of everything that the engines sent.
     pub trace_hash: u64,
     /// The same with every identifier masked: a run of eight hex digits or more counts as one.
@@ -96,6 +101,7 @@ impl Report {
         self.ends.add(&other.ends);
         self.compared += other.compared;
         self.told += other.told;
+        self.previewed += other.previewed;
         self.trace_hash ^= other.trace_hash;
         self.masked_hash ^= other.masked_hash;
     }
@@ -252,6 +258,7 @@ pub(crate) struct World {
     pub(crate) glances: Dice,
     pub(crate) outbox: Outbox,
     pub(crate) told: u64,
+    pub(crate) previewed: u64,
     /// News from shard to shard that have not arrived.
     pub(crate) kept_calls: KeptCalls,
     pub(crate) news_under_way: usize,
@@ -309,6 +316,7 @@ impl World {
             dice,
             outbox: Outbox { listening, ..Outbox::default() },
             told: 0,
+            previewed: 0,
             kept_calls: KeptCalls::default(),
             news_under_way: 0,
             head: Head::new(),
@@ -362,6 +370,7 @@ impl World {
             ends: self.call_checks.ends,
             compared: self.model.compared,
             told: self.told,
+            previewed: self.previewed,
             trace_hash: self.trace.exact,
             masked_hash: self.trace.masked,
         }

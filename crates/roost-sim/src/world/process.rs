@@ -16,6 +16,7 @@ use crate::client::Reply;
 use crate::harness::statistic;
 use crate::scenario::{Crash, Loading, SERVER};
 use crate::store::{Answer, aor_of};
+use crate::world::previews::handle_previewed;
 use crate::world::{BASE_MS, Event, World, is_of_register};
 
 /// A running process.
@@ -200,7 +201,7 @@ impl World {
             self.checks.delivered(branch, from, &self.phones[place].plan.aor, self.now_ms);
         }
         self.note(|| format!("{from} -> shard {}: {}", shard.0, first_lines(bytes)));
-        self.handle_message(shard, Flow::udp(SERVER, from), bytes)
+        self.give(shard, Flow::udp(SERVER, from), bytes, None)
     }
 
     pub(crate) fn hand_over(
@@ -215,22 +216,33 @@ impl World {
             return self.feed_call(shard, flow.remote, bytes, Some(mark), caused);
         }
         let before = self.handed_over;
-        self.with_engine(shard, |engine, head, now, out| {
-            if head.parse(bytes).is_ok() {
-                engine.handle_handed_over(&flow, bytes, head, mark, now, out);
-            }
-        })?;
+        self.give(shard, flow, bytes, Some(mark))?;
         match self.handed_over > before {
             true => Err("a message was handed over twice".to_string()),
             false => Ok(()),
         }
     }
 
-    fn handle_message(&mut self, shard: ShardId, flow: Flow, bytes: &[u8]) -> Result<(), String> {
-        self.with_engine(shard, |engine, head, now, out| match head.parse(bytes) {
-            Ok(()) => engine.handle_message(&flow, bytes, head, now, out),
-            Err(error) => engine.handle_unreadable(error),
-        })
+    /// An engine is given a message, by the network or by another shard.
+    pub(crate) fn give(
+        &mut self,
+        shard: ShardId,
+        flow: Flow,
+        bytes: &[u8],
+        mark: Option<Mark>,
+    ) -> Result<(), String> {
+        let is_previewed = self.options.previews;
+        let mut went = Ok(false);
+        self.with_engine(shard, |engine, head, now, out| match (head.parse(bytes), mark) {
+            (Ok(()), mark) if is_previewed => {
+                went = handle_previewed(engine, (&flow, bytes, head), mark, now, out);
+            }
+            (Ok(()), None) => engine.handle_message(&flow, bytes, head, now, out),
+            (Ok(()), Some(mark)) => engine.handle_handed_over(&flow, bytes, head, mark, now, out),
+            (Err(error), _) => engine.handle_unreadable(error),
+        })?;
+        self.previewed += u64::from(went?);
+        Ok(())
     }
 
     pub(crate) fn tick(&mut self, shard: ShardId) -> Result<(), String> {

@@ -17,4 +17,5 @@ pub(crate) mod tls;
 pub(crate) mod trace;
 pub(crate) mod ul;
 pub(crate) mod user;
+pub(crate) mod what_if;
 pub(crate) mod why;

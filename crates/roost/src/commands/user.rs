@@ -136,17 +136,24 @@ fn given_or_asked(password: Option<String>) -> Result<String> {
     if let Some(password) = password {
         return Ok(password);
     }
-    if !std::io::stdin().is_terminal() {
-        let mut line = String::new();
-        std::io::stdin().read_line(&mut line).context("reading the password from standard input")?;
-        return Ok(line.trim_end_matches(['\r', '\n']).to_string());
-    }
-    let first = rpassword::prompt_password("Password: ").context("reading the password")?;
-    let again = rpassword::prompt_password("Once more: ").context("reading the password")?;
-    if first != again {
+    let first = asked("Password: ")?;
+    if std::io::stdin().is_terminal() && asked("Once more: ")? != first {
         bail!("the two passwords differ: nothing was changed");
     }
     Ok(first)
+}
+
+/// A password: asked for at a terminal, or the first line of what is piped in.
+///
+/// # Errors
+/// Standard input cannot be read.
+pub(crate) fn asked(prompt: &str) -> Result<String> {
+    if std::io::stdin().is_terminal() {
+        return rpassword::prompt_password(prompt).context("reading the password");
+    }
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).context("reading the password from standard input")?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_string())
 }
 
 fn list(settings: &Settings, is_json: bool) -> Result<()> {

@@ -3,17 +3,22 @@
 use std::sync::Arc;
 
 use roost_admin::{ExtensionQuery, Record, RecordKind, RecordQuery, Tables};
+use roost_core::SubscriberName;
 use roost_store::{Store, StoredRecord, Subscriber};
 
 /// Reads subscribers, and records where any are kept.
 pub(super) fn tables(store: &Arc<Store>, use_domain: bool, has_records: bool) -> Tables {
-    let (listed, looked, recorded) = (Arc::clone(store), Arc::clone(store), Arc::clone(store));
+    let (listed, looked) = (Arc::clone(store), Arc::clone(store));
+    let (asked, recorded) = (Arc::clone(store), Arc::clone(store));
     Tables {
         extensions: Arc::new(move |query| extensions(&listed, use_domain, &query)),
         is_extension: Arc::new(move |aor: String| {
             let Subscriber { username, domain } = subscriber(use_domain, &aor);
             let domains = looked.domains_of(&username).map_err(|error| error.to_string())?;
             Ok(if use_domain { domains.contains(&domain) } else { !domains.is_empty() })
+        }),
+        secrets: Arc::new(move |(user, domain): SubscriberName| {
+            asked.secrets_of(&user, domain.as_deref()).map_err(|error| error.to_string())
         }),
         records: has_records.then(|| -> roost_admin::Read<RecordQuery, Vec<Record>> {
             Arc::new(move |query| records(&recorded, query))

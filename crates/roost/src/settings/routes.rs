@@ -57,6 +57,7 @@ mod tests {
             ("[[route]]\nprefix = \"0\"", "x:1: `route.hops` must name 1 to 32 next hops"),
             ("[[route]]\nhops = [\"sip:10.0.0.5\"]", "x:1: a [[route]] needs `prefix`, `user` or `domain`"),
             ("[[route]]\n\nprefx = \"0\"", "x:3: unknown key `prefx` in [[route]]; did you mean `prefix`?"),
+            ("[[route]]\nto = \"sip:a\"", "x:2: unknown key `to` in [[route]]; it takes "),
             ("[[route]]\nprefix = 0", "x:2: `route.prefix` must be a string, not integer"),
             (
                 "[[route]]\nuser = \"^8[\"\nhops = [\"sip:a\"]",

@@ -58,7 +58,13 @@ pub(crate) fn read<T: Default>(
         for (name, value) in table.get_ref().as_table().ok_or_else(not_tables)? {
             let text: &str = name.get_ref();
             let Some(key) = keys.iter().find(|key| key.name == text) else {
-                let hint = nearest(text, keys.iter().map(|key| key.name));
+                let known = || keys.iter().map(|key| key.name);
+                let hint = match nearest(text, known()) {
+                    near if near.is_empty() => {
+                        format!("; it takes {}", known().collect::<Vec<_>>().join(", "))
+                    }
+                    near => near,
+                };
                 return Err(source.error(name.span(), format!("unknown key `{text}` in [[{title}]]{hint}")));
             };
             let value_of = source.read(key, value)?;

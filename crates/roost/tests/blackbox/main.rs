@@ -46,4 +46,5 @@ mod trace;
 mod transports;
 mod user;
 mod websocket;
+mod what_if;
 mod why;
