@@ -206,6 +206,12 @@ const COMMANDS: &[Command] = &[
     },
     Command { name: "trace_stop", alias: "tracer:stop", params: &["id"], help: "sends them no more" },
     Command {
+        name: "trace_last",
+        alias: "roost:trace_last",
+        params: &["aor", "callid"],
+        help: "the messages of what failed last, of an extension or under a Call-ID",
+    },
+    Command {
         name: "trace",
         alias: "tracer:trace",
         params: &["id", "mode"],
@@ -220,7 +226,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "why",
         alias: "roost:why",
-        params: &["aor", "other", "callid"],
+        params: &["aor", "other", "callid", "since"],
         help: "why an extension is offline, why a call failed, or what is wrong now",
     },
     Command {
@@ -410,6 +416,7 @@ async fn carry_out_own(mi: &Mi, command: &Command, params: &Params<'_>) -> Resul
         "log_level" => log_level(mi, params)?,
         "trace_start" => traces::start(mi, params)?,
         "trace_stop" => traces::stop(mi, params)?,
+        "trace_last" => traces::last(mi, params)?,
         "trace" => traces::list(mi, params)?,
         "sr_get_status" => health::status(mi).await?,
         "why" => why::why(mi, params).await?,

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::Mi;
 use crate::rpc::{Params, RpcError};
+use crate::why::normal;
 
 /// `trace_start ID URI [FILTER…]`: a collector is sent what fits the filter until it is stopped, or its connection ends.
 pub(crate) fn start(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
@@ -28,6 +29,34 @@ pub(crate) fn stop(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
         true => Ok(json!("OK")),
         false => Err(RpcError::new(404, "Trace not found")),
     }
+}
+
+/// `trace_last [AOR] [callid]`: the messages of what failed last.
+pub(crate) fn last(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let not_found =
+        |why: &str| RpcError { data: Some(why.to_string()), ..RpcError::new(404, "Trace not found") };
+    let recorder = mi.recorder.as_ref();
+    let recorder = recorder.ok_or_else(|| not_found("nothing is recorded: `memory` in [recorder] is 0"))?;
+    let filled = |name: &str| Ok::<_, RpcError>(params.optional_text(name)?.filter(|text| !text.is_empty()));
+    let aor = filled("aor")?.map(|aor| normal(mi, aor)).transpose()?;
+    let call_id = filled("callid")?;
+    let bytes = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec());
+    let (aor, call_id) = (bytes(&aor), bytes(&call_id));
+    let failure = recorder.failure(aor.as_deref(), call_id.as_deref());
+    let failure =
+        failure.ok_or_else(|| not_found("nothing of it has failed since the start, or it is long ago"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let messages: Vec<_> = failure
+        .messages
+        .iter()
+        .map(|message| {
+            json!({
+                "At": message.at_ms, "From": message.source.to_string(), "To": message.destination.to_string(),
+                "Transport": message.transport.as_str(), "Message": text(&message.bytes),
+            })
+        })
+        .collect();
+    Ok(json!({ "AOR": text(&failure.aor), "Call-ID": text(&failure.call_id), "Messages": messages }))
 }
 
 /// `trace [ID [on|off]]`: all collectors, one of them, or whether one is sent anything.

@@ -17,6 +17,7 @@ use crate::contract::call::CallRecord;
 use crate::contract::command::{Command, Receipt, ShardEvent};
 use crate::contract::config::Config;
 use crate::contract::context::{Ctx, ResponseTexts};
+use crate::contract::dropped::Dropped;
 use crate::contract::event::{Event, EventKind};
 use crate::contract::identity::Identity;
 use crate::contract::mark::Mark;
@@ -231,9 +232,9 @@ impl Engine {
         self.registrar.lookup(aor, now)
     }
 
-    /// Counts what has become of messages before they reached an engine.
-    pub fn count(&mut self, counter: Counter, messages: u64) {
-        self.shared.stats.add(counter, messages);
+    /// Counts messages that a shell drops.
+    pub fn count_dropped(&mut self, why: Dropped, messages: u64) {
+        self.shared.stats.count_dropped(why, messages);
     }
 
     /// Notes how long a message has waited before it is handled, in milliseconds.
@@ -255,7 +256,7 @@ impl Engine {
     pub fn handle_unreadable(&mut self, error: HeadError) {
         match error {
             HeadError::KeepAlive => self.shared.stats.count(Counter::KeepAlives),
-            HeadError::NotSip | HeadError::TooLarge => self.shared.stats.count(Counter::NotSip),
+            HeadError::NotSip | HeadError::TooLarge => self.shared.stats.count_dropped(Dropped::NotSip, 1),
         }
     }
 
@@ -273,7 +274,7 @@ impl Engine {
         let (source, policy, hops) = (flow.remote.ip(), ctx.policy, &self.hops);
         let is_trusted = || hops.is_trusted(policy, source);
         if self.admission.is_unwelcome(ctx, source, head, bytes, is_trusted) {
-            return ctx.count(Counter::DropRequests);
+            return;
         }
         match Request::new(policy, *flow, bytes, head) {
             Some(request) => {
@@ -283,7 +284,7 @@ impl Engine {
             }
             None => {
                 ctx.count(Counter::BadMsgHdr);
-                ctx.count(Counter::DropRequests);
+                ctx.drop_message(Dropped::NoVia);
                 tracing::debug!(source = %flow, "request without a usable Via dropped");
             }
         }
@@ -757,7 +758,7 @@ impl Engine {
             self.with_request((parked.flow, parked.since_ms), &parked.bytes, |engine, request| {
                 let ctx = &mut engine.shared.ctx(now, out);
                 match request.method {
-                    Method::Ack => ctx.count(Counter::DropRequests),
+                    Method::Ack => ctx.drop_message(Dropped::StrayRequest),
                     _ => refuse(ctx, &engine.registrar, request, &Reason::RowsNotRead.into()),
                 }
             });

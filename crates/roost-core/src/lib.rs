@@ -43,7 +43,10 @@ pub use contract::command::{Command, CommitOutcome, HandOver, Receipt, ShardEven
 pub use contract::config::Config;
 pub use contract::contact_id;
 pub use contract::domain::{Domain, DomainError};
-pub use contract::event::{Asked, CallStep, ContactFacts, Event, EventKind, Gone, Listening, Topics};
+pub use contract::dropped::Dropped;
+pub use contract::event::{
+    Asked, AskedMore, CallStep, ContactFacts, Event, EventKind, Gone, Listening, Passed, Topics,
+};
 pub use contract::exclusive::Exclusive;
 pub use contract::identity::{CallCount, Identity, Widths};
 pub use contract::listener::Listener;

@@ -171,6 +171,7 @@ impl Engine {
         AdminReply::Statistics(Box::new(ShardFigures {
             values: all,
             refusals: stats.refusals().collect(),
+            drops: stats.drops().collect(),
             call_ends: stats.call_ends().collect(),
             bindings: registrar.contacts_by_transport().collect(),
             times: stats.times().collect(),

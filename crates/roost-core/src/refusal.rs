@@ -3,13 +3,12 @@
 use roost_sip::Method;
 
 use crate::auth::challenge::Challenger;
-use crate::base::aor::UserHost;
 use crate::base::stats::{Counter, Timed};
-use crate::contract::call::AorText;
 use crate::contract::context::Ctx;
-use crate::contract::event::{Event, EventKind};
+use crate::contract::outbox::Heard;
 use crate::contract::policy::Policy;
 use crate::contract::reason::Reason;
+use crate::message::refused::tell_refused;
 use crate::message::request::Request;
 use crate::message::response::Response;
 use crate::message::response_writer::ResponseWriter;
@@ -53,7 +52,10 @@ pub(crate) fn refuse(ctx: &mut Ctx<'_>, registrar: &Registrar, request: &Request
     if response.is_challenge() {
         ctx.count(Counter::Challenges);
     }
-    tell(ctx, request, response);
+    tell_refused(ctx, request, response);
+    if !response.is_challenge() {
+        tell_failure(ctx, request.method, request.call_id(), response.code);
+    }
     let policy = ctx.policy;
     let (writer, challenger) = (ResponseWriter::of(ctx), Challenger::of(ctx));
     let realm = realm.as_deref().unwrap_or_else(|| registrar_realm(policy, request).unwrap_or(&[]));
@@ -69,6 +71,11 @@ pub(crate) fn refuse(ctx: &mut Ctx<'_>, registrar: &Registrar, request: &Request
         writer.write_refusal(request, response, bytes);
         writer.write_tail(bytes);
     });
+    if !response.is_challenge() {
+        let ago_ms = ctx.now.mono_ms.saturating_sub(request.since_ms);
+        let request = Heard { flow: request.flow, is_sent: false, ago_ms, bytes: request.bytes };
+        ctx.out.tell_exchange(&[request], true);
+    }
 }
 
 /// The realm of a REGISTER: the configured one, else To's host; `None` when To names none.
@@ -76,26 +83,5 @@ pub(crate) fn registrar_realm<'t, 'r: 't>(policy: &'t Policy, request: &Request<
     match policy.auth.realm.is_empty() {
         true => request.registrant().map(|to| to.host),
         false => Some(policy.auth.realm.as_bytes()),
-    }
-}
-
-fn tell(ctx: &mut Ctx<'_>, request: &Request<'_>, response: &Response) {
-    let Some(reason) = response.reason else { return };
-    ctx.stats.count_refusal(reason);
-    let code = response.code;
-    match response.is_challenge() {
-        true => ctx.out.tell(EventKind::Challenge, || {
-            let UserHost { user, host } = request.asker();
-            let (user, host) = (AorText::from_slice(user.text), AorText::from_slice(host));
-            Event::Challenged { user, host, source: request.flow.remote, reason }
-        }),
-        false => {
-            ctx.out.tell(EventKind::Refusal(reason), || Event::Refused {
-                asked: request.asked(),
-                code,
-                reason,
-            });
-            tell_failure(ctx, request.method, request.call_id(), code);
-        }
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use roost_core::{
-    Command, Counter, Engine, Flow, HandOver, Listening, Now, Outbox, ShardEvent, Topics, Transmit,
+    Command, Dropped, Engine, Flow, HandOver, Listening, Now, Outbox, ShardEvent, Topics, Transmit,
 };
 use roost_hep::Capture;
 use roost_sip::Head;
@@ -410,7 +410,7 @@ impl WorkerIo {
             }
         }
         if shed > 0 {
-            shard.state.engine.count(Counter::Shed, shed);
+            shard.state.engine.count_dropped(Dropped::Shed, shed);
             shed_by_all.fetch_add(shed, Ordering::Relaxed);
         }
         more_to_come
@@ -470,7 +470,7 @@ impl WorkerIo {
             if !one.is_empty() {
                 let refused = inbox.post(one.take(&mut self.spare).into_iter().flatten());
                 if let Some(shard) = shards.first_mut().filter(|_| refused > 0) {
-                    shard.state.engine.count(Counter::InboxFull, refused as u64);
+                    shard.state.engine.count_dropped(Dropped::InboxFull, refused as u64);
                     tracing::debug!(refused, "another worker's inbox is full");
                 }
             }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 
-use roost_core::{CallEnd, Reason};
+use roost_core::{CallEnd, Gone, Reason};
 use serde::{Deserialize, Serialize};
 
 use crate::life::Life;
@@ -107,12 +107,14 @@ impl KeptNote {
             }
             What::Registered => ("registered", String::new(), [0; 3]),
             What::Refreshed { least_left_ms } => ("refreshed", String::new(), [least_left_ms, 0, 0]),
-            What::Unregistered => ("unregistered", String::new(), [0; 3]),
-            What::Expired => ("expired", String::new(), [0; 3]),
+            What::Gone(why) => (why.word(), String::new(), [0; 3]),
             What::FlowLost => ("flow-lost", String::new(), [0; 3]),
             What::PingsLost(count) => ("pings-lost", String::new(), [i64::from(count), 0, 0]),
             What::NotStored => ("not-stored", String::new(), [0; 3]),
             What::Banned { seconds } => ("banned", String::new(), [seconds as i64, 0, 0]),
+            What::CallRefused { code, reason, is_caller } => {
+                ("call-refused", reason.word(), [i64::from(code), i64::from(is_caller), 0])
+            }
             What::WasCalled(outcome) => call("was-called", outcome),
             What::CalledOthers(outcome) => call("called-others", outcome),
         };
@@ -135,22 +137,25 @@ impl KeptNote {
         let reason = || Reason::ALL.iter().copied().find(|reason| reason.word() == self.word);
         let outcome = || {
             let end = end_of(&self.word, third as u16)?;
-            Some(CallOutcome { end, rang_s: first as u32, talked_s: second as u32 })
+            // Where nobody rang it is less than 0.
+            let (has_rung, rang_s) = if first < 0 { (false, -1 - first) } else { (true, first) };
+            Some(CallOutcome { end, has_rung, rang_s: rang_s as u32, talked_s: second as u32 })
         };
         let what = match self.what.as_str() {
             "challenged" => What::Challenged(reason()?),
             "refused" => What::Refused { code: first as u16, reason: reason()?, is_register: second != 0 },
+            "call-refused" => {
+                What::CallRefused { code: first as u16, reason: reason()?, is_caller: second != 0 }
+            }
             "registered" => What::Registered,
             "refreshed" => What::Refreshed { least_left_ms: first },
-            "unregistered" => What::Unregistered,
-            "expired" => What::Expired,
             "flow-lost" => What::FlowLost,
             "pings-lost" => What::PingsLost(first as u32),
             "not-stored" => What::NotStored,
             "banned" => What::Banned { seconds: first as u64 },
             "was-called" => What::WasCalled(outcome()?),
             "called-others" => What::CalledOthers(outcome()?),
-            _ => return None,
+            word => What::Gone(Gone::ALL.into_iter().find(|why| why.word() == word)?),
         };
         let KeptNote { first_ms, last_ms, count, source, text, call_id, .. } = self;
         Some(Note { what, first_ms, last_ms, count, source, text, call_id })
@@ -158,12 +163,13 @@ impl KeptNote {
 }
 
 fn call(what: &'static str, outcome: CallOutcome) -> (&'static str, String, [i64; 3]) {
-    let CallOutcome { end, rang_s, talked_s } = outcome;
+    let CallOutcome { end, rang_s, has_rung, talked_s } = outcome;
+    let rang_s = if has_rung { i64::from(rang_s) } else { -1 - i64::from(rang_s) };
     let (word, code) = match end {
         CallEnd::Failed(code) => ("failed", code),
         end => (end.as_str(), 0),
     };
-    (what, word.to_string(), [i64::from(rang_s), i64::from(talked_s), i64::from(code)])
+    (what, word.to_string(), [rang_s, i64::from(talked_s), i64::from(code)])
 }
 
 fn end_of(word: &str, code: u16) -> Option<CallEnd> {

@@ -5,22 +5,29 @@
 //! room of their own, so that guessers push no extension out.
 #![forbid(unsafe_code)]
 
+mod failures;
 mod kept;
 mod life;
 mod note;
 mod reasons;
+mod telling;
 mod verdict;
 mod words;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::failures::{Asker, Failures};
 use lru::LruCache;
-use roost_core::{Asked, CallEnd, CallRecord, CallText, Event, EventKind, Gone, Reason, Topics};
+use roost_core::{
+    Asked, AskedMore, CallEnd, CallRecord, CallState, CallText, Event, EventKind, Reason, Topics,
+};
 
+pub use failures::{Branch, Failure, Message};
 pub use life::Life;
 pub use note::{CallOutcome, Note, What};
 pub use reasons::{Explanation, Language, REASONS, answer_of, page};
-pub use verdict::{Facts, Verdict, call_words, note_words, verdict};
+pub use telling::{call_word, call_words, note_words, refusal_words};
+pub use verdict::{Facts, Verdict, verdict};
 pub use words::clock;
 
 /// The part of the memory that names have which nobody knows.
@@ -35,6 +42,7 @@ struct Inner {
     extensions: Shelf,
     /// Names that do not exist, as far as is known.
     strangers: Shelf,
+    failures: Failures,
 }
 
 /// Lives, the one that was heard of longest ago first to go.
@@ -60,6 +68,9 @@ impl Recorder {
         .and(Topics::of(EventKind::Ban))
         .and(Topics::CALLS);
 
+    /// The same, and messages of what failed.
+    pub const TOPICS_WITH_MESSAGES: Topics = Recorder::TOPICS.and(Topics::of(EventKind::Exchange));
+
     /// An empty one that holds so many bytes; `use_domain`: extensions are user@domain.
     pub fn new(bytes: usize, use_domain: bool) -> Recorder {
         let strangers = bytes / STRANGERS;
@@ -67,7 +78,15 @@ impl Recorder {
             use_domain,
             extensions: Shelf::new(bytes - strangers),
             strangers: Shelf::new(strangers),
+            failures: Failures::new(0),
         })))
+    }
+
+    /// The same, with so many bytes of messages of what failed.
+    #[must_use]
+    pub fn with_messages(self, bytes: usize) -> Recorder {
+        self.inner().failures = Failures::new(bytes);
+        self
     }
 
     /// Takes what has happened; `now_ms` is unix time.
@@ -85,6 +104,20 @@ impl Recorder {
         extensions.lives.peek(aor).or_else(|| strangers.lives.peek(aor)).cloned()
     }
 
+    /// The messages of what failed last of an extension, or under a Call-ID.
+    pub fn failure(&self, aor: Option<&[u8]>, call_id: Option<&[u8]>) -> Option<Failure> {
+        // Of a call that came from elsewhere its note says the Call-ID.
+        let life = aor.and_then(|aor| self.life(aor)).unwrap_or_default();
+        let is_its = |failure: &Failure| {
+            Some(&*failure.aor) == aor
+                || life.notes().any(|note| note.call_id.as_bytes() == &*failure.call_id)
+        };
+        self.inner().failures.find(|failure| match call_id {
+            Some(call_id) => *failure.call_id == *call_id,
+            None => is_its(failure),
+        })
+    }
+
     /// Those that `wants` their name and life, at most so many, who was heard of last first.
     pub fn find(&self, most: usize, mut wants: impl FnMut(&[u8], &Life) -> bool) -> Vec<(Box<[u8]>, Life)> {
         let inner = self.inner();
@@ -94,13 +127,15 @@ impl Recorder {
     }
 
     /// Names (`group:name`) and values.
-    pub fn statistics(&self) -> [(&'static str, u64); 4] {
+    pub fn statistics(&self) -> [(&'static str, u64); 6] {
         let inner = self.inner();
         [
             ("recorder:extensions", inner.extensions.lives.len() as u64),
             ("recorder:unknown_names", inner.strangers.lives.len() as u64),
             ("recorder:bytes", (inner.extensions.bytes + inner.strangers.bytes) as u64),
             ("recorder:evicted", inner.extensions.evicted + inner.strangers.evicted),
+            ("recorder:failures", inner.failures.count() as u64),
+            ("recorder:failure_bytes", inner.failures.bytes() as u64),
         ]
     }
 
@@ -117,14 +152,7 @@ impl Inner {
                 self.note(&aor, now_ms, Note::new(What::Challenged(*reason)).from(*source));
             }
             Event::Refused { asked, code, reason } => {
-                let Asked { user, host, flow, user_agent, method } = asked;
-                if user.is_empty() {
-                    return;
-                }
-                let aor = self.aor(user, host);
-                let is_register = method.as_ref() == b"REGISTER";
-                let what = What::Refused { code: *code, reason: *reason, is_register };
-                self.note(&aor, now_ms, Note::new(what).from(flow.remote).with_text(user_agent));
+                self.note_refused(asked, (*code, *reason), now_ms);
             }
             Event::Refreshed { aor, source, left_ms, agent } => {
                 let what = match left_ms {
@@ -134,11 +162,7 @@ impl Inner {
                 self.note(aor, now_ms, Note { source: *source, ..Note::new(what).with_text(agent) });
             }
             Event::Unregistered { aor, contact, why, .. } => {
-                let what = match why {
-                    Gone::Removed => What::Unregistered,
-                    Gone::Expired => What::Expired,
-                };
-                self.note(aor, now_ms, Note { source: contact.source, ..Note::new(what) });
+                self.note(aor, now_ms, Note { source: contact.source, ..Note::new(What::Gone(*why)) });
             }
             Event::FlowLost { aor, .. } => self.note(aor, now_ms, Note::new(What::FlowLost)),
             Event::PingsLost { aor, lost, .. } => self.note(aor, now_ms, Note::new(What::PingsLost(*lost))),
@@ -148,16 +172,50 @@ impl Inner {
                 let source = ban.source.map(|ip| std::net::SocketAddr::new(ip, 0));
                 self.note(&ban.user, now_ms, Note { source, ..note });
             }
-            Event::Dialog { record, end: Some(end), .. } => self.note_call(record, *end, now_ms),
+            Event::Dialog { record, old, end: Some(end) } => {
+                let has_rung = record.answered_s.is_some() || *old == CallState::Early;
+                self.note_call(record, (*end, has_rung), now_ms);
+            }
+            Event::Exchange(passed) => {
+                let Some(Asker { user, host, call_id }) = self.failures.asker(passed) else { return };
+                let aor = self.aor(&user, &host);
+                let is_known = self.extensions.lives.contains(&aor);
+                self.failures.take((&aor, &call_id), is_known, passed, now_ms);
+            }
             _ => {}
         }
     }
 
+    /// A request was refused: of a call that was to begin both sides remember it.
+    fn note_refused(&mut self, asked: &Asked, (code, reason): (u16, Reason), now_ms: u64) {
+        let Asked { user, host, flow, user_agent, method, more } = asked;
+        let AskedMore { call_id, callee_user, callee_host } = &**more;
+        let aor = self.aor(user, host);
+        if callee_user.is_empty() {
+            let is_register = method.as_ref() == b"REGISTER";
+            let what = What::Refused { code, reason, is_register };
+            let note = Note::new(what).from(flow.remote).with_text(user_agent).with_call_id(call_id);
+            if !user.is_empty() {
+                self.note(&aor, now_ms, note);
+            }
+            return;
+        }
+        let callee = self.aor(callee_user, callee_host);
+        for (own, other, is_caller) in [(&aor, &callee, true), (&callee, &aor, false)] {
+            let what = What::CallRefused { code, reason, is_caller };
+            let note = Note::new(what).from(flow.remote).with_text(other).with_call_id(call_id);
+            if !own.is_empty() {
+                self.note(own, now_ms, note);
+            }
+        }
+    }
+
     /// A call has ended: both sides remember it.
-    fn note_call(&mut self, record: &CallRecord, end: CallEnd, now_ms: u64) {
+    fn note_call(&mut self, record: &CallRecord, (end, has_rung): (CallEnd, bool), now_ms: u64) {
         let rang_s = record.answered_s.unwrap_or(now_ms / 1000).saturating_sub(record.begun_s);
         let outcome = CallOutcome {
             end,
+            has_rung,
             rang_s: rang_s.min(u64::from(u32::MAX)) as u32,
             talked_s: (record.lasted_ms / 1000).min(u64::from(u32::MAX)) as u32,
         };
@@ -173,6 +231,7 @@ impl Inner {
             let what = if is_caller { What::CalledOthers(outcome) } else { What::WasCalled(outcome) };
             if !record.text(own).is_empty() {
                 let note = Note::new(what).with_text(other).with_call_id(record.text(CallText::CallId));
+                let note = Note { first_ms: record.begun_s * 1000, ..note };
                 self.note(record.text(own), now_ms, note);
             }
         }
@@ -183,6 +242,7 @@ impl Inner {
             note.what,
             What::Refused { reason: Reason::UnknownUser | Reason::UnknownUserHidden, .. }
                 | What::Challenged(_)
+                | What::CallRefused { .. }
         );
         // Workers' events may come in another order than things happened: whatever an extension alone can do makes it one.
         if !is_unknown && let Some(life) = self.strangers.remove(aor) {
@@ -192,7 +252,8 @@ impl Inner {
             true => &mut self.extensions,
             false => &mut self.strangers,
         };
-        shelf.note(aor, Note { first_ms: now_ms, last_ms: now_ms, ..note });
+        let first_ms = if note.first_ms == 0 { now_ms } else { note.first_ms.min(now_ms) };
+        shelf.note(aor, Note { first_ms, last_ms: now_ms, ..note });
     }
 
     /// As tables have it.

@@ -33,17 +33,25 @@ impl Life {
         {
             self.0.pop_back();
         }
+        // A call that roost refused, and whose end is told too, is one; the reason says more than the code.
+        let is_refused_call = |note: &Note| matches!(note.what, What::CallRefused { .. });
+        if note.what.is_call()
+            && !note.call_id.is_empty()
+            && let Some(other) = self.0.iter_mut().rev().take(3).find(|other| other.call_id == note.call_id)
+            && (is_refused_call(&note) || is_refused_call(other))
+        {
+            if is_refused_call(&note) {
+                *other = note;
+            }
+            return;
+        }
         if self.0.back_mut().is_some_and(|last| last.merge(&note)) {
             return;
         }
         // Refreshes between calls are one line all the same.
         if let What::Refreshed { .. } = note.what
             && let Some(other) = self.0.iter().rposition(|other| matches!(other.what, What::Refreshed { .. }))
-            && self
-                .0
-                .iter()
-                .skip(other + 1)
-                .all(|later| matches!(later.what, What::WasCalled(_) | What::CalledOthers(_)))
+            && self.0.iter().skip(other + 1).all(|later| later.what.is_call())
             && self.0.get_mut(other).is_some_and(|other| other.merge(&note))
         {
             return;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use roost_core::{CallEnd, Reason};
+use roost_core::{CallEnd, Gone, Reason};
 
 /// Longest texts that are kept, in bytes.
 const MAX_TEXT: usize = 64;
@@ -25,8 +25,8 @@ pub enum What {
     Refreshed {
         least_left_ms: i64,
     },
-    Unregistered,
-    Expired,
+    /// A binding is gone.
+    Gone(Gone),
     FlowLost,
     /// So many pings were not answered.
     PingsLost(u32),
@@ -35,18 +35,33 @@ pub enum What {
     Banned {
         seconds: u64,
     },
+    /// An INVITE was refused that it sent (the text is whom it called), or that was for it (the text is who called).
+    CallRefused {
+        code: u16,
+        reason: Reason,
+        is_caller: bool,
+    },
     /// A call to it has ended; the text is who called.
     WasCalled(CallOutcome),
     /// A call of its own has ended; the text is whom it called.
     CalledOthers(CallOutcome),
 }
 
+impl What {
+    /// Whether it is about a call.
+    pub fn is_call(self) -> bool {
+        matches!(self, What::WasCalled(_) | What::CalledOthers(_) | What::CallRefused { .. })
+    }
+}
+
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallOutcome {
     pub end: CallEnd,
-    /// How long it rang.
+    /// How long it was until it was answered, or failed.
     pub rang_s: u32,
+    /// Whether a phone rang meanwhile.
+    pub has_rung: bool,
     /// How long they talked; 0 where it was not answered.
     pub talked_s: u32,
 }
@@ -93,7 +108,7 @@ impl Note {
                 *least_left_ms = (*least_left_ms).min(*other);
                 true
             }
-            (What::WasCalled(_) | What::CalledOthers(_), _) => false,
+            (What::WasCalled(_) | What::CalledOthers(_) | What::CallRefused { .. }, _) => false,
             (own, next) => own == next && is_same_source,
         };
         let is_same = is_same && self.text == next.text;

@@ -19,6 +19,7 @@ fn refused(user: &str, source: &str, reason: Reason) -> Event {
         host: (*b"pbx.test").into(),
         flow,
         user_agent: (*b"Yealink\r\nT21P").into(),
+        more: Box::default(),
     };
     Event::Refused { asked, code: reason.code(), reason }
 }
@@ -69,7 +70,7 @@ fn a_flood_of_names_that_nobody_knows_pushes_no_extension_out() {
     }
     assert!(recorder.life(b"9001@pbx.test").is_some());
     assert!(recorder.life(b"u49999@pbx.test").is_some() && recorder.life(b"u0@pbx.test").is_none());
-    let [_, (_, strangers), (_, bytes), (_, evicted)] = recorder.statistics();
+    let [_, (_, strangers), (_, bytes), (_, evicted), ..] = recorder.statistics();
     assert!(bytes <= 400_000 && strangers > 100 && evicted > 49_000, "{bytes} {strangers} {evicted}");
     // A name that turns out to be an extension moves with what was known of it.
     recorder.take(&[refused("u49999", "10.0.0.9:5060", Reason::UnknownUser)], 50_000);
@@ -98,7 +99,7 @@ fn what_is_remembered_outlives_a_restart_once() {
     let path = folder.path().join("roost.db-recorder");
     let recorder = Recorder::new(1 << 20, false);
     let ban = Ban { source: None, user: (*b"9001").into(), left_s: 60, is_manual: false };
-    let outcome = CallOutcome { end: CallEnd::Failed(486), rang_s: 3, talked_s: 0 };
+    let outcome = CallOutcome { end: CallEnd::Failed(486), rang_s: 3, has_rung: true, talked_s: 0 };
     recorder.take(
         &[
             challenged("9002", "10.0.0.7:5060"),
@@ -112,9 +113,15 @@ fn what_is_remembered_outlives_a_restart_once() {
         ],
         5_000,
     );
-    for end in [CallEnd::Failed(486), CallEnd::CallerHungUp, CallEnd::Timeout] {
-        let note =
-            Note::new(What::WasCalled(CallOutcome { end, ..outcome })).with_text(b"9002").with_call_id(b"c");
+    for why in roost_core::Gone::ALL {
+        recorder.inner().note(b"9001", 5_500, Note::new(What::Gone(why)));
+    }
+    for (end, has_rung) in
+        [(CallEnd::Failed(486), false), (CallEnd::CallerHungUp, true), (CallEnd::Timeout, true)]
+    {
+        let note = Note::new(What::WasCalled(CallOutcome { end, has_rung, ..outcome }))
+            .with_text(b"9002")
+            .with_call_id(b"c");
         recorder.inner().note(b"9001", 6_000, note);
     }
     recorder.save(&path).unwrap();
@@ -135,7 +142,7 @@ fn what_is_remembered_outlives_a_restart_once() {
 #[test]
 fn events_of_several_workers_lose_nothing_in_any_order() {
     let recorder = Recorder::new(1 << 20, false);
-    let outcome = CallOutcome { end: CallEnd::Failed(486), rang_s: 0, talked_s: 0 };
+    let outcome = CallOutcome { end: CallEnd::Failed(486), rang_s: 0, has_rung: false, talked_s: 0 };
     recorder.take(&[challenged("9001", "10.0.0.7:5060")], 1);
     recorder.inner().note(b"9001", 2, Note::new(What::CalledOthers(outcome)).with_text(b"9002"));
     recorder.take(&[refreshed("9001", 5)], 3);

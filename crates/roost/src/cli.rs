@@ -69,6 +69,12 @@ pub(crate) enum Command {
         /// The call of this Call-ID
         #[arg(long, value_name = "CALL-ID", conflicts_with = "extension")]
         call: Option<String>,
+        /// Only what has happened since: 10m, 2h, 14:30, "2026-11-27 14:30"
+        #[arg(long, value_name = "WHEN", value_parser = since)]
+        since: Option<u64>,
+        /// Go on, and print what is new, until it is interrupted
+        #[arg(long, conflicts_with_all = ["call", "other"])]
+        follow: bool,
     },
     /// Say what the running server would do with a request, each decision with its configuration key; nothing is sent
     ///
@@ -84,6 +90,9 @@ pub(crate) enum Command {
         /// The call of this Call-ID
         #[arg(long, value_name = "CALL-ID")]
         call: Option<String>,
+        /// Not live: the messages of what failed last, which roost has kept
+        #[arg(long)]
+        last: bool,
         /// Whole messages below each line
         #[arg(long)]
         full: bool,
@@ -381,6 +390,26 @@ pub(crate) enum HopState {
     Active,
     Inactive,
     Probing,
+}
+
+/// A time that has passed, in milliseconds of unix time: how long ago, or when by the clock of this machine.
+fn since(text: &str) -> Result<u64, String> {
+    let now = chrono::Local::now();
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Ok((now.timestamp_millis().max(0) as u64).saturating_sub(ago.as_millis() as u64));
+    }
+    let time =
+        ["%H:%M", "%H:%M:%S"].iter().find_map(|format| chrono::NaiveTime::parse_from_str(text, format).ok());
+    let at = match time {
+        Some(time) if time <= now.time() => Some(now.date_naive().and_time(time)),
+        Some(time) => now.date_naive().pred_opt().map(|yesterday| yesterday.and_time(time)),
+        None => ["%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"]
+            .iter()
+            .find_map(|format| chrono::NaiveDateTime::parse_from_str(text, format).ok()),
+    };
+    let at = at.and_then(|at| at.and_local_timezone(chrono::Local).earliest());
+    at.map(|at| at.timestamp_millis().max(0) as u64)
+        .ok_or_else(|| "write how long ago (10m, 2h, 1day) or when (14:30, \"2026-11-27 14:30\")".to_string())
 }
 
 fn priority(text: &str) -> Result<f64, String> {

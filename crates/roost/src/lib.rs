@@ -58,14 +58,20 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Calls { follow, command } => {
             calls::run(&Settings::load(file)?, command.as_ref(), follow, cli.json)
         }
-        Command::Why { extension, other, call } => {
-            let (extension, other, call) = (extension.as_deref(), other.as_deref(), call.as_deref());
-            why::run(&Settings::load(file)?, extension, other, call, cli.json)
+        Command::Why { extension, other, call, since, follow } => {
+            let question = why::Question { extension, other, call, since };
+            match follow {
+                true => why::follow(&Settings::load(file)?, question, cli.json),
+                false => why::run(&Settings::load(file)?, &question, cli.json),
+            }
         }
         Command::Try(attempt) => what_if::run(&Settings::load(file)?, &attempt, cli.json),
-        Command::Trace { whom, call, full, write, count } => {
+        Command::Trace { whom, call, last, full, write, count } => {
             let wanted = trace::Wanted { whom, call, is_full: full, file: write, count };
-            trace::run(&Settings::load(file)?, &wanted, cli.json)
+            match last {
+                true => trace::last(&Settings::load(file)?, &wanted, cli.json),
+                false => trace::run(&Settings::load(file)?, &wanted, cli.json),
+            }
         }
         Command::Doctor => return doctor::run(file, cli.json),
         Command::Explain { reason } => explain::run(reason.as_deref(), cli.json),

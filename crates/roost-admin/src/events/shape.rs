@@ -271,7 +271,7 @@ pub(crate) fn describe(event: &Event, max_calls: u32, take: Take<'_>) {
         Event::CommitFailed { aor } => lost("E_ROOST_NOT_STORED", aor, None, take),
         Event::FlowLost { aor, .. } => lost("E_ROOST_FLOW_LOST", aor, None, take),
         Event::PingsLost { aor, lost: pings, .. } => lost("E_ROOST_PINGS_LOST", aor, Some(*pings), take),
-        Event::Challenged { .. } | Event::Refreshed { .. } | Event::Call { .. } => {}
+        Event::Challenged { .. } | Event::Refreshed { .. } | Event::Call { .. } | Event::Exchange(_) => {}
     }
 }
 

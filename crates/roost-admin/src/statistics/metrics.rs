@@ -109,6 +109,16 @@ impl Collector for Snapshot {
             ),
             refusals.map(|(reason, count)| (label("reason", reason.word()), *count)),
         )?;
+        let drops = self.figures.drops.iter();
+        family(
+            encoder,
+            (
+                "roost_drops_total",
+                "messages that were neither answered nor sent on, by reason",
+                MetricType::Counter,
+            ),
+            drops.map(|(reason, count)| (label("reason", (*reason).to_string()), *count)),
+        )?;
         let ends = self.figures.call_ends.iter();
         family(
             encoder,

@@ -51,6 +51,7 @@ struct Figures {
     /// By name (`group:name`).
     values: Vec<(String, u64)>,
     refusals: BTreeMap<Reason, u64>,
+    drops: Vec<(&'static str, u64)>,
     call_ends: Vec<(&'static str, u64)>,
     bindings: Vec<(&'static str, u64)>,
     times: Vec<(Timed, Histogram)>,
@@ -63,6 +64,7 @@ async fn gather(mi: &Mi, is_wanted: impl Fn(&str) -> bool) -> Result<Figures, Rp
     for shard in shards(mi) {
         let AdminReply::Statistics(own) = ask(mi, shard, Admin::Statistics).await? else { continue };
         add(&mut sums, &own.values);
+        add(&mut figures.drops, &own.drops);
         add(&mut figures.call_ends, &own.call_ends);
         add(&mut figures.bindings, &own.bindings);
         for (reason, count) in &own.refusals {
@@ -201,7 +203,8 @@ async fn reset_some(mi: &Mi, wanted: &Wanted) -> Result<Value, RpcError> {
 
 /// Limits that were reached, and what was lost: names, values and meanings of those that are more than 0.
 pub(crate) async fn losses(mi: &Mi) -> Result<Vec<(String, u64, &'static str)>, RpcError> {
-    const LOSSES: [&str; 6] = [
+    const LOSSES: [&str; 7] = [
+        "net:tcp_closed_garbage",
         "roost:shed",
         "acc:lost",
         "acc:journal_failures",

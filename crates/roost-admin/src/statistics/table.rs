@@ -163,6 +163,8 @@ statistics! {
     Gauge "recorder:unknown_names" "names that do not exist whose last events are remembered",
     Gauge "recorder:bytes" "memory of these; bytes",
     Counter "recorder:evicted" "extensions and names that were forgotten to make room",
+    Gauge "recorder:failures" "failed registrations and calls whose messages are kept (`roost trace --last`)",
+    Gauge "recorder:failure_bytes" "memory of these; bytes",
 
     Counter "roost:header_lines_left_out" "lines of messages that are no header field, and were passed over",
     Counter "roost:keep_alives" "keep-alives received",

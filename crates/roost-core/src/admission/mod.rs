@@ -15,6 +15,7 @@ use crate::base::stats::Counter;
 use crate::contract::ban::Ban;
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::context::Ctx;
+use crate::contract::dropped::Dropped;
 use crate::contract::event::{Event, EventKind};
 use crate::contract::identity::Identity;
 use crate::contract::policy::{PikeParams, Policy};
@@ -58,9 +59,8 @@ impl Admission {
     ) -> bool {
         if self.bans.manual > 0 && self.bans.is_shut_out(responsible(source), ctx.now) {
             ctx.count(Counter::Banned);
-            ctx.decide("", || {
-                format!("dropped without an answer: an operator has banned {source} (roost ban rm {source})")
-            });
+            ctx.drop_message(Dropped::BannedAddress);
+            ctx.decide("", || format!("an operator has banned {source} (roost ban rm {source})"));
             return true;
         }
         let scanners = &ctx.policy.pike.drop_user_agents;
@@ -69,10 +69,9 @@ impl Admission {
             && let Some(scanner) = scanners.iter().find(|scanner| begins_so(agent, scanner.as_bytes()))
         {
             ctx.count(Counter::ScannersDropped);
+            ctx.drop_message(Dropped::Scanner);
             ctx.decide("pike.drop_user_agents", || {
-                format!(
-                    "dropped without an answer: its User-Agent begins with `{scanner}`, as a scanner's does"
-                )
+                format!("its User-Agent begins with `{scanner}`, as a scanner's does")
             });
             return true;
         }
@@ -87,10 +86,9 @@ impl Admission {
                 ctx.policy.pike;
             if sent != Sent::Taken {
                 ctx.count(Counter::PikeDropped);
+                ctx.drop_message(Dropped::Flooded);
                 ctx.decide("pike.reqs_density_per_unit", || {
-                    format!(
-                        "dropped without an answer: {source} has sent more than {most} requests in {unit_s} s"
-                    )
+                    format!("{source} has sent more than {most} requests in {unit_s} s")
                 });
                 return true;
             }

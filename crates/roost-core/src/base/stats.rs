@@ -3,6 +3,7 @@
 
 use crate::base::histogram::Histogram;
 use crate::contract::call::CallEnd;
+use crate::contract::dropped::Dropped;
 use crate::contract::reason::Reason;
 
 macro_rules! counters {
@@ -143,6 +144,7 @@ const CALL_ENDS: [&str; 12] = [
 pub struct Stats {
     counts: [u64; COUNTER_NAMES.len()],
     refusals: [u64; Reason::ALL.len()],
+    drops: [u64; Dropped::ALL.len()],
     call_ends: [u64; CALL_ENDS.len()],
     times: [Histogram; Timed::ALL.len()],
 }
@@ -152,6 +154,7 @@ impl Default for Stats {
         Stats {
             counts: [0; COUNTER_NAMES.len()],
             refusals: [0; Reason::ALL.len()],
+            drops: [0; Dropped::ALL.len()],
             call_ends: [0; CALL_ENDS.len()],
             times: [Histogram::default(); Timed::ALL.len()],
         }
@@ -207,6 +210,26 @@ impl Stats {
     /// Reasons, and how often each was given.
     pub(crate) fn refusals(&self) -> impl Iterator<Item = (Reason, u64)> {
         Reason::ALL.iter().copied().zip(self.refusals)
+    }
+
+    /// Counts messages that are dropped.
+    pub(crate) fn count_dropped(&mut self, why: Dropped, messages: u64) {
+        let counter = match why {
+            Dropped::Shed => Counter::Shed,
+            Dropped::InboxFull => Counter::InboxFull,
+            Dropped::NotSip => Counter::NotSip,
+            Dropped::StrayResponse => Counter::DropReplies,
+            _ => Counter::DropRequests,
+        };
+        self.add(counter, messages);
+        if let Some(value) = self.drops.get_mut(why as usize) {
+            *value += messages;
+        }
+    }
+
+    /// Why messages were dropped, and how many.
+    pub(crate) fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Dropped::ALL.into_iter().map(Dropped::word).zip(self.drops)
     }
 
     /// Counts a call that has ended.

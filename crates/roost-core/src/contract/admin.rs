@@ -115,6 +115,7 @@ pub struct ShardFigures {
     /// Refusals by reason.
     pub refusals: Vec<(Reason, u64)>,
     /// Calls by how they ended.
+    pub drops: Vec<(&'static str, u64)>,
     pub call_ends: Vec<(&'static str, u64)>,
     /// Bindings by the transport that their phones registered over, as OpenSIPS writes it.
     pub bindings: Vec<(&'static str, u64)>,

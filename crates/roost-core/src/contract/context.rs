@@ -11,6 +11,7 @@ use crate::base::buffers::Buffers;
 use crate::base::flow::{Now, ShardId};
 use crate::base::hash::KeyedState;
 use crate::base::stats::{Counter, Stats, Timed};
+use crate::contract::dropped::Dropped;
 use crate::contract::event::EventKind;
 use crate::contract::identity::Identity;
 use crate::contract::outbox::Outbox;
@@ -42,6 +43,12 @@ impl Ctx<'_> {
     /// Notes a decision, if anybody asks, see [`Outbox::decide`].
     pub(crate) fn decide(&mut self, key: &'static str, text: impl FnOnce() -> String) {
         self.out.decide(key, text);
+    }
+
+    /// A message is neither answered nor sent on.
+    pub(crate) fn drop_message(&mut self, why: Dropped) {
+        self.stats.count_dropped(why, 1);
+        self.out.decide("", || format!("dropped without an answer ({})", why.word()));
     }
 
     /// Notes how long something took that began at `since_ms`.

@@ -49,6 +49,9 @@ pub enum Event {
     Slow { waited_ms: u64, message: Box<[u8]> },
     /// A next hop has another state.
     Hop { set: u32, uri: Box<str>, state: HopState },
+    /// Messages of a request that failed, the request first: one that was refused, or an INVITE that begins a call, as it came
+    /// and was answered, or as it was sent on and what came back.
+    Exchange(Box<[Passed]>),
 }
 
 impl Event {
@@ -74,6 +77,7 @@ impl Event {
             },
             Event::Slow { .. } => EventKind::Slow,
             Event::Hop { .. } => EventKind::Hop,
+            Event::Exchange(_) => EventKind::Exchange,
         }
     }
 }
@@ -99,6 +103,8 @@ pub enum EventKind {
     CallState,
     Agent,
     Slow,
+    /// Messages of what has failed.
+    Exchange,
 }
 
 impl EventKind {
@@ -118,6 +124,7 @@ impl EventKind {
             EventKind::Flood => 1024,
             EventKind::Slow => 4096,
             EventKind::Refresh => 8192,
+            EventKind::Exchange => 16_384,
         }
     }
 }
@@ -179,12 +186,17 @@ pub struct Listening {
     some: Topics,
     left: u32,
     missed: Vec<(EventKind, u64)>,
+    /// So many more exchanges are told: they are copies of messages, and strangers can make us refuse.
+    exchanges_left: u32,
 }
+
+/// Exchanges that are told until [`Listening::refill`].
+const EXCHANGES: u32 = 100;
 
 impl Listening {
     /// Everything, without limit.
     pub fn to_all() -> Listening {
-        Listening { whole: Topics::ALL, ..Listening::default() }
+        Listening { whole: Topics::ALL, exchanges_left: EXCHANGES, ..Listening::default() }
     }
 
     /// What an operator should read: so much of it, until [`Listening::refill`].
@@ -200,6 +212,7 @@ impl Listening {
     /// So many more may be made; what was missed since the last time, by topic.
     pub fn refill(&mut self, most: u32) -> Vec<(EventKind, u64)> {
         self.left = most;
+        self.exchanges_left = EXCHANGES;
         std::mem::take(&mut self.missed)
     }
 
@@ -210,6 +223,11 @@ impl Listening {
 
     /// Whether one more event is made.
     pub(crate) fn takes(&mut self, topic: EventKind) -> bool {
+        if topic == EventKind::Exchange {
+            let takes = self.whole.has(topic) && self.exchanges_left > 0;
+            self.exchanges_left -= u32::from(takes);
+            return takes;
+        }
         if self.whole.has(topic) || !self.some.has(topic) {
             return self.whole.has(topic);
         }
@@ -258,15 +276,55 @@ pub struct Asked {
     pub flow: Flow,
     /// Empty when it names none.
     pub user_agent: Box<[u8]>,
+    pub more: Box<AskedMore>,
+}
+
+/// What else a request says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AskedMore {
+    pub call_id: Box<[u8]>,
+    /// Whom an INVITE that begins a call is for, user and host; empty for everything else.
+    pub callee_user: Box<[u8]>,
+    pub callee_host: Box<[u8]>,
+}
+
+/// A message that came or went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    pub flow: Flow,
+    /// Whether it went.
+    pub is_sent: bool,
+    /// How long before the event, in milliseconds.
+    pub ago_ms: u64,
+    pub bytes: Box<[u8]>,
 }
 
 /// Why a binding is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gone {
-    /// Its phone, another one of the same extension that needed its room, or an operator has ended it.
+    /// Its phone has ended it.
+    Unregistered,
+    /// Another one of the same extension, or the same phone with another Contact, took its place.
+    Replaced,
+    /// An operator has ended it, or its phone answers no pings.
     Removed,
     /// Its time was over.
     Expired,
+}
+
+impl Gone {
+    /// All of them.
+    pub const ALL: [Gone; 4] = [Gone::Unregistered, Gone::Replaced, Gone::Removed, Gone::Expired];
+
+    /// Its word in the table of reasons.
+    pub fn word(self) -> &'static str {
+        match self {
+            Gone::Unregistered => "unregistered",
+            Gone::Replaced => "replaced",
+            Gone::Removed => "removed",
+            Gone::Expired => "expired",
+        }
+    }
 }
 
 /// How far the setting up of a call has come.
@@ -305,6 +363,10 @@ mod tests {
         assert!(listening.takes(EventKind::Ban) && !listening.takes(EventKind::Ban));
         assert_eq!(listening.refill(1), [(EventKind::Ban, 1)]);
         assert!(!Listening::default().takes(EventKind::Ban));
+        listening.listen_to(Topics::of(EventKind::Exchange));
+        let taken = (0..1_000).filter(|_| listening.takes(EventKind::Exchange)).count();
+        assert_eq!((taken, listening.refill(0)), (EXCHANGES as usize, Vec::new()));
+        assert!(listening.takes(EventKind::Exchange) && !Listening::to_news(1).takes(EventKind::Exchange));
         listening.listen_to(Topics::CALLS);
         assert!(
             (0..9).all(|_| listening.takes(EventKind::CallRecord)),

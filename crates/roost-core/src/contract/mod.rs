@@ -9,6 +9,7 @@ pub(crate) mod config;
 pub mod contact_id;
 pub(crate) mod context;
 pub(crate) mod domain;
+pub(crate) mod dropped;
 pub(crate) mod event;
 pub(crate) mod exclusive;
 pub(crate) mod identity;

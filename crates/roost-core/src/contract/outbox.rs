@@ -2,7 +2,7 @@
 
 use crate::base::flow::{Flow, ShardId};
 use crate::contract::command::{Command, HandOver};
-use crate::contract::event::{Event, EventKind, Listening};
+use crate::contract::event::{Event, EventKind, Listening, Passed};
 use crate::contract::mark::Mark;
 use crate::contract::preview::Decision;
 
@@ -32,6 +32,15 @@ pub struct Transmit {
     pub start: usize,
     /// Offset behind its last byte.
     pub end: usize,
+}
+
+/// A message that may be told of, see [`Passed`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heard<'a> {
+    pub(crate) flow: Flow,
+    pub(crate) is_sent: bool,
+    pub(crate) ago_ms: u64,
+    pub(crate) bytes: &'a [u8],
 }
 
 impl Outbox {
@@ -65,11 +74,36 @@ impl Outbox {
         self.bytes.get(start..).unwrap_or(&[])
     }
 
+    /// The message that was sent last.
+    pub(crate) fn last_sent(&self) -> &[u8] {
+        self.transmits.last().map_or(&[], |last| self.message(last))
+    }
+
     /// Notes a decision, if anybody asks; `key`: what of the configuration it hangs on, as `section.key`, or nothing.
     pub(crate) fn decide(&mut self, key: &'static str, text: impl FnOnce() -> String) {
         if let Some(decisions) = &mut self.decisions {
             decisions.push(Decision { key, text: text() });
         }
+    }
+
+    /// Tells of messages of what has failed, if anybody keeps them; `and_sent`: the last that was sent, too.
+    pub(crate) fn tell_exchange(&mut self, heard: &[Heard<'_>], and_sent: bool) {
+        if !self.listening.takes(EventKind::Exchange) {
+            return;
+        }
+        let passed = heard.iter().map(|one| Passed {
+            flow: one.flow,
+            is_sent: one.is_sent,
+            ago_ms: one.ago_ms,
+            bytes: one.bytes.into(),
+        });
+        let sent = self.transmits.last().filter(|_| and_sent).map(|last| Passed {
+            flow: last.flow,
+            is_sent: true,
+            ago_ms: 0,
+            bytes: self.message(last).into(),
+        });
+        self.events.push(Event::Exchange(passed.chain(sent).collect()));
     }
 
     /// Tells what has happened, if anybody listens.

@@ -5,6 +5,7 @@ pub(crate) mod dialog_token;
 pub(crate) mod forward;
 pub(crate) mod own_request;
 pub(crate) mod path;
+pub(crate) mod refused;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod response_writer;

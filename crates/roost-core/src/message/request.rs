@@ -14,7 +14,7 @@ use crate::base::limits;
 use crate::base::mac::{Purpose, mac};
 use crate::base::stats::Counter;
 use crate::contract::context::Ctx;
-use crate::contract::event::Asked;
+use crate::contract::event::{Asked, AskedMore};
 use crate::contract::mark::Mark;
 use crate::contract::policy::Policy;
 use crate::contract::reason::Reason;
@@ -181,6 +181,9 @@ impl<'a> Request<'a> {
 
     /// Whom it claims to come from, for the record.
     pub(crate) fn asked(&self) -> Asked {
+        let begins_call = self.method == Method::Invite && self.to_tag().is_none();
+        let callee = self.callee().filter(|_| begins_call);
+        let callee = callee.unwrap_or(UserHost { user: User::NONE, host: &[] });
         let UserHost { user, host } = self.asker();
         Asked {
             method: self.method_name.into(),
@@ -188,6 +191,11 @@ impl<'a> Request<'a> {
             host: host.into(),
             flow: self.flow,
             user_agent: self.value(HeaderName::UserAgent).unwrap_or(&[]).into(),
+            more: Box::new(AskedMore {
+                call_id: self.call_id().unwrap_or(&[]).into(),
+                callee_user: callee.user.text.into(),
+                callee_host: callee.host.into(),
+            }),
         }
     }
 

@@ -7,6 +7,7 @@ use roost_sip::HeaderName;
 use crate::base::limits;
 use crate::base::stats::Counter;
 use crate::contract::context::Ctx;
+use crate::contract::dropped::Dropped;
 use crate::contract::mark::Mark;
 use crate::message::request::{Request, joined};
 use crate::message::response::Response;
@@ -35,7 +36,7 @@ pub(crate) fn handle_cancel(
         if !pass_to_dialog(ctx, request, &routes, mark)
             && !pass_to_contact(ctx, registrar, request, &routes, mark)
         {
-            ctx.count(Counter::DropRequests);
+            ctx.drop_message(Dropped::StrayRequest);
         }
         return;
     };
@@ -68,7 +69,7 @@ pub(crate) fn handle_ack(
 ) {
     ctx.count(Counter::ReceivedAcks);
     if request.has_bad_via {
-        return ctx.count(Counter::DropRequests);
+        return ctx.drop_message(Dropped::StrayRequest);
     }
     if let Some(ticket) = forwarder.transactions.find(ctx, request)
         && !forwarder.transactions.acknowledge(ctx, ticket)
@@ -85,7 +86,7 @@ pub(crate) fn handle_ack(
     }
     let is_sound = request.check().is_ok() && !request.is_too_many_hops();
     if !is_sound || request.to_tag().is_none() || request.head.line(HeaderName::Route).is_none() {
-        return ctx.count(Counter::DropRequests);
+        return ctx.drop_message(Dropped::StrayRequest);
     }
     // An ACK is never refused.
     let _ = handle_in_dialog(ctx, registrar, forwarder, request, mark);

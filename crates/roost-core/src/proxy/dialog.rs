@@ -13,6 +13,7 @@ use crate::base::stats::Counter;
 use crate::continuation::Continuation;
 use crate::contract::command::Command;
 use crate::contract::context::Ctx;
+use crate::contract::dropped::Dropped;
 use crate::contract::listener::{behind, is_local};
 use crate::contract::mark::Mark;
 use crate::contract::next_hops::Address;
@@ -50,7 +51,7 @@ pub(crate) fn handle_in_dialog(
     let done = handle(ctx, registrar, forwarder, request, mark);
     if request.method == Method::Ack {
         if done.is_err() {
-            ctx.count(Counter::DropRequests);
+            ctx.drop_message(Dropped::StrayRequest);
         }
         return Ok(());
     }
@@ -166,7 +167,7 @@ pub(crate) fn ack_resolved(
             let edits = RouteEdits::of(ctx.policy, request, &reader.read(), Begun::default());
             forward_ack(ctx, forwarder, request, &target.borrowed(), flow, &edits);
         }
-        None => ctx.count(Counter::DropRequests),
+        None => ctx.drop_message(Dropped::StrayRequest),
     }
 }
 

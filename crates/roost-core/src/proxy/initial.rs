@@ -282,8 +282,10 @@ fn find_targets<'t, 'r: 't>(
     let refused = match look_up(ctx, registrar, request, callee) {
         Ok(targets) => {
             let count = targets.len();
-            let contacts = if count == 1 { "its contact".to_string() } else { format!("{count} contacts") };
-            ctx.decide("", || format!("{} is registered and takes it at {contacts}", name()));
+            ctx.decide("", || match count {
+                1 => format!("{} is registered and takes it at its contact", name()),
+                count => format!("{} is registered and takes it at {count} contacts", name()),
+            });
             return Found::Targets(targets);
         }
         Err(reason) => reason,

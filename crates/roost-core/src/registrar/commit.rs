@@ -10,7 +10,7 @@ use crate::base::tickets::Tickets;
 use crate::contract::admin::AdminReply;
 use crate::contract::command::{Command, CommitOutcome};
 use crate::contract::context::Ctx;
-use crate::contract::event::{Event, EventKind};
+use crate::contract::event::{Event, EventKind, Gone};
 use crate::contract::exclusive::Exclusive;
 use crate::contract::reason::Reason;
 use crate::contract::row::Write;
@@ -143,7 +143,8 @@ impl Registrar {
                 if let Some(record) = self.location.get_mut(record) {
                     record.settle();
                 }
-                self.change(ctx, record, changes);
+                let why = if matches!(done, Done::Reply { .. }) { Gone::Unregistered } else { Gone::Removed };
+                self.change(ctx, record, changes, why);
                 committed(ctx, done);
             }
             CommitOutcome::Occupied => refused(ctx, done, Reason::OccupiedInDatabase.into()),

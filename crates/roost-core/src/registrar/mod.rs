@@ -232,7 +232,7 @@ impl Registrar {
         let record = self.location.get(id);
         if !ctx.identity.write_through {
             send_ok(ctx, request, record, &plan);
-            return self.change(ctx, id, plan.changes);
+            return self.change(ctx, id, plan.changes, Gone::Unregistered);
         }
         let mut reply = ctx.buffers.take_text();
         let writer = ResponseWriter::of(ctx);
@@ -252,8 +252,8 @@ impl Registrar {
         self.commit(ctx, id, identity, (plan.changes, exclusive), done);
     }
 
-    /// Changes take effect in memory.
-    fn change(&mut self, ctx: &mut Ctx<'_>, id: RecordId, changes: Changes) {
+    /// Changes take effect in memory; `why`: what becomes of bindings that are removed and have no successor.
+    fn change(&mut self, ctx: &mut Ctx<'_>, id: RecordId, changes: Changes, why: Gone) {
         for change in changes.iter() {
             if let Change::Put(binding) = change
                 && binding.connection() != 0
@@ -267,7 +267,7 @@ impl Registrar {
         if topics.into_iter().any(|topic| ctx.out.listening.has(topic))
             && let Some(record) = self.location.get(id)
         {
-            tell_changes(ctx, record, &changes);
+            tell_changes(ctx, record, &changes, why);
         }
         for change in changes {
             match change {
@@ -494,7 +494,7 @@ impl Registrar {
         let changes = Changes::from_iter([Change::Remove(contact_id)]);
         match ctx.identity.write_through {
             true => self.commit(ctx, id, 0, (changes, None), Done::Nothing),
-            false => self.change(ctx, id, changes),
+            false => self.change(ctx, id, changes, Gone::Removed),
         }
     }
 
@@ -531,10 +531,12 @@ fn agent_of(binding: &Binding) -> AorText {
 }
 
 /// Tells of changes that are about to be made.
-fn tell_changes(ctx: &mut Ctx<'_>, record: &Record, changes: &Changes) {
+fn tell_changes(ctx: &mut Ctx<'_>, record: &Record, changes: &Changes, why: Gone) {
     let now = ctx.now;
     let known = |id: u64| record.bindings.iter().find(|old| old.contact_id == id);
     let mut left = record.bindings.len();
+    let has_successor =
+        changes.iter().any(|change| matches!(change, Change::Put(new) if known(new.contact_id).is_none()));
     for (at, change) in changes.iter().enumerate() {
         match change {
             Change::Put(binding) => {
@@ -562,7 +564,7 @@ fn tell_changes(ctx: &mut Ctx<'_>, record: &Record, changes: &Changes) {
                 ctx.out.tell(EventKind::Loss, || Event::Unregistered {
                     aor: record.aor.clone(),
                     contact: binding.facts(now).into(),
-                    why: Gone::Removed,
+                    why: if has_successor { Gone::Replaced } else { why },
                     is_last: left == 0 && !has_more,
                 });
             }

@@ -7,6 +7,7 @@ use crate::base::flow::{Now, Ticket};
 use crate::base::limits;
 use crate::contract::admin::{Admin, AdminReply, AorRecord, ContactRecord, ShownExpires};
 use crate::contract::context::Ctx;
+use crate::contract::event::Gone;
 use crate::contract::identity::Identity;
 use crate::registrar::binding::{Binding, BindingText, Origin, PERMANENT, uri_address};
 use crate::registrar::commit::Done;
@@ -84,7 +85,7 @@ impl Registrar {
             return Changed::Now(AdminReply::Done);
         }
         if !ctx.identity.write_through {
-            self.change(ctx, id, changes);
+            self.change(ctx, id, changes, Gone::Removed);
             return Changed::Now(AdminReply::Done);
         }
         self.commit(ctx, id, 0, (changes, None), Done::Admin(ticket));

@@ -7,11 +7,14 @@ use roost_sip::{Head, HeaderName, Method};
 use crate::base::flow::{Flow, Ticket};
 use crate::base::stats::Counter;
 use crate::contract::context::Ctx;
+use crate::contract::dropped::Dropped;
+use crate::contract::outbox::Heard;
 use crate::message::branch_id::BranchId;
 use crate::message::forward::{write_ack, write_cancel};
 use crate::message::trace;
 use crate::transaction::arena::Stored;
 use crate::transaction::machines::{ClientAction, ClientEvent, InviteClient, NonInviteClient};
+use crate::transaction::server::ServerTransaction;
 use crate::transaction::timers::{AlarmKind, LINGER_MS, T1_MS, T2_MS, T4_MS};
 use crate::transaction::{Transaction, Transactions};
 
@@ -31,6 +34,8 @@ pub(super) struct ClientTransaction {
     /// The request as sent; once a failure came, its ACK.
     pub(super) sent: Stored,
     resend_ms: u64,
+    /// When it was sent, in monotonic milliseconds.
+    since_ms: u64,
     /// When it counts as unanswered, in monotonic milliseconds.
     deadline_ms: u64,
     /// Nobody waits for it any longer; what it says after all is still heard.
@@ -200,6 +205,7 @@ impl<O> Transactions<O> {
             id,
             sent,
             resend_ms,
+            since_ms: ctx.now.mono_ms,
             deadline_ms: ctx.now.mono_ms + fr_ms,
             is_given_up: false,
             cancel: Cancel::No,
@@ -295,6 +301,7 @@ impl<O> Transactions<O> {
             ClientAction::Pass | ClientAction::AckAndPass => {
                 let what = if was_awaited { What::Failure(code) } else { What::Late(code) };
                 let outcome = Some(outcome(what));
+                self.tell_failed(ctx, ticket, index, Some(bytes));
                 if action == ClientAction::AckAndPass {
                     self.send_ack(ctx, ticket, index, (bytes, head));
                 }
@@ -349,6 +356,23 @@ impl<O> Transactions<O> {
         };
         self.set_alarm(ctx, linger_ms, ticket, AlarmKind::ClientEnd(index));
         self.shrink_if_settled(ticket);
+    }
+
+    /// Tells of a call that failed at one of those it was sent to: its INVITE, and what came back, if anything did.
+    fn tell_failed(&self, ctx: &mut Ctx<'_>, ticket: Ticket, index: u16, response: Option<&[u8]>) {
+        let Some(transaction) = self.entries.get(ticket) else { return };
+        let Some(client) = transaction.clients.get(usize::from(index)) else { return };
+        // What fails after the call was answered is no failure of the call.
+        let is_waiting = transaction.server.as_ref().is_some_and(ServerTransaction::awaits_call);
+        if !is_waiting {
+            return;
+        }
+        let ago_ms = ctx.now.mono_ms.saturating_sub(client.since_ms);
+        let sent =
+            Heard { flow: client.flow, is_sent: true, ago_ms, bytes: transaction.arena.text(client.sent) };
+        let came = Heard { flow: client.flow, is_sent: false, ago_ms: 0, bytes: response.unwrap_or(&[]) };
+        let count = if response.is_some() { 2 } else { 1 };
+        ctx.out.tell_exchange([sent, came].get(..count).unwrap_or(&[]), false);
     }
 
     /// Acknowledges a failure, hop by hop; the ACK is kept in the place of the INVITE.
@@ -484,6 +508,10 @@ impl<O> Transactions<O> {
             return None;
         }
         let outcome = client.is_awaited().then(|| client.outcome(ticket, index, What::Silence));
+        if outcome.is_some() {
+            self.tell_failed(ctx, ticket, index, None);
+        }
+        let client = self.client_mut(ticket, index)?;
         if client.is_ringing() && matches!(client.cancel, Cancel::No) {
             // Timer C: the callee's ringing ends, the caller hears at once; the 487 is absorbed.
             client.is_given_up = true;
@@ -519,7 +547,7 @@ impl<O> Transactions<O> {
 
 /// Counts a response that belongs to nothing.
 pub(crate) fn drop_response(ctx: &mut Ctx<'_>, flow: &Flow) {
-    ctx.count(Counter::DropReplies);
+    ctx.drop_message(Dropped::StrayResponse);
     tracing::debug!(source = %flow, "response of no transaction dropped");
 }
 

@@ -9,14 +9,16 @@ use crate::base::limits;
 use crate::base::stats::{Counter, Timed};
 use crate::contract::context::Ctx;
 use crate::contract::event::{CallStep, Event, EventKind};
+use crate::contract::outbox::Heard;
 use crate::contract::reason::Reason;
 use crate::message::forward::write_response;
+use crate::message::refused::tell_refused;
 use crate::message::request::Request;
 use crate::message::response::Response;
 use crate::message::response_writer::ResponseWriter;
 use crate::message::server_key::server_key;
 use crate::message::trace;
-use crate::transaction::arena::Stored;
+use crate::transaction::arena::{Arena, Stored};
 use crate::transaction::machines::{InviteServer, NonInviteServer, ServerAction, ServerEvent};
 use crate::transaction::timers::{AlarmKind, LINGER_MS, T1_MS, T2_MS, T4_MS};
 use crate::transaction::{Transaction, Transactions};
@@ -43,8 +45,8 @@ pub(super) struct ServerTransaction {
     resend_ms: u64,
     /// When the INVITE came that begins a call, in monotonic milliseconds.
     call_since_ms: Option<u64>,
-    /// Whether its caller was given an 18x.
-    has_rung: bool,
+    /// When its caller was given an 18x first, in monotonic milliseconds.
+    rung_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,11 @@ impl ServerTransaction {
             self.state,
             ServerState::Invite(InviteServer::Terminated) | ServerState::Other(NonInviteServer::Terminated)
         )
+    }
+
+    /// Whether it is an INVITE that begins a call, and no final response has left.
+    pub(super) fn awaits_call(&self) -> bool {
+        self.call_since_ms.is_some() && self.is_open()
     }
 
     /// Whether no final response has left.
@@ -125,7 +132,7 @@ impl<O> Transactions<O> {
             last: Stored::default(),
             resend_ms: T1_MS,
             call_since_ms: begins_call.then_some(request.since_ms),
-            has_rung: false,
+            rung_ms: None,
         };
         ctx.buffers.give_text(key);
         let clients = smallvec::SmallVec::new();
@@ -212,6 +219,10 @@ impl<O> Transactions<O> {
             let Some(request) = Request::new(ctx.policy, source, &bytes, head) else { return };
             trace::response(&request, response);
             response.decide(ctx);
+            // Those are what became of a call, not refusals.
+            if !matches!(response.reason, Some(Reason::NoAnswer | Reason::Cancelled)) {
+                tell_refused(ctx, &request, response);
+            }
             ctx.count(Counter::LocalReplies);
             let writer = ResponseWriter::of(ctx);
             self.send_upstream(ctx, ticket, event_of(response.code), |out| {
@@ -246,7 +257,8 @@ impl<O> Transactions<O> {
         let Some(server) = self.server_mut(ticket).filter(|server| server.is_open()) else { return };
         let Some(since_ms) = server.call_since_ms else { return };
         match code {
-            180..=189 if !std::mem::replace(&mut server.has_rung, true) => {
+            180..=189 if server.rung_ms.is_none() => {
+                server.rung_ms = Some(ctx.now.mono_ms);
                 ctx.time(Timed::InviteRinging, since_ms);
             }
             200..=299 => ctx.time(Timed::InviteAnswered, since_ms),
@@ -287,6 +299,10 @@ impl<O> Transactions<O> {
             return;
         }
         ctx.stats.count(counter_of(response));
+        if event == ServerEvent::Failure {
+            tell_failed(ctx, server, &transaction.arena);
+        }
+        let response = ctx.out.last_sent();
         server.request = Stored::default();
         match is_invite && event == ServerEvent::Success {
             true => server.last = Stored::default(),
@@ -301,6 +317,28 @@ impl<O> Transactions<O> {
         }
         self.shrink_if_settled(ticket);
     }
+}
+
+/// Tells of a call that failed: its INVITE, the last provisional response, and the failure that was sent just now.
+fn tell_failed(ctx: &mut Ctx<'_>, server: &ServerTransaction, arena: &Arena) {
+    let Some(since_ms) = server.call_since_ms else { return };
+    let ago_ms = |at_ms| ctx.now.mono_ms.saturating_sub(at_ms);
+    let came = Heard {
+        flow: server.source,
+        is_sent: false,
+        ago_ms: ago_ms(since_ms),
+        bytes: arena.text(server.request),
+    };
+    let answered_ms = server.rung_ms.unwrap_or(since_ms);
+    let provisional = Heard {
+        flow: server.flow,
+        is_sent: true,
+        ago_ms: ago_ms(answered_ms),
+        bytes: arena.text(server.last),
+    };
+    let heard = [came, provisional];
+    let count = if server.last.is_empty() { 1 } else { 2 };
+    ctx.out.tell_exchange(heard.get(..count).unwrap_or(&[]), true);
 }
 
 /// What sending a response is to the server side.

@@ -110,6 +110,21 @@ mod tests {
             let entry = Explanation::of(&reason.word());
             assert!(entry.is_some(), "{} has no entry in reasons/table.rs", reason.word());
         }
+        let outcome = |end, has_rung| crate::CallOutcome { end, has_rung, rang_s: 0, talked_s: 0 };
+        let ends = (300..700).map(roost_core::CallEnd::Failed).chain([
+            roost_core::CallEnd::Operator,
+            roost_core::CallEnd::CallerGone,
+            roost_core::CallEnd::CalleeGone,
+            roost_core::CallEnd::Timeout,
+        ]);
+        let ends =
+            ends.flat_map(|end| [true, false].map(|has_rung| crate::call_word(&outcome(end, has_rung))));
+        let drops = roost_core::Dropped::ALL.map(roost_core::Dropped::word);
+        let losses = roost_core::Gone::ALL.map(roost_core::Gone::word);
+        for word in ends.flatten().chain(drops).chain(losses).chain(["flow-lost", "pings-lost", "not-stored"])
+        {
+            assert!(Explanation::of(word).is_some(), "{word} has no entry in reasons/table.rs");
+        }
         for (at, entry) in REASONS.iter().enumerate() {
             let others = REASONS.get(at + 1..).unwrap_or(&[]);
             assert!(others.iter().all(|other| other.number > entry.number), "{}", entry.code());

@@ -483,6 +483,10 @@ reasons! {
         ["A response came that belongs to no request of roost's.", "收到一个应答，但它不属于 roost 的任何请求。"]
         ["Nothing, if there are few; else see who sends them (`[[hep]]`), and whether that side answers late.", "数量不多就不用处理；否则用 `[[hep]]` 查看是谁发的，对方是否应答过迟。"]
         ["The answer came after the time was over, or after a restart.", "应答在超时或重启之后才到。"],
+    609 "stray-request"
+        ["An ACK or a CANCEL came that belongs to no call that roost knows, and was dropped: neither is ever answered with a refusal.", "收到不属于任何已知呼叫的 ACK 或 CANCEL，已丢弃：这两种请求不会以拒绝应答。"]
+        ["Nothing, if it comes now and then: a retransmission was late. If often, see whether the phone ignores Record-Route.", "偶尔出现不用处理：只是迟到的重传。经常出现时，检查话机是否忽略 Record-Route。"]
+        ["roost was restarted in the middle of the call.", "呼叫进行中 roost 重启过。"],
     701 "no-response"
         ["Neither a phone nor a next hop answered at all within `tm.fr_timeout` (408).", "`tm.fr_timeout` 内话机或下一跳没有任何应答（408）。"]
         ["Check that the phone is on and its network works; behind NAT set `nathelper.natping_interval = 30`; else raise `tm.fr_timeout`.", "检查话机是否开机、网络是否正常；话机在 NAT 之后时设置 `nathelper.natping_interval = 30`；或调大 `tm.fr_timeout`。"]
@@ -543,6 +547,14 @@ reasons! {
         ["An operator or a program ended the call (`roost calls end`, the API or MI).", "管理员或程序结束了呼叫（`roost calls end`、API 或 MI）。"]
         ["Nothing.", "不用处理。"]
         ["", ""],
+    716 "call-failed"
+        ["The callee's side answered with an error that has no entry of its own; its status code is beside it.", "被叫一方回了一个没有单独条目的错误，状态码写在旁边。"]
+        ["`roost trace --last 9001` shows the messages; RFC 3261 section 21 says what the code means.", "`roost trace --last 9001` 显示消息；RFC 3261 第 21 节说明各状态码的含义。"]
+        ["", ""],
+    717 "callee-unavailable"
+        ["The callee's side answered 480: the call was rejected at the phone, it is set to do not disturb, or nobody is logged in there.", "被叫一方回了 480：来电在话机上被拒绝、话机设了免打扰，或那边没有人登录。"]
+        ["Ask the callee; look at do not disturb and forwarding in the phone.", "询问被叫；检查话机上的免打扰和呼叫转移设置。"]
+        ["A media server or gateway that could not reach its own subscriber.", "媒体服务器或网关找不到它自己的用户。"],
     801 "expired"
         ["The phone did not refresh its registration in time.", "话机没有按时刷新注册。"]
         ["Check that the phone is on and its network works; see in the log whether its last REGISTER was refused.", "检查话机是否开机、网络是否正常；在日志中查看它最后的 REGISTER 是否被拒绝。"]

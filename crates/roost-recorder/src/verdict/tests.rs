@@ -1,8 +1,9 @@
 use super::*;
 
-use roost_core::{AorText, Asked, Event, Flow, PingsRecord};
+use roost_core::{AorText, Asked, Ban, CallEnd, Event, Flow, Gone, PingsRecord, Reason};
 
-use crate::Recorder;
+use crate::note::{CallOutcome, Note, What};
+use crate::{Life, Recorder};
 
 const NOW: u64 = 1_800_000_000_000;
 
@@ -34,6 +35,7 @@ fn refused(source: &str, reason: Reason) -> Event {
         host: (*b"pbx").into(),
         flow,
         user_agent: (*b"Zoiper").into(),
+        more: Box::default(),
     };
     Event::Refused { asked, code: reason.code(), reason }
 }
@@ -48,6 +50,7 @@ fn facts() -> Facts<'static> {
         bans: &[],
         life: None,
         similar: &[],
+        mistaken: &[],
         elsewhere: &[],
         is_database_away: false,
         is_loading: false,
@@ -149,4 +152,172 @@ fn each_state_has_its_verdict() {
         assert!(found.word == "fine" || !found.remedy.is_empty(), "{word} has no remedy");
         assert!(crate::Explanation::of(word).is_some(), "{word} is no reason");
     }
+}
+
+/// Notes, and the word and a part of the sentence that they lead to.
+type Case<'c> = (&'c [(u64, What, u8)], &'c str, &'c str);
+
+/// What is remembered of 9001 after these notes, so many milliseconds before now, from this address where it has a last part.
+fn noted(notes: &[(u64, What, u8)]) -> Life {
+    let mut life = Life::default();
+    for (before_ms, what, host) in notes {
+        let source = (*host > 0).then(|| format!("10.0.0.{host}:5060").parse().unwrap());
+        let at_ms = NOW - before_ms;
+        let text = if what.is_call() { "9002" } else { "Yealink T21P" };
+        life.add(Note {
+            first_ms: at_ms,
+            last_ms: at_ms,
+            source,
+            ..Note::new(*what).with_text(text.as_bytes())
+        });
+    }
+    life
+}
+
+fn refusal(reason: Reason) -> What {
+    What::Refused { code: reason.code(), reason, is_register: true }
+}
+
+#[test]
+fn one_that_is_registered_and_yet_not_right_is_told() {
+    let live = [contact()];
+    let call = |code, has_rung| {
+        What::WasCalled(CallOutcome { end: CallEnd::Failed(code), has_rung, rang_s: 2, talked_s: 0 })
+    };
+    let refreshed = What::Refreshed { least_left_ms: 5 };
+    let (expired, replaced) = (What::Gone(Gone::Expired), What::Gone(Gone::Replaced));
+    let fight = [
+        (9_000, replaced, 7),
+        (9_000, What::Registered, 8),
+        (6_000, replaced, 8),
+        (6_000, What::Registered, 7),
+        (3_000, replaced, 7),
+        (3_000, What::Registered, 8),
+    ];
+    let cases: [Case<'_>; 9] = [
+        (
+            &[(60_000, What::Registered, 7), (5_000, refusal(Reason::CseqOrder), 7)],
+            "cseq-order",
+            "but its last refresh, 5 s ago, was refused: ",
+        ),
+        (
+            &[(60_000, What::Registered, 7), (5_000, What::NotStored, 0)],
+            "not-stored",
+            "it is offline in 55 s.",
+        ),
+        (
+            &[(60_000, What::Registered, 7), (5_000, refusal(Reason::Occupied), 9)],
+            "occupied",
+            "; another REGISTER of it, 5 s ago from 10.0.0.9:5060 (Yealink T21P), was refused: ",
+        ),
+        (&[(60_000, refusal(Reason::CseqOrder), 7), (5_000, refreshed, 7)], "fine", "Everything is right."),
+        (
+            &[(60_000, What::Registered, 7), (5_000, call(408, false), 0)],
+            "no-response",
+            "but the phone answered nothing at all when 9002 called it at ",
+        ),
+        (
+            &[(60_000, What::Registered, 7), (9_000, call(408, false), 0), (5_000, refreshed, 7)],
+            "fine",
+            "right",
+        ),
+        (
+            &[(60_000, What::Registered, 7), (5_000, What::FlowLost, 0)],
+            "flow-lost",
+            "its connection ended 5 s ago",
+        ),
+        (
+            &[(60_000, What::Registered, 7), (9_000, expired, 7), (6_000, What::Registered, 7)],
+            "refreshes-late",
+            "once of late its registration had ended before it came again, and it was offline for 3 s",
+        ),
+        (&fight, "two-phones", "have replaced one another 3 times"),
+    ];
+    for (notes, word, part) in cases {
+        let life = noted(notes);
+        let found = verdict(&Facts { contacts: &live, life: Some(&life), ..facts() });
+        assert!(found.word == word && found.sentence.contains(part), "{} {}", found.word, found.sentence);
+        assert!(found.is_online && (word == "fine") == found.remedy.is_empty(), "{:?}", found.remedy);
+        assert!(crate::Explanation::of(word).is_some(), "{word} is no reason");
+    }
+    // The same phone at another address: it keeps its Call-ID.
+    let mut moved = noted(&[(60_000, What::Registered, 7)]);
+    let note = Note::new(refusal(Reason::Occupied)).with_call_id(b"c");
+    moved.add(Note { source: Some("10.0.0.9:5060".parse().unwrap()), first_ms: NOW, last_ms: NOW, ..note });
+    let found = verdict(&Facts { contacts: &live, life: Some(&moved), ..facts() });
+    assert!(
+        found.sentence.contains("the same phone (it keeps its Call-ID) has moved to 10.0.0.9:5060"),
+        "{}",
+        found.sentence
+    );
+}
+
+#[test]
+fn one_that_is_offline_is_told_what_came_last() {
+    let expired = What::Gone(Gone::Expired);
+    let elsewhere = ["9001@other.test".to_string()];
+    let mistaken = ["9010".to_string()];
+    let cases: [Case<'_>; 8] = [
+        (
+            &[(60_000, What::Registered, 7), (2_000, expired, 7)],
+            "expired",
+            "the phone at 10.0.0.7:5060 (Yealink T21P) did not refresh it; it was heard of last 60 s ago.",
+        ),
+        (
+            &[(60_000, What::Registered, 7), (9_000, refusal(Reason::CseqOrder), 7), (2_000, expired, 7)],
+            "cseq-order",
+            "ended 2 s ago, because its refresh at ",
+        ),
+        (
+            &[(60_000, What::Registered, 7), (9_000, refusal(Reason::Occupied), 9), (2_000, expired, 7)],
+            "occupied",
+            "a REGISTER from 10.0.0.9:5060 (Yealink T21P) at ",
+        ),
+        (
+            &[
+                (9_000, What::Registered, 7),
+                (2_000, What::PingsLost(3), 0),
+                (2_000, What::Gone(Gone::Removed), 7),
+            ],
+            "pings-lost",
+            "did not answer 3 pings, and its registration was removed",
+        ),
+        (&[(2_000, What::Gone(Gone::Removed), 7)], "removed", "by an operator or a program"),
+        (&[(2_000, What::Gone(Gone::Unregistered), 7)], "unregistered", "has unregistered 2 s ago"),
+        (&[(2_000, What::Challenged(Reason::NonceExpired), 7)], "nonce-expired", "was answered 401 again: "),
+        (
+            &[
+                (9_000, refusal(Reason::WrongPassword), 7),
+                (8_000, What::Challenged(Reason::NoCredentials), 7),
+                (7_000, refusal(Reason::WrongPassword), 7),
+                (6_000, What::Banned { seconds: 60 }, 7),
+                (5_000, refusal(Reason::BannedPair), 7),
+            ],
+            "banned-pair",
+            "; 3 tries since ",
+        ),
+    ];
+    for (notes, word, part) in cases {
+        let life = noted(notes);
+        let found = verdict(&Facts { life: Some(&life), ..facts() });
+        assert!(found.word == word && found.sentence.contains(part), "{} {}", found.word, found.sentence);
+        assert!(!found.is_online && !found.remedy.is_empty(), "{word}");
+        assert!(crate::Explanation::of(word).is_some(), "{word} is no reason");
+    }
+    let gone = noted(&[(2_000, What::Gone(Gone::Unregistered), 7)]);
+    let found = verdict(&Facts { life: Some(&gone), elsewhere: &elsewhere, ..facts() });
+    assert!(found.word == "other-domain" && found.sentence.contains("9001@other.test"), "{}", found.sentence);
+    let found = verdict(&Facts { mistaken: &mistaken, ..facts() });
+    assert!(found.sentence.contains("a phone registers as 9010, which does not exist"), "{}", found.sentence);
+    // It never rang: what the caller waited is no ringing.
+    let silent = CallOutcome { end: CallEnd::Failed(408), has_rung: false, rang_s: 2, talked_s: 0 };
+    assert_eq!(
+        (crate::call_words(&silent).as_str(), crate::call_word(&silent)),
+        ("never rang in 2 s, no answer (408)", Some("no-response"))
+    );
+    let rang = CallOutcome { has_rung: true, ..silent };
+    assert_eq!(
+        (crate::call_words(&rang).as_str(), crate::call_word(&rang)),
+        ("rang 2 s, no answer (408)", Some("rang-out"))
+    );
 }

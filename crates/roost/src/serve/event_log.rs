@@ -124,7 +124,7 @@ fn name(topic: EventKind) -> &'static str {
 fn write_line(event: &Event) {
     match event {
         Event::Refused { asked, code, reason } => {
-            let Asked { method, user, host, flow, user_agent } = asked;
+            let Asked { method, user, host, flow, user_agent, .. } = asked;
             tracing::info!(
                 extension = %extension(user, host), source = %flow.remote, user_agent = %shown(user_agent),
                 "{} refused: {code} {}", shown(method), reason.why()
@@ -139,7 +139,8 @@ fn write_line(event: &Event) {
         }
         Event::Unregistered { aor, why, .. } => {
             let why = match why {
-                Gone::Removed => "registration ended",
+                Gone::Unregistered | Gone::Removed => "registration ended",
+                Gone::Replaced => "registration replaced",
                 Gone::Expired => "registration expired",
             };
             tracing::info!(extension = %shown(aor), "{why}");

@@ -259,7 +259,11 @@ fn receipts_to(inboxes: &Arc<Vec<Inbox>>) -> Receipts {
 /// Starts what gives events to those who listen; and what tells it how the database is.
 fn start_hub(settings: &Settings, config: &Config, keeps_calls: bool) -> Result<(Hub, Health)> {
     let base = if keeps_calls { Topics::CALLS } else { Topics::NONE };
-    let base = if settings.recorder_megabytes > 0 { base.and(Recorder::TOPICS) } else { base };
+    let base = match (settings.recorder_megabytes, settings.failed_megabytes) {
+        (0, _) => base,
+        (_, 0) => base.and(Recorder::TOPICS),
+        _ => base.and(Recorder::TOPICS_WITH_MESSAGES),
+    };
     let hub = Hub::start(base, config.policy.dialog.max_calls, settings.webhooks()?)?;
     let told = hub.clone();
     let slow_after = Duration::from_micros(u64::from(settings.exec_query_threshold));
@@ -332,6 +336,7 @@ fn start_streams(
 fn recorder_of(settings: &Settings) -> Option<Recorder> {
     let bytes = settings.recorder_megabytes << 20;
     let recorder = (bytes > 0).then(|| Recorder::new(bytes, settings.core.identity.use_domain))?;
+    let recorder = recorder.with_messages(settings.failed_megabytes << 20);
     let path = settings.recorder_file();
     match recorder.load(&path) {
         Ok(0) => {}

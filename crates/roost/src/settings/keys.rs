@@ -501,6 +501,9 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
     key!("recorder", "memory", Kind::Number(0, 65_536), "64",
         "how much may be remembered of what happened to extensions (`roost why`), in megabytes; some 300 bytes an extension, 2 kB at most; 0: nothing",
         |s, v| s.recorder_megabytes = v.number() as usize),
+    key!("recorder", "failed_messages", Kind::Number(0, 65_536), "8",
+        "how much of the messages of failed registrations and calls may be kept (`roost trace --last 9001`), in megabytes; passwords are masked; 0: none",
+        |s, v| s.failed_megabytes = v.number() as usize),
 
     key!("nathelper", "natping_interval", Kind::Number(0, 3_600), "0",
         "how often each binding is pinged, in seconds, so that routers keep the way to its phone open; 30 suits most; 0: never",

@@ -77,6 +77,7 @@ pub(crate) struct Settings {
     pub(crate) mi_token_file: String,
     pub(crate) mi_address: Option<SocketAddr>,
     pub(crate) recorder_megabytes: usize,
+    pub(crate) failed_megabytes: usize,
     pub(crate) mi_allow: Vec<String>,
     /// The same, read.
     pub(crate) mi_networks: Vec<IpNet>,

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::support::{PATIENCE, Server, wait_for, wait_for_end};
+use crate::support::{PATIENCE, Phone, Server, ack_of_failure, wait_for, wait_for_end};
 
 #[test]
 fn a_call_is_shown_as_a_ladder_and_written_to_a_file() {
@@ -40,4 +40,50 @@ fn a_call_is_shown_as_a_ladder_and_written_to_a_file() {
             .stderr
             .contains("cannot write /nowhere/x")
     );
+}
+
+#[test]
+fn the_ladder_of_the_last_failure_is_there_without_having_been_asked_for() {
+    let server = Server::for_calls("[tm]\nfr_timeout = 1");
+    let last = |args: &[&str], wanted: &[&str]| {
+        wait_for("the messages of a failure", PATIENCE, || {
+            let ran = server.roost(&[&["trace", "--last"], args].concat());
+            wanted.iter().all(|part| ran.stdout.contains(part)).then_some(ran.stdout)
+        })
+    };
+    // A registration that is refused.
+    let mut guesser = Phone::new(server.sip, "9003", "wrong");
+    guesser.register(60);
+    let said = last(&["9003", "--full"], &[" REGISTER 127.0.0.1", " 403 Forbidden "]);
+    assert!(said.contains("username=\"9003\"") && said.contains("response=\"****"), "{said}");
+    let credentials = said.lines().find(|line| line.contains("Authorization: ")).unwrap_or_default();
+    assert!(credentials.contains(" nonce=\"****"), "{credentials}");
+    assert!(server.succeed(&["why", "9003"]).contains("roost trace --last 9003"));
+
+    // A call to one that is busy: both sides of it, from the caller's name and from the callee's.
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let invite = caller.invite("9002");
+    let received = callee.await_request("INVITE");
+    callee.answer(&received, "180 Ringing");
+    callee.answer(&received, "486 Busy Here");
+    let failure = caller.await_final("INVITE");
+    caller.send(ack_of_failure(&invite, &failure));
+    for extension in ["9001", "9002"] {
+        let said = last(&[extension], &[" 486 Busy Here "]);
+        let order = [" INVITE 9002@", "─▶│", " 486 Busy Here ", "◀─"];
+        assert!(order.iter().all(|part| said.contains(part)), "{said}");
+        assert_eq!(said.matches(" INVITE 9002@").count(), 2, "as it came and as it went on: {said}");
+        assert_eq!(said.matches(" 486 Busy Here ").count(), 2, "{said}");
+        assert!(said.contains(" 180 Ringing "), "{said}");
+    }
+    // A phone that says nothing.
+    callee.answer(&received, "486 Busy Here");
+    let invite = caller.invite("9002");
+    let failure = caller.await_final("INVITE");
+    assert_eq!(failure.line(), "408 Request Timeout");
+    caller.send(ack_of_failure(&invite, &failure));
+    let said = last(&["9002"], &[" 408 Request Timeout "]);
+    assert!(said.matches(" INVITE 9002@").count() == 2 && !said.contains("486"), "{said}");
+    let nothing = server.roost(&["trace", "--last", "9009"]);
+    assert!(nothing.stderr.contains("nothing of it has failed"), "{}", nothing.stderr);
 }

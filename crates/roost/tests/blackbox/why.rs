@@ -45,7 +45,7 @@ fn refusals_are_explained() {
             && sentence(&verdict).contains("is banned at this address until"),
         "{verdict}"
     );
-    assert_eq!(verdict["Do"].as_array().map(Vec::len), Some(2), "{verdict}");
+    assert_eq!(verdict["Do"].as_array().map(Vec::len), Some(3), "{verdict}");
     let timeline = verdict["Timeline"].to_string();
     assert!(timeline.contains("wrong password") && timeline.contains("4 times"), "{timeline}");
     assert!(!timeline.contains("wrong\""), "no password");
@@ -127,7 +127,33 @@ fn calls_are_explained() {
         let by_id = server.mi("why", json!({ "callid": caller.call_id })).expect("a verdict");
         assert_eq!(by_id["Verdict"], verdict["Verdict"]);
         assert!(sentence(&verdict).starts_with("9001 called 9002 at "), "{verdict}");
+        // Which bindings were tried, what each said, why the caller got what he got.
+        let tried = &verdict["Tried"][0];
+        assert_eq!(
+            (tried["Answer"].as_str(), verdict["Answer"].as_str()),
+            (Some(answer), Some(answer)),
+            "{verdict}"
+        );
+        assert_eq!(tried["To"], callee.local().to_string(), "{verdict}");
+        let printed = server.succeed(&["why", "9001", "9002"]);
+        assert!(printed.contains(&format!("The caller was told: {answer}")), "{printed}");
+        assert!(verdict["Code"].as_str().is_some_and(|code| code.starts_with("R70")), "{verdict}");
     }
+    // A call that roost refuses itself, and one that never rings.
+    let invite = caller.invite("9003");
+    let failure = caller.await_final("INVITE");
+    caller.send(ack_of_failure(&invite, &failure));
+    let refused = server.mi("why", json!(["9001", "9003"])).expect("a verdict");
+    println_sentence(&refused);
+    assert!(
+        sentence(&refused).contains(": roost refused it: the callee is not registered (404)."),
+        "{refused}"
+    );
+    assert_eq!(
+        (refused["Reason"].as_str(), refused["Code"].as_str()),
+        (Some("not-registered"), Some("R508"))
+    );
+    assert_eq!((refused["Answer"].as_str(), refused["Tried"].clone()), (Some("404 Not Found"), json!([])));
     let told = server.mi("why", json!(["9002"])).expect("a verdict");
     assert!(told["Timeline"].to_string().contains("called by 9001: declined (603)"), "{told}");
     // A restart forgets nothing.
@@ -185,4 +211,36 @@ fn reasons_are_explained_and_their_pages_are_fresh() {
             "docs/{file} is not fresh: cargo run -q -- config reasons {language} > docs/{file}"
         );
     }
+}
+
+#[test]
+fn what_is_new_is_followed_and_what_is_old_left_out() {
+    let server = Server::for_calls("");
+    let mut phone = server.registered("9001");
+    told(&server, "9001", "fine");
+    assert!(server.succeed(&["why", "9001", "--since", "1h"]).contains("registered"));
+    let tomorrow = server.roost(&["why", "9001", "--since", "2999-01-01 00:00"]);
+    assert!(tomorrow.code == Some(0) && !tomorrow.stdout.contains("registered ("), "{}", tomorrow.stdout);
+    let wrong = server.roost(&["why", "9001", "--since", "yesterday"]);
+    assert!(wrong.stderr.contains("write how long ago (10m"), "{}", wrong.stderr);
+
+    let mut command = server.command(&["why", "9001", "--follow"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("it starts");
+    let (sender, lines) = std::sync::mpsc::channel();
+    let output = std::io::BufReader::new(child.stdout.take().expect("its output"));
+    std::thread::spawn(move || {
+        std::io::BufRead::lines(output).map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    let await_line = |part: &str| {
+        while !lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line with {part}")).contains(part) {
+        }
+    };
+    await_line("9001 is registered");
+    phone.unregister();
+    await_line("9001 is offline");
+    await_line("unregistered");
+    phone.register(60);
+    await_line("9001 is registered");
+    child.kill().expect("it is killed");
+    child.wait().expect("it ends");
 }

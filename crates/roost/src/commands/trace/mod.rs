@@ -6,6 +6,7 @@ mod pcap;
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use roost_hep::{Packet, decode, packet_len};
@@ -75,6 +76,39 @@ pub(crate) fn run(settings: &Settings, wanted: &Wanted, is_json: bool) -> Result
         }
         bytes.extend_from_slice(room.get(..len).unwrap_or(&[]));
     }
+}
+
+/// Shows the messages of what failed last, which the server has kept.
+///
+/// # Errors
+/// What the server answered, or that none runs; the file cannot be written.
+pub(crate) fn last(settings: &Settings, wanted: &Wanted, is_json: bool) -> Result<()> {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let params = json!({ "aor": text(&wanted.whom), "callid": text(&wanted.call) });
+    let kept = call(settings, "trace_last", &params).map_err(MiError::into_error)?;
+    let mut file = wanted.file.as_deref().map(PcapFile::create).transpose()?;
+    let mut ladder = Ladder::default();
+    let call_id = kept["Call-ID"].as_str().unwrap_or_default();
+    for message in kept["Messages"].as_array().into_iter().flatten() {
+        let address = |name: &str| message[name].as_str().and_then(|text| text.parse::<SocketAddr>().ok());
+        let (source, destination) =
+            address("From").zip(address("To")).context("the server's messages have no addresses")?;
+        let packet = Packet {
+            at: Duration::from_millis(message["At"].as_u64().unwrap_or_default()),
+            source,
+            destination,
+            is_stream: message["Transport"] != "udp",
+            capture_id: 0,
+            key: "",
+            correlation: call_id.as_bytes(),
+            payload: message["Message"].as_str().unwrap_or_default().as_bytes(),
+        };
+        show(&packet, &mut ladder, wanted, is_json)?;
+        if let Some(file) = &mut file {
+            file.add(&packet)?;
+        }
+    }
+    Ok(())
 }
 
 fn show(packet: &Packet<'_>, ladder: &mut Ladder, wanted: &Wanted, is_json: bool) -> Result<()> {
