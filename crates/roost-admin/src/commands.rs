@@ -201,7 +201,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "trace_start",
         alias: "tracer:start",
-        params: &["id", "uri", "filter", "scope", "type"],
+        params: &["id", "uri", "filter", "scope", "type", "decisions", "secrets"],
         help: "sends messages to a collector, hep:ADDRESS:PORT;transport=tcp|udp",
     },
     Command { name: "trace_stop", alias: "tracer:stop", params: &["id"], help: "sends them no more" },

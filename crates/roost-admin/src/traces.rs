@@ -18,7 +18,12 @@ pub(crate) fn start(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
     };
     let filter = Filter::parse(parts.iter().map(String::as_str)).map_err(|error| bad(error.to_string()))?;
     let collector = Collector::parse(&id, &uri).map_err(|error| bad(error.to_string()))?;
-    let collector = Collector { is_temporary: true, ..collector };
+    let is_wanted = |name: &str| Ok::<_, RpcError>(params.number(name)?.is_some_and(|number| number != 0));
+    let (wants_decisions, shows_secrets) = (is_wanted("decisions")?, is_wanted("secrets")?);
+    if shows_secrets && !collector.is_here() {
+        return Err(bad("credentials are shown on this machine only: to a loopback address".to_string()));
+    }
+    let collector = Collector { is_temporary: true, wants_decisions, shows_secrets, ..collector };
     mi.tracer.add(collector, filter).map_err(|error| bad(error.to_string()))?;
     Ok(json!("OK"))
 }

@@ -55,7 +55,7 @@ pub(crate) async fn what_if(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcEr
     let decisions: Vec<_> = course
         .decisions
         .iter()
-        .map(|Decision { key, text }| json!({ "Decision": text, "Key": key }))
+        .map(|Decision { key, text, .. }| json!({ "Decision": text, "Key": key }))
         .collect();
     let mut shown = json!({
         "Request": first_line(message.as_bytes()),
@@ -210,7 +210,7 @@ async fn play(mi: &Mi, question: &Question, message: String) -> Result<Course, R
         }
         let Some((next, mark)) = goes_on else {
             let asked = names.into_iter().map(|name| format!("{} would be looked up", name.host));
-            course.decisions.extend(asked.map(|text| Decision { key: "", text }));
+            course.decisions.extend(asked.map(|text| Decision { key: "", text, before: 0 }));
             return Ok(course);
         };
         (shard, supposed.mark) = (next, Some(mark));

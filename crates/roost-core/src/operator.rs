@@ -208,8 +208,11 @@ impl Engine {
         let how =
             if presumed.is_some() { "the right password, whatever it is" } else { "the password given" };
         let mut decisions = first.decisions;
-        decisions
-            .push(Decision { key: "auth.realm", text: format!("it comes again with credentials: {how}") });
+        decisions.push(Decision {
+            key: "auth.realm",
+            text: format!("it comes again with credentials: {how}"),
+            before: 0,
+        });
         let mut second = self.preview_once(&again, presumed, now);
         decisions.append(&mut second.decisions);
         Preview { decisions, signed: again.message, ..second }

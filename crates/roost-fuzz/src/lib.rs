@@ -75,6 +75,11 @@ fn hep(data: &[u8]) {
             );
         }
     }
+    hep_packet(head.value(&message, HeaderName::CallId).unwrap_or(&[]), &message);
+}
+
+/// A packet is whole chunks, or nothing.
+fn hep_packet(correlation: &[u8], payload: &[u8]) {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 5060));
     let packet = roost_hep::Packet {
         at: std::time::Duration::from_secs(1),
@@ -83,8 +88,9 @@ fn hep(data: &[u8]) {
         is_stream: false,
         capture_id: 1,
         key: "",
-        correlation: head.value(&message, HeaderName::CallId).unwrap_or(&[]),
-        payload: &message,
+        correlation,
+        is_log: false,
+        payload,
     };
     let mut out = Vec::new();
     if roost_hep::encode(&packet, &mut out).is_none() {

@@ -37,6 +37,10 @@ pub struct Collector {
     pub key: String,
     /// Whether it is given up when its connection ends; else it is tried again for ever.
     pub is_temporary: bool,
+    /// Whether it is also told what roost decided about each message.
+    pub wants_decisions: bool,
+    /// Whether it sees credentials as they came.
+    pub shows_secrets: bool,
 }
 
 /// A collector that cannot be used.
@@ -95,7 +99,15 @@ impl Collector {
             capture_id: 1,
             key: String::new(),
             is_temporary: false,
+            wants_decisions: false,
+            shows_secrets: false,
         })
+    }
+
+    /// Whether it is on this machine.
+    pub fn is_here(&self) -> bool {
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
+        host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
     }
 
     /// As [`Collector::parse`] reads it.

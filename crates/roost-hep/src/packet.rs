@@ -23,6 +23,8 @@ const PAYLOAD: u16 = 15;
 const CORRELATION: u16 = 17;
 
 const SIP: u8 = 1;
+/// A text about a message, as Homer takes it.
+const LOG: u8 = 100;
 const INET: u8 = 2;
 const INET6: u8 = 10;
 const TCP: u8 = 6;
@@ -42,6 +44,8 @@ pub struct Packet<'a> {
     pub key: &'a str,
     /// What brings messages of one call together: the Call-ID.
     pub correlation: &'a [u8],
+    /// Whether it is no message, but a text about one.
+    pub is_log: bool,
     pub payload: &'a [u8],
 }
 
@@ -106,7 +110,7 @@ fn write(packet: &Packet<'_>, out: &mut Vec<u8>) -> Option<()> {
     head.add(DESTINATION_PORT, &packet.destination.port().to_be_bytes());
     head.add(SECONDS, &(packet.at.as_secs() as u32).to_be_bytes());
     head.add(MICROSECONDS, &packet.at.subsec_micros().to_be_bytes());
-    head.add(KIND, &[SIP]);
+    head.add(KIND, &[if packet.is_log { LOG } else { SIP }]);
     head.leave(out);
     if !packet.correlation.is_empty() {
         let id = packet.correlation;
@@ -167,6 +171,7 @@ pub fn decode(packet: &[u8]) -> Option<Packet<'_>> {
         capture_id: 0,
         key: "",
         correlation: &[],
+        is_log: false,
         payload: &[],
     };
     let len = usize::from(u16::from_be_bytes(packet.get(4..6)?.try_into().ok()?));
@@ -187,6 +192,7 @@ pub fn decode(packet: &[u8]) -> Option<Packet<'_>> {
             PROTOCOL => found.is_stream = number(value) == u32::from(TCP),
             SECONDS => found.at += Duration::from_secs(u64::from(number(value))),
             MICROSECONDS => found.at += Duration::from_micros(u64::from(number(value))),
+            KIND => found.is_log = number(value) == u32::from(LOG),
             CAPTURE_ID => found.capture_id = number(value),
             KEY => found.key = std::str::from_utf8(value).ok()?,
             CORRELATION => found.correlation = value,
@@ -224,6 +230,7 @@ mod tests {
             capture_id: 7,
             key: "k",
             correlation: b"call",
+            is_log: false,
             payload,
         }
     }

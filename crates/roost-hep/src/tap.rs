@@ -21,8 +21,12 @@ pub(crate) struct Captured {
     pub(crate) flow: Flow,
     /// The whole packet.
     pub(crate) packet: Range<usize>,
-    /// The message in it.
+    /// The message in it, or that it is about.
     pub(crate) message: Range<usize>,
+    /// The message's Call-ID.
+    call_id: Range<usize>,
+    /// Whether it says what was decided about the message.
+    pub(crate) is_decision: bool,
 }
 
 /// Messages that a worker saw in one round, or in a few.
@@ -32,12 +36,43 @@ pub struct Capture {
     pub(crate) packets: Vec<Captured>,
     /// Those that no packet can hold.
     pub(crate) unfit: u64,
+    /// Whether credentials stand in it as they came: who must not see them gets a copy without.
+    pub(crate) shows_secrets: bool,
+    pub(crate) has_decisions: bool,
 }
 
 impl Capture {
     /// An empty one with room for so much.
     pub fn with_room(bytes: usize, packets: usize) -> Capture {
-        Capture { bytes: Vec::with_capacity(bytes), packets: Vec::with_capacity(packets), unfit: 0 }
+        let (bytes, packets) = (Vec::with_capacity(bytes), Vec::with_capacity(packets));
+        Capture { bytes, packets, ..Capture::default() }
+    }
+
+    /// From here on credentials are not overwritten.
+    pub fn show_secrets(&mut self) {
+        self.shows_secrets = true;
+    }
+
+    /// Adds what was decided about the message that was added last.
+    pub fn decided(&mut self, at: Duration, text: &str) {
+        let Some(about) = self.packets.iter().rev().find(|one| !one.is_decision).cloned() else { return };
+        let correlation = self.bytes.get(about.call_id.clone()).unwrap_or(&[]).to_vec();
+        let packet = Packet {
+            at,
+            source: about.flow.local,
+            destination: about.flow.remote,
+            is_stream: about.flow.transport.is_reliable(),
+            capture_id: CAPTURE_ID,
+            key: "",
+            correlation: &correlation,
+            is_log: true,
+            payload: text.as_bytes(),
+        };
+        let start = self.bytes.len();
+        if encode(&packet, &mut self.bytes).is_some() {
+            self.packets.push(Captured { packet: start..self.bytes.len(), is_decision: true, ..about });
+            self.has_decisions = true;
+        }
     }
 
     /// Adds a message that came then; `head` is its index.
@@ -65,6 +100,7 @@ impl Capture {
             capture_id: CAPTURE_ID,
             key: "",
             correlation: message.get(found.call_id.clone()).unwrap_or(&[]),
+            is_log: false,
             payload: message,
         };
         let start = self.bytes.len();
@@ -76,10 +112,13 @@ impl Capture {
         let end = self.bytes.len();
         // The message is the last of it.
         let message = end - message.len()..end;
-        if let Some(own) = self.bytes.get_mut(message.clone()) {
+        if !self.shows_secrets
+            && let Some(own) = self.bytes.get_mut(message.clone())
+        {
             mask(credentials, own);
         }
-        self.packets.push(Captured { flow: *flow, packet: start..end, message });
+        let call_id = message.start + found.call_id.start..message.start + found.call_id.end;
+        self.packets.push(Captured { flow: *flow, packet: start..end, message, call_id, is_decision: false });
     }
 
     /// Whether there is nothing in it.
@@ -97,13 +136,16 @@ impl Capture {
 #[derive(Debug)]
 pub struct Tap {
     is_open: AtomicBool,
+    wants_decisions: AtomicBool,
+    wants_secrets: AtomicBool,
     queue: SyncSender<Capture>,
     lost: AtomicU64,
 }
 
 impl Tap {
     pub(crate) fn new(queue: SyncSender<Capture>) -> Tap {
-        Tap { is_open: AtomicBool::new(false), queue, lost: AtomicU64::new(0) }
+        let no = || AtomicBool::new(false);
+        Tap { is_open: no(), wants_decisions: no(), wants_secrets: no(), queue, lost: AtomicU64::new(0) }
     }
 
     /// Whether messages are wanted now.
@@ -111,7 +153,19 @@ impl Tap {
         self.is_open.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_open(&self, is_open: bool) {
+    /// Whether it is also wanted what was decided about them.
+    pub fn wants_decisions(&self) -> bool {
+        self.wants_decisions.load(Ordering::Relaxed)
+    }
+
+    /// Whether credentials are wanted as they come.
+    pub fn wants_secrets(&self) -> bool {
+        self.wants_secrets.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_open(&self, is_open: bool, wants_decisions: bool, wants_secrets: bool) {
+        self.wants_decisions.store(wants_decisions, Ordering::Relaxed);
+        self.wants_secrets.store(wants_secrets, Ordering::Relaxed);
         self.is_open.store(is_open, Ordering::Relaxed);
     }
 

@@ -10,6 +10,8 @@ use roost_sip::Head;
 
 use crate::collector::{Collector, CollectorError, Feed, Packets};
 use crate::filter::Filter;
+use crate::found::Found;
+use crate::mask::mask;
 use crate::packet::readdress;
 use crate::tap::{CAPTURE_ID, Capture, Captured, Tap};
 
@@ -80,7 +82,7 @@ impl Tracer {
         }
         let feed = Feed::start(&collector)?;
         all.push(Traced { collector, filter, is_on: true, feed });
-        self.tap.set_open(true);
+        self.open_or_close(&all);
         Ok(())
     }
 
@@ -135,7 +137,8 @@ impl Tracer {
     }
 
     fn open_or_close(&self, all: &[Traced]) {
-        self.tap.set_open(all.iter().any(|traced| traced.is_on));
+        let has = |wants: fn(&Collector) -> bool| all.iter().any(|one| one.is_on && wants(&one.collector));
+        self.tap.set_open(has(|_| true), has(|one| one.wants_decisions), has(|one| one.shows_secrets));
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Traced>> {
@@ -150,14 +153,14 @@ fn run(captures: &Receiver<Capture>, all: &Mutex<Vec<Traced>>) {
         std::thread::sleep(GATHERING);
         let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
         for capture in std::iter::once(capture).chain(captures.try_iter().take(WAITING)) {
-            let Capture { bytes, packets, unfit } = capture;
+            let Capture { bytes, packets, unfit, shows_secrets, has_decisions } = capture;
             let ends = packets.iter().map(|one| one.packet.end).collect();
             let whole = Arc::new(Packets { bytes, ends });
             for traced in all.iter_mut().filter(|traced| traced.is_on) {
                 traced.feed.state.lose(unfit as usize);
-                let own = match traced.wants_as_it_is() {
+                let own = match traced.wants_as_it_is() && !shows_secrets && !has_decisions {
                     true => Arc::clone(&whole),
-                    false => Arc::new(traced.packets(&whole.bytes, &packets, &mut head)),
+                    false => Arc::new(traced.packets(&whole.bytes, &packets, shows_secrets, &mut head)),
                 };
                 if !own.ends.is_empty() {
                     traced.feed.give(own);
@@ -174,10 +177,20 @@ impl Traced {
     }
 
     /// What it wants of the packets, under its capture id and with its key.
-    fn packets(&mut self, bytes: &[u8], packets: &[Captured], head: &mut Head) -> Packets {
+    fn packets(
+        &mut self,
+        bytes: &[u8],
+        packets: &[Captured],
+        shows_secrets: bool,
+        head: &mut Head,
+    ) -> Packets {
         let mut own = Packets::default();
-        for Captured { flow, packet, message } in packets {
+        let must_mask = shows_secrets && !self.collector.shows_secrets;
+        for Captured { flow, packet, message, is_decision, .. } in packets {
             let part = |range: &Range<usize>| bytes.get(range.clone()).unwrap_or(&[]);
+            if *is_decision && !self.collector.wants_decisions {
+                continue;
+            }
             if !self.filter.is_empty() {
                 let message = part(message);
                 if head.parse(message).is_err() || !self.filter.wants(flow, head, message) {
@@ -185,7 +198,18 @@ impl Traced {
                 }
             }
             match readdress(part(packet), self.collector.capture_id, &self.collector.key, &mut own.bytes) {
-                Some(()) => own.ends.push(own.bytes.len()),
+                Some(()) => {
+                    if must_mask && !is_decision {
+                        // The message is the last of it.
+                        let start = own.bytes.len().saturating_sub(message.len());
+                        let own = own.bytes.get_mut(start..).unwrap_or(&mut []);
+                        match Found::by_lines(own).credentials() {
+                            Some(credentials) => mask(credentials, own),
+                            None => own.fill(b'*'),
+                        }
+                    }
+                    own.ends.push(own.bytes.len());
+                }
                 None => self.feed.state.lose(1),
             }
         }

@@ -14,9 +14,9 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use roost_core::{
-    Command, Dropped, Engine, Flow, HandOver, Listening, Now, Outbox, ShardEvent, Topics, Transmit,
+    Command, Decision, Dropped, Engine, Flow, HandOver, Listening, Now, Outbox, ShardEvent, Topics, Transmit,
 };
-use roost_hep::Capture;
+use roost_hep::{Capture, Tap};
 use roost_sip::Head;
 
 use crate::batch::{BATCH, Outgoing, Receiver, send_all};
@@ -254,6 +254,9 @@ impl WorkerIo {
     ) -> Round {
         let mut round = Round::default();
         self.is_captured = pool.tap.is_open();
+        if self.is_captured {
+            self.prepare_capture(&pool.tap);
+        }
         self.outbox.listening.listen_to(Topics::from_bits(pool.news.wanted.load(Ordering::Relaxed)));
         for shard in &mut *shards {
             self.read_inbox(pool, shard, now, &mut round);
@@ -336,7 +339,9 @@ impl WorkerIo {
                         if self.is_captured {
                             self.capture.received(self.clock.unix(), &flow, &message, &self.head);
                         }
+                        let before = out.transmits.len();
                         engine.handle_message(&flow, &message, &self.head, now, out);
+                        note_unanswered(out, before, &mut self.capture, &self.clock);
                     }
                     Err(error) => engine.handle_unreadable(error),
                 }
@@ -398,7 +403,9 @@ impl WorkerIo {
                             self.capture.received(unix, &flow, bytes, &self.head);
                         }
                         engine.note_age(age_ms, (bytes, &self.head), &mut self.outbox);
+                        let before = self.outbox.transmits.len();
                         engine.handle_message(&flow, bytes, &self.head, now, &mut self.outbox);
+                        note_unanswered(&mut self.outbox, before, &mut self.capture, &self.clock);
                     }
                     Err(error) => match stun::answer(bytes, datagram.remote) {
                         Some(answer) => {
@@ -506,15 +513,31 @@ impl WorkerIo {
         self.outbox.events = untold;
     }
 
+    /// What is wanted of this round's messages.
+    fn prepare_capture(&mut self, tap: &Tap) {
+        if tap.wants_decisions() && self.outbox.decisions.is_none() {
+            self.outbox.decisions = Some(Vec::new());
+        }
+        if tap.wants_secrets() {
+            self.capture.show_secrets();
+        }
+    }
+
     /// Gives away what this round has received and is about to send, where somebody wants it.
     fn capture_sent<F>(&mut self, pool: &WorkerPool<F>) {
         if !self.is_captured {
             return;
         }
         let at = self.clock.unix();
-        for transmit in &self.outbox.transmits {
+        let decisions = self.outbox.decisions.take();
+        let mut decisions = decisions.iter().flatten().peekable();
+        for (index, transmit) in self.outbox.transmits.iter().enumerate() {
             self.capture.sent(at, &transmit.flow, self.outbox.message(transmit));
+            while let Some(decision) = decisions.next_if(|decision| decision.before <= index) {
+                self.capture.decided(at, &worded(decision));
+            }
         }
+        decisions.for_each(|decision| self.capture.decided(at, &worded(decision)));
         if !self.capture.is_empty() {
             let next = Capture::with_room(self.capture.len(), 64);
             pool.tap.give(std::mem::replace(&mut self.capture, next));
@@ -588,6 +611,26 @@ fn token(number: usize, what: usize) -> u64 {
 /// A socket's bit; those beyond 64 share the last one.
 fn bit(index: usize) -> u64 {
     1 << index.min(63)
+}
+
+/// A message that nothing was sent for: what was decided about it is noted at once, as what is sent next is about another.
+fn note_unanswered(out: &mut Outbox, before: usize, capture: &mut Capture, clock: &Clock) {
+    if out.transmits.len() == before
+        && let Some(decisions) = &mut out.decisions
+        && !decisions.is_empty()
+    {
+        let at = clock.unix();
+        let own = decisions.iter().position(|decision| decision.before >= before).unwrap_or(decisions.len());
+        decisions.drain(own..).for_each(|decision| capture.decided(at, &worded(&decision)));
+    }
+}
+
+/// A decision with the key that it hangs on.
+fn worded(decision: &Decision) -> String {
+    match decision.key {
+        "" => decision.text.clone(),
+        key => format!("{} ({key})", decision.text),
+    }
 }
 
 #[cfg(test)]

@@ -84,25 +84,7 @@ pub(crate) enum Command {
     /// Show the live messages of an extension, an address or a call as a ladder, until it is interrupted
     ///
     /// Passwords are masked. Those of TLS and WebSocket connections are shown in clear text.
-    Trace {
-        /// An extension, or an IP address; without it (and --call) everything is shown
-        whom: Option<String>,
-        /// The call of this Call-ID
-        #[arg(long, value_name = "CALL-ID")]
-        call: Option<String>,
-        /// Not live: the messages of what failed last, which roost has kept
-        #[arg(long)]
-        last: bool,
-        /// Whole messages below each line
-        #[arg(long)]
-        full: bool,
-        /// Write them to a file for Wireshark, too
-        #[arg(long, value_name = "FILE.pcapng")]
-        write: Option<PathBuf>,
-        /// End after so many messages
-        #[arg(long, value_name = "N")]
-        count: Option<u64>,
-    },
+    Trace(TraceArgs),
     /// Look at the machine, the configuration and the running server, and say what is wrong; the exit code is 1 if anything is
     Doctor,
     /// Explain a reason by its code or word; without one, list all
@@ -153,6 +135,34 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Whose messages, and how they are shown.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TraceArgs {
+    /// An extension, or an IP address; without it (and --call) everything is shown
+    pub(crate) whom: Option<String>,
+    /// The call of this Call-ID
+    #[arg(long, value_name = "CALL-ID")]
+    pub(crate) call: Option<String>,
+    /// Not live: the messages of what failed last, which roost has kept
+    #[arg(long)]
+    pub(crate) last: bool,
+    /// Whole messages below each line
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Write them to a file for Wireshark, too
+    #[arg(long, value_name = "FILE.pcapng")]
+    pub(crate) write: Option<PathBuf>,
+    /// End after so many messages
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Show credentials as they came; on the server's own machine only
+    #[arg(long)]
+    pub(crate) show_secrets: bool,
+    /// Lines, where a terminal would get a screen to move about in
+    #[arg(long)]
+    pub(crate) plain: bool,
 }
 
 /// A request that is only thought of.

@@ -66,13 +66,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             }
         }
         Command::Try(attempt) => what_if::run(&Settings::load(file)?, &attempt, cli.json),
-        Command::Trace { whom, call, last, full, write, count } => {
-            let wanted = trace::Wanted { whom, call, is_full: full, file: write, count };
-            match last {
-                true => trace::last(&Settings::load(file)?, &wanted, cli.json),
-                false => trace::run(&Settings::load(file)?, &wanted, cli.json),
-            }
-        }
+        Command::Trace(args) => trace::run(&Settings::load(file)?, &args, cli.json),
         Command::Doctor => return doctor::run(file, cli.json),
         Command::Explain { reason } => explain::run(reason.as_deref(), cli.json),
         Command::Stats { names, watch } => stats::run(&Settings::load(file)?, &names, watch, cli.json),

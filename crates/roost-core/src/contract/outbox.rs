@@ -82,7 +82,7 @@ impl Outbox {
     /// Notes a decision, if anybody asks; `key`: what of the configuration it hangs on, as `section.key`, or nothing.
     pub(crate) fn decide(&mut self, key: &'static str, text: impl FnOnce() -> String) {
         if let Some(decisions) = &mut self.decisions {
-            decisions.push(Decision { key, text: text() });
+            decisions.push(Decision { key, text: text(), before: self.transmits.len() });
         }
     }
 

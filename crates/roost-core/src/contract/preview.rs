@@ -12,6 +12,8 @@ pub struct Decision {
     pub key: &'static str,
     /// A sentence without its full stop.
     pub text: String,
+    /// How many messages the outbox held before: it is about the next one, where one follows.
+    pub before: usize,
 }
 
 /// A request that is only thought of.

@@ -30,6 +30,10 @@ fn a_call_is_shown_as_a_ladder_and_written_to_a_file() {
         assert!(said.contains(part), "{part} is missing in\n{said}");
     }
     assert!(!said.contains("9003") && !said.contains("response=\"0"), "{said}");
+    // Beside them what roost decided.
+    for decision in ["· 9002 is registered and takes it at its contact", "· sent to sip:9002@"] {
+        assert!(said.contains(decision), "{decision} is missing in\n{said}");
+    }
     let bytes = std::fs::read(&file).expect("the file");
     assert_eq!(bytes[..4], [0x0a, 0x0d, 0x0d, 0x0a], "a section header of pcapng");
     assert!(bytes.windows(6).any(|part| part == b"INVITE"));
@@ -86,4 +90,26 @@ fn the_ladder_of_the_last_failure_is_there_without_having_been_asked_for() {
     assert!(said.matches(" INVITE 9002@").count() == 2 && !said.contains("486"), "{said}");
     let nothing = server.roost(&["trace", "--last", "9009"]);
     assert!(nothing.stderr.contains("nothing of it has failed"), "{}", nothing.stderr);
+}
+
+#[test]
+fn credentials_are_shown_where_they_are_asked_for_and_to_nobody_else() {
+    let server = Server::for_calls("");
+    let start = |args: &[&str]| {
+        let mut command = server.command(&[&["trace", "9001", "--full", "--count", "4"], args].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts")
+    };
+    let (open, masked) = (start(&["--show-secrets"]), start(&[]));
+    wait_for("both traces", PATIENCE, || (server.statistic("hep:collectors") == 2).then_some(()));
+    server.registered("9001");
+    let said = |mut child: std::process::Child| {
+        wait_for_end(&mut child, PATIENCE).expect("it ends by itself");
+        String::from_utf8_lossy(&child.wait_with_output().expect("what it said").stdout).into_owned()
+    };
+    let (open, masked) = (said(open), said(masked));
+    assert!(open.contains("response=\"") && !open.contains("response=\"****"), "{open}");
+    assert!(masked.contains("response=\"****"), "{masked}");
+    // Never to another machine.
+    let elsewhere = serde_json::json!({ "id": "x", "uri": "hep:192.0.2.1:9060", "secrets": 1 });
+    assert_eq!(server.mi("trace_start", elsewhere).expect_err("a refusal").0, 400);
 }

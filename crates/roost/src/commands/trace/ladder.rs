@@ -22,25 +22,71 @@ pub(super) struct Ladder {
     peers: Vec<(SocketAddr, String)>,
     last: Option<Duration>,
     seen: Vec<u64>,
+    /// What has come again since the last line, and how often.
+    folded: Vec<(String, u32)>,
+}
+
+/// One arrow.
+#[derive(Debug, Clone)]
+pub(super) struct Rung {
+    pub(super) at: Duration,
+    since_ms: u128,
+    column: usize,
+    is_sent: bool,
+    label: String,
+    /// Whether a column is new, or has a name now.
+    is_new: bool,
+    pub(super) is_again: bool,
 }
 
 impl Ladder {
-    /// The lines of one message: a heading where a peer is new, then the arrow.
+    /// The lines of one message: a heading where a peer is new, then the arrow. What comes again is told once, when something
+    /// else comes, or by [`Ladder::folded`].
     pub(super) fn lines(&mut self, packet: &Packet<'_>, text: &str) -> Vec<String> {
-        let mut lines = Vec::new();
+        if packet.is_log {
+            return vec![note(text)];
+        }
+        let rung = self.add(packet, text);
+        if rung.is_again {
+            match self.folded.iter_mut().find(|(label, _)| *label == rung.label) {
+                Some((_, count)) => *count += 1,
+                None => self.folded.push((rung.label, 1)),
+            }
+            return Vec::new();
+        }
+        let mut lines = self.folded();
+        if rung.is_new {
+            lines.push(self.heading());
+        }
+        lines.push(self.line(&rung));
+        lines
+    }
+
+    /// What has come again and was not told yet.
+    pub(super) fn folded(&mut self) -> Vec<String> {
+        let told = self.folded.drain(..).map(|(label, count)| {
+            let times = if count == 1 { "once".to_string() } else { format!("{count} times") };
+            note(&format!("{label}: again, {times}"))
+        });
+        told.collect()
+    }
+
+    /// Takes a message.
+    pub(super) fn add(&mut self, packet: &Packet<'_>, text: &str) -> Rung {
         let is_sent = self.is_sent(packet, text);
         let peer = if is_sent { packet.destination } else { packet.source };
         let user = if is_sent { String::new() } else { user_of(text) };
         let (column, is_new) = self.column(peer, user);
-        if is_new {
-            lines.push(self.heading());
-        }
-        let since = self.last.map_or(0, |last| packet.at.saturating_sub(last).as_millis());
+        let since_ms = self.last.map_or(0, |last| packet.at.saturating_sub(last).as_millis());
         self.last = Some(packet.at);
-        let again = if self.is_again(packet, text) { " (again)" } else { "" };
-        let label = format!("{}{again}", first_line(text));
-        lines.push(format!("{}  +{since:<6}{}", time(packet.at), self.arrow(column, is_sent, &label)));
-        lines
+        let is_again = self.is_again(packet, text);
+        Rung { at: packet.at, since_ms, column, is_sent, label: first_line(text), is_new, is_again }
+    }
+
+    /// Its arrow, between the columns that there are now.
+    pub(super) fn line(&self, rung: &Rung) -> String {
+        let arrow = self.arrow(rung.column, rung.is_sent, &rung.label);
+        format!("{}  +{:<6}{arrow}", time(rung.at), rung.since_ms)
     }
 
     /// Whether roost has sent it: it answers what it was asked, and its socket is an end of every message.
@@ -76,7 +122,8 @@ impl Ladder {
         (self.peers.len() - 1, true)
     }
 
-    fn heading(&self) -> String {
+    /// The names of the columns.
+    pub(super) fn heading(&self) -> String {
         let name = |(peer, user): &(SocketAddr, String)| match user.as_str() {
             "" => peer.to_string(),
             user => format!("{user} {peer}"),
@@ -118,6 +165,11 @@ impl Ladder {
         }
         is_again
     }
+}
+
+/// What was decided about the message above.
+fn note(text: &str) -> String {
+    format!("{:24}· {text}", "")
 }
 
 fn pillar() -> String {
@@ -169,6 +221,7 @@ mod tests {
             capture_id: 1,
             key: "",
             correlation: b"c",
+            is_log: false,
             payload: payload.as_bytes(),
         }
     }
@@ -198,8 +251,9 @@ mod tests {
             "{lines:#?}"
         );
         assert!(lines[3].contains("10.0.0.8:5062"), "a new column: {lines:#?}");
+        assert!(lines[4].contains('▶'), "{lines:#?}");
         assert!(
-            lines[4].contains('▶') && lines[5].contains("(again)") && lines[5].contains("+500"),
+            lines[5].ends_with("· INVITE 9002@pbx: again, twice") || lines[5].contains("again, once"),
             "{lines:#?}"
         );
         assert!(lines[6].contains('◀') && lines[6].contains("180 Ringing"), "{lines:#?}");
