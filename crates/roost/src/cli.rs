@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Trace(TraceArgs),
     /// Look at the machine, the configuration and the running server, and say what is wrong; the exit code is 1 if anything is
     Doctor,
+    /// Serve the commands that only read as tools for an assistant (Model Context Protocol, over standard input and output)
+    Mcp,
     /// Explain a reason by its code or word; without one, list all
     Explain {
         /// R204, or wrong-password

@@ -16,7 +16,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
 use commands::{
-    agents, ban, calls, config_show, db, doctor, ds, explain, log_level, stats, tls, trace, ul, user,
+    agents, ban, calls, config_show, db, doctor, ds, explain, log_level, mcp, stats, tls, trace, ul, user,
     what_if, why,
 };
 use output::{say, say_done, say_error};
@@ -67,6 +67,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Try(attempt) => what_if::run(&Settings::load(file)?, &attempt, cli.json),
         Command::Trace(args) => trace::run(&Settings::load(file)?, &args, cli.json),
+        Command::Mcp => mcp::run(file),
         Command::Doctor => return doctor::run(file, cli.json),
         Command::Explain { reason } => explain::run(reason.as_deref(), cli.json),
         Command::Stats { names, watch } => stats::run(&Settings::load(file)?, &names, watch, cli.json),

@@ -11,6 +11,7 @@ pub(crate) mod ds;
 pub(crate) mod explain;
 mod import;
 pub(crate) mod log_level;
+pub(crate) mod mcp;
 mod names;
 pub(crate) mod stats;
 pub(crate) mod tls;

@@ -25,6 +25,7 @@ mod habits;
 mod import;
 mod interfaces;
 mod kill9;
+mod mcp;
 mod media_servers;
 mod mi;
 mod monitoring;
