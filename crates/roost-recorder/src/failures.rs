@@ -3,16 +3,15 @@
 
 use std::net::SocketAddr;
 
-use lru::LruCache;
 use roost_core::{Passed, Transport};
 use roost_sip::{Head, HeaderName, Method, NameAddr, StartLine, Uri, Via};
+
+use crate::shelf::{Shelf, Weigh};
 
 /// Messages that are kept of one Call-ID; a fork to ten phones has some forty.
 const MOST: usize = 40;
 /// Bytes that are kept of a message.
 const MOST_BYTES: usize = 8_192;
-/// The part of the memory that names have which nobody knows.
-const STRANGERS: usize = 8;
 /// Parameters of credentials and challenges that tell nothing; all others are overwritten.
 const SHOWN: [&[u8]; 6] = [b"username", b"realm", b"uri", b"algorithm", b"qop", b"stale"];
 
@@ -41,16 +40,9 @@ pub struct Message {
 /// Of extensions and of names that nobody knows.
 #[derive(Debug)]
 pub(crate) struct Failures {
-    extensions: Shelf,
-    strangers: Shelf,
+    extensions: Shelf<Failure>,
+    strangers: Shelf<Failure>,
     head: Box<Head>,
-}
-
-#[derive(Debug)]
-struct Shelf {
-    failures: LruCache<Box<[u8]>, Failure>,
-    bytes: usize,
-    limit: usize,
 }
 
 /// Who asked, as the first message says it.
@@ -62,12 +54,8 @@ pub(crate) struct Asker {
 
 impl Failures {
     pub(crate) fn new(bytes: usize) -> Failures {
-        let strangers = bytes / STRANGERS;
-        Failures {
-            extensions: Shelf::new(bytes - strangers),
-            strangers: Shelf::new(strangers),
-            head: Head::new(),
-        }
+        let (extensions, strangers) = Shelf::pair(bytes);
+        Failures { extensions, strangers, head: Head::new() }
     }
 
     /// Who has sent the request that failed.
@@ -96,44 +84,22 @@ impl Failures {
         let head = &mut self.head;
         let mut messages: Vec<_> = passed.iter().map(|one| message(one, now_ms, head)).collect();
         let shelf = if is_known { &mut self.extensions } else { &mut self.strangers };
-        shelf.add(aor, call_id, &mut messages);
+        let fresh = || Failure { aor: aor.into(), call_id: call_id.into(), messages: Vec::new() };
+        shelf.change(call_id, fresh, |failure| failure.add(&mut messages));
     }
 
     /// The failure of this kind that was heard of last.
     pub(crate) fn find(&self, mut wants: impl FnMut(&Failure) -> bool) -> Option<Failure> {
-        let all = self.extensions.failures.iter().chain(self.strangers.failures.iter());
+        let all = self.extensions.iter().chain(self.strangers.iter());
         all.map(|(_, failure)| failure).find(|failure| wants(failure)).cloned()
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.extensions.failures.len() + self.strangers.failures.len()
+        self.extensions.len() + self.strangers.len()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.extensions.bytes + self.strangers.bytes
-    }
-}
-
-impl Shelf {
-    fn new(limit: usize) -> Shelf {
-        Shelf { failures: LruCache::unbounded(), bytes: 0, limit }
-    }
-
-    fn add(&mut self, aor: &[u8], call_id: &[u8], messages: &mut Vec<Message>) {
-        let fresh = || Failure { aor: aor.into(), call_id: call_id.into(), messages: Vec::new() };
-        let failure = self.failures.get_or_insert_mut(call_id.into(), fresh);
-        self.bytes -= if failure.messages.is_empty() { 0 } else { failure.weight() };
-        // A phone that tries for ever under one Call-ID keeps its last tries.
-        failure.messages.append(messages);
-        let too_many = failure.messages.len().saturating_sub(MOST);
-        failure.messages.drain(..too_many);
-        failure.messages.sort_by_key(|message| message.at_ms);
-        self.bytes += failure.weight();
-        while self.bytes > self.limit
-            && let Some((_, oldest)) = self.failures.pop_lru()
-        {
-            self.bytes -= oldest.weight();
-        }
+        self.extensions.bytes() + self.strangers.bytes()
     }
 }
 
@@ -193,11 +159,20 @@ impl Failure {
         Some(status(&head, &last.bytes))
     }
 
-    /// Bytes that it takes.
+    /// A phone that tries for ever under one Call-ID keeps its last tries.
+    fn add(&mut self, messages: &mut Vec<Message>) {
+        self.messages.append(messages);
+        let too_many = self.messages.len().saturating_sub(MOST);
+        self.messages.drain(..too_many);
+        self.messages.sort_by_key(|message| message.at_ms);
+    }
+}
+
+impl Weigh for Failure {
     fn weight(&self) -> usize {
-        let messages: usize =
-            self.messages.iter().map(|message| size_of::<Message>() + message.bytes.len()).sum();
-        messages + 2 * self.call_id.len() + self.aor.len() + size_of::<Failure>() + 96
+        let bytes = |message: &Message| size_of::<Message>() + message.bytes.len();
+        let messages: usize = self.messages.iter().map(bytes).sum();
+        messages + self.call_id.len() + self.aor.len() + size_of::<Failure>()
     }
 }
 

@@ -8,9 +8,9 @@ use std::path::Path;
 use roost_core::{CallEnd, Gone, Reason};
 use serde::{Deserialize, Serialize};
 
+use crate::Recorder;
 use crate::life::Life;
 use crate::note::{CallOutcome, Note, What};
-use crate::{Recorder, Shelf};
 
 /// The longest line that is read: a life has 2 kB, and JSON may need some more.
 const MAX_LINE: usize = 64 << 10;
@@ -52,7 +52,7 @@ impl Recorder {
         let mut file = BufWriter::new(File::create(&beside)?);
         let inner = self.inner();
         for (shelf, is_known) in [(&inner.strangers, false), (&inner.extensions, true)] {
-            for (aor, life) in shelf.lives.iter().rev() {
+            for (aor, life) in shelf.iter().rev() {
                 let Ok(aor) = std::str::from_utf8(aor) else { continue };
                 let kept = KeptLife {
                     aor: aor.to_string(),
@@ -86,8 +86,8 @@ impl Recorder {
             let Some(kept) = kept else { continue };
             let mut life = Life::default();
             kept.notes.into_iter().filter_map(KeptNote::get).for_each(|note| life.add(note));
-            let shelf: &mut Shelf = if kept.is_known { &mut inner.extensions } else { &mut inner.strangers };
-            if life.last().is_some() && shelf.lives.peek(kept.aor.as_bytes()).is_none() {
+            let shelf = if kept.is_known { &mut inner.extensions } else { &mut inner.strangers };
+            if life.last().is_some() && shelf.peek(kept.aor.as_bytes()).is_none() {
                 shelf.put(kept.aor.as_bytes(), life);
                 taken += 1;
             }

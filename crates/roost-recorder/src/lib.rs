@@ -10,6 +10,7 @@ mod kept;
 mod life;
 mod note;
 mod reasons;
+mod shelf;
 mod telling;
 mod verdict;
 mod words;
@@ -17,7 +18,7 @@ mod words;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::failures::{Asker, Failures};
-use lru::LruCache;
+use crate::shelf::Shelf;
 use roost_core::{
     Asked, AskedMore, CallEnd, CallRecord, CallState, CallText, Event, EventKind, Reason, Topics,
 };
@@ -30,27 +31,16 @@ pub use telling::{call_word, call_words, note_words, refusal_words};
 pub use verdict::{Facts, Verdict, verdict};
 pub use words::clock;
 
-/// The part of the memory that names have which nobody knows.
-const STRANGERS: usize = 8;
-
 /// Keeps what happened. Clones are one.
 #[derive(Clone)]
 pub struct Recorder(Arc<Mutex<Inner>>);
 
 struct Inner {
     use_domain: bool,
-    extensions: Shelf,
+    extensions: Shelf<Life>,
     /// Names that do not exist, as far as is known.
-    strangers: Shelf,
+    strangers: Shelf<Life>,
     failures: Failures,
-}
-
-/// Lives, the one that was heard of longest ago first to go.
-struct Shelf {
-    lives: LruCache<Box<[u8]>, Life>,
-    bytes: usize,
-    limit: usize,
-    evicted: u64,
 }
 
 impl std::fmt::Debug for Recorder {
@@ -73,13 +63,9 @@ impl Recorder {
 
     /// An empty one that holds so many bytes; `use_domain`: extensions are user@domain.
     pub fn new(bytes: usize, use_domain: bool) -> Recorder {
-        let strangers = bytes / STRANGERS;
-        Recorder(Arc::new(Mutex::new(Inner {
-            use_domain,
-            extensions: Shelf::new(bytes - strangers),
-            strangers: Shelf::new(strangers),
-            failures: Failures::new(0),
-        })))
+        let (extensions, strangers) = Shelf::pair(bytes);
+        let failures = Failures::new(0);
+        Recorder(Arc::new(Mutex::new(Inner { use_domain, extensions, strangers, failures })))
     }
 
     /// The same, with so many bytes of messages of what failed.
@@ -99,9 +85,8 @@ impl Recorder {
 
     /// What is known of an extension, or of a name.
     pub fn life(&self, aor: &[u8]) -> Option<Life> {
-        let mut inner = self.inner();
-        let Inner { extensions, strangers, .. } = &mut *inner;
-        extensions.lives.peek(aor).or_else(|| strangers.lives.peek(aor)).cloned()
+        let inner = self.inner();
+        inner.extensions.peek(aor).or_else(|| inner.strangers.peek(aor)).cloned()
     }
 
     /// The messages of what failed last of an extension, or under a Call-ID.
@@ -121,7 +106,7 @@ impl Recorder {
     /// Those that `wants` their name and life, at most so many, who was heard of last first.
     pub fn find(&self, most: usize, mut wants: impl FnMut(&[u8], &Life) -> bool) -> Vec<(Box<[u8]>, Life)> {
         let inner = self.inner();
-        let all = inner.extensions.lives.iter().chain(inner.strangers.lives.iter());
+        let all = inner.extensions.iter().chain(inner.strangers.iter());
         let wanted = all.filter(|(aor, life)| wants(aor, life)).take(most);
         wanted.map(|(aor, life)| (aor.clone(), life.clone())).collect()
     }
@@ -130,10 +115,10 @@ impl Recorder {
     pub fn statistics(&self) -> [(&'static str, u64); 6] {
         let inner = self.inner();
         [
-            ("recorder:extensions", inner.extensions.lives.len() as u64),
-            ("recorder:unknown_names", inner.strangers.lives.len() as u64),
-            ("recorder:bytes", (inner.extensions.bytes + inner.strangers.bytes) as u64),
-            ("recorder:evicted", inner.extensions.evicted + inner.strangers.evicted),
+            ("recorder:extensions", inner.extensions.len() as u64),
+            ("recorder:unknown_names", inner.strangers.len() as u64),
+            ("recorder:bytes", (inner.extensions.bytes() + inner.strangers.bytes()) as u64),
+            ("recorder:evicted", inner.extensions.evicted() + inner.strangers.evicted()),
             ("recorder:failures", inner.failures.count() as u64),
             ("recorder:failure_bytes", inner.failures.bytes() as u64),
         ]
@@ -179,7 +164,7 @@ impl Inner {
             Event::Exchange(passed) => {
                 let Some(Asker { user, host, call_id }) = self.failures.asker(passed) else { return };
                 let aor = self.aor(&user, &host);
-                let is_known = self.extensions.lives.contains(&aor);
+                let is_known = self.extensions.contains(&aor);
                 self.failures.take((&aor, &call_id), is_known, passed, now_ms);
             }
             _ => {}
@@ -248,12 +233,13 @@ impl Inner {
         if !is_unknown && let Some(life) = self.strangers.remove(aor) {
             self.extensions.put(aor, life);
         }
-        let shelf = match self.extensions.lives.contains(aor) || !is_unknown {
+        let shelf = match self.extensions.contains(aor) || !is_unknown {
             true => &mut self.extensions,
             false => &mut self.strangers,
         };
         let first_ms = if note.first_ms == 0 { now_ms } else { note.first_ms.min(now_ms) };
-        shelf.note(aor, Note { first_ms, last_ms: now_ms, ..note });
+        let note = Note { first_ms, last_ms: now_ms, ..note };
+        shelf.change(aor, Life::default, |life| life.add(note));
     }
 
     /// As tables have it.
@@ -263,54 +249,6 @@ impl Inner {
             false => user.into(),
         }
     }
-}
-
-impl Shelf {
-    fn new(limit: usize) -> Shelf {
-        Shelf { lives: LruCache::unbounded(), bytes: 0, limit, evicted: 0 }
-    }
-
-    fn note(&mut self, aor: &[u8], note: Note) {
-        match self.lives.get_mut(aor) {
-            Some(life) => {
-                self.bytes -= life.weight();
-                life.add(note);
-                self.bytes += life.weight();
-            }
-            None => {
-                let mut life = Life::default();
-                life.add(note);
-                self.put(aor, life);
-            }
-        }
-        self.make_room();
-    }
-
-    fn put(&mut self, aor: &[u8], life: Life) {
-        self.bytes += life.weight() + key_weight(aor);
-        self.lives.put(aor.into(), life);
-        self.make_room();
-    }
-
-    fn remove(&mut self, aor: &[u8]) -> Option<Life> {
-        let life = self.lives.pop(aor)?;
-        self.bytes -= life.weight() + key_weight(aor);
-        Some(life)
-    }
-
-    fn make_room(&mut self) {
-        while self.bytes > self.limit
-            && let Some((aor, life)) = self.lives.pop_lru()
-        {
-            self.bytes -= life.weight() + key_weight(&aor);
-            self.evicted += 1;
-        }
-    }
-}
-
-/// What a name costs beside its life: two copies of it are not kept, but links and a place in the index are.
-fn key_weight(aor: &[u8]) -> usize {
-    aor.len() + 96
 }
 
 #[cfg(test)]

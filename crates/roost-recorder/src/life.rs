@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::note::{Note, What};
+use crate::shelf::Weigh;
 
 /// Notes of one extension at most; with their texts they stay below 2 kB.
 const MOST: usize = 14;
@@ -64,9 +65,10 @@ impl Life {
             self.0.shrink_to(MOST);
         }
     }
+}
 
-    /// Bytes that it takes.
-    pub(crate) fn weight(&self) -> usize {
+impl Weigh for Life {
+    fn weight(&self) -> usize {
         self.0.iter().map(Note::weight).sum::<usize>() + size_of::<Life>()
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::shelf::Weigh as _;
 
 use roost_core::{AorText, Ban, Flow};
 

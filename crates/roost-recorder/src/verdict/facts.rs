@@ -49,15 +49,8 @@ pub(super) fn notes<'a>(facts: &Facts<'a>) -> impl Iterator<Item = &'a Note> {
 
 /// Those about its registration, the newest first: what was asked of it in a call tells nothing about that.
 pub(super) fn of_registration<'a>(facts: &Facts<'a>) -> impl Iterator<Item = &'a Note> {
-    notes(facts).filter(|note| {
-        !matches!(
-            note.what,
-            What::WasCalled(_)
-                | What::CalledOthers(_)
-                | What::CallRefused { .. }
-                | What::Refused { is_register: false, .. }
-        )
-    })
+    notes(facts)
+        .filter(|note| !note.what.is_call() && !matches!(note.what, What::Refused { is_register: false, .. }))
 }
 
 /// When its phone registered last, or refreshed, in milliseconds of unix time.
