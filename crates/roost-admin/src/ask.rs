@@ -62,6 +62,15 @@ pub(crate) fn owner(mi: &Mi, aor: &[u8]) -> ShardId {
     mi.config.identity.shard_of(&aor[..user_len])
 }
 
+/// An AOR as the table has it: without its domain where AORs have none. `None`: it needs one, and has none.
+pub(crate) fn stored_aor<'a>(mi: &Mi, aor: &'a str) -> Option<&'a str> {
+    match (mi.config.identity.use_domain, aor.rsplit_once('@')) {
+        (true, None) => None,
+        (false, Some((user, _))) => Some(user),
+        _ => Some(aor),
+    }
+}
+
 /// Awaits an answer.
 pub(crate) async fn answered(answer: oneshot::Receiver<AdminReply>) -> Result<AdminReply, RpcError> {
     match tokio::time::timeout(PATIENCE, answer).await {

@@ -7,7 +7,7 @@ use roost_core::{Admin, AdminReply, AorRecord};
 use serde_json::{Value, json};
 
 use crate::agents;
-use crate::ask::{answered, aors, ask, ask_owner, shards};
+use crate::ask::{answered, aors, ask, ask_owner, shards, stored_aor};
 use crate::bans;
 use crate::calls;
 use crate::dump::{Aors, dump};
@@ -436,17 +436,12 @@ async fn carry_out_own(mi: &Mi, command: &Command, params: &Params<'_>) -> Resul
 
 /// The AOR of a command; the table must be ours, and the domain there when AORs have one.
 fn aor_param(mi: &Mi, params: &Params<'_>) -> Result<Vec<u8>, RpcError> {
-    let (table, mut aor) = (params.text("table_name")?, params.text("aor")?);
+    let (table, aor) = (params.text("table_name")?, params.text("aor")?);
     if table != TABLE {
         return Err(RpcError::new(404, "Table not found"));
     }
-    let at = aor.rfind('@');
-    match (mi.config.identity.use_domain, at) {
-        (true, None) => return Err(RpcError::new(400, "Domain missing in AOR")),
-        (false, Some(at)) => aor.truncate(at),
-        _ => {}
-    }
-    Ok(aor.into_bytes())
+    let aor = stored_aor(mi, &aor).ok_or_else(|| RpcError::new(400, "Domain missing in AOR"))?;
+    Ok(aor.as_bytes().to_vec())
 }
 
 /// Forgets what the database said of a user, or of all.
@@ -579,7 +574,7 @@ fn log_level(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
     };
     let level = Some(level).filter(|level| (-3..=4).contains(level));
     let level = level.ok_or_else(|| RpcError::new(400, "the level is a number from -3 to 4"))?;
-    let only = params.optional_text("only")?.filter(|only| !only.is_empty());
+    let only = params.filled_text("only")?;
     let seconds = params.number("seconds")?.and_then(|seconds| u64::try_from(seconds).ok());
     if only.is_none() && seconds.is_some() {
         return Err(RpcError::new(400, "'seconds' goes with 'only'"));

@@ -24,8 +24,17 @@ impl RpcError {
         RpcError { code, message: message.to_string(), data: None }
     }
 
+    /// The same, with why.
+    pub(crate) fn because(self, why: impl Into<String>) -> RpcError {
+        RpcError { data: Some(why.into()), ..self }
+    }
+
     pub(crate) fn invalid_params(data: impl Into<String>) -> RpcError {
-        RpcError { data: Some(data.into()), ..RpcError::new(-32602, "Invalid params") }
+        RpcError::new(-32602, "Invalid params").because(data)
+    }
+
+    pub(crate) fn bad_value(why: impl Into<String>) -> RpcError {
+        RpcError::new(400, "Bad parameter value").because(why)
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -44,7 +53,7 @@ impl Call {
             .map_err(|_| Box::new((Value::Null, RpcError::new(-32700, "Parse error"))))?;
         let id = value.get("id").cloned();
         let invalid = |data: &str| {
-            let error = RpcError { data: Some(data.into()), ..RpcError::new(-32600, "Invalid Request") };
+            let error = RpcError::new(-32600, "Invalid Request").because(data);
             Box::new((id.clone().unwrap_or(Value::Null), error))
         };
         if value.get("jsonrpc") != Some(&json!("2.0")) {
@@ -117,6 +126,11 @@ impl<'a> Params<'a> {
     /// The same, where it may be left out.
     pub(crate) fn optional_text(&self, name: &str) -> Result<Option<String>, RpcError> {
         self.get(name).map(|_| self.text(name)).transpose()
+    }
+
+    /// The same, where an empty one is as good as none.
+    pub(crate) fn filled_text(&self, name: &str) -> Result<Option<String>, RpcError> {
+        Ok(self.optional_text(name)?.filter(|text| !text.is_empty()))
     }
 
     /// An integer, or a string of digits as the command line sends it.

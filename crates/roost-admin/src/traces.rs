@@ -10,21 +10,21 @@ use crate::why::normal;
 /// `trace_start ID URI [FILTER…]`: a collector is sent what fits the filter until it is stopped, or its connection ends.
 pub(crate) fn start(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
     let (id, uri) = (params.text("id")?, params.text("uri")?);
-    let bad = |why: String| RpcError { data: Some(why), ..RpcError::new(400, "Bad parameter value") };
     let parts: Vec<String> = match params.get("filter") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_string).collect(),
         Some(_) => vec![params.text("filter")?],
     };
-    let filter = Filter::parse(parts.iter().map(String::as_str)).map_err(|error| bad(error.to_string()))?;
-    let collector = Collector::parse(&id, &uri).map_err(|error| bad(error.to_string()))?;
+    let filter = Filter::parse(parts.iter().map(String::as_str))
+        .map_err(|error| RpcError::bad_value(error.to_string()))?;
+    let collector = Collector::parse(&id, &uri).map_err(|error| RpcError::bad_value(error.to_string()))?;
     let is_wanted = |name: &str| Ok::<_, RpcError>(params.number(name)?.is_some_and(|number| number != 0));
     let (wants_decisions, shows_secrets) = (is_wanted("decisions")?, is_wanted("secrets")?);
     if shows_secrets && !collector.is_here() {
-        return Err(bad("credentials are shown on this machine only: to a loopback address".to_string()));
+        return Err(RpcError::bad_value("credentials are shown on this machine only: to a loopback address"));
     }
     let collector = Collector { is_temporary: true, wants_decisions, shows_secrets, ..collector };
-    mi.tracer.add(collector, filter).map_err(|error| bad(error.to_string()))?;
+    mi.tracer.add(collector, filter).map_err(|error| RpcError::bad_value(error.to_string()))?;
     Ok(json!("OK"))
 }
 
@@ -38,13 +38,11 @@ pub(crate) fn stop(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
 
 /// `trace_last [AOR] [callid]`: the messages of what failed last.
 pub(crate) fn last(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
-    let not_found =
-        |why: &str| RpcError { data: Some(why.to_string()), ..RpcError::new(404, "Trace not found") };
+    let not_found = |why: &str| RpcError::new(404, "Trace not found").because(why);
     let recorder = mi.recorder.as_ref();
     let recorder = recorder.ok_or_else(|| not_found("nothing is recorded: `memory` in [recorder] is 0"))?;
-    let filled = |name: &str| Ok::<_, RpcError>(params.optional_text(name)?.filter(|text| !text.is_empty()));
-    let aor = filled("aor")?.map(|aor| normal(mi, aor)).transpose()?;
-    let call_id = filled("callid")?;
+    let aor = params.filled_text("aor")?.map(|aor| normal(mi, &aor)).transpose()?;
+    let call_id = params.filled_text("callid")?;
     let bytes = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec());
     let (aor, call_id) = (bytes(&aor), bytes(&call_id));
     let failure = recorder.failure(aor.as_deref(), call_id.as_deref());

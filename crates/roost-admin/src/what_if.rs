@@ -10,7 +10,7 @@ use roost_core::{
 use serde_json::{Value, json};
 
 use crate::Mi;
-use crate::ask::{ask, ask_owner, owner};
+use crate::ask::{ask, ask_owner, owner, stored_aor};
 use crate::rpc::{Params, RpcError};
 
 /// Shards and look-ups that one request goes through at most.
@@ -85,9 +85,8 @@ pub(crate) async fn what_if(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcEr
 
 impl Question {
     async fn of(mi: &Mi, params: &Params<'_>) -> Result<Question, RpcError> {
-        let bad = |why: String| RpcError { data: Some(why), ..RpcError::new(400, "Bad parameter value") };
-        let filled =
-            |name: &str| Ok::<_, RpcError>(params.optional_text(name)?.filter(|text| !text.is_empty()));
+        let bad = |why: String| RpcError::bad_value(why);
+        let filled = |name: &str| params.filled_text(name);
         let method = params.text("method")?.to_ascii_uppercase();
         let is_name = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         if !method.bytes().all(|byte| byte.is_ascii_uppercase())
@@ -221,23 +220,19 @@ async fn play(mi: &Mi, question: &Question, message: String) -> Result<Course, R
 async fn look_up(mi: &Mi, name: SubscriberName) -> Result<Option<Secrets>, RpcError> {
     let read = Arc::clone(&mi.tables.secrets);
     let found = tokio::task::spawn_blocking(move || read(name)).await;
-    let failed =
-        |why: String| RpcError { data: Some(why), ..RpcError::new(500, "The database does not answer") };
+    let failed = |why: String| RpcError::new(500, "The database does not answer").because(why);
     found.map_err(|error| failed(error.to_string()))?.map_err(failed)
 }
 
 /// Where an extension is registered from.
 async fn registered_at(mi: &Mi, who: &str) -> Option<SocketAddr> {
-    let aor = match (mi.config.identity.use_domain, who.rsplit_once('@')) {
-        (false, Some((user, _))) => user,
-        _ => who,
-    };
+    let aor = stored_aor(mi, who)?;
     let reply = ask_owner(mi, aor.as_bytes(), Admin::Show { aor: aor.into() }).await.ok()?;
     let AdminReply::Record(record) = reply else { return None };
     record.contacts.iter().find_map(|contact| {
-        let text = contact.received.as_deref().map(str::to_string);
-        let uri = text.unwrap_or_else(|| String::from_utf8_lossy(&contact.contact).into_owned());
-        let host = uri.rsplit_once('@').map_or(uri.trim_start_matches("sip:"), |(_, host)| host).to_string();
+        let received = contact.received.as_deref().map(std::borrow::Cow::from);
+        let uri = received.unwrap_or_else(|| String::from_utf8_lossy(&contact.contact));
+        let host = uri.rsplit_once('@').map_or(uri.trim_start_matches("sip:"), |(_, host)| host);
         source(host.split([';', '>', '?']).next().unwrap_or(""))
     })
 }

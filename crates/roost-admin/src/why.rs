@@ -12,7 +12,7 @@ use roost_recorder::{
 use serde_json::{Value, json};
 
 use crate::Mi;
-use crate::ask::{ask, ask_owner, shards};
+use crate::ask::{ask, ask_owner, shards, stored_aor};
 use crate::health::why_not_ready;
 use crate::rpc::{Params, RpcError};
 use crate::statistics;
@@ -38,8 +38,7 @@ pub(crate) async fn why(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError>
     // What has just happened is on its way to the recorder.
     tokio::time::sleep(ON_ITS_WAY).await;
     let now_ms = unix_ms(SystemTime::now());
-    let filled = |name: &str| Ok(params.optional_text(name)?.filter(|text| !text.is_empty()));
-    if let Some(call_id) = filled("callid")? {
+    if let Some(call_id) = params.filled_text("callid")? {
         let is_its = |note: &&Note| *note.call_id == *call_id;
         let found = recorder.find(1, |_, life| life.notes().any(|note| is_its(&note)));
         let (aor, life) =
@@ -48,13 +47,13 @@ pub(crate) async fn why(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError>
         return Ok(call(recorder, &String::from_utf8_lossy(aor), note, now_ms));
     }
     let since_ms = params.number("since")?.map(|since_ms| since_ms.max(0) as u64);
-    let Some(aor) = filled("aor")? else {
+    let Some(aor) = params.filled_text("aor")? else {
         let lately_ms = since_ms.unwrap_or(now_ms.saturating_sub(LATELY_MS));
         return system(mi, recorder, lately_ms).await;
     };
-    let aor = normal(mi, aor)?;
-    if let Some(other) = filled("other")? {
-        let other = normal(mi, other)?;
+    let aor = normal(mi, &aor)?;
+    if let Some(other) = params.filled_text("other")? {
+        let other = normal(mi, &other)?;
         let life = recorder.life(aor.as_bytes()).unwrap_or_default();
         let is_its = |note: &&Note| note.what.is_call() && *note.text == *other;
         let note = life.notes().rev().find(is_its);
@@ -65,19 +64,14 @@ pub(crate) async fn why(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError>
 }
 
 /// As tables have it.
-pub(crate) fn normal(mi: &Mi, mut aor: String) -> Result<String, RpcError> {
-    let aor_len = aor.trim_start_matches("sip:").len();
-    aor.drain(..aor.len() - aor_len);
-    match (mi.config.identity.use_domain, aor.rfind('@')) {
-        (true, None) => Err(RpcError {
-            data: Some(format!(
-                "with use_domain an extension is {aor}@DOMAIN; `roost ul dump --brief` and `roost user list` show them"
-            )),
-            ..RpcError::new(400, "Domain missing in AOR")
-        }),
-        (false, Some(at)) => Ok(aor[..at].to_string()),
-        _ => Ok(aor),
-    }
+pub(crate) fn normal(mi: &Mi, aor: &str) -> Result<String, RpcError> {
+    let aor = aor.trim_start_matches("sip:");
+    let missing = || {
+        RpcError::new(400, "Domain missing in AOR").because(format!(
+            "with use_domain an extension is {aor}@DOMAIN; `roost ul dump --brief` and `roost user list` show them"
+        ))
+    };
+    stored_aor(mi, aor).map(str::to_string).ok_or_else(missing)
 }
 
 async fn extension(

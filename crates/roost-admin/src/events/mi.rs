@@ -27,7 +27,7 @@ pub(crate) fn subscribe(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError>
         }
     };
     let done = mi.events.subscribe_datagrams(event, &params.text("socket")?, expire);
-    done.map_err(|why| RpcError { data: Some(why), ..RpcError::new(400, "Bad socket") })?;
+    done.map_err(|why| RpcError::new(400, "Bad socket").because(why))?;
     Ok(json!("OK"))
 }
 
