@@ -112,9 +112,7 @@ impl Shared {
             changed_agents: &mut self.changed_agents,
         }
     }
-}
 
-impl Shared {
     /// The same for a copy of the engine that is thrown away: it counts apart.
     pub(crate) fn apart(&self) -> Shared {
         let identity = Identity { calls: self.identity.calls.apart(), ..self.identity.clone() };

@@ -177,22 +177,7 @@ impl Engine {
             times: stats.times().collect(),
         }))
     }
-}
 
-/// Whether a request waits until all bindings are read.
-fn is_about_bindings(request: &Admin) -> bool {
-    matches!(
-        request,
-        Admin::Dump { .. }
-            | Admin::Show { .. }
-            | Admin::Add { .. }
-            | Admin::Remove { .. }
-            | Admin::RemoveContact { .. }
-            | Admin::Sync { .. }
-    )
-}
-
-impl Engine {
     /// What would become of a request that begins something, or of a REGISTER. Nothing changes: no counter, no nonce, no ban.
     pub fn preview(&self, supposed: &Supposed, now: Now) -> Preview {
         let first = self.preview_once(supposed, None, now);
@@ -285,4 +270,17 @@ impl Engine {
         };
         (copy, mark)
     }
+}
+
+/// Whether a request waits until all bindings are read.
+fn is_about_bindings(request: &Admin) -> bool {
+    matches!(
+        request,
+        Admin::Dump { .. }
+            | Admin::Show { .. }
+            | Admin::Add { .. }
+            | Admin::Remove { .. }
+            | Admin::RemoveContact { .. }
+            | Admin::Sync { .. }
+    )
 }

@@ -5,7 +5,7 @@ use roost_sip::Method;
 use crate::auth::challenge::Challenger;
 use crate::base::stats::{Counter, Timed};
 use crate::contract::context::Ctx;
-use crate::contract::outbox::Heard;
+use crate::contract::event::Passed;
 use crate::contract::policy::Policy;
 use crate::contract::reason::Reason;
 use crate::message::refused::tell_refused;
@@ -73,8 +73,7 @@ pub(crate) fn refuse(ctx: &mut Ctx<'_>, registrar: &Registrar, request: &Request
     });
     if !response.is_challenge() {
         let ago_ms = ctx.now.mono_ms.saturating_sub(request.since_ms);
-        let request = Heard { flow: request.flow, is_sent: false, ago_ms, bytes: request.bytes };
-        ctx.out.tell_exchange(&[request], true);
+        ctx.out.tell_answered(|| vec![Passed::received(request.flow, ago_ms, request.bytes)]);
     }
 }
 

@@ -114,8 +114,9 @@ pub struct ShardFigures {
     pub values: Vec<(&'static str, u64)>,
     /// Refusals by reason.
     pub refusals: Vec<(Reason, u64)>,
-    /// Calls by how they ended.
+    /// Messages that were dropped, by reason.
     pub drops: Vec<(&'static str, u64)>,
+    /// Calls by how they ended.
     pub call_ends: Vec<(&'static str, u64)>,
     /// Bindings by the transport that their phones registered over, as OpenSIPS writes it.
     pub bindings: Vec<(&'static str, u64)>,

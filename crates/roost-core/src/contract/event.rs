@@ -299,6 +299,16 @@ pub struct Passed {
     pub bytes: Box<[u8]>,
 }
 
+impl Passed {
+    pub(crate) fn received(flow: Flow, ago_ms: u64, bytes: &[u8]) -> Passed {
+        Passed { flow, is_sent: false, ago_ms, bytes: bytes.into() }
+    }
+
+    pub(crate) fn sent(flow: Flow, ago_ms: u64, bytes: &[u8]) -> Passed {
+        Passed { flow, is_sent: true, ago_ms, bytes: bytes.into() }
+    }
+}
+
 /// Why a binding is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gone {

@@ -34,15 +34,6 @@ pub struct Transmit {
     pub end: usize,
 }
 
-/// A message that may be told of, see [`Passed`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Heard<'a> {
-    pub(crate) flow: Flow,
-    pub(crate) is_sent: bool,
-    pub(crate) ago_ms: u64,
-    pub(crate) bytes: &'a [u8],
-}
-
 impl Outbox {
     /// Forgets everything, keeps the memory.
     pub fn clear(&mut self) {
@@ -81,29 +72,28 @@ impl Outbox {
 
     /// Notes a decision, if anybody asks; `key`: what of the configuration it hangs on, as `section.key`, or nothing.
     pub(crate) fn decide(&mut self, key: &'static str, text: impl FnOnce() -> String) {
+        self.decide_each(key, || [text()]);
+    }
+
+    /// The same for several: who asks for none goes through none.
+    pub(crate) fn decide_each<Texts: IntoIterator<Item = String>>(
+        &mut self,
+        key: &'static str,
+        texts: impl FnOnce() -> Texts,
+    ) {
         if let Some(decisions) = &mut self.decisions {
-            decisions.push(Decision { key, text: text(), before: self.transmits.len() });
+            let before = self.transmits.len();
+            decisions.extend(texts().into_iter().map(|text| Decision { key, text, before }));
         }
     }
 
-    /// Tells of messages of what has failed, if anybody keeps them; `and_sent`: the last that was sent, too.
-    pub(crate) fn tell_exchange(&mut self, heard: &[Heard<'_>], and_sent: bool) {
+    /// Tells of messages of what has failed, if anybody keeps them, and of the one that was sent last.
+    pub(crate) fn tell_answered(&mut self, passed: impl FnOnce() -> Vec<Passed>) {
         if !self.listening.takes(EventKind::Exchange) {
             return;
         }
-        let passed = heard.iter().map(|one| Passed {
-            flow: one.flow,
-            is_sent: one.is_sent,
-            ago_ms: one.ago_ms,
-            bytes: one.bytes.into(),
-        });
-        let sent = self.transmits.last().filter(|_| and_sent).map(|last| Passed {
-            flow: last.flow,
-            is_sent: true,
-            ago_ms: 0,
-            bytes: self.message(last).into(),
-        });
-        self.events.push(Event::Exchange(passed.chain(sent).collect()));
+        let sent = self.transmits.last().map(|last| Passed::sent(last.flow, 0, self.message(last)));
+        self.events.push(Event::Exchange(passed().into_iter().chain(sent).collect()));
     }
 
     /// Tells what has happened, if anybody listens.

@@ -223,11 +223,11 @@ pub(crate) fn route_out<'t>(
             None => return Routed::Ask(key),
         }
     }
-    for hop in indices.iter().filter_map(|index| next_hops.hop(next_hops.id_of(*index))) {
-        if hop.state != HopState::Active {
-            ctx.decide("dispatcher", || format!("{} is passed over: {}", hop.uri.text, hop.state.as_str()));
-        }
-    }
+    ctx.out.decide_each("dispatcher", || {
+        let hops = indices.iter().filter_map(|index| next_hops.hop(next_hops.id_of(*index)));
+        let passed_over = hops.filter(|hop| hop.state != HopState::Active);
+        passed_over.map(|hop| format!("{} is passed over: {}", hop.uri.text, hop.state.as_str()))
+    });
     match hop_targets(ctx.policy, &next_hops, request.flow.local, uri, rule, indices) {
         Ok(targets) => {
             if let Some(first) = targets.first().and_then(|first| first.hop) {

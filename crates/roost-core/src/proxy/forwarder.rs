@@ -72,10 +72,10 @@ impl Forwarder<'_> {
     ) {
         if targets.first().is_some_and(|first| first.hop.is_some()) {
             let first = targets.remove(0);
-            for later in &targets {
-                let uri = || String::from_utf8_lossy(&later.uri);
-                ctx.decide("route", || format!("where that fails, {} is tried next", uri()));
-            }
+            ctx.out.decide_each("route", || {
+                let uris = targets.iter().map(|later| String::from_utf8_lossy(&later.uri));
+                uris.map(|uri| format!("where that fails, {uri} is tried next"))
+            });
             let rest = targets.into_iter().rev();
             let rest = rest.map(|target| target.store(self.transactions, ticket)).collect();
             return self.try_target(ctx, request, ticket, first, rest, edits);

@@ -535,8 +535,8 @@ fn tell_changes(ctx: &mut Ctx<'_>, record: &Record, changes: &Changes, why: Gone
     let now = ctx.now;
     let known = |id: u64| record.bindings.iter().find(|old| old.contact_id == id);
     let mut left = record.bindings.len();
-    let has_successor =
-        changes.iter().any(|change| matches!(change, Change::Put(new) if known(new.contact_id).is_none()));
+    let is_successor =
+        |change: &Change| matches!(change, Change::Put(new) if known(new.contact_id).is_none());
     for (at, change) in changes.iter().enumerate() {
         match change {
             Change::Put(binding) => {
@@ -564,7 +564,7 @@ fn tell_changes(ctx: &mut Ctx<'_>, record: &Record, changes: &Changes, why: Gone
                 ctx.out.tell(EventKind::Loss, || Event::Unregistered {
                     aor: record.aor.clone(),
                     contact: binding.facts(now).into(),
-                    why: if has_successor { Gone::Replaced } else { why },
+                    why: if changes.iter().any(is_successor) { Gone::Replaced } else { why },
                     is_last: left == 0 && !has_more,
                 });
             }
@@ -622,13 +622,13 @@ fn check_exclusive(ctx: &mut Ctx<'_>, record: &Record, request: &Request<'_>) ->
     }
     let is_same =
         |binding: &Binding| request.call_id() == Some(binding.callid()) || names_contact(request, binding);
-    let live = record.live(ctx.now).filter(|one| !one.is_stranded());
     let (source, now) = (request.flow.remote.ip(), ctx.now);
-    match is_free_or_own(live, source, is_same) {
+    let live = || record.live(now).filter(|one| !one.is_stranded());
+    match is_free_or_own(live(), source, is_same) {
         true => Ok(()),
         false => {
             ctx.decide("registrar.exclusive_ip", || {
-                let held = record.live(now).filter(|one| !one.is_stranded()).find_map(Binding::source_ip);
+                let held = live().find_map(Binding::source_ip);
                 let held = held.map_or("another address".to_string(), |ip| ip.to_string());
                 format!("{held} holds the extension, and this comes from {source}")
             });

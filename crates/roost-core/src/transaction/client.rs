@@ -8,7 +8,7 @@ use crate::base::flow::{Flow, Ticket};
 use crate::base::stats::Counter;
 use crate::contract::context::Ctx;
 use crate::contract::dropped::Dropped;
-use crate::contract::outbox::Heard;
+use crate::contract::event::{Event, EventKind, Passed};
 use crate::message::branch_id::BranchId;
 use crate::message::forward::{write_ack, write_cancel};
 use crate::message::trace;
@@ -368,11 +368,11 @@ impl<O> Transactions<O> {
             return;
         }
         let ago_ms = ctx.now.mono_ms.saturating_sub(client.since_ms);
-        let sent =
-            Heard { flow: client.flow, is_sent: true, ago_ms, bytes: transaction.arena.text(client.sent) };
-        let came = Heard { flow: client.flow, is_sent: false, ago_ms: 0, bytes: response.unwrap_or(&[]) };
-        let count = if response.is_some() { 2 } else { 1 };
-        ctx.out.tell_exchange([sent, came].get(..count).unwrap_or(&[]), false);
+        ctx.out.tell(EventKind::Exchange, || {
+            let sent = Passed::sent(client.flow, ago_ms, transaction.arena.text(client.sent));
+            let came = response.map(|bytes| Passed::received(client.flow, 0, bytes));
+            Event::Exchange(std::iter::once(sent).chain(came).collect())
+        });
     }
 
     /// Acknowledges a failure, hop by hop; the ACK is kept in the place of the INVITE.

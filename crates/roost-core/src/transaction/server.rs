@@ -8,8 +8,7 @@ use crate::base::flow::{Flow, Ticket};
 use crate::base::limits;
 use crate::base::stats::{Counter, Timed};
 use crate::contract::context::Ctx;
-use crate::contract::event::{CallStep, Event, EventKind};
-use crate::contract::outbox::Heard;
+use crate::contract::event::{CallStep, Event, EventKind, Passed};
 use crate::contract::reason::Reason;
 use crate::message::forward::write_response;
 use crate::message::refused::tell_refused;
@@ -322,23 +321,16 @@ impl<O> Transactions<O> {
 /// Tells of a call that failed: its INVITE, the last provisional response, and the failure that was sent just now.
 fn tell_failed(ctx: &mut Ctx<'_>, server: &ServerTransaction, arena: &Arena) {
     let Some(since_ms) = server.call_since_ms else { return };
-    let ago_ms = |at_ms| ctx.now.mono_ms.saturating_sub(at_ms);
-    let came = Heard {
-        flow: server.source,
-        is_sent: false,
-        ago_ms: ago_ms(since_ms),
-        bytes: arena.text(server.request),
-    };
-    let answered_ms = server.rung_ms.unwrap_or(since_ms);
-    let provisional = Heard {
-        flow: server.flow,
-        is_sent: true,
-        ago_ms: ago_ms(answered_ms),
-        bytes: arena.text(server.last),
-    };
-    let heard = [came, provisional];
-    let count = if server.last.is_empty() { 1 } else { 2 };
-    ctx.out.tell_exchange(heard.get(..count).unwrap_or(&[]), true);
+    let now_ms = ctx.now.mono_ms;
+    ctx.out.tell_answered(|| {
+        let ago_ms = |at_ms| now_ms.saturating_sub(at_ms);
+        let mut passed = vec![Passed::received(server.source, ago_ms(since_ms), arena.text(server.request))];
+        if !server.last.is_empty() {
+            let answered_ms = server.rung_ms.unwrap_or(since_ms);
+            passed.push(Passed::sent(server.flow, ago_ms(answered_ms), arena.text(server.last)));
+        }
+        passed
+    });
 }
 
 /// What sending a response is to the server side.
