@@ -56,18 +56,9 @@ impl Capture {
     /// Adds what was decided about the message that was added last.
     pub fn decided(&mut self, at: Duration, text: &str) {
         let Some(about) = self.packets.iter().rev().find(|one| !one.is_decision).cloned() else { return };
-        let correlation = self.bytes.get(about.call_id.clone()).unwrap_or(&[]).to_vec();
-        let packet = Packet {
-            at,
-            source: about.flow.local,
-            destination: about.flow.remote,
-            is_stream: about.flow.transport.is_reliable(),
-            capture_id: CAPTURE_ID,
-            key: "",
-            correlation: &correlation,
-            is_log: true,
-            payload: text.as_bytes(),
-        };
+        let call_id = self.bytes.get(about.call_id.clone()).unwrap_or(&[]).to_vec();
+        let packet = packet(at, &about.flow, true, (&call_id, text.as_bytes()));
+        let packet = Packet { is_log: true, ..packet };
         let start = self.bytes.len();
         if encode(&packet, &mut self.bytes).is_some() {
             self.packets.push(Captured { packet: start..self.bytes.len(), is_decision: true, ..about });
@@ -88,21 +79,8 @@ impl Capture {
     }
 
     fn push(&mut self, at: Duration, flow: &Flow, is_sent: bool, message: &[u8], found: &Found) {
-        let (source, destination) = match is_sent {
-            true => (flow.local, flow.remote),
-            false => (flow.remote, flow.local),
-        };
-        let packet = Packet {
-            at,
-            source,
-            destination,
-            is_stream: flow.transport.is_reliable(),
-            capture_id: CAPTURE_ID,
-            key: "",
-            correlation: message.get(found.call_id.clone()).unwrap_or(&[]),
-            is_log: false,
-            payload: message,
-        };
+        let call_id = message.get(found.call_id.clone()).unwrap_or(&[]);
+        let packet = packet(at, flow, is_sent, (call_id, message));
         let start = self.bytes.len();
         let Some((credentials, ())) = found.credentials().zip(encode(&packet, &mut self.bytes)) else {
             self.bytes.truncate(start);
@@ -129,6 +107,31 @@ impl Capture {
     /// Bytes in it.
     pub fn len(&self) -> usize {
         self.bytes.len()
+    }
+}
+
+/// A packet as workers write it.
+fn packet<'a>(
+    at: Duration,
+    flow: &Flow,
+    is_sent: bool,
+    (correlation, payload): (&'a [u8], &'a [u8]),
+) -> Packet<'a> {
+    let (source, destination) = match is_sent {
+        true => (flow.local, flow.remote),
+        false => (flow.remote, flow.local),
+    };
+    let is_stream = flow.transport.is_reliable();
+    Packet {
+        at,
+        source,
+        destination,
+        is_stream,
+        capture_id: CAPTURE_ID,
+        key: "",
+        correlation,
+        is_log: false,
+        payload,
     }
 }
 

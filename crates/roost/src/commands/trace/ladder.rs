@@ -168,7 +168,7 @@ impl Ladder {
 }
 
 /// What was decided about the message above.
-fn note(text: &str) -> String {
+pub(super) fn note(text: &str) -> String {
     format!("{:24}· {text}", "")
 }
 
@@ -211,20 +211,7 @@ fn user_of(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn packet<'a>(source: &str, destination: &str, ms: u64, payload: &'a str) -> Packet<'a> {
-        Packet {
-            at: Duration::from_millis(ms),
-            source: source.parse().unwrap(),
-            destination: destination.parse().unwrap(),
-            is_stream: false,
-            capture_id: 1,
-            key: "",
-            correlation: b"c",
-            is_log: false,
-            payload: payload.as_bytes(),
-        }
-    }
+    use crate::commands::trace::packets::packet;
 
     #[test]
     fn a_call_is_a_ladder() {

@@ -31,3 +31,19 @@ pub(super) fn read_packets(
         bytes.extend_from_slice(room.get(..len).unwrap_or(&[]));
     }
 }
+
+/// One packet, for tests.
+#[cfg(test)]
+pub(super) fn packet<'a>(source: &str, destination: &str, ms: u64, payload: &'a str) -> Packet<'a> {
+    Packet {
+        at: std::time::Duration::from_millis(ms),
+        source: source.parse().unwrap(),
+        destination: destination.parse().unwrap(),
+        is_stream: false,
+        capture_id: 1,
+        key: "",
+        correlation: b"c",
+        is_log: false,
+        payload: payload.as_bytes(),
+    }
+}

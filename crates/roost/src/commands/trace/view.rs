@@ -9,11 +9,11 @@ use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
-use ratatui::text::{Line, Span};
+use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders, Paragraph, Wrap};
 use roost_hep::{Packet, encode};
 
-use crate::commands::trace::ladder::{Ladder, Rung};
+use crate::commands::trace::ladder::{Ladder, Rung, note};
 use crate::commands::trace::packets::read_packets;
 
 /// Messages that are kept; older ones go.
@@ -29,11 +29,11 @@ const PAGE: usize = 10;
 pub(super) fn run(stream: TcpStream, mut also: impl FnMut(&Packet<'_>) -> Result<()>) -> Result<()> {
     let (sender, packets) = channel();
     std::thread::spawn(move || {
-        let gave = read_packets(stream, |packet| {
+        // However it ends, the screen is told by the channel.
+        let _ = read_packets(stream, |packet| {
             let mut bytes = Vec::new();
             Ok(encode(packet, &mut bytes).is_none() || sender.send(bytes).is_ok())
         });
-        drop(gave);
     });
     let mut terminal = ratatui::try_init()?;
     let ended = follow(&mut terminal, &packets, &mut also);
@@ -196,9 +196,7 @@ impl View {
             if !self.hides_decisions {
                 let dim = Style::default().fg(Color::DarkGray);
                 let decisions = entry.decisions.iter();
-                lines.extend(
-                    decisions.map(|text| Line::from(Span::styled(format!("{:24}· {text}", ""), dim))),
-                );
+                lines.extend(decisions.map(|text| Line::styled(note(text), dim)));
             }
             if index == self.chosen {
                 chosen_at = lines.len().saturating_sub(1);
@@ -224,20 +222,7 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
-
-    fn packet<'a>(source: &str, destination: &str, is_log: bool, payload: &'a str) -> Packet<'a> {
-        Packet {
-            at: Duration::from_millis(1),
-            source: source.parse().unwrap(),
-            destination: destination.parse().unwrap(),
-            is_stream: false,
-            capture_id: 1,
-            key: "",
-            correlation: b"c",
-            is_log,
-            payload: payload.as_bytes(),
-        }
-    }
+    use crate::commands::trace::packets::packet;
 
     fn screen(view: &View) -> String {
         let mut terminal = Terminal::new(TestBackend::new(120, 20)).unwrap();
@@ -250,10 +235,11 @@ mod tests {
         let (phone, roost) = ("10.0.0.7:5060", "10.0.0.1:5060");
         let mut view = View::default();
         let invite = "INVITE sip:9002@pbx SIP/2.0\r\nFrom: <sip:9001@pbx>;tag=1\r\n\r\n";
-        view.add(&packet(phone, roost, false, invite));
-        view.add(&packet(phone, roost, false, invite));
-        view.add(&packet(roost, phone, false, "SIP/2.0 404 Not Found\r\nReason: x\r\n\r\n"));
-        view.add(&packet(roost, phone, true, "answered 404 Not Found: the callee is not registered"));
+        view.add(&packet(phone, roost, 1, invite));
+        view.add(&packet(phone, roost, 1, invite));
+        view.add(&packet(roost, phone, 1, "SIP/2.0 404 Not Found\r\nReason: x\r\n\r\n"));
+        let decision = "answered 404 Not Found: the callee is not registered";
+        view.add(&Packet { is_log: true, ..packet(roost, phone, 1, decision) });
         let shown = screen(&view);
         for part in [
             "9001 10.0.0.7:5060",
@@ -271,7 +257,7 @@ mod tests {
         assert!(shown.contains("From: <sip:9001@pbx>") && !shown.contains("· answered"), "{shown}");
         assert!(shown.contains("G: to the newest"), "{shown}");
         // What is chosen stays so while others come; the newest is chosen again at the end.
-        view.add(&packet(roost, phone, false, "SIP/2.0 200 OK\r\n\r\n"));
+        view.add(&packet(roost, phone, 1, "SIP/2.0 200 OK\r\n\r\n"));
         assert_eq!(view.chosen, 0);
         assert!(view.press(KeyCode::Char('G')) && !view.press(KeyCode::Char('q')));
         assert_eq!(view.chosen, 2);
