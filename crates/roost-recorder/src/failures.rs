@@ -85,7 +85,7 @@ impl Failures {
         let mut messages: Vec<_> = passed.iter().map(|one| message(one, now_ms, head)).collect();
         let shelf = if is_known { &mut self.extensions } else { &mut self.strangers };
         let fresh = || Failure { aor: aor.into(), call_id: call_id.into(), messages: Vec::new() };
-        shelf.change(call_id, fresh, |failure| failure.add(&mut messages));
+        shelf.change_or_put(call_id, fresh, |failure| failure.add(&mut messages));
     }
 
     /// The failure of this kind that was heard of last.

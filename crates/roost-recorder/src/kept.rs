@@ -101,13 +101,17 @@ impl Recorder {
 impl KeptNote {
     fn of(note: &Note) -> KeptNote {
         let (what, word, numbers) = match note.what {
-            What::Challenged(reason) => ("challenged", reason.word(), [0; 3]),
+            What::Challenged { reason, is_register } => {
+                ("challenged", reason.word(), [i64::from(is_register), 0, 0])
+            }
             What::Refused { code, reason, is_register } => {
                 ("refused", reason.word(), [i64::from(code), i64::from(is_register), 0])
             }
             What::Registered => ("registered", String::new(), [0; 3]),
-            What::Refreshed { least_left_ms } => ("refreshed", String::new(), [least_left_ms, 0, 0]),
-            What::Gone(why) => (why.word(), String::new(), [0; 3]),
+            What::Refreshed { least_left_ms, moves } => {
+                ("refreshed", String::new(), [least_left_ms, i64::from(moves), 0])
+            }
+            What::Gone(why) => ("gone", why.word().to_string(), [0; 3]),
             What::FlowLost => ("flow-lost", String::new(), [0; 3]),
             What::PingsLost(count) => ("pings-lost", String::new(), [i64::from(count), 0, 0]),
             What::NotStored => ("not-stored", String::new(), [0; 3]),
@@ -142,20 +146,21 @@ impl KeptNote {
             Some(CallOutcome { end, has_rung, rang_s: rang_s as u32, talked_s: second as u32 })
         };
         let what = match self.what.as_str() {
-            "challenged" => What::Challenged(reason()?),
+            "challenged" => What::Challenged { reason: reason()?, is_register: first != 0 },
             "refused" => What::Refused { code: first as u16, reason: reason()?, is_register: second != 0 },
             "call-refused" => {
                 What::CallRefused { code: first as u16, reason: reason()?, is_caller: second != 0 }
             }
             "registered" => What::Registered,
-            "refreshed" => What::Refreshed { least_left_ms: first },
+            "refreshed" => What::Refreshed { least_left_ms: first, moves: second as u32 },
+            "gone" => What::Gone(Gone::ALL.into_iter().find(|why| why.word() == self.word)?),
             "flow-lost" => What::FlowLost,
             "pings-lost" => What::PingsLost(first as u32),
             "not-stored" => What::NotStored,
             "banned" => What::Banned { seconds: first as u64 },
             "was-called" => What::WasCalled(outcome()?),
             "called-others" => What::CalledOthers(outcome()?),
-            word => What::Gone(Gone::ALL.into_iter().find(|why| why.word() == word)?),
+            _ => return None,
         };
         let KeptNote { first_ms, last_ms, count, source, text, call_id, .. } = self;
         Some(Note { what, first_ms, last_ms, count, source, text, call_id })

@@ -26,7 +26,7 @@ use roost_core::{
 pub use failures::{Branch, Failure, Message};
 pub use life::Life;
 pub use note::{CallOutcome, Note, What};
-pub use reasons::{Explanation, Language, REASONS, answer_of, page};
+pub use reasons::{Explanation, Language, Names, REASONS, answer_of, page};
 pub use telling::{call_word, call_words, note_words, refusal_words};
 pub use verdict::{Facts, Verdict, verdict};
 pub use words::clock;
@@ -132,16 +132,17 @@ impl Recorder {
 impl Inner {
     fn take(&mut self, event: &Event, now_ms: u64) {
         match event {
-            Event::Challenged { user, host, source, reason } => {
+            Event::Challenged { user, host, source, reason, is_register } => {
                 let aor = self.aor(user, host);
-                self.note(&aor, now_ms, Note::new(What::Challenged(*reason)).from(*source));
+                let what = What::Challenged { reason: *reason, is_register: *is_register };
+                self.note(&aor, now_ms, Note::new(what).from(*source));
             }
             Event::Refused { asked, code, reason } => {
                 self.note_refused(asked, (*code, *reason), now_ms);
             }
             Event::Refreshed { aor, source, left_ms, agent } => {
                 let what = match left_ms {
-                    Some(left_ms) => What::Refreshed { least_left_ms: *left_ms },
+                    Some(left_ms) => What::Refreshed { least_left_ms: *left_ms, moves: 0 },
                     None => What::Registered,
                 };
                 self.note(aor, now_ms, Note { source: *source, ..Note::new(what).with_text(agent) });
@@ -188,7 +189,9 @@ impl Inner {
         let callee = self.aor(callee_user, callee_host);
         for (own, other, is_caller) in [(&aor, &callee, true), (&callee, &aor, false)] {
             let what = What::CallRefused { code, reason, is_caller };
-            let note = Note::new(what).from(flow.remote).with_text(other).with_call_id(call_id);
+            let note = Note::new(what).with_text(other).with_call_id(call_id);
+            // The callee has sent nothing.
+            let note = if is_caller { note.from(flow.remote) } else { note };
             if !own.is_empty() {
                 self.note(own, now_ms, note);
             }
@@ -223,23 +226,19 @@ impl Inner {
     }
 
     fn note(&mut self, aor: &[u8], now_ms: u64, note: Note) {
-        let is_unknown = matches!(
-            note.what,
-            What::Refused { reason: Reason::UnknownUser | Reason::UnknownUserHidden, .. }
-                | What::Challenged(_)
-                | What::CallRefused { .. }
-        );
-        // Workers' events may come in another order than things happened: whatever an extension alone can do makes it one.
-        if !is_unknown && let Some(life) = self.strangers.remove(aor) {
-            self.extensions.put(aor, life);
-        }
-        let shelf = match self.extensions.contains(aor) || !is_unknown {
-            true => &mut self.extensions,
-            false => &mut self.strangers,
-        };
         let first_ms = if note.first_ms == 0 { now_ms } else { note.first_ms.min(now_ms) };
+        let is_unknown = note.what.may_be_a_strangers();
         let note = Note { first_ms, last_ms: now_ms, ..note };
-        shelf.change(aor, Life::default, |life| life.add(note));
+        let Some(add) = self.extensions.change(aor, |life: &mut Life| life.add(note)) else { return };
+        // Workers' events may come in another order than things happened: whatever an extension alone can do makes it one.
+        match is_unknown {
+            true => self.strangers.change_or_put(aor, Life::default, add),
+            false => {
+                let mut life = self.strangers.remove(aor).unwrap_or_default();
+                add(&mut life);
+                self.extensions.put(aor, life);
+            }
+        }
     }
 
     /// As tables have it.

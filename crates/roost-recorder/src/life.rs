@@ -2,12 +2,16 @@
 
 use std::collections::VecDeque;
 
+use roost_core::Reason;
+
 use crate::note::{Note, What};
 use crate::shelf::Weigh;
 
 /// Notes of one extension at most; with their texts they stay below 2 kB.
 const MOST: usize = 14;
 const MOST_BYTES: usize = 2_000;
+/// So many of the last are looked through for what a new one answers or says better.
+const LOOKED_BACK: usize = 3;
 
 /// The last things that happened to an extension, the oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,38 +28,39 @@ impl Life {
         self.0.back()
     }
 
+    /// Whether it was registered, as far as is remembered.
+    pub fn has_registered(&self) -> bool {
+        self.notes().any(|note| matches!(note.what, What::Registered | What::Refreshed { .. }))
+    }
+
+    /// Whether its phone was refused as there is no such name, and has not registered since.
+    pub fn is_of_unknown_name(&self) -> bool {
+        let told = self.notes().rev().find_map(|note| match note.what {
+            What::Registered | What::Refreshed { .. } => Some(false),
+            What::Refused { reason: Reason::UnknownUser | Reason::UnknownUserHidden, .. } => Some(true),
+            _ => None,
+        });
+        told.unwrap_or(false)
+    }
+
     pub(crate) fn add(&mut self, note: Note) {
-        let is_from_same = |other: &Note| other.source.map(|own| own.ip()) == note.source.map(|own| own.ip());
         // A challenge that was answered is nothing to tell.
-        let is_answer = matches!(note.what, What::Registered | What::Refreshed { .. } | What::Refused { .. });
-        if is_answer
-            && let Some(last) = self.0.back().filter(|last| is_from_same(last))
-            && matches!(last.what, What::Challenged(_))
-        {
-            self.0.pop_back();
+        let from = self.0.len().saturating_sub(LOOKED_BACK);
+        if let Some(answered) = self.0.iter().skip(from).rposition(|other| other.is_answered_by(&note)) {
+            self.0.remove(from + answered);
         }
-        // A call that roost refused, and whose end is told too, is one; the reason says more than the code.
-        let is_refused_call = |note: &Note| matches!(note.what, What::CallRefused { .. });
-        if note.what.is_call()
-            && !note.call_id.is_empty()
-            && let Some(other) = self.0.iter_mut().rev().take(3).find(|other| other.call_id == note.call_id)
-            && (is_refused_call(&note) || is_refused_call(other))
-        {
-            if is_refused_call(&note) {
+        if let Some(other) = self.0.iter_mut().rev().take(LOOKED_BACK).find(|other| other.is_call_of(&note)) {
+            if matches!(note.what, What::CallRefused { .. }) {
                 *other = note;
             }
             return;
         }
-        if self.0.back_mut().is_some_and(|last| last.merge(&note)) {
+        if self.fold(&note) {
             return;
         }
-        // Refreshes between calls are one line all the same.
-        if let What::Refreshed { .. } = note.what
-            && let Some(other) = self.0.iter().rposition(|other| matches!(other.what, What::Refreshed { .. }))
-            && self.0.iter().skip(other + 1).all(|later| later.what.is_call())
-            && self.0.get_mut(other).is_some_and(|other| other.merge(&note))
-        {
-            return;
+        if self.0.is_empty() {
+            // Many have one only.
+            self.0.reserve_exact(1);
         }
         self.0.push_back(note);
         while self.0.len() > MOST || (self.0.len() > 1 && self.weight() > MOST_BYTES) {
@@ -64,6 +69,24 @@ impl Life {
         if self.0.capacity() > 2 * MOST {
             self.0.shrink_to(MOST);
         }
+    }
+
+    /// Adds it to the newest note that takes it in, behind those that do not matter to it; that is the last one then.
+    fn fold(&mut self, note: &Note) -> bool {
+        for (at, other) in self.0.iter_mut().enumerate().rev() {
+            if other.merge(note) {
+                if at + 1 < self.0.len()
+                    && let Some(note) = self.0.remove(at)
+                {
+                    self.0.push_back(note);
+                }
+                return true;
+            }
+            if !note.what.passes_over(other.what) {
+                return false;
+            }
+        }
+        false
     }
 }
 

@@ -12,7 +12,10 @@ const MAX_CALL_ID: usize = 80;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// A request was answered with a challenge, and nothing has followed from there.
-    Challenged(Reason),
+    Challenged {
+        reason: Reason,
+        is_register: bool,
+    },
     /// A request was refused.
     Refused {
         code: u16,
@@ -21,9 +24,11 @@ pub enum What {
     },
     /// A new binding.
     Registered,
-    /// The same was renewed; how much it would have lasted at least, in milliseconds (less than 0: it had expired).
+    /// The same was renewed; how much it would have lasted at least, in milliseconds (less than 0: it had expired), and how often it
+    /// came from another port than the time before.
     Refreshed {
         least_left_ms: i64,
+        moves: u32,
     },
     /// A binding is gone.
     Gone(Gone),
@@ -51,6 +56,39 @@ impl What {
     /// Whether it is about a call.
     pub fn is_call(self) -> bool {
         matches!(self, What::WasCalled(_) | What::CalledOthers(_) | What::CallRefused { .. })
+    }
+
+    /// Whether it is about a call, or another request than a REGISTER: that tells nothing about the registration.
+    pub(crate) fn is_beside_registration(self) -> bool {
+        let is_other_request = matches!(
+            self,
+            What::Refused { is_register: false, .. } | What::Challenged { is_register: false, .. }
+        );
+        self.is_call() || is_other_request
+    }
+
+    /// Whether it may be of a name that does not exist.
+    pub(crate) fn may_be_a_strangers(self) -> bool {
+        matches!(
+            self,
+            What::Refused { reason: Reason::UnknownUser | Reason::UnknownUserHidden, .. }
+                | What::Challenged { .. }
+                | What::CallRefused { .. }
+        )
+    }
+
+    /// Whether it may be added to an earlier note of its kind though `later` has come in between.
+    pub(crate) fn passes_over(self, later: What) -> bool {
+        match self {
+            What::Refreshed { .. } => later.is_beside_registration(),
+            // Two that have its place in turn.
+            What::Registered | What::Gone(Gone::Replaced) => {
+                matches!(later, What::Registered | What::Gone(Gone::Replaced))
+            }
+            // Two that are refused in turn.
+            What::Refused { .. } => matches!(later, What::Refused { .. } | What::Challenged { .. }),
+            _ => false,
+        }
     }
 }
 
@@ -98,21 +136,53 @@ impl Note {
         Note { call_id: shown(call_id, MAX_CALL_ID), ..self }
     }
 
+    /// Whether it is a challenge that the next one shows to be answered.
+    pub(crate) fn is_answered_by(&self, next: &Note) -> bool {
+        match (self.what, next.what) {
+            (
+                What::Challenged { is_register: true, .. },
+                What::Registered | What::Refreshed { .. } | What::Refused { is_register: true, .. },
+            )
+            | (What::Challenged { is_register: false, .. }, What::Refused { is_register: false, .. }) => {
+                self.is_from_same_ip(next)
+            }
+            (
+                What::Challenged { is_register: false, .. },
+                What::CalledOthers(_) | What::CallRefused { is_caller: true, .. },
+            ) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether both are of one call that roost refused, and whose end is told too: the reason says more than the code.
+    pub(crate) fn is_call_of(&self, next: &Note) -> bool {
+        let is_refused = |note: &Note| matches!(note.what, What::CallRefused { .. });
+        let is_same = next.what.is_call() && !next.call_id.is_empty() && self.call_id == next.call_id;
+        is_same && (is_refused(next) || is_refused(self))
+    }
+
+    fn is_from_same_ip(&self, next: &Note) -> bool {
+        self.source.map(|own| own.ip()) == next.source.map(|own| own.ip())
+    }
+
     /// Takes another in, if it is of the same; whether it did.
     pub(crate) fn merge(&mut self, next: &Note) -> bool {
-        let is_same_source = self.source.map(|own| own.ip()) == next.source.map(|own| own.ip());
+        let is_same_source = self.is_from_same_ip(next);
         let is_same = match (&mut self.what, &next.what) {
-            (What::Refreshed { least_left_ms }, What::Refreshed { least_left_ms: other })
-                if is_same_source =>
-            {
-                *least_left_ms = (*least_left_ms).min(*other);
-                true
-            }
+            (What::Refreshed { .. }, What::Refreshed { .. }) => is_same_source,
             (What::WasCalled(_) | What::CalledOthers(_) | What::CallRefused { .. }, _) => false,
             (own, next) => own == next && is_same_source,
         };
         let is_same = is_same && self.text == next.text;
         if is_same {
+            if let (
+                What::Refreshed { least_left_ms, moves },
+                What::Refreshed { least_left_ms: other_ms, moves: others },
+            ) = (&mut self.what, next.what)
+            {
+                *least_left_ms = (*least_left_ms).min(other_ms);
+                *moves = moves.saturating_add(others + u32::from(self.source != next.source));
+            }
             self.last_ms = next.last_ms;
             self.count = self.count.saturating_add(next.count);
             self.source = next.source;

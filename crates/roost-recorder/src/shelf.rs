@@ -28,20 +28,27 @@ impl<T: Weigh> Shelf<T> {
         (shelf(bytes - strangers), shelf(strangers))
     }
 
+    /// Changes what there is under a name; gives the change back where there is nothing.
+    pub(crate) fn change<C: FnOnce(&mut T)>(&mut self, name: &[u8], change: C) -> Option<C> {
+        let Some(own) = self.kept.get_mut(name) else { return Some(change) };
+        self.bytes -= own.weight();
+        change(own);
+        self.bytes += own.weight();
+        self.make_room();
+        None
+    }
+
     /// Changes what there is under a name, or what is made for it.
-    pub(crate) fn change(&mut self, name: &[u8], fresh: impl FnOnce() -> T, change: impl FnOnce(&mut T)) {
-        match self.kept.get_mut(name) {
-            Some(own) => {
-                self.bytes -= own.weight();
-                change(own);
-                self.bytes += own.weight();
-                self.make_room();
-            }
-            None => {
-                let mut own = fresh();
-                change(&mut own);
-                self.put(name, own);
-            }
+    pub(crate) fn change_or_put(
+        &mut self,
+        name: &[u8],
+        fresh: impl FnOnce() -> T,
+        change: impl FnOnce(&mut T),
+    ) {
+        if let Some(change) = self.change(name, change) {
+            let mut own = fresh();
+            change(&mut own);
+            self.put(name, own);
         }
     }
 

@@ -89,23 +89,33 @@ pub fn note_words(note: &Note) -> String {
     let times = times(note);
     let who = phone(&note.text);
     match note.what {
-        What::Challenged(reason) => format!("asked for its password{times}: {}", why_of(reason)),
+        What::Challenged { reason, is_register } => {
+            let what = if is_register { "" } else { " for a call" };
+            format!("asked for its password{what}{times}: {}", why_of(reason))
+        }
         What::Refused { code, reason, is_register } => {
             let what = if is_register { "REGISTER" } else { "request" };
             format!("{what} refused{times}: {code} {}{who}", why_of(reason))
         }
         What::Registered => format!("registered{times}{who}"),
-        What::Refreshed { least_left_ms } if least_left_ms < 0 => {
-            format!("refreshed{times}, once {} late", seconds(least_left_ms.unsigned_abs() / 1000))
-        }
-        What::Refreshed { least_left_ms } => {
-            format!(
-                "refreshed{times}, {} before its end at the latest",
-                seconds(least_left_ms.unsigned_abs() / 1000)
-            )
+        What::Refreshed { least_left_ms, moves } => {
+            let left = seconds(least_left_ms.unsigned_abs() / 1000);
+            let left = match least_left_ms {
+                ..0 => format!("once {left} late"),
+                0.. => format!("{left} before its end at the latest"),
+            };
+            let moved = match moves {
+                0 => String::new(),
+                1 => ", once from another port".to_string(),
+                moves => format!(", {moves} times from another port"),
+            };
+            format!("refreshed{times}, {left}{moved}")
         }
         What::Gone(Gone::Unregistered) => format!("unregistered by its phone{times}"),
         What::Gone(Gone::Replaced) => format!("replaced by another registration{times}"),
+        What::Gone(Gone::PingsLost) => {
+            format!("registration removed: its phone answers no pings{times}")
+        }
         What::Gone(Gone::Removed) => format!("registration removed by an operator or a program{times}"),
         What::Gone(Gone::Expired) => format!("registration expired{times}"),
         What::FlowLost => format!("its connection is gone{times}"),

@@ -1,6 +1,8 @@
 //! Why an extension is offline, or that it is not: one sentence from what is known now and what happened before.
 
 mod facts;
+mod fight;
+mod gaps;
 mod offline;
 mod online;
 mod refusal;

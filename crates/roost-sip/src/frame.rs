@@ -41,6 +41,8 @@ impl Frame {
             [b'\r', b'\n', ..] => return Frame::Blank(2),
             [b'\n', ..] => return Frame::Blank(1),
             [0, ..] => return Frame::Blank(bytes.iter().take_while(|byte| **byte == 0).count()),
+            // Such as TLS: no line begins so, and whoever waits for its end would wait in vain.
+            [first, ..] if !matches!(first, b'\t' | b' '..=b'~') => return Frame::Garbage,
             _ => {}
         }
         if progress.length == 0 {
@@ -149,6 +151,8 @@ mod tests {
     fn what_is_no_sip_ends_the_stream() {
         assert_eq!(frames(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 100), ["garbage"]);
         assert_eq!(frames(&[b'x'; MAX_MESSAGE + 2], 1_000), ["garbage"]);
-        assert_eq!(frames(&[0x16; 10], 1), [""; 0]);
+        // TLS, and what is no ASCII: nobody waits for the end of its line.
+        assert_eq!(frames(&[0x16; 10], 1), ["garbage"]);
+        assert_eq!(frames(&[0xc3; 10], 1), ["garbage"]);
     }
 }

@@ -77,7 +77,7 @@ statistics! {
     Counter "net:tcp_evicted" "silent connections closed to make room for others",
     Counter "net:tcp_closed_idle" "connections closed: silent for tcp_connection_lifetime",
     Counter "net:tcp_closed_unfinished" "connections closed: a message did not end within tcp_max_msg_time",
-    Counter "net:tcp_closed_garbage" "connections closed: what came was not SIP",
+    Counter "net:tcp_closed_garbage" "connections closed: what came was not SIP, such as TLS or WebSocket at a tcp: port",
     Counter "net:tcp_closed_stuck" "connections closed: the peer took nothing",
     Counter "net:tcp_closed_silent" "connections closed: the peer did not answer a ping",
     Gauge "net:tls_connections" "connections with TLS",

@@ -13,7 +13,7 @@ use crate::contract::reason::Reason;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A request was answered with a challenge: 401 or 407. `user` and `host` as in [`Asked`].
-    Challenged { user: AorText, host: AorText, source: SocketAddr, reason: Reason },
+    Challenged { user: AorText, host: AorText, source: SocketAddr, reason: Reason, is_register: bool },
     /// A request was refused, with this status code.
     Refused { asked: Asked, code: u16, reason: Reason },
     /// A binding was added or renewed, and is durable where it must be.
@@ -316,15 +316,18 @@ pub enum Gone {
     Unregistered,
     /// Another one of the same extension, or the same phone with another Contact, took its place.
     Replaced,
-    /// An operator has ended it, or its phone answers no pings.
+    /// An operator has ended it.
     Removed,
+    /// Its phone answers no pings (`nathelper.remove_on_timeout`).
+    PingsLost,
     /// Its time was over.
     Expired,
 }
 
 impl Gone {
     /// All of them.
-    pub const ALL: [Gone; 4] = [Gone::Unregistered, Gone::Replaced, Gone::Removed, Gone::Expired];
+    pub const ALL: [Gone; 5] =
+        [Gone::Unregistered, Gone::Replaced, Gone::Removed, Gone::PingsLost, Gone::Expired];
 
     /// Its word in the table of reasons.
     pub fn word(self) -> &'static str {
@@ -332,6 +335,7 @@ impl Gone {
             Gone::Unregistered => "unregistered",
             Gone::Replaced => "replaced",
             Gone::Removed => "removed",
+            Gone::PingsLost => "pings-lost",
             Gone::Expired => "expired",
         }
     }

@@ -1,5 +1,7 @@
 //! Word of a request that roost refuses, for those who listen.
 
+use roost_sip::Method;
+
 use crate::base::aor::UserHost;
 use crate::contract::call::AorText;
 use crate::contract::context::Ctx;
@@ -16,7 +18,8 @@ pub(crate) fn tell_refused(ctx: &mut Ctx<'_>, request: &Request<'_>, response: &
         true => ctx.out.tell(EventKind::Challenge, || {
             let UserHost { user, host } = request.asker();
             let (user, host) = (AorText::from_slice(user.text), AorText::from_slice(host));
-            Event::Challenged { user, host, source: request.flow.remote, reason }
+            let is_register = request.method == Method::Register;
+            Event::Challenged { user, host, source: request.flow.remote, reason, is_register }
         }),
         false => ctx.out.tell(EventKind::Refusal(reason), || Event::Refused {
             asked: request.asked(),

@@ -223,7 +223,7 @@ pub(crate) fn route_out<'t>(
             None => return Routed::Ask(key),
         }
     }
-    ctx.out.decide_each("dispatcher", || {
+    ctx.out.decide_each("route.hops", || {
         let hops = indices.iter().filter_map(|index| next_hops.hop(next_hops.id_of(*index)));
         let passed_over = hops.filter(|hop| hop.state != HopState::Active);
         passed_over.map(|hop| format!("{} is passed over: {}", hop.uri.text, hop.state.as_str()))

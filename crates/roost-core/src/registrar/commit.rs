@@ -50,7 +50,9 @@ pub(crate) enum Done {
     Reply { flow: Flow, reply: Vec<u8>, head_end: usize, since_ms: u64 },
     /// An operator's request is done.
     Admin(Ticket),
-    /// Nobody waits: the database was told again what a failed commit left in doubt, or a phone answers no pings.
+    /// Nobody waits: a phone answers no pings.
+    GivenUp,
+    /// Nobody waits: the database was told again what a failed commit left in doubt.
     Nothing,
 }
 
@@ -143,7 +145,11 @@ impl Registrar {
                 if let Some(record) = self.location.get_mut(record) {
                     record.settle();
                 }
-                let why = if matches!(done, Done::Reply { .. }) { Gone::Unregistered } else { Gone::Removed };
+                let why = match done {
+                    Done::Reply { .. } => Gone::Unregistered,
+                    Done::GivenUp => Gone::PingsLost,
+                    Done::Admin(_) | Done::Nothing => Gone::Removed,
+                };
                 self.change(ctx, record, changes, why);
                 committed(ctx, done);
             }
@@ -230,7 +236,7 @@ impl Registrar {
 /// It is durable: the answer leaves.
 fn committed(ctx: &mut Ctx<'_>, done: Done) {
     match done {
-        Done::Nothing => {}
+        Done::GivenUp | Done::Nothing => {}
         Done::Reply { flow, reply, since_ms, .. } => {
             ctx.count(Counter::AcceptedRegs);
             ctx.time(Timed::RegisterAccepted, since_ms);
@@ -245,7 +251,7 @@ fn committed(ctx: &mut Ctx<'_>, done: Done) {
 /// It is not: another answer leaves than the 200 that is ready.
 fn refused(ctx: &mut Ctx<'_>, done: Done, response: Response) {
     match done {
-        Done::Nothing => {}
+        Done::GivenUp | Done::Nothing => {}
         Done::Reply { flow, reply, head_end, since_ms } => {
             ctx.count(Counter::RejectedRegs);
             ctx.time(Timed::RegisterRefused, since_ms);

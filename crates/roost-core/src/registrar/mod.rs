@@ -493,8 +493,8 @@ impl Registrar {
         }
         let changes = Changes::from_iter([Change::Remove(contact_id)]);
         match ctx.identity.write_through {
-            true => self.commit(ctx, id, 0, (changes, None), Done::Nothing),
-            false => self.change(ctx, id, changes, Gone::Removed),
+            true => self.commit(ctx, id, 0, (changes, None), Done::GivenUp),
+            false => self.change(ctx, id, changes, Gone::PingsLost),
         }
     }
 
@@ -594,7 +594,7 @@ fn decide_changes(ctx: &mut Ctx<'_>, record: Option<&Record>, plan: &Plan) {
                 let contact = String::from_utf8_lossy(binding.contact()).into_owned();
                 let verb = if known(binding.contact_id).is_some() { "renewed" } else { "registered" };
                 let seconds = binding.deadline_ms.saturating_sub(now.mono_ms) / 1000;
-                ctx.decide("registrar.min_expires, max_expires, default_expires", || {
+                ctx.decide("registrar.min_expires, registrar.max_expires, registrar.default_expires", || {
                     format!("{contact} is {verb} for {seconds} s")
                 });
                 if binding.behind_nat && binding.source().is_some() {
@@ -627,7 +627,7 @@ fn check_exclusive(ctx: &mut Ctx<'_>, record: &Record, request: &Request<'_>) ->
     match is_free_or_own(live(), source, is_same) {
         true => Ok(()),
         false => {
-            ctx.decide("registrar.exclusive_ip", || {
+            ctx.decide("registrar.exclusive", || {
                 let held = live().find_map(Binding::source_ip);
                 let held = held.map_or("another address".to_string(), |ip| ip.to_string());
                 format!("{held} holds the extension, and this comes from {source}")

@@ -26,13 +26,35 @@ impl Explanation {
         }
     }
 
-    /// What happened, what to do, and what it may mean besides, which may be empty.
-    pub fn texts(&self, language: Language) -> [&'static str; 3] {
+    /// What happened, what to do, and what it may mean besides, which may be empty; of these names.
+    pub fn texts(&self, language: Language, names: &Names<'_>) -> [String; 3] {
         let pick = |[english, chinese]: [&'static str; 2]| match language {
             Language::English => english,
             Language::Chinese => chinese,
         };
-        [self.what, self.remedy, self.besides].map(pick)
+        [self.what, self.remedy, self.besides].map(pick).map(|text| names.put_into(text))
+    }
+}
+
+/// Whom a text is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Names<'a> {
+    /// The extension that is refused, or that calls.
+    pub extension: &'a str,
+    pub callee: &'a str,
+    /// The IP address that it comes from.
+    pub address: &'a str,
+}
+
+impl Names<'static> {
+    /// Those of a text that is about nobody.
+    pub const EXAMPLE: Names<'static> = Names { extension: "9001", callee: "9002", address: "10.0.0.7" };
+}
+
+impl Names<'_> {
+    fn put_into(&self, text: &str) -> String {
+        let named = text.replace("{extension}", self.extension).replace("{callee}", self.callee);
+        named.replace("{address}", self.address)
     }
 }
 
@@ -82,7 +104,7 @@ pub fn page(language: Language) -> String {
     for ((start, end), title) in starts.iter().zip(ends).zip(titles) {
         page.push_str(&format!("\n## {title}\n\n{headings}"));
         for entry in REASONS.iter().filter(|entry| (*start..end).contains(&entry.number)) {
-            let [what, remedy, besides] = entry.texts(language);
+            let [what, remedy, besides] = entry.texts(language, &Names::EXAMPLE);
             let sip = answer_of(entry.word);
             page.push_str(&format!(
                 "| {} | `{}` | {sip} | {what} | {remedy} | {besides} |\n",
@@ -130,7 +152,7 @@ mod tests {
             assert!(others.iter().all(|other| other.number > entry.number), "{}", entry.code());
             assert!(others.iter().all(|other| other.word != entry.word), "{} is there twice", entry.word);
             for language in [Language::English, Language::Chinese] {
-                let [what, remedy, _] = entry.texts(language);
+                let [what, remedy, _] = entry.texts(language, &Names::EXAMPLE);
                 assert!(!what.is_empty() && !remedy.is_empty(), "{}", entry.code());
             }
         }

@@ -8,7 +8,8 @@ pub struct Explanation {
     pub number: u16,
     /// The word that logs, metrics and tools carry.
     pub word: &'static str,
-    /// What happened, in one sentence: English, Chinese.
+    /// What happened, in one sentence: English, Chinese. In all texts `{extension}`, `{callee}` and `{address}` stand for whom it is
+    /// about, who was called, and where it came from.
     pub what: [&'static str; 2],
     /// What to do about it.
     pub remedy: [&'static str; 2],
@@ -201,27 +202,27 @@ reasons! {
         ["", ""],
     212 "banned-pair"
         ["This extension is banned at this address, after `auth.ban_failures` wrong passwords from there.", "该地址对该分机输错密码达到 `auth.ban_failures` 次，这一组合被封禁。"]
-        ["Correct the password in the phone or with `roost user passwd 9001 …`, which lifts the ban, or lift it with `roost ban rm 9001`; `roost ban list` shows how long it lasts.", "改正话机的密码，或用 `roost user passwd 9001 …` 修改（同时解封），或用 `roost ban rm 9001` 解封；`roost ban list` 显示剩余时间。"]
+        ["Correct the password in the phone or with `roost user passwd {extension} …`, which lifts the ban, or lift it with `roost ban rm {extension}`; `roost ban list` shows how long it lasts.", "改正话机的密码，或用 `roost user passwd {extension} …` 修改（同时解封），或用 `roost ban rm {extension}` 解封；`roost ban list` 显示剩余时间。"]
         ["Somebody guesses the password, or an operator has banned the two (`roost ban add`).", "有人在猜密码，或管理员封禁了这一组合（`roost ban add`）。"],
     213 "banned-source"
         ["This address is banned: too many extensions failed from there (`auth.ban_source_failures`); phones that are registered from it are not hit.", "该地址试错的分机过多（`auth.ban_source_failures`），被封禁；已从该地址注册的话机不受影响。"]
-        ["Look at `roost ban list`; if the address is one of yours, correct its phones' passwords, then `roost ban rm 10.0.0.7`; for large sites raise `auth.ban_source_failures`.", "查看 `roost ban list`；如果是自己的地址，改正那里话机的密码，再执行 `roost ban rm 10.0.0.7`；话机多的站点可调大 `auth.ban_source_failures`。"]
+        ["Look at `roost ban list`; if the address is one of yours, correct its phones' passwords, then `roost ban rm {address}`; for large sites raise `auth.ban_source_failures`.", "查看 `roost ban list`；如果是自己的地址，改正那里话机的密码，再执行 `roost ban rm {address}`；话机多的站点可调大 `auth.ban_source_failures`。"]
         ["A scanner, or many phones behind one router whose passwords have been changed.", "扫描器；或同一路由器后许多话机的密码刚被修改。"],
     214 "banned-user"
         ["This extension is banned for all addresses but its registered phone's: too many wrong passwords came for it (`auth.ban_user_failures`).", "该分机被输错密码过多（`auth.ban_user_failures`），除其在线话机外，所有地址一律封禁。"]
-        ["Give it a strong password with `roost user passwd 9001 …`, which lifts the ban, or lift it with `roost ban rm 9001`.", "用 `roost user passwd 9001 …` 换一个强密码（同时解封），或用 `roost ban rm 9001` 解封。"]
+        ["Give it a strong password with `roost user passwd {extension} …`, which lifts the ban, or lift it with `roost ban rm {extension}`.", "用 `roost user passwd {extension} …` 换一个强密码（同时解封），或用 `roost ban rm {extension}` 解封。"]
         ["Many addresses guess its password, or an operator has banned it (`roost ban add`).", "许多地址在猜它的密码，或管理员封禁了它（`roost ban add`）。"],
     215 "wrong-password"
         ["The phone's password is not the extension's.", "话机的密码与该分机的密码不一致。"]
-        ["Set the same password in the phone and in roost: `roost user passwd 9001 …`.", "让话机与 roost 的密码一致：`roost user passwd 9001 …`。"]
+        ["Set the same password in the phone and in roost: `roost user passwd {extension} …`.", "让话机与 roost 的密码一致：`roost user passwd {extension} …`。"]
         ["Somebody guesses; or the database holds hashes (`auth_db.calculate_ha1 = false`) of another realm than `auth.realm`.", "有人在猜密码；或数据库存的哈希值（`auth_db.calculate_ha1 = false`）与 `auth.realm` 不是同一个 realm。"],
     216 "unknown-user"
         ["There is no such extension, or not in this domain.", "没有这个分机，或不在这个域。"]
-        ["Look for it with `roost user list`, add it with `roost user add 9001 …`; with `use_domain` the phone's domain must be the extension's.", "用 `roost user list` 查看，用 `roost user add 9001 …` 添加；启用 `use_domain` 时，话机的域必须是该分机的域。"]
+        ["Look for it with `roost user list`, add it with `roost user add {extension} …`; with `use_domain` the phone's domain must be the extension's.", "用 `roost user list` 查看，用 `roost user add {extension} …` 添加；启用 `use_domain` 时，话机的域必须是该分机的域。"]
         ["A scanner tries names.", "扫描器在试分机号。"],
     217 "unknown-user-hidden"
         ["There is no such extension; the phone was told 403, as for a wrong password (`auth.hide_unknown_users`).", "没有这个分机；因为 `auth.hide_unknown_users`，话机得到的是与密码错误相同的 403。"]
-        ["Look for it with `roost user list`, add it with `roost user add 9001 …`; with `use_domain` the phone's domain must be the extension's.", "用 `roost user list` 查看，用 `roost user add 9001 …` 添加；启用 `use_domain` 时，话机的域必须是该分机的域。"]
+        ["Look for it with `roost user list`, add it with `roost user add {extension} …`; with `use_domain` the phone's domain must be the extension's.", "用 `roost user list` 查看，用 `roost user add {extension} …` 添加；启用 `use_domain` 时，话机的域必须是该分机的域。"]
         ["A scanner tries names.", "扫描器在试分机号。"],
     218 "other-user"
         ["The password is right, but it is that of another extension than To (REGISTER) or From names.", "密码正确，但认证用户名与 To（REGISTER）或 From 中的分机不一致。"]
@@ -241,7 +242,7 @@ reasons! {
         ["A phone repeats its request in a fast loop.", "话机在高速循环重发请求。"],
     303 "too-many-unknown-names"
         ["Requests name too many extensions that do not exist: a worker looks up at most 100 such names a second.", "不存在的分机号过多：每个工作线程每秒最多查询 100 个这样的名字。"]
-        ["Find the sender in the log and ban it with `roost ban add 10.0.0.7`, or set `pike.reqs_density_per_unit`.", "在日志中找到来源，用 `roost ban add 10.0.0.7` 封禁，或设置 `pike.reqs_density_per_unit`。"]
+        ["Find the sender in the log and ban it with `roost ban add {address}`, or set `pike.reqs_density_per_unit`.", "在日志中找到来源，用 `roost ban add {address}` 封禁，或设置 `pike.reqs_density_per_unit`。"]
         ["Another program has just written many extensions into the database.", "其他程序刚向数据库写入了许多分机。"],
     304 "too-many-lookups"
         ["The passwords of too many extensions are being read from the database at once.", "正在从数据库读取密码的分机过多。"]
@@ -257,7 +258,7 @@ reasons! {
         ["Many phones register at once, such as after a power cut, or somebody floods roost.", "大量话机同时注册（例如停电恢复之后），或者有人在洪泛。"],
     307 "too-many-bindings-held"
         ["The extension has 1,000 bindings in memory, with expired ones and those of `roost ul add`.", "该分机在内存中已有 1,000 条绑定，包括过期的和 `roost ul add` 添加的。"]
-        ["Look at them with `roost ul show 9001`, and remove them with `roost ul rm 9001`.", "用 `roost ul show 9001` 查看，用 `roost ul rm 9001` 删除。"]
+        ["Look at them with `roost ul show {extension}`, and remove them with `roost ul rm {extension}`.", "用 `roost ul show {extension}` 查看，用 `roost ul rm {extension}` 删除。"]
         ["A program adds bindings and never removes them.", "某个程序只添加绑定，从不删除。"],
     308 "too-many-for-aor"
         ["Too many requests of one extension wait while the database stores one before them.", "同一分机有太多请求在等前一个写入数据库。"]
@@ -273,11 +274,11 @@ reasons! {
         ["", ""],
     401 "occupied"
         ["The extension is registered from another IP address (`registrar.exclusive = \"ip\"`).", "该分机已在另一个 IP 注册（`registrar.exclusive = \"ip\"`）。"]
-        ["See where with `roost ul show 9001`; unregister that phone, wait until it expires, or remove it with `roost ul rm 9001`; or set `registrar.exclusive = \"off\"`.", "用 `roost ul show 9001` 查看在哪里；注销那台话机，或等它过期，或用 `roost ul rm 9001` 删除；或设置 `registrar.exclusive = \"off\"`。"]
+        ["See where with `roost ul show {extension}`; unregister that phone, wait until it expires, or remove it with `roost ul rm {extension}`; or set `registrar.exclusive = \"off\"`.", "用 `roost ul show {extension}` 查看在哪里；注销那台话机，或等它过期，或用 `roost ul rm {extension}` 删除；或设置 `registrar.exclusive = \"off\"`。"]
         ["It is the same phone, whose address has changed; or two phones use one extension.", "同一台话机换了地址；或两台话机共用一个分机。"],
     402 "occupied-in-database"
         ["The database says that the extension is registered from another IP address, perhaps at another server.", "数据库显示该分机已在另一个 IP 注册，可能在另一台服务器上。"]
-        ["Ask each server with `roost ul show 9001`; unregister that phone, wait until it expires, or remove it there with `roost ul rm 9001`.", "在每台服务器上用 `roost ul show 9001` 查看；注销那台话机，或等它过期，或在那里用 `roost ul rm 9001` 删除。"]
+        ["Ask each server with `roost ul show {extension}`; unregister that phone, wait until it expires, or remove it there with `roost ul rm {extension}`.", "在每台服务器上用 `roost ul show {extension}` 查看；注销那台话机，或等它过期，或在那里用 `roost ul rm {extension}` 删除。"]
         ["A row of `location` that another program has left behind.", "其他程序在 `location` 表中留下的记录。"],
     403 "aor-parse"
         ["To of the REGISTER names no extension.", "REGISTER 的 To 中没有分机号。"]
@@ -329,7 +330,7 @@ reasons! {
         ["", ""],
     415 "cseq-order"
         ["The REGISTER's CSeq is not higher than that of the one before it with the same Call-ID.", "REGISTER 的 CSeq 没有大于同一 Call-ID 的上一个。"]
-        ["Nothing, if it comes once; else wait until the binding expires, or remove it with `roost ul rm 9001`, and update the phone.", "只出现一次就不用处理；否则等绑定过期，或用 `roost ul rm 9001` 删除，并升级话机固件。"]
+        ["Nothing, if it comes once; else wait until the binding expires, or remove it with `roost ul rm {extension}`, and update the phone.", "只出现一次就不用处理；否则等绑定过期，或用 `roost ul rm {extension}` 删除，并升级话机固件。"]
         ["The phone has restarted its counter, or a REGISTER came late.", "话机重置了计数，或 REGISTER 迟到。"],
     416 "q-invalid"
         ["The priority (q) of a contact is not a number from 0 to 1.", "Contact 的优先级（q）不是 0 到 1 之间的数。"]
@@ -341,7 +342,7 @@ reasons! {
         ["", ""],
     418 "too-many-contacts"
         ["The extension has `registrar.max_contacts` phones registered already, and `registrar.force_registration` is false.", "该分机的注册数已达 `registrar.max_contacts`，而 `registrar.force_registration` 为 false。"]
-        ["Raise `registrar.max_contacts`, or set `registrar.force_registration = true`; `roost ul show 9001` lists the phones.", "调大 `registrar.max_contacts`，或设置 `registrar.force_registration = true`；`roost ul show 9001` 列出已注册的话机。"]
+        ["Raise `registrar.max_contacts`, or set `registrar.force_registration = true`; `roost ul show {extension}` lists the phones.", "调大 `registrar.max_contacts`，或设置 `registrar.force_registration = true`；`roost ul show {extension}` 列出已注册的话机。"]
         ["Bindings of a phone that has changed its address, and have not expired yet.", "话机换了地址，旧的绑定还没有过期。"],
     419 "insert-failed"
         ["The database did not take a new registration.", "数据库没有接受新的注册。"]
@@ -365,7 +366,7 @@ reasons! {
         ["", ""],
     503 "loop"
         ["The request came back as it had been sent.", "请求原样绕了回来。"]
-        ["Look with `roost ul show 9001` whether the callee's Contact names roost itself, and whether a next hop sends the number back.", "用 `roost ul show 9001` 检查被叫的 Contact 是否指向 roost 自己，以及下一跳是否把号码送了回来。"]
+        ["Look with `roost ul show {callee}` whether the callee's Contact names roost itself, and whether a next hop sends the number back.", "用 `roost ul show {callee}` 检查被叫的 Contact 是否指向 roost 自己，以及下一跳是否把号码送了回来。"]
         ["", ""],
     504 "malformed-route"
         ["A Route header cannot be read.", "Route 头无法解析。"]
@@ -385,11 +386,11 @@ reasons! {
         ["The call never went through roost.", "这通呼叫没有经过 roost。"],
     508 "not-registered"
         ["The callee is not registered, and no `[[route]]` takes the call.", "被叫没有注册，也没有 `[[route]]` 接走这通呼叫。"]
-        ["Look at `roost ul show 9002` and `roost config show`; for voicemail make a `[[route]]` with `offline = true`.", "查看 `roost ul show 9002` 和 `roost config show`；要转语音信箱，设置 `offline = true` 的 `[[route]]`。"]
+        ["Look at `roost ul show {callee}` and `roost config show`; for voicemail make a `[[route]]` with `offline = true`.", "查看 `roost ul show {callee}` 和 `roost config show`；要转语音信箱，设置 `offline = true` 的 `[[route]]`。"]
         ["There is no such extension: the number was dialled wrongly.", "没有这个分机：号码拨错了。"],
     509 "method-not-taken"
         ["The callee is registered, but none of its phones takes this method, says its Allow header.", "被叫已注册，但其话机的 Allow 都不含该方法。"]
-        ["Look at `Methods` in `roost ul show 9002`; switch the feature on in that phone, or update it.", "查看 `roost ul show 9002` 中的 `Methods`；在那台话机上启用该功能，或升级固件。"]
+        ["Look at `Methods` in `roost ul show {callee}`; switch the feature on in that phone, or update it.", "查看 `roost ul show {callee}` 中的 `Methods`；在那台话机上启用该功能，或升级固件。"]
         ["", ""],
     510 "callee-not-looked-up"
         ["The database did not say in time whether the called number is an extension.", "数据库没有及时回答所拨号码是不是分机。"]
@@ -453,7 +454,7 @@ reasons! {
         ["", ""],
     601 "flooded"
         ["An address sent more requests than `pike.reqs_density_per_unit`; the rest got no answer.", "某地址的请求数超过 `pike.reqs_density_per_unit`，多出的没有应答。"]
-        ["If the address is one of yours, raise `pike.reqs_density_per_unit` to several times what your largest site sends; else ban it: `roost ban add 10.0.0.7`.", "如果是自己的地址，把 `pike.reqs_density_per_unit` 调到最大站点请求数的数倍；否则用 `roost ban add 10.0.0.7` 封禁。"]
+        ["If the address is one of yours, raise `pike.reqs_density_per_unit` to several times what your largest site sends; else ban it: `roost ban add {address}`.", "如果是自己的地址，把 `pike.reqs_density_per_unit` 调到最大站点请求数的数倍；否则用 `roost ban add {address}` 封禁。"]
         ["Many phones behind one router start at once, such as after a power cut.", "同一路由器后的许多话机同时启动，例如停电恢复之后。"],
     602 "scanner"
         ["The request's User-Agent is that of a scanner (`pike.drop_user_agents`); it got no answer.", "请求的 User-Agent 属于扫描器（`pike.drop_user_agents`），没有应答。"]
@@ -461,7 +462,7 @@ reasons! {
         ["", ""],
     603 "banned-address"
         ["An operator has banned this address; none of its requests is answered.", "管理员封禁了该地址，它的所有请求都没有应答。"]
-        ["Look at `roost ban list`; lift the ban with `roost ban rm 10.0.0.7`.", "查看 `roost ban list`；用 `roost ban rm 10.0.0.7` 解封。"]
+        ["Look at `roost ban list`; lift the ban with `roost ban rm {address}`.", "查看 `roost ban list`；用 `roost ban rm {address}` 解封。"]
         ["Addresses that are banned for wrong passwords get 403 instead.", "因输错密码被封禁的地址得到的是 403。"],
     604 "shed"
         ["roost had too much to do, and dropped a REGISTER without credentials; its phone sends it again.", "roost 过载，丢弃了一个不带认证信息的 REGISTER；话机会重发。"]
@@ -489,7 +490,7 @@ reasons! {
         ["roost was restarted in the middle of the call.", "呼叫进行中 roost 重启过。"],
     701 "no-response"
         ["Neither a phone nor a next hop answered at all within `tm.fr_timeout` (408).", "`tm.fr_timeout` 内话机或下一跳没有任何应答（408）。"]
-        ["Check that the phone is on and its network works; behind NAT set `nathelper.natping_interval = 30`; else raise `tm.fr_timeout`.", "检查话机是否开机、网络是否正常；话机在 NAT 之后时设置 `nathelper.natping_interval = 30`；或调大 `tm.fr_timeout`。"]
+        ["Check that the phone is on and its network works; behind NAT let roost ping it (`nathelper.natping_interval`); else raise `tm.fr_timeout`.", "检查话机是否开机、网络是否正常；话机在 NAT 之后时启用探测（`nathelper.natping_interval`）；或调大 `tm.fr_timeout`。"]
         ["The phone is gone, and its registration has not expired yet.", "话机已离线，注册还没有过期。"],
     702 "rang-out"
         ["The phone rang for `tm.fr_inv_timeout`, and nobody took the call (408).", "话机振铃超过 `tm.fr_inv_timeout`，无人接听（408）。"]
@@ -497,7 +498,7 @@ reasons! {
         ["", ""],
     703 "not-sent"
         ["The call could not be sent to the phone or the next hop over the network (477).", "网络上无法把呼叫送到话机或下一跳（477）。"]
-        ["Check its address with `roost ul show 9002` or `roost ds list`, then the route and the firewall to it.", "用 `roost ul show 9002` 或 `roost ds list` 查看地址，再检查到那里的网络路由和防火墙。"]
+        ["Check its address with `roost ul show {callee}` or `roost ds list`, then the route and the firewall to it.", "用 `roost ul show {callee}` 或 `roost ds list` 查看地址，再检查到那里的网络路由和防火墙。"]
         ["", ""],
     704 "connection-gone"
         ["The phone's TCP, TLS or WebSocket connection is lost (480).", "话机的 TCP、TLS 或 WebSocket 连接已断（480）。"]
@@ -506,18 +507,18 @@ reasons! {
     705 "callee-busy"
         ["The callee was busy (486 or 600).", "被叫忙（486 或 600）。"]
         ["Nothing; if its line is free, look at `roost agents`, `roost calls` and Do Not Disturb in the phone.", "不用处理；如果线路空闲，查看 `roost agents`、`roost calls` 和话机的免打扰设置。"]
-        ["The callee has `dialog.max_calls` calls.", "被叫的呼叫数已达 `dialog.max_calls`。"],
+        ["", ""],
     706 "callee-declined"
         ["The callee's phone declined the call (603 or 403).", "被叫的话机拒接（603 或 403）。"]
         ["Nothing, if somebody pressed the button; else look for Do Not Disturb, a block list and allowed servers in the phone.", "如果是人按了拒接就不用处理；否则检查话机的免打扰、黑名单和允许的服务器设置。"]
         ["", ""],
     707 "callee-offline"
         ["The called extension is not registered (404 or 480).", "被叫分机没有注册（404 或 480）。"]
-        ["Look at `roost ul show 9002`, and see why its phone does not register; for voicemail make a `[[route]]` with `offline = true`.", "查看 `roost ul show 9002`，检查话机为什么没有注册；要转语音信箱，设置 `offline = true` 的 `[[route]]`。"]
+        ["Look at `roost ul show {callee}`, and see why its phone does not register; for voicemail make a `[[route]]` with `offline = true`.", "查看 `roost ul show {callee}`，检查话机为什么没有注册；要转语音信箱，设置 `offline = true` 的 `[[route]]`。"]
         ["", ""],
     708 "no-such-extension"
         ["No extension has the called number, and no `[[route]]` takes it (404).", "所拨号码不是分机，也没有 `[[route]]` 适用（404）。"]
-        ["Look at `roost user list` and `roost config show`; add the extension with `roost user add 9002 …`, or a `[[route]]` for the number.", "查看 `roost user list` 和 `roost config show`；用 `roost user add 9002 …` 添加分机，或为该号码设置 `[[route]]`。"]
+        ["Look at `roost user list` and `roost config show`; add the extension with `roost user add {callee} …`, or a `[[route]]` for the number.", "查看 `roost user list` 和 `roost config show`；用 `roost user add {callee} …` 添加分机，或为该号码设置 `[[route]]`。"]
         ["The number was dialled wrongly, or lacks its prefix.", "号码拨错了，或漏拨前缀。"],
     709 "gave-up"
         ["The caller hung up while it rang (487).", "振铃时主叫挂断（487）。"]
@@ -525,7 +526,7 @@ reasons! {
         ["", ""],
     710 "method-mask"
         ["The callee is registered, but its phone's Allow header does not list INVITE.", "被叫已注册，但其话机的 Allow 不含 INVITE。"]
-        ["Look at `Methods` in `roost ul show 9002`; let this phone take calls, or update it.", "查看 `roost ul show 9002` 中的 `Methods`；在话机上允许来电，或升级固件。"]
+        ["Look at `Methods` in `roost ul show {callee}`; let this phone take calls, or update it.", "查看 `roost ul show {callee}` 中的 `Methods`；在话机上允许来电，或升级固件。"]
         ["The binding is that of a program that only takes messages.", "注册的是只收消息的程序。"],
     711 "hop-down"
         ["A next hop does not answer pings or calls, and is not used until it answers again.", "某个下一跳不应答探测或呼叫，重新应答之前不再选用。"]
@@ -549,7 +550,7 @@ reasons! {
         ["", ""],
     716 "call-failed"
         ["The callee's side answered with an error that has no entry of its own; its status code is beside it.", "被叫一方回了一个没有单独条目的错误，状态码写在旁边。"]
-        ["`roost trace --last 9001` shows the messages; RFC 3261 section 21 says what the code means.", "`roost trace --last 9001` 显示消息；RFC 3261 第 21 节说明各状态码的含义。"]
+        ["`roost trace --last {extension}` shows the messages; RFC 3261 section 21 says what the code means.", "`roost trace --last {extension}` 显示消息；RFC 3261 第 21 节说明各状态码的含义。"]
         ["", ""],
     717 "callee-unavailable"
         ["The callee's side answered 480: the call was rejected at the phone, it is set to do not disturb, or nobody is logged in there.", "被叫一方回了 480：来电在话机上被拒绝、话机设了免打扰，或那边没有人登录。"]
@@ -589,7 +590,7 @@ reasons! {
         ["Another phone uses the same extension and password.", "另一台话机在用同一分机和密码。"],
     901 "never-seen"
         ["No REGISTER of this extension has come since roost was started.", "roost 启动以来没有收到该分机的 REGISTER。"]
-        ["Check server, port and transport in the phone, and the firewall; `roost log-level debug --only 9001` shows what comes.", "检查话机上的服务器、端口和传输方式，以及防火墙；`roost log-level debug --only 9001` 显示收到的请求。"]
+        ["Check server, port and transport in the phone, and the firewall; `roost log-level debug --only {extension}` shows what comes.", "检查话机上的服务器、端口和传输方式，以及防火墙；`roost log-level debug --only {extension}` 显示收到的请求。"]
         ["The phone registers under another name or to another server.", "话机用别的名字注册，或注册到别的服务器。"],
     902 "fine"
         ["Everything is right with this extension.", "该分机一切正常。"]
@@ -597,7 +598,7 @@ reasons! {
         ["", ""],
     903 "other-domain"
         ["The phone registers to another domain than its extension's.", "话机注册的域不是该分机的域。"]
-        ["Enter the extension's domain in the phone (`roost user list`), or add the extension there: `roost user add 9001 … --domain a.example`.", "在话机上填写该分机的域（见 `roost user list`），或在那个域添加分机：`roost user add 9001 … --domain a.example`。"]
+        ["Enter the extension's domain in the phone (`roost user list`), or add the extension there: `roost user add {extension} … --domain a.example`.", "在话机上填写该分机的域（见 `roost user list`），或在那个域添加分机：`roost user add {extension} … --domain a.example`。"]
         ["", ""],
     904 "two-phones"
         ["Two phones fight for one extension, and each is refused as Occupied in turn.", "两台话机争用一个分机，轮流因 Occupied 被拒绝。"]
@@ -615,4 +616,12 @@ reasons! {
         ["The database cannot be reached or does not answer.", "数据库无法访问或没有应答。"]
         ["Check that the database server runs, the network to it and `database`; `roost db check` says what is wrong.", "检查数据库服务器是否在运行、通往它的网络以及 `database` 的设置；`roost db check` 会说明问题。"]
         ["With SQLite: the disk is full, or the file's rights are wrong.", "使用 SQLite 时：磁盘已满，或文件权限不对。"],
+    908 "refreshes-often"
+        ["The phone refreshes its registration much more often than it needs to.", "话机刷新注册的次数远多于需要。"]
+        ["Look whether roost's answers reach it: `roost trace {extension}` shows what is sent; look at the firewall and the router.", "检查 roost 的应答能否到达话机：`roost trace {extension}` 显示发出的报文；检查防火墙和路由器。"]
+        ["The phone is set to keep the way through its NAT open in this way.", "话机用这种方式保持 NAT 映射。"],
+    909 "in-progress"
+        ["The call is in progress.", "呼叫正在进行。"]
+        ["Nothing; `roost calls` lists it, `roost trace --call` shows its messages.", "不用处理；`roost calls` 列出它，`roost trace --call` 显示其报文。"]
+        ["", ""],
 }

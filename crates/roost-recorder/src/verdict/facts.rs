@@ -1,9 +1,14 @@
 //! What is known of an extension, and the answer.
 
+use std::net::IpAddr;
+
 use roost_core::{Ban, ContactRecord, Reason};
 
 use crate::life::Life;
 use crate::note::{Note, What};
+
+/// What is longer ago is not told of one that is registered, in milliseconds.
+const LATELY_MS: u64 = 600_000;
 
 /// What is known of an extension now.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +31,9 @@ pub struct Facts<'a> {
     pub elsewhere: &'a [String],
     pub is_database_away: bool,
     pub is_loading: bool,
+    /// `nathelper.natping_interval` and `registrar.max_expires`, in seconds.
+    pub natping_interval_s: u32,
+    pub max_expires_s: u32,
 }
 
 /// The answer.
@@ -49,14 +57,38 @@ pub(super) fn notes<'a>(facts: &Facts<'a>) -> impl Iterator<Item = &'a Note> {
 
 /// Those about its registration, the newest first: what was asked of it in a call tells nothing about that.
 pub(super) fn of_registration<'a>(facts: &Facts<'a>) -> impl Iterator<Item = &'a Note> {
-    notes(facts)
-        .filter(|note| !note.what.is_call() && !matches!(note.what, What::Refused { is_register: false, .. }))
+    notes(facts).filter(|note| !note.what.is_beside_registration())
 }
 
 /// When its phone registered last, or refreshed, in milliseconds of unix time.
-pub(super) fn heard_ms(facts: &Facts<'_>) -> Option<u64> {
+pub(super) fn registered_ms(facts: &Facts<'_>) -> Option<u64> {
     let is_success = |note: &&Note| matches!(note.what, What::Registered | What::Refreshed { .. });
     notes(facts).find(is_success).map(|note| note.last_ms)
+}
+
+/// When a REGISTER came last from an address, or was taken, in milliseconds of unix time.
+pub(super) fn heard_ms(facts: &Facts<'_>, ip: Option<IpAddr>) -> Option<u64> {
+    let is_from = |note: &Note| note.source.map(|source| source.ip()) == ip;
+    let is_register = |note: &&Note| match note.what {
+        What::Registered | What::Refreshed { .. } => true,
+        What::Refused { .. } | What::Challenged { .. } => is_from(note),
+        _ => false,
+    };
+    of_registration(facts).find(is_register).map(|note| note.last_ms)
+}
+
+pub(super) fn is_lately(facts: &Facts<'_>, note: &Note) -> bool {
+    note.last_ms + LATELY_MS >= facts.now_ms
+}
+
+/// Whether it is a REGISTER that was not taken.
+pub(super) fn is_refused(note: &Note) -> bool {
+    matches!(note.what, What::Refused { is_register: true, .. } | What::NotStored)
+}
+
+/// Whether there is no such extension, as far as is known.
+pub(super) fn is_unknown(facts: &Facts<'_>, reason: Reason) -> bool {
+    matches!(reason, Reason::UnknownUser | Reason::UnknownUserHidden) || facts.exists == Some(false)
 }
 
 /// The last REGISTER, if it was refused or not stored and no later one was taken.

@@ -7,7 +7,10 @@ use crate::telling::{source_of, times, why_of};
 use crate::verdict::facts::{
     Facts, Make, Verdict, at_of, heard_ms, is_occupied, last_refused, notes, of_registration,
 };
-use crate::verdict::refusal::{refused, remedy_of};
+use crate::verdict::fight::fight;
+use crate::verdict::gaps;
+use crate::verdict::online::late_remedy;
+use crate::verdict::refusal::{refused, remedy_of, unknown};
 use crate::words::{ago, clock, phone, seconds};
 
 /// Judges an extension that has no contact that can be called.
@@ -27,11 +30,25 @@ pub(super) fn offline(facts: &Facts<'_>) -> Verdict {
     }
     let Some(last) = of_registration(facts).next() else { return unheard(facts, &make) };
     match last.what {
+        What::Refused { reason, .. } if is_occupied(reason) => {
+            after_fight(facts, refused(facts, last, reason, &make))
+        }
         What::Refused { reason, .. } => refused(facts, last, reason, &make),
         // Its phone was here, and registers elsewhere now.
         What::Gone(_) if !facts.elsewhere.is_empty() => other_domain(facts, &make),
-        What::Gone(why) => gone(facts, (last, why), &make),
+        What::Gone(why) => after_fight(facts, gone(facts, (last, why), &make)),
         _ => lost(facts, last, &make),
+    }
+}
+
+/// The same, and that two phones used it, if they did.
+fn after_fight(facts: &Facts<'_>, told: Verdict) -> Verdict {
+    let Some(fight) = fight(facts, None) else { return told };
+    Verdict {
+        word: "two-phones".to_string(),
+        sentence: format!("{} Before, {}", told.sentence, fight.sentence),
+        remedy: fight.remedy.into_iter().chain(told.remedy).collect(),
+        ..told
     }
 }
 
@@ -60,28 +77,33 @@ fn gone(facts: &Facts<'_>, (last, why): (&Note, Gone), make: Make<'_>) -> Verdic
             format!("Its registration from {from} gave way to another one {when}, which is gone too."),
             vec!["look whether the phone has power and network".to_string()],
         ),
-        Gone::Removed => match of_registration(facts).nth(1).map(|note| note.what) {
-            Some(What::PingsLost(count)) => make(
+        Gone::PingsLost => {
+            let lost = notes(facts).find_map(|note| match note.what {
+                What::PingsLost(count) => Some(count.to_string()),
+                _ => None,
+            });
+            make(
                 "pings-lost",
                 format!(
-                    "Its phone at {from} did not answer {count} pings, and its registration was removed {when} \
-                     (`nathelper.remove_on_timeout`)."
+                    "Its phone at {from} did not answer {} pings, and its registration was removed {when} \
+                     (`nathelper.remove_on_timeout`).",
+                    lost.unwrap_or_default()
                 ),
                 vec!["look at the phone's network and its router".to_string()],
-            ),
-            _ => make(
-                "removed",
-                format!("Its registration from {from} was removed {when} by an operator or a program."),
-                vec!["restart the phone, or wait until it registers again".to_string()],
-            ),
-        },
+            )
+        }
+        Gone::Removed => make(
+            "removed",
+            format!("Its registration from {from} was removed {when} by an operator or a program."),
+            vec!["restart the phone, or wait until it registers again".to_string()],
+        ),
     }
 }
 
 /// Its time was over: because nothing came, or because what came was refused.
 fn expired(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
     let when = ago(last.last_ms, facts.now_ms);
-    let heard = heard_ms(facts)
+    let heard = heard_ms(facts, last.source.map(|source| source.ip()))
         .map_or(String::new(), |heard_ms| format!("; it was heard of last {}", ago(heard_ms, facts.now_ms)));
     if let Some(refusal) = last_refused(facts) {
         let (at, from) = (clock(refusal.last_ms, facts.now_ms), source_of(refusal));
@@ -101,17 +123,18 @@ fn expired(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
             ),
         };
         let remedy = match reason {
-            // Nobody occupies it any more.
-            Some(reason) if is_occupied(reason) => {
-                vec![format!(
-                    "let the phone at {from} register again: nobody occupies {} any more",
-                    facts.aor
-                )]
-            }
             Some(reason) => remedy_of(facts, reason, None),
             None => vec!["look at the database and the log: roost db check".to_string()],
         };
         let word = reason.map_or_else(|| "not-stored".to_string(), Reason::word);
+        return make(&word, sentence, remedy);
+    }
+    if let Some((word, text, refusal)) = gaps::told(facts) {
+        let sentence = format!("Its registration ended {when}{heard}; {text}.");
+        let remedy = match refusal.map(|note| note.what) {
+            Some(What::Refused { reason, .. }) => remedy_of(facts, reason, None),
+            _ => late_remedy(facts),
+        };
         return make(&word, sentence, remedy);
     }
     let who = notes(facts).find(|note| matches!(note.what, What::Registered)).map(|note| phone(&note.text));
@@ -137,9 +160,12 @@ fn lost(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
         What::Banned { seconds: left } => make(
             "banned-user",
             format!("It was banned {when} for {}: too many wrong passwords.", seconds(left)),
-            vec![format!("roost user passwd {aor} …"), format!("roost ban rm {aor}")],
+            match facts.exists {
+                Some(false) => unknown(facts),
+                _ => vec![format!("roost user passwd {aor} …"), format!("roost ban rm {aor}")],
+            },
         ),
-        What::Challenged(Reason::NoCredentials) => make(
+        What::Challenged { reason: Reason::NoCredentials, .. } => make(
             "no-credentials",
             format!(
                 "It was asked for its password {when} at {from}, and has not come back with one{}.",
@@ -150,7 +176,7 @@ fn lost(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
                 "where the phone has them: look whether roost's answers reach it (NAT, firewall)".to_string(),
             ],
         ),
-        What::Challenged(reason) => make(
+        What::Challenged { reason, .. } => make(
             &reason.word(),
             format!(
                 "Its last REGISTER, {when} from {from}, was answered 401 again{}: {}.",

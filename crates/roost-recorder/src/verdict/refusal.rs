@@ -6,7 +6,7 @@ use roost_core::{Ban, Reason};
 
 use crate::note::{Note, What};
 use crate::telling::{source_of, why_of};
-use crate::verdict::facts::{Facts, Make, Verdict, of_registration};
+use crate::verdict::facts::{Facts, Make, Verdict, is_occupied, is_unknown, of_registration};
 use crate::words::{ago, clock, phone};
 
 /// Its last REGISTER was refused, and it is not registered.
@@ -24,8 +24,9 @@ pub(super) fn refused(facts: &Facts<'_>, last: &Note, reason: Reason, make: Make
     });
     // Refusals, challenges and bans follow one another.
     let is_try = |note: &&Note| matches!(note.what, What::Refused { is_register: true, .. });
-    let in_a_row = of_registration(facts)
-        .take_while(|note| is_try(note) || matches!(note.what, What::Banned { .. } | What::Challenged(_)));
+    let in_a_row = of_registration(facts).take_while(|note| {
+        is_try(note) || matches!(note.what, What::Banned { .. } | What::Challenged { .. })
+    });
     let own = in_a_row.filter(|note| is_try(note) && note.source.map(|source| source.ip()) == ip);
     let (count, first_ms) = own.fold((0, last.first_ms), |(sum, _), note| (sum + note.count, note.first_ms));
     let tries = match count {
@@ -37,14 +38,18 @@ pub(super) fn refused(facts: &Facts<'_>, last: &Note, reason: Reason, make: Make
         "Its last REGISTER, {when} from {from}{}, was refused: {why}{tries}{banned}.",
         phone(&last.text)
     );
-    let is_unknown = matches!(reason, Reason::UnknownUser | Reason::UnknownUserHidden);
     let (word, like) = match facts.similar {
-        [_, ..] if is_unknown => {
+        [_, ..] if is_unknown(facts, reason) => {
             ("similar-name".to_string(), format!(" There is {}.", facts.similar.join(", ")))
         }
         _ => (reason.word(), String::new()),
     };
-    make(&word, sentence + &like, remedy_of(facts, reason, ban))
+    let none = match reason {
+        Reason::UnknownUser | Reason::UnknownUserHidden => "",
+        _ if is_unknown(facts, reason) => " There is no such extension.",
+        _ => "",
+    };
+    make(&word, sentence + none + &like, remedy_of(facts, reason, ban))
 }
 
 /// What to do about a refusal, and the ban that came of it.
@@ -57,6 +62,7 @@ pub(super) fn remedy_of(facts: &Facts<'_>, reason: Reason, ban: Option<&Ban>) ->
         None => format!("roost ban rm {aor}"),
     });
     let mut remedy = match reason {
+        reason if is_unknown(facts, reason) => unknown(facts),
         Reason::WrongPassword | Reason::BannedPair | Reason::BannedUser => vec![password()],
         Reason::BannedSource => {
             vec![
@@ -64,9 +70,8 @@ pub(super) fn remedy_of(facts: &Facts<'_>, reason: Reason, ban: Option<&Ban>) ->
                     .to_string(),
             ]
         }
-        Reason::UnknownUser | Reason::UnknownUserHidden => {
-            let like = facts.similar.iter().map(|name| format!("set {name} in the phone, if that is meant"));
-            like.chain([format!("roost user add {aor} …")]).collect()
+        reason if is_occupied(reason) && facts.contacts.is_empty() => {
+            vec![format!("let the phone register again: nobody occupies {aor} any more")]
         }
         Reason::Occupied | Reason::OccupiedInDatabase => {
             vec![
@@ -81,10 +86,15 @@ pub(super) fn remedy_of(facts: &Facts<'_>, reason: Reason, ban: Option<&Ban>) ->
             "the phone must answer with the new nonce: update its software, or raise `auth.nonce_expire`"
                 .to_string(),
         ],
-        Reason::CseqOrder => vec![format!(
-            "the phone counts its CSeq anew under the same Call-ID: it works again once the old registration has ended, or after roost \
-             ul rm {aor}"
-        )],
+        Reason::CseqOrder => {
+            let until = match facts.contacts {
+                [] => String::new(),
+                _ => format!(
+                    ": it works again once the old registration has ended, or after roost ul rm {aor}"
+                ),
+            };
+            vec![format!("the phone counts its CSeq anew under the same Call-ID{until}; update its software")]
+        }
         Reason::CredentialsNotLoaded | Reason::InsertFailed | Reason::UpdateFailed | Reason::DeleteFailed => {
             vec!["look at the database and the log: roost db check".to_string()]
         }
@@ -92,6 +102,12 @@ pub(super) fn remedy_of(facts: &Facts<'_>, reason: Reason, ban: Option<&Ban>) ->
     };
     remedy.extend(lift);
     remedy
+}
+
+/// What to do about a name that does not exist.
+pub(super) fn unknown(facts: &Facts<'_>) -> Vec<String> {
+    let like = facts.similar.iter().map(|name| format!("set {name} in the phone, if that is meant"));
+    like.chain([format!("roost user add {} …", facts.aor)]).collect()
 }
 
 fn is_about(ban: &Ban, aor: &str, ip: Option<IpAddr>) -> bool {

@@ -54,6 +54,8 @@ fn facts() -> Facts<'static> {
         elsewhere: &[],
         is_database_away: false,
         is_loading: false,
+        natping_interval_s: 0,
+        max_expires_s: 3_600,
     }
 }
 
@@ -113,6 +115,7 @@ fn each_state_has_its_verdict() {
             host: AorText::new(),
             source: "10.0.0.9:5061".parse().unwrap(),
             reason: Reason::NoCredentials,
+            is_register: true,
         },
     )]);
     let stranded = [ContactRecord { is_stranded: true, ..contact() }];
@@ -184,7 +187,7 @@ fn one_that_is_registered_and_yet_not_right_is_told() {
     let call = |code, has_rung| {
         What::WasCalled(CallOutcome { end: CallEnd::Failed(code), has_rung, rang_s: 2, talked_s: 0 })
     };
-    let refreshed = What::Refreshed { least_left_ms: 5 };
+    let refreshed = What::Refreshed { least_left_ms: 5, moves: 0 };
     let (expired, replaced) = (What::Gone(Gone::Expired), What::Gone(Gone::Replaced));
     let fight = [
         (9_000, replaced, 7),
@@ -277,18 +280,22 @@ fn one_that_is_offline_is_told_what_came_last() {
             &[
                 (9_000, What::Registered, 7),
                 (2_000, What::PingsLost(3), 0),
-                (2_000, What::Gone(Gone::Removed), 7),
+                (2_000, What::Gone(Gone::PingsLost), 7),
             ],
             "pings-lost",
             "did not answer 3 pings, and its registration was removed",
         ),
         (&[(2_000, What::Gone(Gone::Removed), 7)], "removed", "by an operator or a program"),
         (&[(2_000, What::Gone(Gone::Unregistered), 7)], "unregistered", "has unregistered 2 s ago"),
-        (&[(2_000, What::Challenged(Reason::NonceExpired), 7)], "nonce-expired", "was answered 401 again: "),
+        (
+            &[(2_000, What::Challenged { reason: Reason::NonceExpired, is_register: true }, 7)],
+            "nonce-expired",
+            "was answered 401 again: ",
+        ),
         (
             &[
                 (9_000, refusal(Reason::WrongPassword), 7),
-                (8_000, What::Challenged(Reason::NoCredentials), 7),
+                (8_000, What::Challenged { reason: Reason::NoCredentials, is_register: true }, 7),
                 (7_000, refusal(Reason::WrongPassword), 7),
                 (6_000, What::Banned { seconds: 60 }, 7),
                 (5_000, refusal(Reason::BannedPair), 7),
@@ -319,5 +326,231 @@ fn one_that_is_offline_is_told_what_came_last() {
     assert_eq!(
         (crate::call_words(&rang).as_str(), crate::call_word(&rang)),
         ("rang 2 s, no answer (408)", Some("rang-out"))
+    );
+}
+
+#[test]
+fn what_hides_a_cause_does_not_hide_it() {
+    let live = [contact()];
+    let (expired, replaced) = (What::Gone(Gone::Expired), What::Gone(Gone::Replaced));
+    let unregistered = What::Gone(Gone::Unregistered);
+    let cseq = refusal(Reason::CseqOrder);
+    let occupied = refusal(Reason::Occupied);
+    let asked_for_a_call = What::Challenged { reason: Reason::NoCredentials, is_register: false };
+    let silent =
+        What::WasCalled(CallOutcome { end: CallEnd::Failed(408), has_rung: false, rang_s: 2, talked_s: 0 });
+    let refreshed = |moves| What::Refreshed { least_left_ms: 20_000, moves };
+    let registered = What::Registered;
+    let cases: [(bool, Case<'_>); 12] = [
+        // A phone that is refused until its registration has ended, and registers anew then: that is not late.
+        (
+            true,
+            (
+                &[(90_000, registered, 7), (60_000, cseq, 7), (30_000, expired, 7), (28_000, registered, 7)],
+                "cseq-order",
+                "its refreshes are refused, the last one at ",
+            ),
+        ),
+        // The same while it is away.
+        (
+            false,
+            (
+                &[
+                    (90_000, registered, 7),
+                    (60_000, cseq, 7),
+                    (30_000, expired, 7),
+                    (28_000, registered, 7),
+                    (20_000, cseq, 7),
+                    (2_000, expired, 7),
+                ],
+                "cseq-order",
+                "because its refresh at ",
+            ),
+        ),
+        // A wrong password that was mended is no trouble any more.
+        (
+            true,
+            (
+                &[
+                    (90_000, registered, 7),
+                    (60_000, expired, 7),
+                    (50_000, refusal(Reason::WrongPassword), 7),
+                    (28_000, registered, 7),
+                ],
+                "fine",
+                "Everything is right.",
+            ),
+        ),
+        // A late phone, asked while it is away.
+        (
+            false,
+            (
+                &[
+                    (90_000, registered, 7),
+                    (60_000, expired, 7),
+                    (57_000, registered, 7),
+                    (30_000, expired, 7),
+                    (27_000, registered, 7),
+                    (1_000, expired, 7),
+                ],
+                "refreshes-late",
+                "2 times of late its registration had ended before it came again, and it was offline for 3 s at most",
+            ),
+        ),
+        // A refused phone that dials.
+        (
+            false,
+            (
+                &[(9_000, refusal(Reason::WrongPassword), 7), (5_000, asked_for_a_call, 7)],
+                "wrong-password",
+                "was refused: wrong password",
+            ),
+        ),
+        // Two phones that have the place in turn.
+        (
+            true,
+            (
+                &[
+                    (90_000, registered, 7),
+                    (80_000, occupied, 8),
+                    (70_000, unregistered, 7),
+                    (60_000, registered, 8),
+                    (50_000, occupied, 7),
+                    (40_000, unregistered, 8),
+                    (30_000, registered, 7),
+                    (20_000, occupied, 8),
+                ],
+                "two-phones",
+                "phones at 10.0.0.8:5060 (Yealink T21P) and 10.0.0.7:5060 (Yealink T21P) are refused as Occupied in turn, 3 times",
+            ),
+        ),
+        // The same, when both are gone.
+        (
+            false,
+            (
+                &[
+                    (90_000, registered, 7),
+                    (80_000, occupied, 8),
+                    (70_000, occupied, 8),
+                    (65_000, occupied, 8),
+                    (20_000, unregistered, 7),
+                ],
+                "two-phones",
+                "has unregistered 20 s ago. Before, another phone at 10.0.0.8:5060",
+            ),
+        ),
+        // A router that forgets the way to a phone between two refreshes.
+        (
+            true,
+            (
+                &[(90_000, registered, 7), (20_000, silent, 0), (5_000, refreshed(3), 7)],
+                "no-response",
+                "its refreshes come from one port after another",
+            ),
+        ),
+        (
+            true,
+            (
+                &[(90_000, registered, 7), (20_000, silent, 0), (5_000, refreshed(0), 7)],
+                "fine",
+                "Everything is right.",
+            ),
+        ),
+        // One that was refused before its end was heard of until then.
+        (
+            false,
+            (
+                &[(90_000, registered, 7), (5_000, occupied, 7), (2_000, expired, 7)],
+                "occupied",
+                "it was heard of last 5 s ago",
+            ),
+        ),
+        // Of a phone that its pings lost nobody says that a person removed it.
+        (
+            false,
+            (
+                &[
+                    (90_000, registered, 7),
+                    (2_000, What::PingsLost(3), 0),
+                    (2_000, What::Gone(Gone::PingsLost), 7),
+                ],
+                "pings-lost",
+                "did not answer 3 pings",
+            ),
+        ),
+        // So many that they do not fit one by one.
+        (
+            true,
+            (
+                &[
+                    (99_000, replaced, 7),
+                    (98_000, registered, 8),
+                    (89_000, replaced, 8),
+                    (88_000, registered, 7),
+                    (79_000, replaced, 7),
+                    (78_000, registered, 8),
+                    (69_000, replaced, 8),
+                    (68_000, registered, 7),
+                    (59_000, replaced, 7),
+                    (58_000, registered, 8),
+                    (49_000, replaced, 8),
+                    (48_000, registered, 7),
+                    (39_000, replaced, 7),
+                    (38_000, registered, 8),
+                    (29_000, replaced, 8),
+                    (28_000, registered, 7),
+                    (19_000, replaced, 7),
+                    (18_000, registered, 8),
+                    (9_000, replaced, 8),
+                    (8_000, registered, 7),
+                ],
+                "two-phones",
+                "have replaced one another 10 times",
+            ),
+        ),
+    ];
+    for (is_online, (notes, word, part)) in cases {
+        let life = noted(notes);
+        let contacts: &[_] = if is_online { &live } else { &[] };
+        let found = verdict(&Facts { contacts, life: Some(&life), ..facts() });
+        assert!(found.word == word && found.sentence.contains(part), "{} {}", found.word, found.sentence);
+        assert_eq!(found.is_online, is_online, "{}", found.sentence);
+        assert!((word == "fine") == found.remedy.is_empty(), "{:?}", found.remedy);
+        let frees = found.remedy.iter().find(|text| text.contains("roost ul rm"));
+        assert!(is_online || frees.is_none(), "there is nothing to remove: {frees:?}");
+    }
+}
+
+#[test]
+fn advice_fits_the_configuration_and_what_exists() {
+    let silent = [ContactRecord { pings: Some(PingsRecord { latency_ms: None, lost: 3 }), ..contact() }];
+    for (natping_interval_s, part) in
+        [(0, "`nathelper.natping_interval = 30`"), (2, "each 2 s already"), (90, "is 90: 30 keeps")]
+    {
+        let found = verdict(&Facts { contacts: &silent, natping_interval_s, ..facts() });
+        assert!(found.remedy[0].contains(part), "{:?}", found.remedy);
+    }
+    // A name that nobody has needs no password.
+    let banned = noted(&[(9_000, refusal(Reason::UnknownUser), 7), (5_000, refusal(Reason::BannedPair), 7)]);
+    let found = verdict(&Facts { exists: Some(false), life: Some(&banned), ..facts() });
+    assert!(found.sentence.ends_with("There is no such extension."), "{}", found.sentence);
+    assert!(found.remedy.iter().all(|text| !text.contains("passwd")), "{:?}", found.remedy);
+    assert!(banned.is_of_unknown_name(), "a ban does not hide it");
+    // A phone that comes again and again, as if it got no answer.
+    let mut life = noted(&[(40_000, What::Registered, 7)]);
+    for before_ms in [36_000, 32_000, 28_000, 24_000, 20_000] {
+        life.add(Note {
+            first_ms: NOW - before_ms,
+            last_ms: NOW - before_ms,
+            source: Some("10.0.0.7:5060".parse().unwrap()),
+            ..Note::new(What::Refreshed { least_left_ms: 3_590_000, moves: 0 })
+        });
+    }
+    let found = verdict(&Facts { contacts: &[contact()], life: Some(&life), ..facts() });
+    assert!(found.word == "refreshes-often", "{}", found.sentence);
+    assert!(
+        found.sentence.contains("it refreshes each 4 s, though it is granted 59 min"),
+        "{}",
+        found.sentence
     );
 }

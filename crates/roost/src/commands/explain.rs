@@ -1,7 +1,7 @@
 //! `roost explain`: what a reason means.
 
 use anyhow::{Result, bail};
-use roost_recorder::{Explanation, Language, REASONS, answer_of};
+use roost_recorder::{Explanation, Language, Names, REASONS, answer_of};
 use serde_json::json;
 
 use crate::output::{say, table};
@@ -17,7 +17,7 @@ pub(crate) fn run(name: Option<&str>, is_json: bool) -> Result<()> {
         let hint = nearest(name, REASONS.iter().map(|entry| entry.word));
         bail!("there is no reason {name}{hint}; `roost explain` lists all");
     };
-    let [what, remedy, besides] = entry.texts(language());
+    let [what, remedy, besides] = entry.texts(language(), &Names::EXAMPLE);
     if is_json {
         return say(&json!({
             "code": entry.code(), "word": entry.word, "answer": answer_of(entry.word), "what": what, "do": remedy,
@@ -39,14 +39,18 @@ fn list(is_json: bool) -> Result<()> {
         let all: Vec<_> = REASONS
             .iter()
             .map(
-                |entry| json!({ "code": entry.code(), "word": entry.word, "what": entry.texts(language)[0] }),
+                |entry| json!({ "code": entry.code(), "word": entry.word, "what": entry.texts(language, &Names::EXAMPLE)[0] }),
             )
             .collect();
         return say(&serde_json::to_string_pretty(&all)?);
     }
     let mut table = table();
     for entry in REASONS {
-        table.add_row([entry.code(), entry.word.to_string(), entry.texts(language)[0].to_string()]);
+        table.add_row([
+            entry.code(),
+            entry.word.to_string(),
+            entry.texts(language, &Names::EXAMPLE)[0].clone(),
+        ]);
     }
     say(&table.trim_fmt())
 }

@@ -139,7 +139,7 @@ fn write_line(event: &Event) {
         }
         Event::Unregistered { aor, why, .. } => {
             let why = match why {
-                Gone::Unregistered | Gone::Removed => "registration ended",
+                Gone::Unregistered | Gone::Removed | Gone::PingsLost => "registration ended",
                 Gone::Replaced => "registration replaced",
                 Gone::Expired => "registration expired",
             };

@@ -152,6 +152,55 @@ mod tests {
         }
     }
 
+    /// Whether there is such a key (`section.key`, or a section with tables of its own).
+    fn is_key(name: &str) -> bool {
+        let of = |section: &str, key: &str| {
+            if section.is_empty() { key.to_string() } else { format!("{section}.{key}") }
+        };
+        let keys = KEYS.iter().map(|key| of(key.section, key.name));
+        let routes = keys::ROUTE_KEYS.iter().map(|key| of(key.section, key.name));
+        keys.chain(routes).chain(["route".to_string()]).any(|known| known == name)
+    }
+
+    /// The source files below a folder.
+    fn sources(folder: &std::path::Path, into: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match entry.is_dir() {
+                true => sources(&entry, into),
+                false => into.push(std::fs::read_to_string(entry).unwrap()),
+            }
+        }
+    }
+
+    #[test]
+    fn decisions_and_remedies_name_keys_that_exist() {
+        let mut core = Vec::new();
+        sources(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../roost-core/src"), &mut core);
+        let calls = core.iter().flat_map(|text| text.split("decide(").chain(text.split("decide_each(")));
+        let decided = calls.filter_map(|call| call.trim_start().strip_prefix('"')?.split_once('"'));
+        let decided: Vec<_> = decided.map(|(keys, _)| keys).filter(|keys| !keys.is_empty()).collect();
+        assert!(decided.len() > 10, "{decided:?}");
+        for key in decided.iter().flat_map(|keys| keys.split(", ")) {
+            assert!(is_key(key), "a decision names {key}, which is no key");
+        }
+        let languages = [roost_recorder::Language::English, roost_recorder::Language::Chinese];
+        for (entry, language) in
+            roost_recorder::REASONS.iter().flat_map(|entry| languages.map(|one| (entry, one)))
+        {
+            for text in entry.texts(language, &roost_recorder::Names::EXAMPLE) {
+                let quoted =
+                    text.split('`').skip(1).step_by(2).map(|quoted| quoted.split(' ').next().unwrap());
+                let is_like_one = |name: &&str| {
+                    name.split_once('.')
+                        .is_some_and(|(section, _)| KEYS.iter().any(|key| key.section == section))
+                };
+                for key in quoted.filter(is_like_one) {
+                    assert!(is_key(key), "{} names {key}, which is no key", entry.code());
+                }
+            }
+        }
+    }
+
     #[test]
     fn hashes_are_read_from_ha1_unless_something_is_said() {
         let column = |text: &str| Settings::parse(text, "x").unwrap().password_column;

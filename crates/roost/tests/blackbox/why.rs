@@ -78,7 +78,15 @@ fn refusals_are_explained() {
     assert!(verdict["State"] == "online" && sentence(&verdict).contains("127.0.0.2"), "{verdict}");
     let now = server.mi("why", Value::Null).expect("what is wrong");
     assert!(now.to_string().contains("refused (wrong-password): 9001"), "{now}");
+    assert!(now.to_string().contains("1 extension is used by two phones (two-phones): 9002"), "{now}");
     assert!(server.succeed(&["why"]).contains("Do: roost why 9001"));
+    // Who is refused and dials is refused still.
+    let call = guesser.invite("9002");
+    assert!(call.contains("INVITE"), "{call}");
+    assert!(guesser.await_final("INVITE").line().starts_with("407"));
+    told(&server, "9001", "wrong-password");
+    let now = server.mi("why", Value::Null).expect("what is wrong");
+    assert!(now.to_string().contains("refused (wrong-password): 9001"), "{now}");
 }
 
 #[test]
@@ -108,6 +116,13 @@ fn calls_are_explained() {
     for (answer, words) in [("486 Busy Here", "busy (486)"), ("603 Decline", "declined (603)")] {
         let invite = caller.invite("9002");
         let received = callee.await_request("INVITE");
+        // What is told while it goes is no older call.
+        let going = wait_for("the call in progress", PATIENCE, || {
+            let told = server.mi("why", json!(["9002", "9001"])).ok()?;
+            (told["Reason"] == "in-progress").then_some(told)
+        });
+        assert!(sentence(&going).starts_with("9001 called 9002 at "), "{going}");
+        assert!(sentence(&going).contains(": nothing has rung yet, for "), "{going}");
         callee.answer(&received, answer);
         let failure = caller.await_final("INVITE");
         caller.send(ack_of_failure(&invite, &failure));
@@ -116,6 +131,8 @@ fn calls_are_explained() {
             let told = server.mi("why", json!(["9001", "9002"]));
             if let Ok(told) = &told
                 && sentence(told).contains(words)
+                // What the workers tell comes one after another.
+                && told["Tried"] != json!([])
             {
                 break told.clone();
             }
@@ -154,6 +171,8 @@ fn calls_are_explained() {
         (Some("not-registered"), Some("R508"))
     );
     assert_eq!((refused["Answer"].as_str(), refused["Tried"].clone()), (Some("404 Not Found"), json!([])));
+    let hints = refused["Do"].to_string();
+    assert!(hints.contains("roost ul show 9003") && !hints.contains("9002"), "no example's names: {hints}");
     let told = server.mi("why", json!(["9002"])).expect("a verdict");
     assert!(told["Timeline"].to_string().contains("called by 9001: declined (603)"), "{told}");
     // A restart forgets nothing.
