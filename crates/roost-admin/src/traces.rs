@@ -55,7 +55,7 @@ pub(crate) fn last(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
         .map(|message| {
             json!({
                 "At": message.at_ms, "From": message.source.to_string(), "To": message.destination.to_string(),
-                "Transport": message.transport.as_str(), "Message": text(&message.bytes),
+                "Transport": message.transport.as_str(), "Sent": message.is_sent, "Message": text(&message.bytes),
             })
         })
         .collect();

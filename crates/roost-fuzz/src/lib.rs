@@ -90,6 +90,7 @@ fn hep_packet(correlation: &[u8], payload: &[u8]) {
         key: "",
         correlation,
         is_log: false,
+        is_sent: None,
         payload,
     };
     let mut out = Vec::new();

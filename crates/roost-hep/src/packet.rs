@@ -22,6 +22,11 @@ const KEY: u16 = 14;
 const PAYLOAD: u16 = 15;
 const CORRELATION: u16 = 17;
 
+/// roost's own chunks, for `roost trace`; others pass them over.
+const ROOST: u16 = 0x526f;
+/// 1: roost has sent the message; 0: it was received.
+const IS_SENT: u16 = 0x0100;
+
 const SIP: u8 = 1;
 /// A text about a message, as Homer takes it.
 const LOG: u8 = 100;
@@ -46,6 +51,8 @@ pub struct Packet<'a> {
     pub correlation: &'a [u8],
     /// Whether it is no message, but a text about one.
     pub is_log: bool,
+    /// Whether roost has sent the message; `None`: the packet does not say, as HEP has no word for it.
+    pub is_sent: Option<bool>,
     pub payload: &'a [u8],
 }
 
@@ -63,12 +70,21 @@ pub fn encode(packet: &Packet<'_>, out: &mut Vec<u8>) -> Option<()> {
 const CAPTURE_ID_AT: usize = 12;
 const REST_AT: usize = 16;
 
-/// Appends a packet that was encoded without a key again, with another capture id and a key; `None`: it would be too long.
-pub(crate) fn readdress(packet: &[u8], capture_id: u32, key: &str, out: &mut Vec<u8>) -> Option<()> {
+/// Appends a packet that was encoded without a key again, with another capture id, a key and whether roost has sent the message
+/// where that is wanted; `None`: it would be too long.
+pub(crate) fn readdress(
+    packet: &[u8],
+    (capture_id, key): (u32, &str),
+    is_sent: Option<bool>,
+    out: &mut Vec<u8>,
+) -> Option<()> {
     let begin = out.len();
     out.extend_from_slice(packet.get(..CAPTURE_ID_AT)?);
     out.extend_from_slice(&capture_id.to_be_bytes());
     let added = if key.is_empty() { Some(()) } else { chunk(out, KEY, key.as_bytes()) };
+    if let Some(is_sent) = is_sent {
+        own_chunk(out, ROOST, IS_SENT, &[u8::from(is_sent)])?;
+    }
     out.extend_from_slice(packet.get(REST_AT..)?);
     let len = u16::try_from(out.len() - begin).ok();
     match (added, len, out.get_mut(begin + 4..begin + 6)) {
@@ -112,6 +128,9 @@ fn write(packet: &Packet<'_>, out: &mut Vec<u8>) -> Option<()> {
     head.add(MICROSECONDS, &packet.at.subsec_micros().to_be_bytes());
     head.add(KIND, &[if packet.is_log { LOG } else { SIP }]);
     head.leave(out);
+    if let Some(is_sent) = packet.is_sent {
+        own_chunk(out, ROOST, IS_SENT, &[u8::from(is_sent)])?;
+    }
     if !packet.correlation.is_empty() {
         let id = packet.correlation;
         chunk(out, CORRELATION, id.get(..MAX_CORRELATION).unwrap_or(id))?;
@@ -154,9 +173,15 @@ impl Chunks {
 }
 
 fn chunk(out: &mut Vec<u8>, kind: u16, value: &[u8]) -> Option<()> {
-    // No vendor.
-    let ([a, b], [c, d]) = (kind.to_be_bytes(), u16::try_from(6 + value.len()).ok()?.to_be_bytes());
-    out.extend_from_slice(&[0, 0, a, b, c, d]);
+    own_chunk(out, 0, kind, value)
+}
+
+/// Of a vendor; 0 is none.
+fn own_chunk(out: &mut Vec<u8>, vendor: u16, kind: u16, value: &[u8]) -> Option<()> {
+    let len = u16::try_from(6 + value.len()).ok()?;
+    for number in [vendor, kind, len] {
+        out.extend_from_slice(&number.to_be_bytes());
+    }
     out.extend_from_slice(value);
     Some(())
 }
@@ -172,6 +197,7 @@ pub fn decode(packet: &[u8]) -> Option<Packet<'_>> {
         key: "",
         correlation: &[],
         is_log: false,
+        is_sent: None,
         payload: &[],
     };
     let len = usize::from(u16::from_be_bytes(packet.get(4..6)?.try_into().ok()?));
@@ -182,6 +208,7 @@ pub fn decode(packet: &[u8]) -> Option<Packet<'_>> {
         let (vendor, kind) = (rest.get(..2)?, u16::from_be_bytes(rest.get(2..4)?.try_into().ok()?));
         let value = rest.get(6..chunk_len)?;
         match kind {
+            IS_SENT if vendor == ROOST.to_be_bytes() => found.is_sent = Some(number(value) == 1),
             _ if vendor != [0, 0] => {}
             SOURCE_V4 => found.source.set_ip(IpAddr::from(<[u8; 4]>::try_from(value).ok()?)),
             DESTINATION_V4 => found.destination.set_ip(IpAddr::from(<[u8; 4]>::try_from(value).ok()?)),
@@ -227,6 +254,7 @@ mod tests {
             source: source.parse().unwrap(),
             destination: "10.0.0.2:5061".parse().unwrap(),
             is_stream: false,
+            is_sent: None,
             capture_id: 7,
             key: "k",
             correlation: b"call",
@@ -299,10 +327,13 @@ mod tests {
         let (mut plain, mut keyed, mut again) = (Vec::new(), Vec::new(), Vec::new());
         encode(&Packet { capture_id: 1, key: "", ..packet("10.0.0.1:5060", b"x") }, &mut plain).unwrap();
         encode(&packet("10.0.0.1:5060", b"x"), &mut keyed).unwrap();
-        readdress(&plain, 7, "k", &mut again).unwrap();
+        readdress(&plain, (7, "k"), None, &mut again).unwrap();
         assert_eq!(again, keyed);
-        assert_eq!(readdress(&plain, 7, &"k".repeat(65_536), &mut again), None);
+        assert_eq!(readdress(&plain, (7, &"k".repeat(65_536)), None, &mut again), None);
         assert_eq!(again, keyed, "nothing is left of it");
+        again.clear();
+        readdress(&plain, (7, ""), Some(true), &mut again).unwrap();
+        assert_eq!(decode(&again).map(|found| (found.is_sent, found.payload)), Some((Some(true), &b"x"[..])));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) struct Captured {
     call_id: Range<usize>,
     /// Whether it says what was decided about the message.
     pub(crate) is_decision: bool,
+    /// Whether roost sends the message.
+    pub(crate) is_sent: bool,
 }
 
 /// Messages that a worker saw in one round, or in a few.
@@ -39,6 +41,8 @@ pub struct Capture {
     /// Whether credentials stand in it as they came: who must not see them gets a copy without.
     pub(crate) shows_secrets: bool,
     pub(crate) has_decisions: bool,
+    /// When its first message came or left.
+    pub(crate) since: Option<Duration>,
 }
 
 impl Capture {
@@ -87,6 +91,7 @@ impl Capture {
             self.unfit += 1;
             return;
         };
+        self.since.get_or_insert(at);
         let end = self.bytes.len();
         // The message is the last of it.
         let message = end - message.len()..end;
@@ -96,7 +101,14 @@ impl Capture {
             mask(credentials, own);
         }
         let call_id = message.start + found.call_id.start..message.start + found.call_id.end;
-        self.packets.push(Captured { flow: *flow, packet: start..end, message, call_id, is_decision: false });
+        self.packets.push(Captured {
+            flow: *flow,
+            packet: start..end,
+            message,
+            call_id,
+            is_decision: false,
+            is_sent,
+        });
     }
 
     /// Whether there is nothing in it.
@@ -131,6 +143,7 @@ fn packet<'a>(
         key: "",
         correlation,
         is_log: false,
+        is_sent: None,
         payload,
     }
 }

@@ -151,9 +151,13 @@ fn run(captures: &Receiver<Capture>, all: &Mutex<Vec<Traced>>) {
     while let Ok(capture) = captures.recv() {
         // A thread that is not woken for each round costs less.
         std::thread::sleep(GATHERING);
+        let mut gathered = vec![capture];
+        gathered.extend(captures.try_iter().take(WAITING));
+        // One worker may hand over later what it received before another sent it on.
+        gathered.sort_by_key(|capture| capture.since);
         let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-        for capture in std::iter::once(capture).chain(captures.try_iter().take(WAITING)) {
-            let Capture { bytes, packets, unfit, shows_secrets, has_decisions } = capture;
+        for capture in gathered {
+            let Capture { bytes, packets, unfit, shows_secrets, has_decisions, .. } = capture;
             let ends = packets.iter().map(|one| one.packet.end).collect();
             let whole = Arc::new(Packets { bytes, ends });
             for traced in all.iter_mut().filter(|traced| traced.is_on) {
@@ -173,7 +177,10 @@ fn run(captures: &Receiver<Capture>, all: &Mutex<Vec<Traced>>) {
 impl Traced {
     /// Whether it takes everything, as workers have written it.
     fn wants_as_it_is(&self) -> bool {
-        self.collector.capture_id == CAPTURE_ID && self.collector.key.is_empty() && self.filter.is_empty()
+        self.collector.capture_id == CAPTURE_ID
+            && self.collector.key.is_empty()
+            && self.filter.is_empty()
+            && !self.collector.wants_decisions
     }
 
     /// What it wants of the packets, under its capture id and with its key.
@@ -186,7 +193,7 @@ impl Traced {
     ) -> Packets {
         let mut own = Packets::default();
         let must_mask = shows_secrets && !self.collector.shows_secrets;
-        for Captured { flow, packet, message, is_decision, .. } in packets {
+        for Captured { flow, packet, message, is_decision, is_sent, .. } in packets {
             let part = |range: &Range<usize>| bytes.get(range.clone()).unwrap_or(&[]);
             if *is_decision && !self.collector.wants_decisions {
                 continue;
@@ -197,7 +204,9 @@ impl Traced {
                     continue;
                 }
             }
-            match readdress(part(packet), self.collector.capture_id, &self.collector.key, &mut own.bytes) {
+            let names = (self.collector.capture_id, &*self.collector.key);
+            let is_sent = self.collector.wants_decisions.then_some(*is_sent);
+            match readdress(part(packet), names, is_sent, &mut own.bytes) {
                 Some(()) => {
                     if must_mask && !is_decision {
                         // The message is the last of it.

@@ -35,6 +35,8 @@ struct KeptNote {
     first_ms: u64,
     last_ms: u64,
     count: u32,
+    #[serde(default)]
+    granted_s: u32,
     source: Option<SocketAddr>,
     #[serde(default)]
     text: Box<str>,
@@ -129,6 +131,7 @@ impl KeptNote {
             first_ms: note.first_ms,
             last_ms: note.last_ms,
             count: note.count,
+            granted_s: note.granted_s,
             source: note.source,
             text: note.text.clone(),
             call_id: note.call_id.clone(),
@@ -162,8 +165,8 @@ impl KeptNote {
             "called-others" => What::CalledOthers(outcome()?),
             _ => return None,
         };
-        let KeptNote { first_ms, last_ms, count, source, text, call_id, .. } = self;
-        Some(Note { what, first_ms, last_ms, count, source, text, call_id })
+        let KeptNote { first_ms, last_ms, count, granted_s, source, text, call_id, .. } = self;
+        Some(Note { what, first_ms, last_ms, count, granted_s, source, text, call_id })
     }
 }
 

@@ -28,7 +28,7 @@ pub use life::Life;
 pub use note::{CallOutcome, Note, What};
 pub use reasons::{Explanation, Language, Names, REASONS, answer_of, page};
 pub use telling::{call_word, call_words, note_words, refusal_words};
-pub use verdict::{Facts, Verdict, verdict};
+pub use verdict::{Facts, Namesake, Verdict, verdict};
 pub use words::clock;
 
 /// Keeps what happened. Clones are one.
@@ -140,12 +140,13 @@ impl Inner {
             Event::Refused { asked, code, reason } => {
                 self.note_refused(asked, (*code, *reason), now_ms);
             }
-            Event::Refreshed { aor, source, left_ms, agent } => {
+            Event::Refreshed { aor, source, left_ms, granted_s, agent } => {
                 let what = match left_ms {
                     Some(left_ms) => What::Refreshed { least_left_ms: *left_ms, moves: 0 },
                     None => What::Registered,
                 };
-                self.note(aor, now_ms, Note { source: *source, ..Note::new(what).with_text(agent) });
+                let (source, granted_s) = (*source, granted_s.unwrap_or(0));
+                self.note(aor, now_ms, Note { source, granted_s, ..Note::new(what).with_text(agent) });
             }
             Event::Unregistered { aor, contact, why, .. } => {
                 self.note(aor, now_ms, Note { source: contact.source, ..Note::new(What::Gone(*why)) });

@@ -67,14 +67,19 @@ impl What {
         self.is_call() || is_other_request
     }
 
-    /// Whether it may be of a name that does not exist.
+    /// Whether it may be of a name that does not exist: whatever a stranger can bring about.
     pub(crate) fn may_be_a_strangers(self) -> bool {
-        matches!(
-            self,
-            What::Refused { reason: Reason::UnknownUser | Reason::UnknownUserHidden, .. }
-                | What::Challenged { .. }
-                | What::CallRefused { .. }
-        )
+        match self {
+            // Only an extension has a password.
+            What::Refused { reason, .. } => reason != Reason::WrongPassword,
+            What::Challenged { .. } | What::CallRefused { .. } | What::Banned { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether phones may have it in turn that use one extension.
+    pub(crate) fn has_turns(self) -> bool {
+        matches!(self, What::Registered | What::Gone(Gone::Replaced))
     }
 
     /// Whether it may be added to an earlier note of its kind though `later` has come in between.
@@ -82,9 +87,7 @@ impl What {
         match self {
             What::Refreshed { .. } => later.is_beside_registration(),
             // Two that have its place in turn.
-            What::Registered | What::Gone(Gone::Replaced) => {
-                matches!(later, What::Registered | What::Gone(Gone::Replaced))
-            }
+            What::Registered | What::Gone(Gone::Replaced) => later.has_turns(),
             // Two that are refused in turn.
             What::Refused { .. } => matches!(later, What::Refused { .. } | What::Challenged { .. }),
             _ => false,
@@ -112,6 +115,8 @@ pub struct Note {
     pub first_ms: u64,
     pub last_ms: u64,
     pub count: u32,
+    /// How long the registration lasts, in seconds; 0 where nothing is said of it.
+    pub granted_s: u32,
     pub source: Option<SocketAddr>,
     /// The phone's User-Agent, or the other side of a call.
     pub text: Box<str>,
@@ -120,8 +125,8 @@ pub struct Note {
 
 impl Note {
     pub(crate) fn new(what: What) -> Note {
-        let (first_ms, last_ms, count, source) = (0, 0, 1, None);
-        Note { what, first_ms, last_ms, count, source, text: "".into(), call_id: "".into() }
+        let (first_ms, last_ms, count, granted_s, source) = (0, 0, 1, 0, None);
+        Note { what, first_ms, last_ms, count, granted_s, source, text: "".into(), call_id: "".into() }
     }
 
     pub(crate) fn from(self, source: SocketAddr) -> Note {
@@ -161,13 +166,17 @@ impl Note {
         is_same && (is_refused(next) || is_refused(self))
     }
 
-    fn is_from_same_ip(&self, next: &Note) -> bool {
+    pub(crate) fn is_from_same_ip(&self, next: &Note) -> bool {
         self.source.map(|own| own.ip()) == next.source.map(|own| own.ip())
     }
 
-    /// Takes another in, if it is of the same; whether it did.
-    pub(crate) fn merge(&mut self, next: &Note) -> bool {
-        let is_same_source = self.is_from_same_ip(next);
+    /// Takes another in, if it is of the same; whether it did. Of those that have a place in turn each port is another phone, unless
+    /// `any_port`.
+    pub(crate) fn merge(&mut self, next: &Note, any_port: bool) -> bool {
+        let is_same_source = match self.what {
+            What::Registered | What::Gone(Gone::Replaced) if !any_port => self.source == next.source,
+            _ => self.is_from_same_ip(next),
+        };
         let is_same = match (&mut self.what, &next.what) {
             (What::Refreshed { .. }, What::Refreshed { .. }) => is_same_source,
             (What::WasCalled(_) | What::CalledOthers(_) | What::CallRefused { .. }, _) => false,
@@ -185,7 +194,11 @@ impl Note {
             }
             self.last_ms = next.last_ms;
             self.count = self.count.saturating_add(next.count);
-            self.source = next.source;
+            self.granted_s = next.granted_s;
+            self.source = match any_port {
+                true => next.source.map(|source| SocketAddr::new(source.ip(), 0)),
+                false => next.source,
+            };
         }
         is_same
     }

@@ -31,6 +31,7 @@ fn refreshed(user: &str, left_ms: i64) -> Event {
     Event::Refreshed {
         aor,
         source: Some("10.0.0.7:5060".parse().unwrap()),
+        granted_s: Some(60),
         left_ms: Some(left_ms),
         agent: AorText::new(),
     }
@@ -68,8 +69,11 @@ fn a_flood_of_names_that_nobody_knows_pushes_no_extension_out() {
     let recorder = Recorder::new(400_000, true);
     recorder.take(&[refreshed("9001@pbx.test", 1)], 1);
     for n in 0..50_000 {
-        recorder.take(&[refused(&format!("u{n}"), "10.0.0.9:5060", Reason::UnknownUser)], n);
+        // After some the address is banned, whatever the name.
+        let reason = if n % 2 == 0 { Reason::BannedSource } else { Reason::UnknownUser };
+        recorder.take(&[refused(&format!("u{n}"), "10.0.0.9:5060", reason)], n);
     }
+    assert_eq!(recorder.statistics()[0].1, 1, "guessers are no extensions");
     assert!(recorder.life(b"9001@pbx.test").is_some());
     assert!(recorder.life(b"u49999@pbx.test").is_some() && recorder.life(b"u0@pbx.test").is_none());
     let [_, (_, strangers), (_, bytes), (_, evicted), ..] = recorder.statistics();

@@ -9,7 +9,7 @@ mod refusal;
 
 use roost_core::{ContactRecord, ShownExpires};
 
-pub use facts::{Facts, Verdict};
+pub use facts::{Facts, Namesake, Verdict};
 
 /// Judges.
 pub fn verdict(facts: &Facts<'_>) -> Verdict {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use roost_core::{Admin, AdminReply, Ban, ContactRecord};
-use roost_recorder::{Explanation, Facts, Life, Note, Recorder, Verdict, clock, note_words, verdict};
+use roost_recorder::{
+    Explanation, Facts, Life, Namesake, Note, Recorder, Verdict, clock, note_words, verdict,
+};
 use serde_json::{Value, json};
 
 use crate::ask::{ask, ask_owner, shards};
@@ -153,13 +155,16 @@ async fn read<Asked: Send + 'static, Found: Send + 'static>(
 }
 
 /// The same user in other domains that do not have it, and that a phone registers as.
-fn elsewhere(recorder: &Recorder, aor: &str) -> Vec<String> {
+fn elsewhere(recorder: &Recorder, aor: &str) -> Vec<Namesake> {
     let Some((user, _)) = aor.split_once('@') else { return Vec::new() };
     let is_other = |name: &[u8]| {
         name != aor.as_bytes() && name.split(|byte| *byte == b'@').next() == Some(user.as_bytes())
     };
     let found = recorder.find(SIMILAR, |name, life| is_other(name) && life.is_of_unknown_name());
-    found.into_iter().map(|(name, _)| String::from_utf8_lossy(&name).into_owned()).collect()
+    let named = found.into_iter().filter_map(|(name, life)| {
+        Some(Namesake { name: String::from_utf8_lossy(&name).into_owned(), last: life.last()?.clone() })
+    });
+    named.collect()
 }
 
 /// In milliseconds of unix time.

@@ -76,7 +76,9 @@ async fn troubled(
 ) -> Result<Vec<Problem>, RpcError> {
     let situation = Situation::now(mi, now_ms).await?;
     let mut by_word: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (name, life) in recorder.find(LOOKED_AT, |_, life| is_suspect(life, since_ms)) {
+    let suspects = recorder.find(LOOKED_AT, |_, life| is_suspect(life, since_ms));
+    let is_capped = suspects.len() == LOOKED_AT;
+    for (name, life) in suspects {
         let Ok(aor) = String::from_utf8(name.into_vec()) else { continue };
         let contacts = contacts(mi, &aor).await?;
         let facts = Facts { contacts: &contacts, life: Some(&life), ..situation.facts(mi, &aor) };
@@ -90,7 +92,8 @@ async fn troubled(
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let text = format!("{} {is_are} ({word}): {shown}{more}.", names.len());
+        let least = if is_capped { "at least " } else { "" };
+        let text = format!("{least}{} {is_are} ({word}): {shown}{more}.", names.len());
         Some((severity, text, format!("roost why {}", names.first()?)))
     });
     Ok(told.collect())
@@ -130,6 +133,11 @@ fn trouble(word: &str) -> Option<(u8, &'static str, &'static str)> {
         ),
         "pings-lost" => (4, "extension does not answer pings", "extensions do not answer pings"),
         "flow-lost" | "connection-gone" | "expired" => (5, "extension is gone", "extensions are gone"),
+        "unknown-user"
+        | "unknown-user-hidden"
+        | "similar-name"
+        | "banned-source"
+        | "too-many-unknown-names" => (3, "name is refused", "names are refused"),
         _ => (3, "extension is refused", "extensions are refused"),
     })
 }

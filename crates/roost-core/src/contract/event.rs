@@ -25,8 +25,15 @@ pub enum Event {
         is_first: bool,
     },
     /// The same in short: a new binding of a phone that calls itself `agent` (cut), or one that was renewed when it would have
-    /// lasted `left_ms` more (less than 0: it had expired). It needs no allocation.
-    Refreshed { aor: AorText, source: Option<SocketAddr>, left_ms: Option<i64>, agent: AorText },
+    /// lasted `left_ms` more (less than 0: it had expired), and now lasts `granted_s` (`None`: it never expires). It needs no
+    /// allocation.
+    Refreshed {
+        aor: AorText,
+        source: Option<SocketAddr>,
+        left_ms: Option<i64>,
+        granted_s: Option<u32>,
+        agent: AorText,
+    },
     /// A binding is gone; `is_last`: the AOR has none any more.
     Unregistered { aor: Box<[u8]>, contact: Box<ContactFacts>, why: Gone, is_last: bool },
     /// The database did not take the changes of an AOR.

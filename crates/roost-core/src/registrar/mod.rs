@@ -546,6 +546,7 @@ fn tell_changes(ctx: &mut Ctx<'_>, record: &Record, changes: &Changes, why: Gone
                     aor: AorText::from_slice(&record.aor),
                     source: binding.source(),
                     left_ms: old.map(|old| old.deadline_ms as i64 - now.mono_ms as i64),
+                    granted_s: binding.remaining_s(now).map(|seconds| seconds as u32),
                     agent: if is_new { agent_of(binding) } else { AorText::new() },
                 });
                 let topic = if is_new { EventKind::NewBinding } else { EventKind::Renewal };

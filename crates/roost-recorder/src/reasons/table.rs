@@ -490,7 +490,7 @@ reasons! {
         ["roost was restarted in the middle of the call.", "呼叫进行中 roost 重启过。"],
     701 "no-response"
         ["Neither a phone nor a next hop answered at all within `tm.fr_timeout` (408).", "`tm.fr_timeout` 内话机或下一跳没有任何应答（408）。"]
-        ["Check that the phone is on and its network works; behind NAT let roost ping it (`nathelper.natping_interval`); else raise `tm.fr_timeout`.", "检查话机是否开机、网络是否正常；话机在 NAT 之后时启用探测（`nathelper.natping_interval`）；或调大 `tm.fr_timeout`。"]
+        ["Check that the phone is on and its network works; behind NAT let roost ping it (`nathelper.natping_interval`); for a far gateway that is slow raise `tm.fr_timeout`.", "检查话机是否开机、网络是否正常；话机在 NAT 之后时启用探测（`nathelper.natping_interval`）；远端网关较慢时调大 `tm.fr_timeout`。"]
         ["The phone is gone, and its registration has not expired yet.", "话机已离线，注册还没有过期。"],
     702 "rang-out"
         ["The phone rang for `tm.fr_inv_timeout`, and nobody took the call (408).", "话机振铃超过 `tm.fr_inv_timeout`，无人接听（408）。"]

@@ -28,12 +28,19 @@ pub struct Facts<'a> {
     /// Names like it that do not exist, and that a phone registers as.
     pub mistaken: &'a [String],
     /// The same user in other domains that do not have it, and that a phone registers as.
-    pub elsewhere: &'a [String],
+    pub elsewhere: &'a [Namesake],
     pub is_database_away: bool,
     pub is_loading: bool,
     /// `nathelper.natping_interval` and `registrar.max_expires`, in seconds.
     pub natping_interval_s: u32,
     pub max_expires_s: u32,
+}
+
+/// Another name, and what was heard of it last.
+#[derive(Debug, Clone)]
+pub struct Namesake {
+    pub name: String,
+    pub last: Note,
 }
 
 /// The answer.

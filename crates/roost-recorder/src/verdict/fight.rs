@@ -44,14 +44,19 @@ fn refused_in_turn(facts: &Facts<'_>, holder: Option<&ContactRecord>) -> Option<
     }
     let from = source_of(rival);
     let in_turn = refusals().find(|note| note.source.map(|source| source.ip()) != ip);
+    // Where nobody has the extension it is over.
+    let (is, are, use_it) = match holder {
+        Some(_) => ("is", "are", "use it"),
+        None => ("was", "were", "used it"),
+    };
     let who = match in_turn {
         Some(other) => format!(
-            "phones at {from}{} and {}{} are refused as Occupied in turn",
+            "phones at {from}{} and {}{} {are} refused as Occupied in turn",
             phone(&rival.text),
             source_of(other),
             phone(&other.text)
         ),
-        None => format!("another phone at {from}{} is refused as Occupied", phone(&rival.text)),
+        None => format!("another phone at {from}{} {is} refused as Occupied", phone(&rival.text)),
     };
     let aor = facts.aor;
     let mut remedy = vec![format!("give one of them another extension, or switch the phone at {from} off")];
@@ -59,7 +64,7 @@ fn refused_in_turn(facts: &Facts<'_>, holder: Option<&ContactRecord>) -> Option<
         remedy.push(format!("if the one at {from} is right: roost ul rm {aor}, and let it register first"));
     }
     Some(Fight {
-        sentence: format!("{who}, {count} times in the last ten minutes: two phones use it."),
+        sentence: format!("{who}, {count} times in the last ten minutes: two phones {use_it}."),
         remedy,
     })
 }

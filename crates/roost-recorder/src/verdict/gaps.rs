@@ -5,6 +5,7 @@ use roost_core::{Gone, Reason};
 use crate::note::{Note, What};
 use crate::telling::why_of;
 use crate::verdict::facts::{Facts, is_lately, is_refused, of_registration};
+use crate::verdict::refusal::remedy_of;
 use crate::words::{clock, seconds};
 
 /// A phone that was away longer than this was off, and did not just refresh late, in milliseconds.
@@ -13,6 +14,10 @@ const GAP_MS: u64 = 120_000;
 /// One of them.
 struct Gap<'a> {
     lasted_ms: u64,
+    /// When its registration had ended, in milliseconds of unix time.
+    ended_ms: u64,
+    /// How long it had been granted, and how long its phone took to come again; in milliseconds.
+    granted_ms: Option<(u64, u64)>,
     /// The refusal that it came of, where its phone was refused before it or meanwhile.
     refusal: Option<&'a Note>,
 }
@@ -37,13 +42,25 @@ fn gaps<'a>(facts: &Facts<'a>) -> Vec<Gap<'a>> {
         let ahead = before.iter().skip(gone_at + 1).take_while(|note| is_refused(note));
         let refusal = meanwhile.chain(ahead).copied().find(is_own);
         let lasted_ms = registered.first_ms.saturating_sub(gone.last_ms);
-        (lasted_ms <= GAP_MS).then_some(Gap { lasted_ms, refusal })
+        let last =
+            before.iter().skip(gone_at + 1).find(|note| !is_refused(note)).filter(|note| note.granted_s > 0);
+        let granted_ms = last
+            .map(|last| (u64::from(last.granted_s) * 1000, registered.first_ms.saturating_sub(last.last_ms)));
+        (lasted_ms <= GAP_MS).then_some(Gap { lasted_ms, ended_ms: gone.last_ms, granted_ms, refusal })
     });
     found.collect()
 }
 
-/// It comes late, or is refused until its registration has ended: a reason's word, what is to be said of it, and the refusal.
-pub(super) fn told<'a>(facts: &Facts<'a>) -> Option<(String, String, Option<&'a Note>)> {
+/// What is told of them.
+pub(super) struct Told {
+    /// The word of a reason.
+    pub(super) word: String,
+    pub(super) text: String,
+    pub(super) remedy: Vec<String>,
+}
+
+/// It comes late, or is refused until its registration has ended.
+pub(super) fn told(facts: &Facts<'_>) -> Option<Told> {
     let (refused, late): (Vec<_>, Vec<_>) = gaps(facts).into_iter().partition(|gap| gap.refusal.is_some());
     // What was refused once is mended, but for a phone that counts wrongly.
     let is_recurring = |gap: &Gap<'_>| {
@@ -51,26 +68,62 @@ pub(super) fn told<'a>(facts: &Facts<'a>) -> Option<(String, String, Option<&'a 
     };
     let is_told = refused.len() > 1 || refused.iter().any(is_recurring);
     let Some(refusal) = refused.first().and_then(|gap| gap.refusal).filter(|_| is_told) else {
-        let text = format!("it refreshes late: {}", how_often(&late, "before it came again")?);
-        return Some(("refreshes-late".to_string(), text, None));
+        return told_late(facts, &late);
     };
-    let (word, why) = match refusal.what {
-        What::Refused { reason, .. } => (reason.word(), why_of(reason)),
-        _ => ("not-stored".to_string(), "the database did not take it"),
+    let (word, why, remedy) = match refusal.what {
+        What::Refused { reason, .. } => (reason.word(), why_of(reason), remedy_of(facts, reason, None)),
+        _ => (
+            "not-stored".to_string(),
+            "the database did not take it",
+            vec!["look at the database and the log: roost db check".to_string()],
+        ),
     };
     let at = clock(refusal.last_ms, facts.now_ms);
     let text = format!(
-        "its refreshes are refused, the last one at {at}: {why}; {}",
-        how_often(&refused, "before it could register anew")?
+        "its refreshes are refused, the last one at {at}: {why}; {} before it could register anew",
+        how_often(facts, &refused)?
     );
-    Some((word, text, Some(refusal)))
+    Some(Told { word, text, remedy })
 }
 
-fn how_often(gaps: &[Gap<'_>], before: &str) -> Option<String> {
+fn told_late(facts: &Facts<'_>, late: &[Gap<'_>]) -> Option<Told> {
+    let offline = how_often(facts, late)?;
+    let times = late.iter().filter_map(|gap| gap.granted_ms).max_by_key(|(_, came_ms)| *came_ms);
+    let times = times.map_or(String::new(), |(granted_ms, came_ms)| {
+        format!(
+            "granted {}, it comes again after {}; ",
+            seconds(granted_ms / 1000),
+            seconds(came_ms.div_ceil(1000))
+        )
+    });
+    let most_s = u64::from(facts.max_expires_s);
+    let is_cut = late
+        .first()
+        .and_then(|gap| gap.granted_ms)
+        .is_some_and(|(granted_ms, _)| granted_ms / 1000 >= most_s);
+    let text = format!("it refreshes late: {times}{offline} before it came again");
+    Some(Told { word: "refreshes-late".to_string(), text, remedy: late_remedy(facts, is_cut) })
+}
+
+/// What to do about a phone that refreshes late; `is_cut`: it was granted as much as anybody.
+pub(super) fn late_remedy(facts: &Facts<'_>, is_cut: bool) -> Vec<String> {
+    let most_s = facts.max_expires_s;
+    let mut remedy = vec![
+        format!(
+            "set a shorter registration time in the phone, or raise `registrar.max_expires` (it is {most_s})"
+        ),
+        format!("look for a network that drops its packets: roost trace {} shows what comes", facts.aor),
+    ];
+    if !is_cut {
+        remedy.reverse();
+    }
+    remedy
+}
+
+fn how_often(facts: &Facts<'_>, gaps: &[Gap<'_>]) -> Option<String> {
     let longest_ms = gaps.iter().map(|gap| gap.lasted_ms).max()?;
+    let since = clock(gaps.iter().map(|gap| gap.ended_ms).min()?, facts.now_ms);
     let times = if gaps.len() == 1 { "once".to_string() } else { format!("{} times", gaps.len()) };
     let longest = seconds(longest_ms.div_ceil(1000));
-    Some(format!(
-        "{times} of late its registration had ended {before}, and it was offline for {longest} at most"
-    ))
+    Some(format!("{times} since {since} its registration had ended, and it was offline for up to {longest},"))
 }

@@ -8,8 +8,7 @@ use crate::verdict::facts::{
     Facts, Make, Verdict, at_of, heard_ms, is_occupied, last_refused, notes, of_registration,
 };
 use crate::verdict::fight::fight;
-use crate::verdict::gaps;
-use crate::verdict::online::late_remedy;
+use crate::verdict::gaps::{Told, told};
 use crate::verdict::refusal::{refused, remedy_of, unknown};
 use crate::words::{ago, clock, phone, seconds};
 
@@ -129,13 +128,8 @@ fn expired(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
         let word = reason.map_or_else(|| "not-stored".to_string(), Reason::word);
         return make(&word, sentence, remedy);
     }
-    if let Some((word, text, refusal)) = gaps::told(facts) {
-        let sentence = format!("Its registration ended {when}{heard}; {text}.");
-        let remedy = match refusal.map(|note| note.what) {
-            Some(What::Refused { reason, .. }) => remedy_of(facts, reason, None),
-            _ => late_remedy(facts),
-        };
-        return make(&word, sentence, remedy);
+    if let Some(Told { word, text, remedy }) = told(facts) {
+        return make(&word, format!("Its registration ended {when}{heard}; {text}."), remedy);
     }
     let who = notes(facts).find(|note| matches!(note.what, What::Registered)).map(|note| phone(&note.text));
     make(
@@ -212,11 +206,20 @@ fn lost(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
 }
 
 fn other_domain(facts: &Facts<'_>, make: Make<'_>) -> Verdict {
-    let other = facts.elsewhere.join(", ");
+    let names: Vec<_> = facts.elsewhere.iter().map(|other| other.name.as_str()).collect();
+    let last = facts.elsewhere.first().map(|other| &other.last);
+    let (at, when) = last.map_or((String::new(), String::new()), |last| {
+        let at = format!(" at {}{}", source_of(last), phone(&last.text));
+        (at, format!(", {} the last time", ago(last.last_ms, facts.now_ms)))
+    });
+    let domain = facts.aor.split_once('@').map_or(facts.aor, |(_, domain)| domain);
     let sentence = format!(
-        "A phone registers as {other} instead, which does not exist: the domain in its settings is another."
+        "A phone{at} registers as {} instead{when}, which does not exist: the domain in its settings is not {domain}.",
+        names.join(", ")
     );
-    make("other-domain", sentence, vec![format!("set the phone's domain to that of {}", facts.aor)])
+    let look = names.first().map(|name| format!("roost why {name} shows what it sends"));
+    let remedy = [format!("set the phone's domain to {domain}")].into_iter().chain(look);
+    make("other-domain", sentence, remedy.collect())
 }
 
 /// Nothing of its registration was heard.

@@ -9,7 +9,7 @@ use crate::verdict::facts::{
     Facts, Make, Verdict, at_of, is_lately, is_occupied, last_refused, notes, of_registration, registered_ms,
 };
 use crate::verdict::fight::{fight, is_same_phone};
-use crate::verdict::gaps;
+use crate::verdict::gaps::{Told, late_remedy, told};
 use crate::verdict::refusal::remedy_of;
 use crate::words::{ago, clock, phone, seconds};
 
@@ -64,7 +64,10 @@ fn refused_lately(facts: &Facts<'_>, contact: &ContactRecord, make: Make<'_>) ->
             ", but the same phone (it keeps its Call-ID) has moved to {from}, and its refresh from there was refused {when}: {why}."
         ),
         (_, true, ShownExpires::Seconds(left)) => {
-            format!(", but its last refresh, {when}, was refused: {why}; it is offline in {}.", seconds(left))
+            format!(
+                ", but its last refresh, {when}, was refused: {why}; it will be offline in {}.",
+                seconds(left)
+            )
         }
         (_, true, _) => format!(", but its last refresh, {when}, was refused: {why}."),
         (_, false, _) => {
@@ -119,7 +122,9 @@ fn unanswered(facts: &Facts<'_>, make: Make<'_>) -> Option<Verdict> {
         _ => "the phone could not be reached",
     };
     let at = clock(note.first_ms, facts.now_ms);
-    let sentence = format!(", but {what} when {} called it at {at}{moved}.", note.text);
+    let heard = registered_ms(facts).map(|heard_ms| ago(heard_ms, facts.now_ms));
+    let heard = heard.map_or(String::new(), |heard| format!("; it has refreshed last {heard}"));
+    let sentence = format!(", but {what} when {} called it at {at}{heard}{moved}.", note.text);
     is_lately(facts, note).then(|| make(word, sentence, vec![out_of_reach(facts)]))
 }
 
@@ -143,19 +148,16 @@ fn late(facts: &Facts<'_>, _: &ContactRecord, make: Make<'_>) -> Option<Verdict>
         What::Refreshed { least_left_ms, .. } => Some((note, least_left_ms)),
         _ => None,
     });
-    if let Some((_, late_ms @ ..0)) = refreshed {
+    if let Some((note, late_ms @ ..0)) = refreshed {
         let sentence = format!(
             ", but it refreshes late: once its registration had been over for {} already; in between it was offline.",
             seconds(late_ms.unsigned_abs() / 1000)
         );
-        return Some(make("refreshes-late", sentence, late_remedy(facts)));
+        let is_cut = note.granted_s >= facts.max_expires_s;
+        return Some(make("refreshes-late", sentence, late_remedy(facts, is_cut)));
     }
     // Where it is swept before it comes again, it is new each time.
-    if let Some((word, text, refusal)) = gaps::told(facts) {
-        let remedy = match refusal.map(|note| note.what) {
-            Some(What::Refused { reason, .. }) => remedy_of(facts, reason, None),
-            _ => late_remedy(facts),
-        };
+    if let Some(Told { word, text, remedy }) = told(facts) {
         return Some(make(&word, format!(", but {text}."), remedy));
     }
     let (note, left_ms) = refreshed.filter(|(note, _)| is_lately(facts, note) && note.count >= OFTEN)?;
@@ -172,14 +174,4 @@ fn late(facts: &Facts<'_>, _: &ContactRecord, make: Make<'_>) -> Option<Verdict>
     ];
     // A client that waits for its answer in vain tries again within this time (RFC 3261 section 17.1.2.2).
     (every_ms <= 35_000 && every_ms * 10 < granted_ms).then(|| make("refreshes-often", sentence, remedy))
-}
-
-pub(super) fn late_remedy(facts: &Facts<'_>) -> Vec<String> {
-    vec![
-        format!("look for a network that drops its packets: roost trace {} shows what comes", facts.aor),
-        format!(
-            "set a shorter registration time in the phone, or raise `registrar.max_expires` (it is {}) above the phone's",
-            facts.max_expires_s
-        ),
-    ]
 }

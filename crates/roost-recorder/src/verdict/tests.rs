@@ -40,6 +40,14 @@ fn refused(source: &str, reason: Reason) -> Event {
     Event::Refused { asked, code: reason.code(), reason }
 }
 
+fn elsewhere() -> Namesake {
+    let last = Note {
+        last_ms: NOW - 4_000,
+        ..Note::new(refusal(Reason::UnknownUser)).from("10.0.0.9:5061".parse().unwrap())
+    };
+    Namesake { name: "9001@other.test".to_string(), last }
+}
+
 fn facts() -> Facts<'static> {
     Facts {
         aor: "9001",
@@ -104,6 +112,7 @@ fn each_state_has_its_verdict() {
         Event::Refreshed {
             aor: AorText::from_slice(b"9001"),
             source: None,
+            granted_s: Some(60),
             left_ms: Some(-5_000),
             agent: AorText::new(),
         },
@@ -121,7 +130,7 @@ fn each_state_has_its_verdict() {
     let stranded = [ContactRecord { is_stranded: true, ..contact() }];
     let deaf = [ContactRecord { methods: 0, ..contact() }];
     let silent = [ContactRecord { pings: Some(PingsRecord { latency_ms: None, lost: 3 }), ..contact() }];
-    let elsewhere = ["9001@other.test".to_string()];
+    let elsewhere = [elsewhere()];
     for (facts, word, part) in [
         (facts(), "never-seen", "No REGISTER of it has come since"),
         (Facts { exists: Some(false), ..facts() }, "unknown-user", "There is no such extension."),
@@ -131,7 +140,11 @@ fn each_state_has_its_verdict() {
             "There is one like it: 9002.",
         ),
         (Facts { exists: None, is_database_away: true, ..facts() }, "database-away", "The database is away"),
-        (Facts { elsewhere: &elsewhere, ..facts() }, "other-domain", "registers as 9001@other.test"),
+        (
+            Facts { elsewhere: &elsewhere, ..facts() },
+            "other-domain",
+            "A phone at 10.0.0.9:5061 registers as 9001@other.test instead, 4 s ago",
+        ),
         (Facts { life: Some(&gone), ..facts() }, "flow-lost", "The connection of its phone ended 0 s ago."),
         (Facts { contacts: &stranded, ..facts() }, "flow-lost", "only the phone can make it again"),
         (
@@ -206,7 +219,7 @@ fn one_that_is_registered_and_yet_not_right_is_told() {
         (
             &[(60_000, What::Registered, 7), (5_000, What::NotStored, 0)],
             "not-stored",
-            "it is offline in 55 s.",
+            "it will be offline in 55 s.",
         ),
         (
             &[(60_000, What::Registered, 7), (5_000, refusal(Reason::Occupied), 9)],
@@ -232,7 +245,7 @@ fn one_that_is_registered_and_yet_not_right_is_told() {
         (
             &[(60_000, What::Registered, 7), (9_000, expired, 7), (6_000, What::Registered, 7)],
             "refreshes-late",
-            "once of late its registration had ended before it came again, and it was offline for 3 s",
+            "it was offline for up to 3 s, before it came again",
         ),
         (&fight, "two-phones", "have replaced one another 3 times"),
     ];
@@ -258,7 +271,7 @@ fn one_that_is_registered_and_yet_not_right_is_told() {
 #[test]
 fn one_that_is_offline_is_told_what_came_last() {
     let expired = What::Gone(Gone::Expired);
-    let elsewhere = ["9001@other.test".to_string()];
+    let elsewhere = [elsewhere()];
     let mistaken = ["9010".to_string()];
     let cases: [Case<'_>; 8] = [
         (
@@ -394,7 +407,7 @@ fn what_hides_a_cause_does_not_hide_it() {
                     (1_000, expired, 7),
                 ],
                 "refreshes-late",
-                "2 times of late its registration had ended before it came again, and it was offline for 3 s at most",
+                " its registration had ended, and it was offline for up to 3 s, before it came again",
             ),
         ),
         // A refused phone that dials.
@@ -421,7 +434,7 @@ fn what_hides_a_cause_does_not_hide_it() {
                     (20_000, occupied, 8),
                 ],
                 "two-phones",
-                "phones at 10.0.0.8:5060 (Yealink T21P) and 10.0.0.7:5060 (Yealink T21P) are refused as Occupied in turn, 3 times",
+                "phones at 10.0.0.8:5060 (Yealink T21P) and 10.0.0.7:5060 (Yealink T21P) are refused as Occupied in turn, 3 times in the last ten minutes: two phones use it.",
             ),
         ),
         // The same, when both are gone.
@@ -436,7 +449,7 @@ fn what_hides_a_cause_does_not_hide_it() {
                     (20_000, unregistered, 7),
                 ],
                 "two-phones",
-                "has unregistered 20 s ago. Before, another phone at 10.0.0.8:5060",
+                "has unregistered 20 s ago. Before, another phone at 10.0.0.8:5060 (Yealink T21P) was refused",
             ),
         ),
         // A router that forgets the way to a phone between two refreshes.

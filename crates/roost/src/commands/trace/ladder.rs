@@ -1,6 +1,5 @@
 //! Messages as a ladder: a column for each peer, roost's own beside the first; an arrow from who sent to who received.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,8 +16,6 @@ const REMEMBERED: usize = 1_000;
 /// What was shown so far.
 #[derive(Debug, Default)]
 pub(super) struct Ladder {
-    /// roost's sockets, by how often one was an end of a message.
-    ends: HashMap<SocketAddr, u32>,
     peers: Vec<(SocketAddr, String)>,
     last: Option<Duration>,
     seen: Vec<u64>,
@@ -73,7 +70,7 @@ impl Ladder {
 
     /// Takes a message.
     pub(super) fn add(&mut self, packet: &Packet<'_>, text: &str) -> Rung {
-        let is_sent = self.is_sent(packet, text);
+        let is_sent = packet.is_sent.unwrap_or_default();
         let peer = if is_sent { packet.destination } else { packet.source };
         let user = if is_sent { String::new() } else { user_of(text) };
         let (column, is_new) = self.column(peer, user);
@@ -87,20 +84,6 @@ impl Ladder {
     pub(super) fn line(&self, rung: &Rung) -> String {
         let arrow = self.arrow(rung.column, rung.is_sent, &rung.label);
         format!("{}  +{:<6}{arrow}", time(rung.at), rung.since_ms)
-    }
-
-    /// Whether roost has sent it: it answers what it was asked, and its socket is an end of every message.
-    fn is_sent(&mut self, packet: &Packet<'_>, text: &str) -> bool {
-        for end in [packet.source, packet.destination] {
-            *self.ends.entry(end).or_default() += 1;
-        }
-        let count = |end: &SocketAddr| self.ends.get(end).copied().unwrap_or(0);
-        match count(&packet.source).cmp(&count(&packet.destination)) {
-            std::cmp::Ordering::Greater => true,
-            std::cmp::Ordering::Less => false,
-            // Of the first message nothing is known: phones begin.
-            std::cmp::Ordering::Equal => text.starts_with("SIP/2.0"),
-        }
     }
 
     /// The column of a peer, and whether it is new, or has a name now.

@@ -99,6 +99,7 @@ fn last(settings: &Settings, wanted: &TraceArgs, is_json: bool) -> Result<()> {
             key: "",
             correlation: call_id.as_bytes(),
             is_log: false,
+            is_sent: message["Sent"].as_bool(),
             payload: message["Message"].as_str().unwrap_or_default().as_bytes(),
         };
         show(&packet, &mut ladder, wanted, is_json)?;

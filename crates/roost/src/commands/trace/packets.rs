@@ -44,6 +44,7 @@ pub(super) fn packet<'a>(source: &str, destination: &str, ms: u64, payload: &'a 
         key: "",
         correlation: b"c",
         is_log: false,
+        is_sent: Some(source.starts_with("10.0.0.1:")),
         payload: payload.as_bytes(),
     }
 }
