@@ -14,7 +14,7 @@ struct Tool {
     package: &'static str,
 }
 
-const BLACK_BOX: [Tool; 16] = [
+const BLACK_BOX: [Tool; 17] = [
     Tool { command: "sipp", package: "sip-tester" },
     Tool { command: "baresip", package: "baresip-core" },
     Tool { command: "linphonec", package: "linphone-cli" },
@@ -25,6 +25,7 @@ const BLACK_BOX: [Tool; 16] = [
     Tool { command: "initdb", package: "postgresql" },
     Tool { command: "openssl", package: "openssl" },
     Tool { command: "haproxy", package: "haproxy" },
+    Tool { command: "redis-server", package: "redis-server" },
     // For phones in browsers.
     Tool { command: "chromium", package: "chromium" },
     Tool { command: "npm", package: "npm" },
@@ -40,7 +41,7 @@ pub(crate) fn have_debian_packages() -> anyhow::Result<()> {
     let missing = missing_tools();
     if missing.is_empty() {
         eprintln!(
-            "    sipp, baresip, linphonec, kamailio, mariadbd, postgres, openssl, haproxy, chromium, npm, pip3, prometheus, sngrep \
+            "    sipp, baresip, linphonec, kamailio, mariadbd, postgres, openssl, haproxy, redis-server, chromium, npm, pip3, prometheus, sngrep \
              and valgrind found"
         );
         return Ok(());

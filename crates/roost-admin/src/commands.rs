@@ -191,6 +191,12 @@ const COMMANDS: &[Command] = &[
         params: &[],
         help: "counts everything from 0 again",
     },
+    Command {
+        name: "nodes",
+        alias: "clusterer:list",
+        params: &[],
+        help: "the nodes that share bindings, and how each is",
+    },
     Command { name: "list_tcp_conns", alias: "tcp:list", params: &[], help: "the connections" },
     Command {
         name: "log_level",
@@ -412,6 +418,10 @@ async fn carry_out_own(mi: &Mi, command: &Command, params: &Params<'_>) -> Resul
         "list_statistics" => statistics::list(mi, params).await?,
         "reset_statistics" => statistics::reset(mi, params).await?,
         "reset_all_statistics" => statistics::reset_all(mi).await?,
+        "nodes" => match &mi.nodes {
+            Some(nodes) => nodes(),
+            None => return Err(RpcError::new(404, "this roost is alone: `location` is not set")),
+        },
         "list_tcp_conns" => (mi.process.connections)(),
         "log_level" => log_level(mi, params)?,
         "trace_start" => traces::start(mi, params)?,

@@ -156,6 +156,8 @@ pub struct Mi {
     /// Sends messages to collectors.
     pub tracer: Tracer,
     pub process: Process,
+    /// The nodes that share bindings; `None` where it is alone.
+    pub nodes: Option<Arc<dyn Fn() -> serde_json::Value + Send + Sync>>,
     /// What happened to each extension; `None` where nothing is recorded.
     pub recorder: Option<Recorder>,
     /// When the server started.

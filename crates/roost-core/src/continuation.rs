@@ -13,8 +13,9 @@ use crate::transaction::arena::Stored;
 pub(crate) enum Continuation {
     /// A REGISTER is authenticated.
     Register(CacheAge),
-    /// A REGISTER that is authorized is carried out. `hash`: of the AOR whose rows it waits for.
-    Save { hash: u16 },
+    /// A REGISTER that is authorized is carried out. `hash`: of the AOR whose rows it waits for; `is_read`: its AOR's shared record
+    /// has been read for it.
+    Save { hash: u16, is_read: bool },
     /// A request that starts something is authorized, unless its mark says that it is, and finds its callee.
     Initial { mark: Mark, age: CacheAge, hash: u16 },
     /// A request inside a dialog follows its Route.
@@ -42,7 +43,7 @@ impl Continuation {
     /// The hash of the AOR whose rows are waited for.
     pub(crate) fn hash(&self) -> u16 {
         match self {
-            Continuation::Save { hash }
+            Continuation::Save { hash, .. }
             | Continuation::Initial { hash, .. }
             | Continuation::InDialog { hash, .. } => *hash,
             _ => 0,

@@ -6,22 +6,21 @@ use roost_sip::{Head, HeadError, HeaderName, Method, StartLine};
 
 use crate::access::{Access, Verdict, message_of, wait_for_credentials};
 use crate::admission::Admission;
-use crate::auth::authenticator::{Authenticator, CacheAge, Claimed, Loaded};
+use crate::auth::authenticator::{Authenticator, CacheAge, Claimed};
 use crate::base::buffers::Buffers;
 use crate::base::flow::{Flow, Now, Rng, ShardId, Ticket};
 use crate::base::hash::KeyedState;
-use crate::base::limits;
 use crate::base::stats::{Counter, Stats};
 use crate::continuation::Continuation;
 use crate::contract::call::CallRecord;
-use crate::contract::command::{Command, Receipt, ShardEvent};
+use crate::contract::command::{Command, ShardEvent};
 use crate::contract::config::Config;
 use crate::contract::context::{Ctx, ResponseTexts};
 use crate::contract::dropped::Dropped;
 use crate::contract::event::{Event, EventKind};
 use crate::contract::identity::Identity;
 use crate::contract::mark::Mark;
-use crate::contract::next_hops::{Address, HopId, Name};
+use crate::contract::next_hops::{HopId, Name};
 use crate::contract::outbox::Outbox;
 use crate::contract::policy::{PathMode, Policy};
 use crate::contract::reason::Reason;
@@ -32,10 +31,10 @@ use crate::dispatch::monitor::{Due, HopMonitor, PING_RESEND_MS};
 use crate::message::request::Request;
 use crate::message::trace;
 use crate::nathelper::NatPinger;
-use crate::parking::{Message, Parked, Parking, Released, Topic};
+use crate::parking::{Message, Parking, Topic};
 use crate::proxy::admitted::Admitted;
 use crate::proxy::cancel_ack::{handle_ack, handle_cancel};
-use crate::proxy::dialog::{ack_resolved, handle_in_dialog};
+use crate::proxy::dialog::handle_in_dialog;
 use crate::proxy::forwarder::{Forwarder, Owner, Received};
 use crate::proxy::handing_over::{pass_cancel, pass_to_owner};
 use crate::proxy::initial::{Facts, handle_initial};
@@ -92,7 +91,7 @@ pub(crate) struct Shared {
     pub(crate) shard: ShardId,
     pub(crate) stats: Stats,
     hasher: KeyedState,
-    buffers: Buffers,
+    pub(crate) buffers: Buffers,
     responses: ResponseTexts,
     changed_agents: Vec<Box<[u8]>>,
 }
@@ -341,10 +340,10 @@ impl Engine {
     }
 
     /// Takes a request up where its continuation says.
-    fn go_on(&mut self, request: &Request<'_>, then: Continuation, now: Now, out: &mut Outbox) {
+    pub(crate) fn go_on(&mut self, request: &Request<'_>, then: Continuation, now: Now, out: &mut Outbox) {
         let done = match then {
             Continuation::Register(age) => self.register(request, age, now, out),
-            Continuation::Save { .. } => self.save(request, now, out),
+            Continuation::Save { is_read, .. } => self.save(request, is_read, now, out),
             Continuation::Initial { mark, age, .. } => self.initial(request, mark, age, now, out),
             Continuation::InDialog { mark, .. } => self.in_dialog(request, mark, now, out),
             // These have no request to go on with.
@@ -370,7 +369,7 @@ impl Engine {
     }
 
     /// What sending a request on needs, and who is registered.
-    fn forwarding(&mut self) -> (&mut Shared, &mut Registrar, Forwarder<'_>) {
+    pub(crate) fn forwarding(&mut self) -> (&mut Shared, &mut Registrar, Forwarder<'_>) {
         let Engine { shared, registrar, transactions, hops, parking, dialogs, .. } = self;
         (shared, registrar, Forwarder { transactions, hops, parking, dialogs })
     }
@@ -438,20 +437,35 @@ impl Engine {
                 }
             }
         }
-        self.save(request, now, out)
+        self.save(request, false, now, out)
     }
 
     /// Carries an authorized REGISTER out.
-    fn save(&mut self, request: &Request<'_>, now: Now, out: &mut Outbox) -> Result<(), Refusal> {
+    fn save(
+        &mut self,
+        request: &Request<'_>,
+        is_read: bool,
+        now: Now,
+        out: &mut Outbox,
+    ) -> Result<(), Refusal> {
         let ctx = &mut self.shared.ctx(now, out);
-        let (identity, topic, hash) = match self.registrar.save(ctx, request) {
+        let (identity, topic, hash) = match self.registrar.save(ctx, request, is_read) {
             Saved::Done => return Ok(()),
+            Saved::Committing { commit, identity } => {
+                // Without room for it the answer is 503 should another node have been faster.
+                let message = Message { identity, ..message_of(ctx, request) };
+                let then = Continuation::Save { hash: 0, is_read: false };
+                let _ = self.parking.wait(ctx, Topic::Again(commit), message, then);
+                return Ok(());
+            }
+            Saved::Unread { reading, identity } => (identity, Topic::Record(reading), 0),
             Saved::Behind { commit, identity } => (identity, Topic::Commit(commit), 0),
             Saved::NotLoaded { hash, identity } => (identity, Topic::Rows, hash),
             Saved::Refused(response, record) => return Err(Refusal { record, ..response.into() }),
         };
         let message = Message { identity, ..message_of(ctx, request) };
-        let waits = self.parking.wait(ctx, topic, message, Continuation::Save { hash });
+        let then = Continuation::Save { hash, is_read: matches!(topic, Topic::Record(_)) };
+        let waits = self.parking.wait(ctx, topic, message, then);
         waits.map_err(|reason| {
             ctx.count(Counter::RejectedRegs);
             reason.into()
@@ -539,108 +553,6 @@ impl Engine {
         calls.iter().for_each(|call| self.dialogs.restore(ctx, call));
     }
 
-    /// Handles the answer to a command. A ticket that is not known any more is passed over.
-    pub fn handle_receipt(&mut self, receipt: Receipt, now: Now, out: &mut Outbox) {
-        match receipt {
-            Receipt::Commit(ticket, outcome) => {
-                let topic = Topic::Commit(ticket);
-                let is_awaited = self.parking.is_awaited(topic);
-                let aor = is_awaited.then(|| self.registrar.aor_of_commit(ticket)).flatten();
-                self.registrar.settle(&mut self.shared.ctx(now, out), ticket, outcome);
-                if let Some(aor) = aor {
-                    self.resume_behind(topic, &aor, now, out);
-                }
-            }
-            Receipt::Credentials(ticket, found) => {
-                let ctx = &mut self.shared.ctx(now, out);
-                let topic = Topic::Credentials(ticket);
-                match self.auth.loaded(ctx, ticket, found) {
-                    Some(Loaded::Again(ticket)) => {
-                        let released = self.parking.release(topic);
-                        self.parking.wait_again(released, Topic::Credentials(ticket));
-                    }
-                    Some(Loaded::Done { age, changed }) => {
-                        self.admission.unban_users(changed.as_slice());
-                        let mut released = self.parking.release(topic);
-                        while let Some(mut parked) = self.parking.next(&mut released) {
-                            parked.then = parked.then.with_age(age);
-                            self.resume(parked, now, out);
-                        }
-                    }
-                    None => {}
-                }
-            }
-            Receipt::Resolved(ticket, addresses) => {
-                if let Some(parked) = self.parking.take_named(ticket) {
-                    self.resolved(parked, &addresses, now, out);
-                }
-            }
-        }
-    }
-
-    /// What waited behind an AOR's commit goes on, until one of it makes the next commit.
-    fn resume_behind(&mut self, topic: Topic, aor: &[u8], now: Now, out: &mut Outbox) {
-        let mut released = self.parking.release(topic);
-        while let Some(parked) = self.parking.next(&mut released) {
-            self.resume(parked, now, out);
-            if let Some(commit) = self.registrar.commit_of(aor) {
-                return self.parking.wait_again(released, Topic::Commit(commit));
-            }
-        }
-    }
-
-    fn resume_all(&mut self, mut released: Released, now: Now, out: &mut Outbox) {
-        while let Some(parked) = self.parking.next(&mut released) {
-            self.resume(parked, now, out);
-        }
-    }
-
-    /// Takes up what waited.
-    fn resume(&mut self, parked: Parked<Continuation>, now: Now, out: &mut Outbox) {
-        let Parked { flow, bytes, since_ms, then, .. } = parked;
-        match then {
-            Continuation::Admin(ticket, request) => self.handle_admin(ticket, request, now, out),
-            then => self.with_request((flow, since_ms), &bytes, |engine, request| {
-                engine.go_on(request, then, now, out);
-            }),
-        }
-    }
-
-    /// Indexes a request that was kept.
-    fn with_request(
-        &mut self,
-        (flow, since_ms): (Flow, u64),
-        bytes: &[u8],
-        use_: impl FnOnce(&mut Engine, &Request<'_>),
-    ) {
-        let policy = Arc::clone(&self.shared.policy);
-        let mut head = self.shared.buffers.take_head();
-        if head.parse(bytes).is_ok()
-            && let Some(request) = Request::new(&policy, flow, bytes, &head)
-        {
-            use_(self, &request.since(since_ms));
-        }
-        self.shared.buffers.give_head(head);
-    }
-
-    /// A name leads to these addresses, or nowhere.
-    fn resolved(&mut self, parked: Parked<Continuation>, addresses: &[Address], now: Now, out: &mut Outbox) {
-        match parked.then {
-            Continuation::Forward { transaction, target, rest } => {
-                let (shared, _, mut forwarder) = self.forwarding();
-                forwarder.resolved(&mut shared.ctx(now, out), transaction, target, rest, addresses);
-            }
-            Continuation::ForwardAck(target) => {
-                self.with_request((parked.flow, parked.since_ms), &parked.bytes, |engine, request| {
-                    let (shared, _, forwarder) = engine.forwarding();
-                    ack_resolved(&mut shared.ctx(now, out), &forwarder, request, &target, addresses);
-                });
-            }
-            Continuation::Hop(id) => self.hops.resolved(&mut self.shared.ctx(now, out), id, addresses),
-            _ => {}
-        }
-    }
-
     /// Takes what another shard, or the shell that keeps the connections, has to say.
     pub fn handle_shard_event(&mut self, event: ShardEvent, now: Now, out: &mut Outbox) {
         let ctx = &mut self.shared.ctx(now, out);
@@ -653,6 +565,9 @@ impl Engine {
             ShardEvent::ContactMoved(moved) => self.registrar.contact_moved(&moved),
             ShardEvent::Agent(aor, step) => self.dialogs.take_agent(ctx, &aor, step),
             ShardEvent::CallStep(step) => self.dialogs.take_step(ctx, &step),
+            ShardEvent::RecordChanged { aor, version } => self.registrar.record_changed(&aor, version),
+            ShardEvent::RecordFound { aor, record } => self.registrar.record_found(ctx, &aor, &record),
+            ShardEvent::RecordsDoubtful => self.registrar.records_doubtful(),
             ShardEvent::Banned(ban) => self.admission.ban(ctx, &ban),
             ShardEvent::HopHeard { hop, remote, is_failure } => {
                 self.hops.heard(ctx, hop, remote, is_failure);
@@ -741,29 +656,6 @@ impl Engine {
         let ctx = &mut self.shared.ctx(now, out);
         for (record, contact_id) in self.pinger.step(ctx, &self.registrar) {
             self.registrar.remove_unanswering(ctx, record, contact_id);
-        }
-    }
-
-    /// Gives up on what does not come.
-    fn give_up(&mut self, now: Now, out: &mut Outbox) {
-        for ticket in self.auth.late_loads(now.mono_ms) {
-            self.shared.stats.count(Counter::CredentialsLate);
-            self.handle_receipt(Receipt::Credentials(ticket, Err("no answer".to_string())), now, out);
-        }
-        let mut late = self.parking.release_late(Topic::Rows, now.mono_ms, limits::UNREAD_MS);
-        while let Some(parked) = self.parking.next(&mut late) {
-            self.shared.stats.count(Counter::UnreadLate);
-            self.with_request((parked.flow, parked.since_ms), &parked.bytes, |engine, request| {
-                let ctx = &mut engine.shared.ctx(now, out);
-                match request.method {
-                    Method::Ack => ctx.drop_message(Dropped::StrayRequest),
-                    _ => refuse(ctx, &engine.registrar, request, &Reason::RowsNotRead.into()),
-                }
-            });
-        }
-        for ticket in self.parking.late_names(now.mono_ms, limits::RESOLVING_MS) {
-            self.shared.stats.count(Counter::ResolvingLate);
-            self.handle_receipt(Receipt::Resolved(ticket, Vec::new()), now, out);
         }
     }
 

@@ -24,6 +24,7 @@ mod refusal;
 mod registrar;
 mod stateless;
 mod transaction;
+mod waiting;
 
 pub use base::flow::{Flow, Now, Rng, ShardId, Ticket};
 pub use base::histogram::Histogram;
@@ -63,5 +64,6 @@ pub use contract::policy::{
 pub use contract::preview::{Decision, Preview, Signer, SubscriberName, Supposed, SupposedSubscriber};
 pub use contract::reason::Reason;
 pub use contract::row::{PackedRow, Row, RowError, Write};
+pub use contract::shared::{Node, Planned, StoredRecord};
 pub use contract::subscriber::{Reading, Secrets, SubscriberRow};
 pub use engine::Engine;

@@ -31,6 +31,7 @@ impl Engine {
     /// Handles an operator's request; the answer comes as [`Command::AdminReply`] under the same ticket, for changes once
     /// they are durable.
     pub fn handle_admin(&mut self, ticket: Ticket, request: Admin, now: Now, out: &mut Outbox) {
+        let Some(request) = self.once_read(ticket, request, now, out) else { return };
         let reply = match request {
             request if self.registrar.is_loading() && is_about_bindings(&request) => {
                 self.wait_until_loaded(ticket, request, now, out)
@@ -56,6 +57,25 @@ impl Engine {
         if let Some(reply) = reply {
             out.commands.push(Command::AdminReply { ticket, reply });
         }
+    }
+
+    /// Where bindings are shared: the request, unless it waits for the record that it is about.
+    fn once_read(&mut self, ticket: Ticket, request: Admin, now: Now, out: &mut Outbox) -> Option<Admin> {
+        let (Admin::Show { aor }
+        | Admin::Add { aor, .. }
+        | Admin::Remove { aor }
+        | Admin::RemoveContact { aor, .. }) = &request
+        else {
+            return Some(request);
+        };
+        let ctx = &mut self.shared.ctx(now, out);
+        let Some(reading) = self.registrar.unread_of_operator(ctx, aor) else { return Some(request) };
+        let (topic, most) = (Topic::Record(reading), limits::MAX_WAITING_PER_AOR);
+        if !self.parking.wait_without_message(ctx, topic, most, Continuation::Admin(ticket, request)) {
+            ctx.count(Counter::WaitingFull);
+            out.commands.push(Command::AdminReply { ticket, reply: AdminReply::Failed });
+        }
+        None
     }
 
     /// What can be answered at once and is not about bindings.
@@ -157,6 +177,7 @@ impl Engine {
             ("usrloc:registered_users", registrar.users() as u64),
             ("usrloc:location-users", registrar.users() as u64),
             ("usrloc:location-contacts", registrar.contacts() as u64),
+            ("usrloc:location-elsewhere", registrar.contacts_elsewhere() as u64),
             ("tm:inuse_transactions", transactions.len() as u64),
             ("roost:transaction_bytes", transactions.held() as u64),
             ("roost:commits_in_flight", registrar.commits_in_flight() as u64),

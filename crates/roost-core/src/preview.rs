@@ -55,6 +55,7 @@ pub(crate) fn preview_of(out: Outbox) -> Preview {
     for command in out.commands {
         match command {
             Command::Commit { .. } => preview.commits = true,
+            Command::LoadRecord { .. } => {}
             Command::LoadCredentials { user, domain, .. } => preview.asks = Some((user, domain)),
             Command::ToShard(over) => preview.goes_on = Some((over.shard, over.mark)),
             Command::Resolve { name, .. } => preview.names.push(name),

@@ -7,6 +7,7 @@ pub mod line;
 pub mod md5;
 pub mod phone;
 pub mod random;
+mod redis;
 
 use std::env;
 use std::fs;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub use database::{ALL_KINDS, Database, Kind, SERVERS};
+pub use redis::Redis;
 
 /// How long anything may take that does not fail.
 pub const PATIENCE: Duration = Duration::from_secs(20);

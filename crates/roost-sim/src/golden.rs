@@ -375,7 +375,9 @@ impl Stage {
                 let addresses = found.into_iter().map(address).collect();
                 self.receipt(Receipt::Resolved(ticket, addresses));
             }
-            Command::ToShard(_)
+            // Nothing is shared here.
+            Command::LoadRecord { .. }
+            | Command::ToShard(_)
             | Command::AdminReply { .. }
             | Command::Tell { .. }
             | Command::KeepConnection { .. } => {}

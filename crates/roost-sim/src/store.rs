@@ -338,9 +338,10 @@ mod tests {
 
     fn ticket_of(done: &Done) -> u64 {
         match &done.receipt.as_ref().unwrap().receipt {
-            Receipt::Commit(ticket, _) | Receipt::Credentials(ticket, _) | Receipt::Resolved(ticket, _) => {
-                ticket.0
-            }
+            Receipt::Commit(ticket, _)
+            | Receipt::Record(ticket, _)
+            | Receipt::Credentials(ticket, _)
+            | Receipt::Resolved(ticket, _) => ticket.0,
         }
     }
 

@@ -212,7 +212,8 @@ impl Health {
         (self.0.queries.load(Ordering::Relaxed), self.0.slow.load(Ordering::Relaxed))
     }
 
-    fn note(&self, is_away: bool) {
+    /// Notes whether it takes nothing now; tells when that changes.
+    pub fn note(&self, is_away: bool) {
         if self.0.is_away.swap(is_away, Ordering::Relaxed) != is_away {
             (self.0.tell)(DatabaseNews::Away(is_away));
         }

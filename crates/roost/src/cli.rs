@@ -44,6 +44,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BanCommand,
     },
+    /// Show the nodes that share bindings, and how each is
+    Nodes,
     /// Show what each extension is doing
     Agents {
         /// This one only

@@ -16,8 +16,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
 use commands::{
-    agents, ban, calls, config_show, db, doctor, ds, explain, log_level, mcp, stats, tls, trace, ul, user,
-    what_if, why,
+    agents, ban, calls, config_show, db, doctor, ds, explain, log_level, mcp, nodes, stats, tls, trace, ul,
+    user, what_if, why,
 };
 use output::{say, say_done, say_error};
 use roost_recorder::Language;
@@ -51,6 +51,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Serve => serve::run(&Settings::load(file)?),
         Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
         Command::Db { command } => db::run(&Settings::load(file)?, &command, cli.json),
+        Command::Nodes => nodes::run(&Settings::load(file)?, cli.json),
         Command::Agents { extension, domain } => {
             let settings = Settings::load(file)?;
             agents::run(&settings, extension.as_deref(), domain.as_deref(), cli.json)

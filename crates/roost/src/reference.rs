@@ -135,6 +135,7 @@ fn kind(kind: Kind) -> String {
         Kind::Number(least, most) => format!("{least} to {most}"),
         Kind::Choice(choices) => one_of(choices),
         Kind::List => "list of strings".to_string(),
+        Kind::Secrets => "list of strings, never shown".to_string(),
         Kind::Choices(choices) => format!("list of {}", one_of(choices)),
     }
 }

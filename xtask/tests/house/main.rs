@@ -17,7 +17,8 @@ use syn::visit::Visit;
 use files::{each_token, read, root, rust_files, texts};
 
 /// The floor of each crate. A crate may depend on lower floors only; nobody depends on xtask.
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 14] = [
+    ("roost-redis", 3),
     ("roost-sip", 0),
     ("roost-rig", 0),
     ("xtask", 0),
@@ -230,7 +231,11 @@ fn files_of_a_crate_make_no_circle() {
 }
 
 /// Where `impl Engine` may stand.
-const ENGINE_FILES: [&str; 2] = ["crates/roost-core/src/engine.rs", "crates/roost-core/src/operator.rs"];
+const ENGINE_FILES: [&str; 3] = [
+    "crates/roost-core/src/engine.rs",
+    "crates/roost-core/src/operator.rs",
+    "crates/roost-core/src/waiting.rs",
+];
 
 #[test]
 fn parts_own_their_state() {
@@ -252,9 +257,9 @@ fn parts_own_their_state() {
     none(
         &faults,
         &format!(
-            "`impl Engine` stands in {} and {} alone: give the state to a part, which takes a context and facts and \
-             returns an outcome",
-            ENGINE_FILES[0], ENGINE_FILES[1]
+            "`impl Engine` stands in {} alone: give the state to a part, which takes a context and facts and returns an \
+             outcome",
+            ENGINE_FILES.join(", ")
         ),
     );
 }

@@ -121,6 +121,7 @@ statistics! {
     Gauge "usrloc:registered_users" "AORs with bindings",
     Gauge "usrloc:location-users" "AORs with bindings",
     Gauge "usrloc:location-contacts" "bindings",
+    Gauge "usrloc:location-elsewhere" "those of them that other nodes have, as far as this one knows",
     Counter "usrloc:location-expires" "bindings that have expired",
 
     Counter "dialog:processed_dialogs" "calls seen",
@@ -179,6 +180,8 @@ statistics! {
     Counter "roost:credential_loads" "look-ups of a subscriber in the database",
     Counter "roost:commits" "changes of bindings given to the database",
     Counter "roost:commit_failures" "changes that it did not take",
+    Counter "roost:commit_conflicts" "REGISTERs that were planned again: another node had changed the extension's record",
+    Counter "roost:record_reads" "records of extensions that were read from the store that nodes share",
     Gauge "roost:commits_in_flight" "changes that it has not answered yet",
     Counter "roost:absorbed_retransmissions" "retransmissions that needed no work",
     Counter "roost:handed_over" "messages handed over to another worker",

@@ -15,6 +15,8 @@ pub(crate) enum Purpose {
     /// The token of a call's Record-Route, and what it is encrypted with.
     DialogToken,
     DialogCover,
+    /// The token of a Route that leads to a binding at its node.
+    Binding,
 }
 
 /// The MAC of `parts`; how a text is cut into parts counts.

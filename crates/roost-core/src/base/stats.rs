@@ -62,6 +62,8 @@ counters! {
     CredentialLoads "roost:credential_loads",
     Commits "roost:commits",
     CommitFailures "roost:commit_failures",
+    CommitConflicts "roost:commit_conflicts",
+    RecordReads "roost:record_reads",
     Absorbed "roost:absorbed_retransmissions",
     HandedOver "roost:handed_over",
     ParkedFull "roost:parked_full",

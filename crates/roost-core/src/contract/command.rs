@@ -12,15 +12,24 @@ use crate::contract::exclusive::Exclusive;
 use crate::contract::mark::Mark;
 use crate::contract::next_hops::{Address, HopId, Name, NextHops};
 use crate::contract::row::Write;
+use crate::contract::shared::{Planned, StoredRecord};
 use crate::contract::subscriber::Secrets;
 
-/// Work that the engine asks of a shell. [`Commit`](Command::Commit), [`LoadCredentials`](Command::LoadCredentials) and
-/// [`Resolve`](Command::Resolve) are answered by [`crate::Engine::handle_receipt`], exactly once, under their tickets;
+/// Work that the engine asks of a shell. [`Commit`](Command::Commit), [`LoadRecord`](Command::LoadRecord),
+/// [`LoadCredentials`](Command::LoadCredentials) and [`Resolve`](Command::Resolve) are answered by [`crate::Engine::handle_receipt`], exactly once, under their tickets;
 /// tickets of different kinds may be equal.
 #[derive(Debug)]
 pub enum Command {
     /// Make these writes durable, all or none; with a condition only if it holds.
-    Commit { ticket: Ticket, writes: Vec<Write>, exclusive: Option<Box<Exclusive>> },
+    /// Where bindings are shared, only if the AOR's record is still what it was `planned` against.
+    Commit {
+        ticket: Ticket,
+        writes: Vec<Write>,
+        exclusive: Option<Box<Exclusive>>,
+        planned: Option<Box<Planned>>,
+    },
+    /// Read an AOR's record, where bindings are shared.
+    LoadRecord { ticket: Ticket, aor: Box<[u8]> },
     /// Delete rows of bindings that have expired, or that a newer row stands for; no answer is expected.
     Purge { writes: Vec<Write> },
     /// Look a subscriber up; `domain` only with `use_domain`.
@@ -42,6 +51,8 @@ pub enum Command {
 pub enum Receipt {
     /// What became of a [`Command::Commit`].
     Commit(Ticket, CommitOutcome),
+    /// The record of an AOR as it stands, or why the store did not say (for the log).
+    Record(Ticket, Result<StoredRecord, String>),
     /// The subscriber's row, or that there is none; or why the database did not say (for the log).
     Credentials(Ticket, Result<Option<Secrets>, String>),
     /// Where a name leads, best first; nowhere when it does not exist, or was not resolved in time.
@@ -53,6 +64,10 @@ pub enum Receipt {
 pub enum CommitOutcome {
     /// They are durable.
     Committed,
+    /// They are durable, and the AOR's record, which is shared, has this version now.
+    Stored(u64),
+    /// They did not happen: the record is another one than they were planned against.
+    Changed(Box<StoredRecord>),
     /// They did not happen: the AOR is another address's.
     Occupied,
     /// They did not happen, or the database did not answer; the text is for the log.
@@ -84,6 +99,12 @@ pub enum ShardEvent {
     NoRoom(Flow, Box<[u8]>),
     /// A Contact whose user is the other shard's has come, or gone.
     ContactMoved(ContactMoved),
+    /// An AOR's record in the shared store has this version.
+    RecordChanged { aor: Box<[u8]>, version: u64 },
+    /// The record of an AOR that has bindings of this node, read at its start.
+    RecordFound { aor: Box<[u8]>, record: StoredRecord },
+    /// Records may have changed that nobody was told of.
+    RecordsDoubtful,
     /// An address is banned.
     Banned(Ban),
     /// A request inside a dialog, for the shard that keeps its call.

@@ -9,6 +9,7 @@ use roost_sip::User;
 use crate::base::flow::ShardId;
 use crate::base::hash::KeyedState;
 use crate::base::limits;
+use crate::contract::shared::Node;
 
 /// The same in every shard of a process.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct Identity {
     pub epoch: u8,
     /// The calls of all shards.
     pub calls: CallCount,
+    /// Where bindings are shared with other nodes: this one.
+    pub node: Option<Arc<Node>>,
 }
 
 /// How many calls are in progress in all shards: the one number that they share, as `proxy.max_calls` is for all of them.
@@ -88,6 +91,7 @@ impl Default for Identity {
             hash_seed: 0,
             epoch: 0,
             calls: CallCount::default(),
+            node: None,
         }
     }
 }

@@ -21,4 +21,5 @@ pub(crate) mod policy;
 pub(crate) mod preview;
 pub(crate) mod reason;
 pub(crate) mod row;
+pub(crate) mod shared;
 pub(crate) mod subscriber;

@@ -2,6 +2,7 @@
 //! `settings/keys.rs` of the binary; units stand last.
 
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::contract::domain::Domain;
@@ -30,6 +31,8 @@ pub struct Policy {
     pub routes: Arc<[Rule]>,
     /// The addresses listened on, wildcards included.
     pub listeners: Vec<Listener>,
+    /// The one of them that other nodes reach this one at (`cluster.listen`).
+    pub node: Option<SocketAddr>,
     /// Names that are ours in Route and Request-URI, beside `advertised_address`.
     pub domains: Vec<Domain>,
     /// The host that Via and Record-Route name in place of ours; empty names ours.
@@ -331,6 +334,7 @@ impl Default for Policy {
             dialog: DialogParams { default_timeout_s: 43_200, options_ping_interval_s: 0, max_calls: 0 },
             routes: Arc::new([]),
             listeners: Vec::new(),
+            node: None,
             domains: Vec::new(),
             advertised_address: String::new(),
         }

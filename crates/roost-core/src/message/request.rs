@@ -18,6 +18,7 @@ use crate::contract::event::{Asked, AskedMore};
 use crate::contract::mark::Mark;
 use crate::contract::policy::Policy;
 use crate::contract::reason::Reason;
+use crate::contract::shared::BINDING;
 
 /// A request whose topmost Via is usable.
 #[derive(Debug, Clone)]
@@ -209,10 +210,22 @@ impl<'a> Request<'a> {
     pub(crate) fn shard_key(&self) -> User<'a> {
         let user = match self.method {
             Method::Register => self.registrant().map(|to| to.user),
-            _ => self.target.as_ref().ok().map(Uri::user_part),
+            _ => match self.route_to_binding() {
+                Some(route) => Some(route.user_part()),
+                None => self.target.as_ref().ok().map(Uri::user_part),
+            },
         };
         let call_id = || User { text: self.call_id().unwrap_or(&[]), is_number: false };
         user.filter(|user| !user.text.is_empty()).unwrap_or_else(call_id)
+    }
+
+    /// The first Route, where it is one by which another node sends something to a binding of this one.
+    pub(crate) fn route_to_binding(&self) -> Option<Uri<'a>> {
+        self.head.line(HeaderName::Route)?;
+        let first = self.head.values(self.bytes, HeaderName::Route).flat_map(list).next()?;
+        memchr::memmem::find(first, BINDING)?;
+        let uri = NameAddr::parse(first).ok()?.uri().ok()?;
+        uri.param(BINDING).is_some().then_some(uri)
     }
 
     /// Where an answer goes (RFC 3261 18.2.2, RFC 3581): to the packet's source, its port only when `rport` asks.

@@ -20,6 +20,10 @@ pub(crate) enum Topic {
     Credentials(Ticket),
     /// An AOR's commit of this ticket.
     Commit(Ticket),
+    /// Whether an AOR's commit of this ticket was too late: then its REGISTER is planned again.
+    Again(Ticket),
+    /// An AOR's record, asked for under this ticket.
+    Record(Ticket),
     /// The rows of AORs, in the order of their hashes.
     Rows,
     /// All rows.
@@ -181,7 +185,10 @@ impl<T> Parking<T> {
 
     /// What was waited for has come. [`Parking::next`] gives what waited, one after the other.
     pub(crate) fn release(&mut self, topic: Topic) -> Released {
-        Released(self.queues.remove(&topic).unwrap_or_default())
+        match self.queues.is_empty() {
+            true => Released::default(),
+            false => Released(self.queues.remove(&topic).unwrap_or_default()),
+        }
     }
 
     /// The next of what was released.
@@ -245,8 +252,8 @@ fn without_message<T>(ctx: &Ctx<'_>, then: T) -> Parked<T> {
 fn limit_of(topic: Topic) -> Option<Reason> {
     match topic {
         Topic::Credentials(_) => Some(Reason::TooManyForUser),
-        Topic::Commit(_) => Some(Reason::TooManyForAor),
-        Topic::Rows | Topic::AllRows => None,
+        Topic::Commit(_) | Topic::Record(_) => Some(Reason::TooManyForAor),
+        Topic::Again(_) | Topic::Rows | Topic::AllRows => None,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::contract::listener::{flow_to, is_local, local_for};
 use crate::contract::next_hops::{HopState, NextHops, Numbers, Rule};
 use crate::contract::policy::{Authorize, Policy};
 use crate::contract::reason::Reason;
+use crate::contract::shared::BINDING;
 use crate::dispatch::monitor::HopMonitor;
 use crate::message::path::first_hop;
 use crate::message::request::Request;
@@ -107,6 +108,8 @@ pub(crate) fn next_hop_of(policy: &Policy, usual: SocketAddr, binding: &Binding)
     };
     if !binding.path().is_empty() {
         let hop = first_hop(binding.path()).ok_or(Reason::Unresolvable)?;
+        // Nodes reach one another at their own addresses.
+        let local = policy.node.filter(|_| hop.param(BINDING).is_some()).unwrap_or(local);
         return NextHop::of(listeners, &hop, local);
     }
     if binding.is_stranded() {

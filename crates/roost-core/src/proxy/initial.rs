@@ -3,12 +3,13 @@
 
 use std::borrow::Cow;
 
-use roost_sip::{HeaderName, Method};
+use roost_sip::{HeaderName, Method, Uri};
 
 use crate::access::{Access, message_of, wait_for_credentials};
 use crate::admission::Admission;
 use crate::auth::authenticator::{Authenticator, CacheAge};
 use crate::base::aor::{UserHost, UserKey};
+use crate::base::flow::Ticket;
 use crate::continuation::Continuation;
 use crate::contract::binding_ref::{BindingRef, Place};
 use crate::contract::call::CallNumber;
@@ -41,7 +42,7 @@ use crate::transaction::routing_hash;
 pub(crate) struct Facts<'e> {
     pub(crate) auth: &'e mut Authenticator,
     pub(crate) admission: &'e mut Admission,
-    pub(crate) registrar: &'e Registrar,
+    pub(crate) registrar: &'e mut Registrar,
     pub(crate) admitted: &'e mut Admitted,
 }
 
@@ -57,6 +58,12 @@ pub(crate) fn handle_initial(
     mark: Mark,
     age: CacheAge,
 ) -> Result<(), Refusal> {
+    // Another node has let its caller in, and has found a binding of this one.
+    if let Some(route) = request.route_to_binding()
+        && ctx.identity.node.is_some()
+    {
+        return from_node(ctx, facts.registrar, forwarder, request, &route);
+    }
     let (caller, place) = match mark {
         Mark::Authorized(caller) => (caller, None),
         Mark::ToContact(caller, place) => (caller, Some(place)),
@@ -83,13 +90,13 @@ pub(crate) fn handle_initial(
     let mark = place.map_or(Mark::Authorized(caller), |place| Mark::ToContact(caller, place));
     if routes.next.is_none()
         && place.is_none()
-        && let Some(hash) = not_loaded(ctx, facts.registrar, callee)
+        && let Some((topic, hash)) = unknown_yet(ctx, facts.registrar, callee)
     {
         let message = message_of(ctx, request);
-        let then = Continuation::Initial { mark, age: CacheAge::Fresh, hash };
-        return Ok(forwarder.parking.wait(ctx, Topic::Rows, message, then)?);
+        let then = Continuation::Initial { mark, age, hash };
+        return Ok(forwarder.parking.wait(ctx, topic, message, then)?);
     }
-    let known = (facts.registrar, &mut *facts.auth);
+    let known = (&*facts.registrar, &mut *facts.auth);
     let found = match find_targets(ctx, known, forwarder, request, &routes, (callee, place), age) {
         Found::Targets(targets) => obeying_sips(request, targets)
             .and_then(|targets| has_room(ctx, forwarder, request, callee, targets)),
@@ -106,7 +113,68 @@ pub(crate) fn handle_initial(
             }
         }
     };
-    begin(ctx, forwarder, request, found, (callee, caller), &routes)
+    begin(ctx, forwarder, request, found, (callee, Sender::Caller(caller)), &routes)
+}
+
+/// A request that another node sends to a binding of this one: that node knows the call, and its caller.
+fn from_node(
+    ctx: &mut Ctx<'_>,
+    registrar: &Registrar,
+    forwarder: &mut Forwarder<'_>,
+    request: &Request<'_>,
+    route: &Uri<'_>,
+) -> Result<(), Refusal> {
+    let shard = ctx.identity.shard_of_user(request.shard_key());
+    if shard != ctx.shard {
+        request.hand_over(ctx, shard, Mark::None);
+        return Ok(());
+    }
+    if let Some(ticket) = forwarder.transactions.find(ctx, request) {
+        forwarder.transactions.absorb(ctx, ticket);
+        return Ok(());
+    }
+    let callee = check(ctx, request)?;
+    let routes = RouteReader::of(ctx, request).read();
+    let Some((binding, reference)) = registrar.binding_routed_to(ctx, route).filter(|_| routes.own > 0)
+    else {
+        return Err(Reason::NotRegistered.into());
+    };
+    ctx.decide("cluster.listen", || "another node sends it to the phone of this one".to_string());
+    let found = next_hop_of(ctx.policy, request.flow.local, binding).map(|next_hop| {
+        // The rest of its path has come as Routes.
+        let target =
+            Target { path: Cow::Borrowed(&[][..]), ..Target::of_binding(binding, reference, next_hop) };
+        Targets::from_iter([target])
+    });
+    let found = found.and_then(|targets| obeying_sips(request, targets));
+    begin(ctx, forwarder, request, found, (callee, Sender::Node), &routes)
+}
+
+/// What a request must wait for before anything can be said of its callee's bindings, and the hash of his AOR.
+fn unknown_yet(ctx: &mut Ctx<'_>, registrar: &mut Registrar, callee: UserHost<'_>) -> Option<(Topic, u16)> {
+    match not_loaded(ctx, registrar, callee) {
+        Some(hash) => Some((Topic::Rows, hash)),
+        None => Some((Topic::Record(unread(ctx, registrar, callee)?), 0)),
+    }
+}
+
+/// The reading of the callee's record that a request must wait for, where bindings are shared.
+fn unread(ctx: &mut Ctx<'_>, registrar: &mut Registrar, who: UserHost<'_>) -> Option<Ticket> {
+    ctx.identity.node.as_ref()?;
+    let mut aor = ctx.buffers.take_text();
+    let written = ctx.write_aor(Some(who), &mut aor);
+    let ticket = written.ok().and_then(|()| registrar.unread(ctx, &aor));
+    ctx.buffers.give_text(aor);
+    ticket
+}
+
+/// Who has sent a request that starts something.
+#[derive(Debug, Clone, Copy)]
+enum Sender {
+    /// Its caller, from this binding where he has one.
+    Caller(Option<BindingRef>),
+    /// Another node, which keeps the call.
+    Node,
 }
 
 /// Whether the caller may call.
@@ -131,9 +199,13 @@ fn begin<'r>(
     forwarder: &mut Forwarder<'_>,
     request: &Request<'r>,
     found: Result<Targets<'_>, Reason>,
-    (callee, caller): (UserHost<'_>, Option<BindingRef>),
+    (callee, sender): (UserHost<'_>, Sender),
     routes: &Routes<'r>,
 ) -> Result<(), Refusal> {
+    let caller = match sender {
+        Sender::Caller(caller) => caller,
+        Sender::Node => None,
+    };
     if request.method != Method::Invite
         && let Err(reason) = found
     {
@@ -143,8 +215,13 @@ fn begin<'r>(
     let ticket = forwarder.transactions.open(ctx, request, owner)?;
     match found {
         Ok(targets) => {
-            tell_begun(ctx, request, callee);
-            let call = begin_call(ctx, forwarder, request, callee, &targets);
+            let call = match sender {
+                Sender::Caller(_) => {
+                    tell_begun(ctx, request, callee);
+                    begin_call(ctx, forwarder, request, callee, &targets)
+                }
+                Sender::Node => None,
+            };
             if let Some(context) = forwarder.context(ticket) {
                 context.set_call(call);
             }

@@ -1,5 +1,6 @@
 //! A binding: one AOR-to-contact entry of the location service.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use roost_sip::{ALL_METHODS, Method, MethodSet, Params, Q, Uri, number, same_uri};
@@ -9,6 +10,8 @@ use crate::base::text::push_socket;
 use crate::base::transport::Transport;
 use crate::contract::event::ContactFacts;
 use crate::contract::row::{PackedRow, Row};
+use crate::contract::shared::BINDING;
+use crate::message::path::first_hop;
 use crate::registrar::features::features_of;
 
 /// Room for `sip:`, an IPv4 address, a port and `;transport=tcp`; longer ones grow.
@@ -207,6 +210,11 @@ impl Binding {
         self.text.rest()[0]
     }
 
+    /// Whether another node has its phone: its path leads there first.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        first_hop(self.path()).is_some_and(|hop| hop.param(BINDING).is_some())
+    }
+
     /// Its features as [`features_of`] gives them; empty when there are none.
     pub(crate) fn features(&self) -> &[u8] {
         self.text.rest()[1]
@@ -372,16 +380,28 @@ impl Binding {
         String::from_utf8(text).ok()
     }
 
-    /// The binding's row.
-    pub(crate) fn row(&self, username: &[u8], domain: Option<&[u8]>, now: Now) -> PackedRow {
+    /// The binding's row, with a Route that leads here, for the other nodes, before its path.
+    pub(crate) fn row(
+        &self,
+        username: &[u8],
+        domain: Option<&[u8]>,
+        route: Option<&[u8]>,
+        now: Now,
+    ) -> PackedRow {
         let (received, socket) = (self.received(), self.socket());
+        let own = self.path();
+        let path: Cow<'_, [u8]> = match route {
+            Some(route) if own.is_empty() => route.into(),
+            Some(route) => [route, b",", own].concat().into(),
+            None => own.into(),
+        };
         let row = Row {
             contact_id: self.contact_id,
             username,
             domain,
             contact: self.contact(),
             received: received.as_deref().map(str::as_bytes),
-            path: Some(self.path()).filter(|path| !path.is_empty()),
+            path: Some(&*path).filter(|path| !path.is_empty()),
             expires: self.remaining_s(now).map_or(0, |left| now.unix_s + left),
             q: self.q,
             callid: self.callid(),
@@ -469,7 +489,7 @@ mod tests {
         assert_eq!(binding.source(), Some("10.0.0.9:40000".parse().unwrap()));
         assert_eq!((binding.contact(), binding.callid()), (&row.contact[..], &b"abc"[..]));
         assert_eq!(binding.path(), b"<sip:10.0.0.9;lr>,<sip:10.0.0.8;lr>");
-        assert_eq!(binding.row(b"9001", None, now).unpack(), row);
+        assert_eq!(binding.row(b"9001", None, None, now).unpack(), row);
         assert!(binding.takes(Method::Invite) && !binding.takes(Method::Prack));
         assert!(!binding.is_live(Now { mono_ms: 65_000, unix_s: 0 }));
     }
@@ -483,7 +503,10 @@ mod tests {
         let row = Row { path: None, received: Some((*b"sip:10.0.0.9").into()), ..row };
         let binding = Binding::from_row(&row, Now::default());
         assert_eq!((binding.source_ip(), binding.is_source_doubtful()), ("10.0.0.9".parse().ok(), false));
-        assert_eq!((binding.path(), binding.row(b"", None, Now::default()).row().path), (&b""[..], None));
+        assert_eq!(
+            (binding.path(), binding.row(b"", None, None, Now::default()).row().path),
+            (&b""[..], None)
+        );
     }
 
     #[test]

@@ -12,8 +12,10 @@ use crate::contract::command::{Command, CommitOutcome};
 use crate::contract::context::Ctx;
 use crate::contract::event::{Event, EventKind, Gone};
 use crate::contract::exclusive::Exclusive;
+use crate::contract::identity::Identity;
 use crate::contract::reason::Reason;
 use crate::contract::row::Write;
+use crate::contract::shared::Planned;
 use crate::message::response::Response;
 use crate::message::response_writer::ResponseWriter;
 use crate::registrar::Registrar;
@@ -84,7 +86,10 @@ impl Registrar {
         let now = ctx.now;
         let (user, domain) = split_aor(&record.aor, ctx.identity.use_domain);
         let write = |change: &Change| match change {
-            Change::Put(binding) => Write::Put(binding.row(user, domain, now)),
+            Change::Put(binding) => {
+                let route = route_here(ctx.identity, (user, &record.aor), binding);
+                Write::Put(binding.row(user, domain, route.as_deref(), now))
+            }
             Change::Remove(contact_id) => Write::Remove { contact_id: *contact_id, username: user.into() },
         };
         let is_touched = |id: &u64| {
@@ -95,18 +100,21 @@ impl Registrar {
         };
         let known = |id: u64| record.live(now).find(|one| one.contact_id == id && !one.is_stranded());
         let repair = |id: &u64| match known(*id) {
-            Some(binding) => Write::Put(binding.row(user, domain, now)),
+            Some(binding) => Write::Put(binding.row(user, domain, None, now)),
             None => Write::Remove { contact_id: *id, username: user.into() },
         };
         let doubt = record.doubts().iter().filter(|id| !is_touched(id)).map(repair);
         let writes = changes.iter().map(write).chain(doubt).collect();
+        let version = record.shared.as_ref().map_or(0, |shared| shared.version);
+        let planned = || Box::new(Planned { aor: record.aor.clone(), version });
+        let planned = ctx.identity.node.is_some().then(planned);
         let in_flight = InFlight::Changes { record: id, identity, changes, done };
         let ticket = self.commits.in_flight.insert(in_flight);
         if let Some(record) = self.location.get_mut(id) {
             record.commit = Some(ticket);
         }
         ctx.count(Counter::Commits);
-        ctx.out.commands.push(Command::Commit { ticket, writes, exclusive });
+        ctx.out.commands.push(Command::Commit { ticket, writes, exclusive, planned });
     }
 
     /// Asks for a commit of nothing: done once everything that was asked before is.
@@ -114,7 +122,7 @@ impl Registrar {
         // What failed commits left in doubt goes first; the store works in the order in which it is asked.
         self.repair(ctx);
         let ticket = self.commits.in_flight.insert(InFlight::Flush(operator));
-        ctx.out.commands.push(Command::Commit { ticket, writes: Vec::new(), exclusive: None });
+        ctx.out.commands.push(Command::Commit { ticket, writes: Vec::new(), exclusive: None, planned: None });
     }
 
     /// The AOR whose commit this is.
@@ -131,8 +139,14 @@ impl Registrar {
     }
 
     /// Takes what became of a commit: the changes take effect or not, and the one who asked is answered. A ticket that is not
-    /// known any more is passed over.
-    pub(crate) fn settle(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, outcome: CommitOutcome) {
+    /// known any more is passed over. `is_tried_again`: its REGISTER waits, and is planned again where the record was another.
+    pub(crate) fn settle(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        ticket: Ticket,
+        outcome: CommitOutcome,
+        is_tried_again: bool,
+    ) {
         let (record, changes, done) = match self.commits.in_flight.remove(ticket) {
             Some(InFlight::Changes { record, changes, done, .. }) => (record, changes, done),
             Some(InFlight::Flush(operator)) => {
@@ -141,9 +155,12 @@ impl Registrar {
             None => return,
         };
         match outcome {
-            CommitOutcome::Committed => {
+            CommitOutcome::Committed | CommitOutcome::Stored(_) => {
                 if let Some(record) = self.location.get_mut(record) {
                     record.settle();
+                    if let CommitOutcome::Stored(version) = outcome {
+                        record.shared_mut().version = version;
+                    }
                 }
                 let why = match done {
                     Done::Reply { .. } => Gone::Unregistered,
@@ -152,6 +169,18 @@ impl Registrar {
                 };
                 self.change(ctx, record, changes, why);
                 committed(ctx, done);
+            }
+            CommitOutcome::Changed(stored) => {
+                if let Some(own) = self.location.get_mut(record) {
+                    own.commit = None;
+                }
+                self.take_stored(ctx, record, &stored);
+                ctx.count(Counter::CommitConflicts);
+                // It keeps the version that the next plan goes against.
+                return match (is_tried_again, done) {
+                    (true, Done::Reply { reply, .. }) => ctx.buffers.give_text(reply),
+                    (_, done) => refused(ctx, done, Response::from(Reason::TooManyWaiting).retry_after(1)),
+                };
             }
             CommitOutcome::Occupied => refused(ctx, done, Reason::OccupiedInDatabase.into()),
             CommitOutcome::Failed(error) => {
@@ -172,7 +201,12 @@ impl Registrar {
             Some(Change::Put(_)) => Reason::InsertFailed,
             _ => Reason::DeleteFailed,
         };
-        let touched = changes.iter().map(|change| match change {
+        if ctx.identity.node.is_some() {
+            // What stands in the store now is read again, and nothing is written on a guess.
+            self.doubt_record(id);
+        }
+        let is_own = ctx.identity.node.is_none();
+        let touched = changes.iter().filter(|_| is_own).map(|change| match change {
             Change::Put(Binding { contact_id, .. }) | Change::Remove(contact_id) => *contact_id,
         });
         self.doubt(ctx, id, touched);
@@ -231,6 +265,14 @@ impl Registrar {
     pub(crate) fn commits_in_flight(&self) -> usize {
         self.commits.len()
     }
+}
+
+/// The Route by which the other nodes reach a binding of this one, where bindings are shared.
+fn route_here(identity: &Identity, (user, aor): (&[u8], &[u8]), binding: &Binding) -> Option<Vec<u8>> {
+    let node = identity.node.as_ref().filter(|_| !binding.is_elsewhere())?;
+    let mut route = Vec::with_capacity(96);
+    node.route_to((user, aor), binding.contact_id, &mut route);
+    Some(route)
 }
 
 /// It is durable: the answer leaves.

@@ -46,8 +46,21 @@ pub(crate) struct Record {
     /// By falling q, those without q last; equals by age. Most AORs have one.
     pub(crate) bindings: SmallVec<[Binding; 1]>,
     doubt: Option<Box<Doubt>>,
+    /// Where bindings are shared with other nodes: which version of the store's record it is.
+    pub(crate) shared: Option<Box<Shared>>,
     /// The commit in flight.
     pub(crate) commit: Option<Ticket>,
+}
+
+/// What a shared record is, beside its bindings.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// The store's version of what is in memory; 0: none is known.
+    pub(crate) version: u64,
+    /// The latest version that was heard of.
+    pub(crate) told: u64,
+    /// How many doubts about all records there had been when it was read.
+    pub(crate) doubts: u64,
 }
 
 /// What failed commits left.
@@ -84,6 +97,8 @@ pub(crate) struct Location {
     records: Table<Record>,
     hasher: KeyedState,
     contacts: usize,
+    /// Those that other nodes have.
+    elsewhere: usize,
     by_transport: ByTransport,
     keys: ContactKeys,
     shard: ShardId,
@@ -111,6 +126,10 @@ impl Record {
 
     pub(crate) fn remove(&mut self, contact_id: u64) {
         self.bindings.retain(|binding| binding.contact_id != contact_id);
+    }
+
+    pub(crate) fn shared_mut(&mut self) -> &mut Shared {
+        self.shared.get_or_insert_default()
     }
 
     /// The ids that the next commit must settle.
@@ -163,6 +182,7 @@ impl Location {
             records: Table::default(),
             hasher: KeyedState::new(identity.hash_seed),
             contacts: 0,
+            elsewhere: 0,
             by_transport: ByTransport::default(),
             keys: ContactKeys::new(identity),
             shard,
@@ -201,6 +221,7 @@ impl Location {
             next_contact: 0,
             bindings: SmallVec::new(),
             doubt: None,
+            shared: None,
             commit: None,
         };
         RecordId(self.records.insert(self.hasher.hash_one(aor), record))
@@ -221,11 +242,14 @@ impl Location {
             let contacts = record.bindings.iter().map(Binding::contact);
             contacts.filter_map(|contact| self.keys.of_contact(&record.aor, contact)).collect()
         };
-        let (before, keys_before) = (record.bindings.len(), keys(record));
+        let elsewhere = |record: &Record| record.bindings.iter().filter(|one| one.is_elsewhere()).count();
+        let (before, keys_before, elsewhere_before) =
+            (record.bindings.len(), keys(record), elsewhere(record));
         record.bindings.iter().for_each(|binding| self.by_transport.remove(binding));
         change(record);
         record.bindings.iter().for_each(|binding| self.by_transport.add(binding));
         self.contacts = self.contacts + record.bindings.len() - before;
+        self.elsewhere = self.elsewhere + elsewhere(record) - elsewhere_before;
         let place = Place { shard: self.shard, record: id.0 };
         moved(&keys_before, &keys(record), place, &mut self.moved);
     }
@@ -235,7 +259,7 @@ impl Location {
         let Some(record) = self.records.get_mut(id.0) else { return };
         let old = record.bindings.iter().find(|old| old.contact_id == binding.contact_id);
         // Nearly all are refreshed with the Contact that they have.
-        if old.is_none_or(|old| old.contact() != binding.contact()) {
+        if old.is_none_or(|old| old.contact() != binding.contact() || old.is_elsewhere()) {
             return self.change(id, |record| record.put(binding));
         }
         if let Some(old) = old {
@@ -264,6 +288,11 @@ impl Location {
     /// How many contacts there are, expired ones that were not swept yet included.
     pub(crate) fn contacts(&self) -> usize {
         self.contacts
+    }
+
+    /// How many of them other nodes have.
+    pub(crate) fn elsewhere(&self) -> usize {
+        self.elsewhere
     }
 
     /// The same by transport.

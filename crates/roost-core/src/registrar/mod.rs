@@ -15,6 +15,7 @@ mod loading;
 pub(crate) mod location;
 pub(crate) mod operator;
 mod plan;
+mod shared;
 
 use std::hash::BuildHasher;
 
@@ -36,6 +37,7 @@ use crate::contract::identity::Identity;
 use crate::contract::policy::PathMode;
 use crate::contract::reason::Reason;
 use crate::contract::row::Write;
+use crate::contract::shared::{BINDING, DOMAIN};
 use crate::message::dialog_token::instance_hash;
 use crate::message::path::{is_outbound, knows_path, write_path};
 use crate::message::request::Request;
@@ -50,6 +52,7 @@ use crate::registrar::flows::Flows;
 use crate::registrar::loading::Loading;
 use crate::registrar::location::{Location, Record, RecordId};
 use crate::registrar::plan::{Change, Changes, Entry, Plan, plan};
+use crate::registrar::shared::Reads;
 
 /// The bindings of one shard, and what is on its way to the database.
 #[derive(Debug)]
@@ -61,6 +64,8 @@ pub(crate) struct Registrar {
     flows: Flows,
     /// What of the table is not read yet, at start.
     loading: Option<Loading>,
+    /// Where bindings are shared with other nodes: which records are being read.
+    reads: Option<Reads>,
     /// The last label given to an AOR, see [`contact_id`].
     next_label: u32,
 }
@@ -70,8 +75,12 @@ pub(crate) struct Registrar {
 pub(crate) enum Saved {
     /// It is answered, or its commit is under way, or it is a retransmission of one whose commit is.
     Done,
+    /// Its commit is under way, and it is planned again if another node was faster.
+    Committing { commit: Ticket, identity: u64 },
     /// It must wait for its AOR's commit of this ticket; a retransmission of it shares this identity.
     Behind { commit: Ticket, identity: u64 },
+    /// It must wait until its AOR's record is read: by what is known of it, it would be refused.
+    Unread { reading: Ticket, identity: u64 },
     /// It must wait until the rows of AORs with this hash are read.
     NotLoaded { hash: u16, identity: u64 },
     /// It is refused; of this AOR's bindings the answer may speak.
@@ -87,6 +96,7 @@ impl Registrar {
             commits: Commits::default(),
             flows: Flows::new(identity.hash_seed),
             loading: None,
+            reads: Reads::of(identity),
             next_label: first_label,
         }
     }
@@ -101,6 +111,8 @@ impl Registrar {
     ) -> (Registrar, Option<Place>) {
         let mut excerpt = Registrar::new(identity, shard, self.next_label);
         excerpt.loading = self.loading.as_ref().map(Loading::excerpt);
+        // What is known counts.
+        excerpt.reads = None;
         for record in aors.iter().filter_map(|aor| self.location.get(self.location.find(aor)?)) {
             excerpt.location.adopt(record);
         }
@@ -119,11 +131,18 @@ impl Registrar {
         (excerpt, called)
     }
 
-    /// Handles an authorized REGISTER: answers it, or sends its changes on their way to the database.
-    pub(crate) fn save(&mut self, ctx: &mut Ctx<'_>, request: &Request<'_>) -> Saved {
+    /// Handles an authorized REGISTER: answers it, or sends its changes on their way to the database. `is_read`: its AOR's record
+    /// has just been read, where bindings are shared.
+    pub(crate) fn save(&mut self, ctx: &mut Ctx<'_>, request: &Request<'_>, is_read: bool) -> Saved {
         let mut aor = ctx.buffers.take_text();
         let saved = match ctx.write_aor(request.registrant(), &mut aor) {
-            Ok(()) => self.save_aor(ctx, request, &aor),
+            Ok(()) => match self.save_aor(ctx, request, &aor) {
+                // Another node may have changed what speaks against it.
+                Saved::Refused(..) if !is_read && let Some(reading) = self.read_again(ctx, &aor) => {
+                    Saved::Unread { reading, identity: identity_of(ctx, request) }
+                }
+                saved => saved,
+            },
             Err(reason) => Saved::Refused(reason.into(), None),
         };
         ctx.buffers.give_text(aor);
@@ -134,8 +153,7 @@ impl Registrar {
     }
 
     fn save_aor(&mut self, ctx: &mut Ctx<'_>, request: &Request<'_>, aor: &[u8]) -> Saved {
-        let cseq = request.value(HeaderName::CSeq);
-        let identity = ctx.hasher.hash_one((request.call_id(), cseq, request.flow.remote));
+        let identity = identity_of(ctx, request);
         if let Some(hash) = self.hash_not_loaded(aor) {
             ctx.decide("", || {
                 "it waits: the extension's rows of `location` are still being read".to_string()
@@ -172,6 +190,12 @@ impl Registrar {
         };
         decide_changes(ctx, record, &plan);
         if plan.changes.is_empty() {
+            if self.reads.is_some()
+                && let Some(reading) = self.unread(ctx, aor)
+            {
+                return Saved::Unread { reading, identity };
+            }
+            let record = found.and_then(|id| self.location.get(id));
             send_ok(ctx, request, record, &plan);
             return Saved::Done;
         }
@@ -183,7 +207,10 @@ impl Registrar {
             None => self.record_for(aor),
         };
         self.apply_plan(ctx, request, id, identity, plan);
-        Saved::Done
+        match self.location.get(id).and_then(|record| record.commit).filter(|_| self.reads.is_some()) {
+            Some(commit) => Saved::Committing { commit, identity },
+            None => Saved::Done,
+        }
     }
 
     /// Whether there is room for one more commit, and for one more binding of this AOR.
@@ -326,6 +353,7 @@ impl Registrar {
             });
         });
         self.tell_moved(ctx);
+        self.sweep_reads(ctx.now.mono_ms);
         ctx.stats.add(Counter::LocationExpires, expired.len() as u64);
         if ctx.identity.write_through && !expired.is_empty() {
             // A second of grace: the two clocks do not turn over together.
@@ -407,6 +435,23 @@ impl Registrar {
         }
         let mut equal = self.live(ctx, id).filter(|(binding, _)| binding.is_contact(uri));
         equal.next().filter(|_| equal.next().is_none())
+    }
+
+    /// The live binding of this node that a Route of another node leads to; `None`: it is gone, or no node wrote that Route.
+    pub(crate) fn binding_routed_to(
+        &self,
+        ctx: &mut Ctx<'_>,
+        route: &Uri<'_>,
+    ) -> Option<(&Binding, BindingRef)> {
+        let node = ctx.identity.node.as_ref()?;
+        let host = route.param(DOMAIN).unwrap_or(&[]);
+        let mut aor = ctx.buffers.take_text();
+        let written = ctx.write_aor(Some(UserHost { user: route.user_part(), host }), &mut aor);
+        let contact_id = node.contact_of(&aor, route.param(BINDING).unwrap_or(&[]));
+        let id = self.location.find(&aor).filter(|_| written.is_ok());
+        ctx.buffers.give_text(aor);
+        let contact_id = contact_id?;
+        self.live(ctx, id?).find(|(one, _)| one.contact_id == contact_id && !one.is_elsewhere())
     }
 
     /// A live binding of this shard by its reference. Where it is gone, that of the same instance of its AOR, else its only
@@ -513,6 +558,11 @@ impl Registrar {
         self.location.users()
     }
 
+    /// How many bindings other nodes have, of those that are known here.
+    pub(crate) fn contacts_elsewhere(&self) -> usize {
+        self.location.elsewhere()
+    }
+
     /// How many bindings there are.
     pub(crate) fn contacts(&self) -> usize {
         self.location.contacts()
@@ -571,6 +621,11 @@ fn tell_changes(ctx: &mut Ctx<'_>, record: &Record, changes: &Changes, why: Gone
             }
         }
     }
+}
+
+/// What a retransmission of a REGISTER shares.
+fn identity_of(ctx: &Ctx<'_>, request: &Request<'_>) -> u64 {
+    ctx.hasher.hash_one((request.call_id(), request.value(HeaderName::CSeq), request.flow.remote))
 }
 
 fn reference(shard: ShardId, id: RecordId, binding: &Binding) -> BindingRef {

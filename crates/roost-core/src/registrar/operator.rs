@@ -51,6 +51,13 @@ impl Registrar {
         }
     }
 
+    /// The reading that an operator's request about an AOR waits for, where bindings are shared.
+    pub(crate) fn unread_of_operator(&mut self, ctx: &mut Ctx<'_>, aor: &[u8]) -> Option<Ticket> {
+        ctx.identity.node.as_ref()?;
+        let aor = folded(ctx.identity, aor);
+        self.unread(ctx, &aor)
+    }
+
     /// Adds, removes or writes again what the request says, under the operator's ticket.
     pub(crate) fn operator_change(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, request: &Admin) -> Changed {
         let aor = match request {

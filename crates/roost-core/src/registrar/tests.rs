@@ -11,6 +11,7 @@ use crate::contract::context::TestShard;
 use crate::contract::event::Listening;
 use crate::contract::identity::Widths;
 use crate::contract::row::Write;
+use crate::contract::shared::{Node, StoredRecord};
 
 const PHONE: &str = "10.0.0.9:5062";
 
@@ -39,7 +40,7 @@ impl Lab {
         let from: SocketAddr = from.parse().unwrap();
         let flow = Flow::udp("10.0.0.1:5060".parse().unwrap(), from);
         let request = Request::new(&self.shard.policy, flow, text.as_bytes(), &head).unwrap();
-        self.registrar.save(&mut self.shard.ctx(), &request)
+        self.registrar.save(&mut self.shard.ctx(), &request, false)
     }
 
     /// The commit that was asked for.
@@ -50,8 +51,16 @@ impl Lab {
         }
     }
 
+    /// The reading that was asked for.
+    fn reading(&mut self) -> (Ticket, Vec<u8>) {
+        match self.shard.out.commands.pop() {
+            Some(Command::LoadRecord { ticket, aor }) => (ticket, aor.into()),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn settle(&mut self, ticket: Ticket, outcome: CommitOutcome) {
-        self.registrar.settle(&mut self.shard.ctx(), ticket, outcome);
+        self.registrar.settle(&mut self.shard.ctx(), ticket, outcome, false);
     }
 
     fn contacts(&self) -> Vec<String> {
@@ -172,4 +181,112 @@ fn what_does_not_fit_into_its_column_is_refused_but_may_always_go() {
     lab.shard.identity.widths = Widths { contact: 40, callid: 10, ..Widths::default() };
     assert!(matches!(lab.register(PHONE, "c1234567890", 3, &format!("{long};expires=0")), Saved::Done));
     assert_eq!(lab.contacts().len(), 0);
+}
+
+/// Where bindings are shared: this node is the one at port 5070.
+fn shared() -> Lab {
+    Lab::new(|shard| {
+        let node = Node { address: "10.0.0.1:5070".parse().unwrap(), keys: vec![[7; 32]] };
+        shard.identity.node = Some(std::sync::Arc::new(node));
+        shard.policy.registrar.exclusive_ip = true;
+    })
+}
+
+/// The record of 9001 with the row of such a commit, as another node that is at this port would have written it.
+fn stored(writes: &[Write], version: u64, port: &str) -> StoredRecord {
+    let rows = writes.iter().filter_map(|write| match write {
+        Write::Put(row) => {
+            let mut row = row.unpack();
+            let path = String::from_utf8(row.path.unwrap().into()).unwrap().replace(":5070", port);
+            row.path = Some(path.into_bytes().into());
+            Some(row.pack())
+        }
+        _ => None,
+    });
+    StoredRecord { version, rows: rows.collect() }
+}
+
+#[test]
+fn a_change_counts_if_the_record_is_still_the_one_that_it_was_planned_against() {
+    let mut lab = shared();
+    let saved = lab.register(PHONE, "a", 1, "<sip:9001@10.0.0.9>");
+    assert!(matches!(saved, Saved::Committing { .. }), "{saved:?}");
+    let planned = |lab: &Lab| match lab.shard.out.commands.last() {
+        Some(Command::Commit { planned: Some(planned), .. }) => (planned.aor.to_vec(), planned.version),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(planned(&lab), (b"9001".to_vec(), 0));
+    let (ticket, writes) = lab.commit();
+    let Write::Put(row) = &writes[0] else { panic!("{writes:?}") };
+    let path = String::from_utf8(row.unpack().path.unwrap().into()).unwrap();
+    assert!(
+        path.starts_with("<sip:9001@10.0.0.1:5070;transport=tcp;lr;binding="),
+        "others find it here: {path}"
+    );
+    lab.settle(ticket, CommitOutcome::Stored(5));
+    assert_eq!(
+        (lab.shard.lines(), lab.contacts()),
+        (vec!["SIP/2.0 200 OK".to_string()], vec!["sip:9001@10.0.0.9".to_string()])
+    );
+    // Another node was faster: nothing is answered, what stands there counts, and the plan is made again against it.
+    lab.register(PHONE, "a", 2, "<sip:9001@10.0.0.9>");
+    assert_eq!(planned(&lab).1, 5);
+    let (ticket, _) = lab.commit();
+    let theirs = Box::new(stored(&writes, 6, ":5071"));
+    lab.registrar.settle(&mut lab.shard.ctx(), ticket, CommitOutcome::Changed(theirs), true);
+    assert!(lab.shard.lines().is_empty(), "the REGISTER is planned again");
+    lab.register(PHONE, "a", 3, "<sip:9001@10.0.0.9>");
+    assert_eq!(planned(&lab).1, 6);
+    let (ticket, _) = lab.commit();
+    // What nobody knows is read before it counts, and no guess is written.
+    lab.settle(ticket, CommitOutcome::Failed("away".to_string()));
+    assert_eq!(lab.shard.lines(), ["SIP/2.0 500 Server Internal Error"]);
+    lab.registrar.repair(&mut lab.shard.ctx());
+    assert!(lab.shard.out.commands.is_empty());
+    assert!(lab.registrar.unread(&mut lab.shard.ctx(), b"9001").is_some());
+}
+
+#[test]
+fn a_record_is_read_when_it_is_not_known_or_another_by_now() {
+    let mut lab = shared();
+    lab.register(PHONE, "a", 1, "<sip:9001@10.0.0.9>");
+    let (_, writes) = lab.commit();
+    // Somebody calls an AOR that nobody here has heard of: all wait for one reading.
+    let mut lab = shared();
+    let ticket = lab.registrar.unread(&mut lab.shard.ctx(), b"9001");
+    assert_eq!(lab.registrar.unread(&mut lab.shard.ctx(), b"9001"), ticket);
+    let (asked, aor) = lab.reading();
+    assert_eq!((Some(asked), aor, lab.shard.out.commands.len()), (ticket, b"9001".to_vec(), 0));
+    lab.registrar.take_read(&mut lab.shard.ctx(), asked, Ok(stored(&writes, 5, ":5071")));
+    assert_eq!(lab.contacts(), ["sip:9001@10.0.0.9"]);
+    let id = lab.registrar.location.find(b"9001").unwrap();
+    assert!(lab.registrar.location.get(id).unwrap().bindings[0].is_elsewhere());
+    assert_eq!(lab.registrar.unread(&mut lab.shard.ctx(), b"9001"), None, "it is known");
+    // What another node has changed is read again; news of what is known is none.
+    lab.registrar.record_changed(b"9001", 5);
+    assert_eq!(lab.registrar.unread(&mut lab.shard.ctx(), b"9001"), None);
+    lab.registrar.record_changed(b"9001", 6);
+    assert!(lab.registrar.unread(&mut lab.shard.ctx(), b"9001").is_some());
+    let (asked, _) = lab.reading();
+    // A row of this very node is its own, by the address that it came from.
+    lab.registrar.take_read(&mut lab.shard.ctx(), asked, Ok(stored(&writes, 7, ":5070")));
+    assert!(!lab.registrar.location.get(id).unwrap().bindings[0].is_elsewhere());
+    assert!(lab.registrar.location.get(id).unwrap().bindings[0].path().is_empty());
+    // A refusal by what is known is looked into first.
+    match lab.register("10.0.0.7:5062", "b", 1, "<sip:9001@10.0.0.7>") {
+        Saved::Unread { reading, .. } => assert_eq!(lab.reading().0, reading),
+        other => panic!("{other:?}"),
+    }
+    // Where nobody was told for a while nothing counts unread; a store that is away leaves what is known.
+    lab.registrar.records_doubtful();
+    let reading = lab.registrar.unread(&mut lab.shard.ctx(), b"9001").unwrap();
+    lab.registrar.take_read(&mut lab.shard.ctx(), reading, Err("away".to_string()));
+    assert_eq!((lab.registrar.unread(&mut lab.shard.ctx(), b"9001"), lab.contacts().len()), (None, 1));
+    // Nobody has this one: it is not asked for again at once.
+    let reading = lab.registrar.unread(&mut lab.shard.ctx(), b"9009").unwrap();
+    lab.registrar.take_read(&mut lab.shard.ctx(), reading, Ok(StoredRecord::default()));
+    assert_eq!(lab.registrar.unread(&mut lab.shard.ctx(), b"9009"), None);
+    assert!(lab.registrar.location.find(b"9009").is_none());
+    lab.shard.now.mono_ms += 1_001;
+    assert!(lab.registrar.unread(&mut lab.shard.ctx(), b"9009").is_some());
 }

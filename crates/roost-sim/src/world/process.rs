@@ -134,6 +134,7 @@ impl World {
                 let due_ms = self.store.submit(self.now_ms, receipt, writes);
                 self.queue.push(due_ms, Event::StoreDue { process });
             }
+            Command::LoadRecord { aor, .. } => return Err(format!("{aor:?} is read, and nothing is shared")),
             Command::LoadCredentials { ticket, user, domain } => {
                 let answer = self.store.lookup(self.now_ms, shard, ticket, &user, domain.as_deref());
                 let event = Event::Receipt { process, shard, receipt: answer.receipt };

@@ -162,6 +162,7 @@ impl Stage {
             // No name leads anywhere.
             Command::Resolve { ticket, .. } => Receipt::Resolved(ticket, Vec::new()),
             Command::Purge { .. }
+            | Command::LoadRecord { .. }
             | Command::ToShard(_)
             | Command::Tell { .. }
             | Command::KeepConnection { .. }

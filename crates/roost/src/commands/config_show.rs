@@ -134,6 +134,7 @@ impl Line {
 fn masked(kind: Kind, value: &Value) -> Value {
     match (kind, value) {
         (Kind::Secret, Value::Text(text)) if !text.is_empty() => Value::Text(MASK.into()),
+        (Kind::Secrets, Value::List(all)) => Value::List(all.iter().map(|_| MASK.to_string()).collect()),
         (Kind::Url, Value::Text(url)) => Value::Text(without_password(url)),
         (_, value) => value.clone(),
     }

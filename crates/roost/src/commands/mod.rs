@@ -13,6 +13,7 @@ mod import;
 pub(crate) mod log_level;
 pub(crate) mod mcp;
 mod names;
+pub(crate) mod nodes;
 pub(crate) mod stats;
 pub(crate) mod tls;
 pub(crate) mod trace;

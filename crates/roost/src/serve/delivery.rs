@@ -65,19 +65,29 @@ pub(super) fn reading_teller(
 /// Takes a worker's commands to what does them.
 pub(super) fn dispatcher(
     shard: ShardId,
-    store: StoreHandle,
+    (store, location): (StoreHandle, Option<roost_redis::Handle>),
     questions: Questions,
     resolver: Resolver,
     streams: Option<Streams>,
 ) -> Dispatch {
     Box::new(move |commands| {
-        let mut commits = Vec::new();
+        let (mut commits, mut shared) = (Vec::new(), Vec::new());
         for command in commands.drain(..) {
             match command {
-                Command::Commit { ticket, writes, exclusive } => {
+                Command::Commit { ticket, writes, planned: Some(planned), .. } if location.is_some() => {
+                    shared.push(roost_redis::Commit { shard, ticket, writes, planned: *planned });
+                }
+                Command::Commit { ticket, writes, exclusive, .. } => {
                     commits.push(Commit { shard, ticket, writes, exclusive });
                 }
+                // A shared store forgets by itself what has expired.
+                Command::Purge { .. } if location.is_some() => {}
                 Command::Purge { writes } => store.purge(writes),
+                Command::LoadRecord { ticket, aor } => {
+                    if let Some(location) = &location {
+                        location.load(shard, ticket, aor);
+                    }
+                }
                 Command::LoadCredentials { ticket, user, domain } => {
                     store.load_credentials(shard, ticket, user, domain);
                 }
@@ -99,6 +109,9 @@ pub(super) fn dispatcher(
         }
         if !commits.is_empty() {
             store.commit(commits);
+        }
+        if let Some(location) = location.as_ref().filter(|_| !shared.is_empty()) {
+            location.commit(shared);
         }
     })
 }

@@ -5,6 +5,7 @@ mod delivery;
 mod event_log;
 mod interfaces;
 mod loading;
+mod location;
 mod logging;
 mod news;
 mod server;

@@ -20,6 +20,7 @@ use crate::serve::certificates;
 use crate::serve::delivery::{Dispatch, Questions, asker, deliver, dispatcher, reading_teller, reloader};
 use crate::serve::interfaces::{self, Interfaces};
 use crate::serve::loading::Loading;
+use crate::serve::location;
 use crate::serve::logging::Levels;
 use crate::serve::news::{self, Teller};
 use crate::serve::signals::{Asked, Signals};
@@ -34,6 +35,8 @@ pub(super) struct Server {
     inboxes: Arc<Vec<Inbox>>,
     questions: Questions,
     running: Running,
+    /// What speaks to the store that nodes share, where they do.
+    location: Option<roost_redis::Running>,
     loading: Option<Loading>,
     hub: Hub,
     health: Health,
@@ -76,39 +79,38 @@ impl Server {
         let tracer = start_tracer(settings)?;
         let mut running =
             store.start(config.identity.write_through, receipts, Arc::clone(&shed), health.clone())?;
-        let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
         let questions = Questions::default();
+        let ask = asker(Arc::clone(&inboxes), Arc::clone(&questions));
+        let location = location::start(settings, &config, &inboxes, health.clone(), ask)?;
+        let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
         let (streams, stream_threads) =
             start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock)?;
-        let doers = Doers { running: &running, questions: &questions, streams: streams.as_ref() };
+        let doers = Doers {
+            running: &running,
+            location: location.as_ref(),
+            questions: &questions,
+            streams: streams.as_ref(),
+        };
         let resolver = start_resolver(settings, &config, tls.clone(), &inboxes, hub.clone())?;
         let dispatch = dispatchers(&config, &doers, &resolver);
         let sockets = datagram_sockets(&config.policy.listeners, shards)?;
-        let engines = engines(&config)?.into_iter().zip(sockets).zip(dispatch);
-        let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
+        let engines =
+            engines(&config)?.into_iter().zip(sockets).zip(dispatch).map(|((a, b), c)| (a, b, c)).collect();
         let recorder = recorder_of(settings);
         let (news, teller) = news::start(hub.clone(), recorder.clone(), take_calls)?;
         let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone(), news, shed, tracer.tap())?;
         let (ended, worker_ended) = mpsc::channel(shards);
-        let workers = Worker::of_pool(&pool, clock)?.into_iter().enumerate();
-        let workers =
-            workers.map(|(index, worker)| spawn(index, worker, ended.clone())).collect::<Result<_>>()?;
-        let loading = match config.identity.write_through {
-            true => Some(Loading::start(store.loader(), Arc::clone(&config), Arc::clone(&inboxes), clock)?),
-            false => None,
-        };
+        let workers = start_workers(&pool, clock, &ended)?;
+        let load = || Loading::start(store.loader(), Arc::clone(&config), Arc::clone(&inboxes), clock);
+        let loading = reads_table(&config).then(load).transpose()?;
         // The workers take the rows as they are read.
-        let preload = Preload {
-            limit: settings.preload,
-            every: Duration::from_secs(u64::from(config.policy.auth_db.cache_ttl_s)) / 2,
-            tell: reading_teller(Arc::clone(&config), Arc::clone(&inboxes), clock),
-        };
-        running.keep_subscribers(store, preload)?;
+        running.keep_subscribers(store, preload(settings, &config, &inboxes, clock))?;
         Ok(Server {
             config,
             inboxes,
             questions,
             running,
+            location,
             loading,
             hub,
             health,
@@ -152,6 +154,7 @@ impl Server {
             statistics: Statistics::default(),
             tracer: self.tracer.clone(),
             recorder: self.recorder.clone(),
+            nodes: self.nodes(settings),
             process: interfaces::process(levels, self.health.clone(), self.streams.clone()),
             server: interfaces::server_name(),
             database: self.store.identity(),
@@ -171,7 +174,7 @@ impl Server {
         };
         let outcome = tokio::select! {
             () = signalled => Ok(()),
-            () = store_ended(&self.running, self.calls.as_ref()) => Err(anyhow!("a thread of the database has ended; see the log")),
+            () = store_ended(&self.running, self.location.as_ref(), self.calls.as_ref()) => Err(anyhow!("a thread of the database has ended; see the log")),
             _ = self.worker_ended.recv() => Err(anyhow!("a worker ended; see the log")),
             () = thread_ended(&self.stream_threads) => Err(anyhow!("a thread of the connections has ended; see the log")),
         };
@@ -180,6 +183,12 @@ impl Server {
         }
         served.stop().await;
         outcome
+    }
+
+    /// The nodes that share bindings, where it is not alone.
+    fn nodes(&self, settings: &Settings) -> Option<Arc<dyn Fn() -> serde_json::Value + Send + Sync>> {
+        let (nodes, own) = (self.location.as_ref()?.nodes(), settings.cluster_node.clone());
+        Some(Arc::new(move || location::shown(&nodes, &own)))
     }
 
     /// What the connections, the store and those who tell count.
@@ -237,6 +246,9 @@ impl Server {
         }
         for thread in self.stream_threads {
             let _ = thread.join();
+        }
+        if let Some(location) = self.location {
+            location.stop();
         }
         let statistics = self.running.statistics();
         self.running.stop();
@@ -376,18 +388,34 @@ fn start_resolver(
 /// What does the workers' commands.
 struct Doers<'a> {
     running: &'a Running,
+    location: Option<&'a roost_redis::Running>,
     questions: &'a Questions,
     streams: Option<&'a Streams>,
 }
 
 /// What takes each worker's commands.
 fn dispatchers(config: &Config, doers: &Doers<'_>, resolver: &Resolver) -> Vec<Dispatch> {
-    let Doers { running, questions, streams } = doers;
+    let Doers { running, location, questions, streams } = doers;
     let dispatch = |shard| {
         let (store, questions) = (running.handle(), Arc::clone(questions));
-        dispatcher(ShardId(shard), store, questions, resolver.clone(), streams.cloned())
+        let stores = (store, location.map(roost_redis::Running::handle));
+        dispatcher(ShardId(shard), stores, questions, resolver.clone(), streams.cloned())
     };
     (0..config.identity.shards).map(dispatch).collect()
+}
+
+/// How subscribers are kept in memory.
+fn preload(settings: &Settings, config: &Arc<Config>, inboxes: &Arc<Vec<Inbox>>, clock: Clock) -> Preload {
+    Preload {
+        limit: settings.preload,
+        every: Duration::from_secs(u64::from(config.policy.auth_db.cache_ttl_s)) / 2,
+        tell: reading_teller(Arc::clone(config), Arc::clone(inboxes), clock),
+    }
+}
+
+/// Whether the database's table has the bindings, and is read at start.
+fn reads_table(config: &Config) -> bool {
+    config.identity.write_through && config.identity.node.is_none()
 }
 
 /// Makes the engines; with write-through they wait for the rows of the table.
@@ -397,12 +425,21 @@ fn engines(config: &Config) -> Result<Vec<Engine>> {
     let mut rng = Rng::new(u64::from_ne_bytes(seed));
     let make = |shard| {
         let mut engine = Engine::new(config, ShardId(shard), Rng::new(rng.next_u64()));
-        if config.identity.write_through {
+        if reads_table(config) {
             engine.begin_loading();
         }
         engine
     };
     Ok((0..config.identity.shards).map(make).collect())
+}
+
+fn start_workers(
+    pool: &Arc<WorkerPool<Dispatch>>,
+    clock: Clock,
+    ended: &mpsc::Sender<()>,
+) -> Result<Vec<JoinHandle<()>>> {
+    let workers = Worker::of_pool(pool, clock)?.into_iter().enumerate();
+    workers.map(|(index, worker)| spawn(index, worker, ended.clone())).collect()
 }
 
 fn spawn(index: usize, worker: Worker<Dispatch>, ended: mpsc::Sender<()>) -> Result<JoinHandle<()>> {
@@ -426,8 +463,11 @@ impl Drop for Ended {
 }
 
 /// Resolves when a registrar whose bindings go nowhere should rather end.
-async fn store_ended(running: &Running, calls: Option<&Calls>) {
-    while !running.has_ended() && !calls.is_some_and(Calls::has_ended) {
+async fn store_ended(running: &Running, location: Option<&roost_redis::Running>, calls: Option<&Calls>) {
+    while !running.has_ended()
+        && !location.is_some_and(roost_redis::Running::has_ended)
+        && !calls.is_some_and(Calls::has_ended)
+    {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// A list of strings.
     List,
+    /// A list of strings that are never shown.
+    Secrets,
     /// A list of words of these.
     Choices(&'static [&'static str]),
 }
@@ -138,7 +140,7 @@ pub(crate) fn read(kind: Kind, value: &DeValue<'_>) -> Result<Value, String> {
             Some(text) => Err(one_of(choices, text)),
             None => Err(format!("must be one of {}, not {found}", quoted(choices))),
         },
-        Kind::List => {
+        Kind::List | Kind::Secrets => {
             strings(value).map(Value::List).ok_or(format!("must be a list of strings, not {found}"))
         }
         Kind::Choices(choices) => {

@@ -1,6 +1,7 @@
 //! The effective settings: defaults of the key table, overlaid by a TOML file whose every mistake is explained.
 
 mod calls;
+mod cluster;
 mod database;
 pub(crate) mod hep;
 mod heps;

@@ -62,6 +62,7 @@ impl Settings {
     pub(crate) fn check_together(&mut self, source: &Source<'_>, table: &DeTable<'_>) -> Result<()> {
         let file = File { source, table };
         self.read_listeners(&file)?;
+        self.read_cluster(&file)?;
         self.check_certificates(&file)?;
         self.read_trusted(&file)?;
         self.read_balancers(&file)?;

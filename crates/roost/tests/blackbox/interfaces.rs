@@ -70,9 +70,13 @@ fn the_fifo_speaks_as_2_4_and_as_3() {
 
     // A client that only looks whether it is there, garbage, an answer that nobody reads, a path for a name.
     drop(fs::OpenOptions::new().write(true).open(server.path("fifo")).expect("it is there"));
-    for garbage in
-        ["garbage\n", "\n\n\n", ":ul_dump:nobody\n\n", ":ul_dump:../../etc/passwd\n\n", ":r:{\"jsonrpc\"]\n"]
-    {
+    for garbage in [
+        "garbage\n",
+        "\n\n\n",
+        ":ul_dump:nobody\n\n",
+        ":ul_dump:../../etc/passwd\n\n",
+        ":unread:{\"jsonrpc\"]\n",
+    ] {
         fs::write(server.path("fifo"), garbage).expect("garbage");
     }
     assert!(ask(&server, ":uptime:r\n\n", "r").starts_with("200 OK\nNow:: "));

@@ -31,6 +31,7 @@ mod mi;
 mod monitoring;
 mod names;
 mod nathelper;
+mod nodes;
 mod path;
 mod prometheus;
 mod proxy;

@@ -1,0 +1,203 @@
+//! Bindings that are shared with other nodes: what is in memory is a cache of records, and the store decides.
+//!
+//! A change is planned against the record that is known and takes effect only if the store still has that one; else the store's
+//! record is taken and the REGISTER is planned again. A call to an AOR whose record is not known, or may be another by now, waits
+//! until it is read (bounded, one reading for all that wait). A store that is away: what is known counts.
+
+use hashbrown::HashMap;
+
+use crate::base::flow::Ticket;
+use crate::base::hash::KeyedState;
+use crate::base::limits;
+use crate::base::stats::Counter;
+use crate::base::tickets::Tickets;
+use crate::contract::command::Command;
+use crate::contract::contact_id;
+use crate::contract::context::Ctx;
+use crate::contract::identity::Identity;
+use crate::contract::row::Row;
+use crate::contract::shared::StoredRecord;
+use crate::message::path::first_hop;
+use crate::registrar::Registrar;
+use crate::registrar::binding::Binding;
+use crate::registrar::location::RecordId;
+
+/// How long an AOR without bindings, or whose record the store did not give, is not asked for again, in milliseconds.
+const KNOWN_MS: u64 = 1_000;
+
+/// Which records are being read.
+#[derive(Debug)]
+pub(crate) struct Reads {
+    asked: Tickets<Box<[u8]>>,
+    by_aor: HashMap<Box<[u8]>, Read, KeyedState>,
+    /// How often records may have changed that nobody was told of.
+    doubts: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Read {
+    Asked(Ticket),
+    /// What is known counts until then, in monotonic milliseconds.
+    Done(u64),
+}
+
+impl Reads {
+    /// `None` where bindings are not shared.
+    pub(crate) fn of(identity: &Identity) -> Option<Reads> {
+        identity.node.as_ref()?;
+        let by_aor = HashMap::with_hasher(KeyedState::new(identity.hash_seed));
+        Some(Reads { asked: Tickets::default(), by_aor, doubts: 1 })
+    }
+}
+
+impl Registrar {
+    /// The reading that what is about an AOR waits for; `None`: what is known of it counts.
+    pub(crate) fn unread(&mut self, ctx: &mut Ctx<'_>, aor: &[u8]) -> Option<Ticket> {
+        let reads = self.reads.as_mut()?;
+        let shared = self.location.find(aor).and_then(|id| self.location.get(id)?.shared.as_ref());
+        if shared.is_some_and(|shared| {
+            shared.version != 0 && shared.told <= shared.version && shared.doubts == reads.doubts
+        }) {
+            return None;
+        }
+        match reads.by_aor.get(aor) {
+            Some(Read::Done(until_ms)) if *until_ms > ctx.now.mono_ms => None,
+            _ => self.read_again(ctx, aor),
+        }
+    }
+
+    /// A reading of an AOR's record, however much is known of it; `None` where bindings are not shared, or too much is read.
+    pub(super) fn read_again(&mut self, ctx: &mut Ctx<'_>, aor: &[u8]) -> Option<Ticket> {
+        let reads = self.reads.as_mut()?;
+        if let Some(Read::Asked(ticket)) = reads.by_aor.get(aor) {
+            return Some(*ticket);
+        }
+        if reads.asked.len() >= limits::MAX_COMMITS {
+            return None;
+        }
+        let ticket = reads.asked.insert(aor.into());
+        reads.by_aor.insert(aor.into(), Read::Asked(ticket));
+        ctx.count(Counter::RecordReads);
+        ctx.out.commands.push(Command::LoadRecord { ticket, aor: aor.into() });
+        Some(ticket)
+    }
+
+    /// Takes a record that was read, or that the store did not give it.
+    pub(crate) fn take_read(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        ticket: Ticket,
+        found: Result<StoredRecord, String>,
+    ) {
+        let Some(reads) = &mut self.reads else { return };
+        let Some(aor) = reads.asked.remove(ticket) else { return };
+        reads.by_aor.insert(aor.clone(), Read::Done(ctx.now.mono_ms + KNOWN_MS));
+        match found {
+            Ok(stored) => {
+                let id = self.record_for(&aor);
+                // What is being changed is decided by its own commit.
+                if self.location.get(id).is_some_and(|record| record.commit.is_none()) {
+                    self.take_stored(ctx, id, &stored);
+                }
+                self.location.drop_if_empty(id);
+            }
+            Err(error) => tracing::warn!(error, "a record of location cannot be read; what is known counts"),
+        }
+    }
+
+    /// Takes a record that was found at the start; what is known of the AOR since then is newer.
+    pub(crate) fn record_found(&mut self, ctx: &mut Ctx<'_>, aor: &[u8], stored: &StoredRecord) {
+        if self.reads.is_none() || self.location.find(aor).is_some() {
+            return;
+        }
+        let id = self.record_for(aor);
+        self.take_stored(ctx, id, stored);
+        self.location.drop_if_empty(id);
+    }
+
+    /// A record is what the store says.
+    pub(super) fn take_stored(&mut self, ctx: &mut Ctx<'_>, id: RecordId, stored: &StoredRecord) {
+        let doubts = self.reads.as_ref().map_or(0, |reads| reads.doubts);
+        let (identity, now) = (ctx.identity, ctx.now);
+        self.location.change(id, |record| {
+            let own = std::mem::take(&mut record.bindings);
+            for packed in &stored.rows {
+                let row = here(identity, packed.unpack());
+                if row.expires != 0 && row.expires <= now.unix_s {
+                    continue;
+                }
+                record.label = contact_id::aor_label(row.contact_id);
+                record.next_contact = record.next_contact.max(contact_id::contact_label(row.contact_id));
+                let is_it = |one: &&Binding| {
+                    one.contact_id == row.contact_id && one.callid() == &*row.callid && one.cseq == row.cseq
+                };
+                // Of what this node wrote it knows the connection, too.
+                let known = own.iter().find(is_it).filter(|one| !one.is_elsewhere()).cloned();
+                record.put(known.unwrap_or_else(|| Binding::from_row(&row, now)));
+            }
+            let shared = record.shared_mut();
+            (shared.version, shared.doubts) = (stored.version, doubts);
+        });
+        self.tell_moved(ctx);
+    }
+
+    /// Another node has changed an AOR's record, or this one has.
+    pub(crate) fn record_changed(&mut self, aor: &[u8], version: u64) {
+        let Some(reads) = &mut self.reads else { return };
+        if let Some(Read::Done(_)) = reads.by_aor.get(aor) {
+            reads.by_aor.remove(aor);
+        }
+        if let Some(record) = self.location.find(aor).and_then(|id| self.location.get_mut(id)) {
+            let shared = record.shared_mut();
+            shared.told = shared.told.max(version);
+        }
+    }
+
+    /// Records may have changed that nobody was told of: each is read again before it counts.
+    pub(crate) fn records_doubtful(&mut self) {
+        if let Some(reads) = &mut self.reads {
+            reads.doubts += 1;
+            reads.by_aor.retain(|_, read| matches!(read, Read::Asked(_)));
+        }
+    }
+
+    /// Nobody knows what became of a change of this record: it is read again before it counts.
+    pub(super) fn doubt_record(&mut self, id: RecordId) {
+        if let Some(record) = self.location.get_mut(id) {
+            record.shared_mut().version = 0;
+        }
+    }
+
+    /// Forgets what was asked long ago.
+    pub(crate) fn sweep_reads(&mut self, now_ms: u64) {
+        if let Some(reads) = &mut self.reads {
+            reads.by_aor.retain(|_, read| {
+                matches!(read, Read::Asked(_)) || matches!(read, Read::Done(until_ms) if *until_ms > now_ms)
+            });
+        }
+    }
+
+    /// Drops an AOR's record if nothing is left of it.
+    pub(crate) fn drop_if_unused(&mut self, aor: &[u8]) {
+        if let Some(id) = self.location.find(aor) {
+            self.location.drop_if_empty(id);
+        }
+    }
+}
+
+/// A row without the Route that leads to this very node.
+fn here(identity: &Identity, mut row: Row) -> Row {
+    let Some(node) = &identity.node else { return row };
+    let path = row.path.as_deref().unwrap_or(&[]);
+    let is_own = first_hop(path).is_some_and(|hop| {
+        let (ip, port) = (hop.host_ip(), hop.port);
+        hop.param(crate::contract::shared::BINDING).is_some()
+            && ip == Some(node.address.ip())
+            && port == Some(node.address.port())
+    });
+    if is_own {
+        let rest = path.iter().position(|byte| *byte == b'>').and_then(|end| path.get(end + 2..));
+        row.path = rest.filter(|rest| !rest.is_empty()).map(Into::into);
+    }
+    row
+}

@@ -1,0 +1,181 @@
+//! Connections to the store, and what it promises.
+
+use std::time::Duration;
+
+use redis::{Client, Connection, Value};
+
+use crate::record::SCRIPT;
+
+/// How long a connection may take to be made, and an answer to come.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the store may take to put a batch where it is safe, in milliseconds.
+const SAFE_MS: u64 = 1_500;
+
+/// When what was written counts (`cluster.durability`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is in the store's memory.
+    Memory,
+    /// Once it is on the store's disk.
+    Fsync,
+    /// Once all replicas have it, too.
+    Replicated,
+}
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisError {
+    /// The URL is none, or of a kind that is not taken.
+    #[error("`location`: {0}")]
+    Url(String),
+    /// It cannot be reached, or refuses.
+    #[error("{address}: {error}")]
+    Away { address: String, error: redis::RedisError },
+    /// It does not keep what `cluster.durability` promises.
+    #[error("{address}: {missing}")]
+    NotSafe { address: String, missing: String },
+    /// Another node has this one's name.
+    #[error("`cluster.node`: another node is \"{name}\" already ({figures}): give each a name of its own")]
+    SameName { name: String, figures: String },
+    /// A thread could not be started.
+    #[error("starting a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Where the store is, and what it must promise.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    client: Client,
+    /// For people: without a password.
+    pub(crate) address: String,
+    durability: Durability,
+}
+
+/// How a batch is known to be safe: what is sent behind it, and what the answer must say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Guard {
+    /// WAITAOF: the store's own disk, and those of so many replicas.
+    synced: Option<u64>,
+    /// WAIT: so many replicas.
+    replicas: Option<u64>,
+}
+
+impl Source {
+    /// Reads the URL, and looks whether the store keeps its promise.
+    pub(crate) fn new(url: &str, durability: Durability) -> Result<Source, RedisError> {
+        let kind = url.split(':').next().unwrap_or("");
+        if !["redis", "unix", "redis+unix", "valkey"].contains(&kind) {
+            let text = format!(
+                "`{kind}://` is not taken: use redis://HOST:PORT/DATABASE, or leave it out for the database"
+            );
+            return Err(RedisError::Url(text));
+        }
+        let client = Client::open(url).map_err(|error| RedisError::Url(error.to_string()))?;
+        let address = client.get_connection_info().addr().to_string();
+        let source = Source { client, address, durability };
+        source.guarded()?;
+        Ok(source)
+    }
+
+    /// A connection.
+    pub(crate) fn connect(&self) -> Result<Connection, RedisError> {
+        let made = self.client.get_connection_with_timeout(PATIENCE).and_then(|connection| {
+            connection.set_read_timeout(Some(PATIENCE))?;
+            connection.set_write_timeout(Some(PATIENCE))?;
+            Ok(connection)
+        });
+        made.map_err(|error| self.away(error))
+    }
+
+    /// One to write with: it knows the script, and how a batch is known to be safe.
+    pub(crate) fn guarded(&self) -> Result<(Connection, Guard), RedisError> {
+        let mut connection = self.connect()?;
+        let load = redis::cmd("SCRIPT").arg("LOAD").arg(SCRIPT).query::<String>(&mut connection);
+        load.map_err(|error| self.away(error))?;
+        let guard = self.guard(&mut connection)?;
+        Ok((connection, guard))
+    }
+
+    fn guard(&self, connection: &mut Connection) -> Result<Guard, RedisError> {
+        if self.durability == Durability::Memory {
+            return Ok(Guard::default());
+        }
+        let not_safe = |missing: &str| RedisError::NotSafe {
+            address: self.address.clone(),
+            missing: missing.to_string(),
+        };
+        let mut ask = |command: &str, arg: &str| {
+            let mut asked = redis::cmd(command);
+            if command == "CONFIG" {
+                asked.arg("GET");
+            }
+            asked.arg(arg).query::<Value>(connection).map_err(|error| self.away(error))
+        };
+        let is = |value: &Value, wanted: &str| text_of(value).split(' ').any(|word| word == wanted);
+        if !is(&ask("CONFIG", "appendonly")?, "yes") {
+            return Err(not_safe("cluster.durability = \"fsync\" needs `appendonly yes` there"));
+        }
+        let has_waitaof = text_of(&ask("COMMAND", "INFO").unwrap_or(Value::Nil)).contains("waitaof");
+        let is_always = is(&ask("CONFIG", "appendfsync")?, "always");
+        if !is_always && !has_waitaof {
+            return Err(not_safe(
+                "cluster.durability = \"fsync\" needs `appendfsync always` there, or a server with WAITAOF (7.2)",
+            ));
+        }
+        let synced = (!is_always).then_some(0);
+        if self.durability == Durability::Fsync {
+            return Ok(Guard { synced, replicas: None });
+        }
+        let info = text_of(&ask("INFO", "replication")?);
+        let replicas =
+            info.lines().find_map(|line| line.trim().strip_prefix("connected_slaves:")?.parse().ok());
+        match replicas.unwrap_or(0) {
+            0 => Err(not_safe("cluster.durability = \"replicated\" needs a replica that is connected")),
+            replicas => Ok(Guard { synced, replicas: Some(replicas) }),
+        }
+    }
+
+    pub(crate) fn away(&self, error: redis::RedisError) -> RedisError {
+        RedisError::Away { address: self.address.clone(), error }
+    }
+}
+
+impl Guard {
+    /// Adds what is sent behind a batch; how many answers follow.
+    pub(crate) fn ask(self, pipe: &mut redis::Pipeline) -> usize {
+        if let Some(replicas) = self.synced {
+            pipe.cmd("WAITAOF").arg(1).arg(replicas).arg(SAFE_MS);
+        }
+        if let Some(replicas) = self.replicas {
+            pipe.cmd("WAIT").arg(replicas).arg(SAFE_MS);
+        }
+        usize::from(self.synced.is_some()) + usize::from(self.replicas.is_some())
+    }
+
+    /// Whether these answers say that the batch is safe.
+    pub(crate) fn is_safe(self, answers: &[Value]) -> bool {
+        let mut answers = answers.iter();
+        let is_synced = self.synced.is_none()
+            || matches!(answers.next(), Some(Value::Array(counts)) if matches!(counts.first(), Some(Value::Int(1..))));
+        let replicas = self
+            .replicas
+            .map(|wanted| matches!(answers.next(), Some(Value::Int(had)) if *had as u64 >= wanted));
+        is_synced && replicas.unwrap_or(true)
+    }
+}
+
+/// The texts of a reply, one behind the other.
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::SimpleString(text) => text.clone(),
+        Value::VerbatimString { text, .. } => text.clone(),
+        Value::Array(all) | Value::Set(all) => all.iter().map(text_of).collect::<Vec<_>>().join(" "),
+        Value::Map(all) => all
+            .iter()
+            .map(|(name, value)| format!("{} {}", text_of(name), text_of(value)))
+            .collect::<Vec<_>>()
+            .join(" "),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,85 @@
+//! The thread that hears which records have changed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use redis::{Connection, PubSub};
+
+use crate::connection::{RedisError, Source};
+use crate::record::{CHANNEL, told};
+use crate::{Change, News};
+
+/// How often it looks whether it shall end.
+const LOOKS_EVERY: Duration = Duration::from_millis(200);
+/// After so long without a word it asks whether the connection is there, and waits as long for the answer.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long it waits after a connection has failed.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+#[derive(Debug)]
+pub(crate) struct Listener {
+    thread: JoinHandle<()>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Listener {
+    pub(crate) fn stop(self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let _ = self.thread.join();
+    }
+}
+
+pub(crate) fn start(source: Source, news: News) -> Result<Listener, RedisError> {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let ends = Arc::clone(&is_over);
+    let run = move || {
+        while !ends.load(Ordering::Relaxed) {
+            let heard = source.connect().and_then(|mut connection| {
+                listen(&mut connection, &news, &ends)
+                    .map_err(|error| RedisError::Away { address: source.address.clone(), error })
+            });
+            if let Err(error) = heard {
+                tracing::warn!(%error, "the store does not say which records change; each is read again before it counts");
+                std::thread::sleep(AGAIN_AFTER);
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("roost-redis-news".to_string()).spawn(run);
+    Ok(Listener { thread: thread.map_err(RedisError::Thread)?, is_over })
+}
+
+fn listen(connection: &mut Connection, news: &News, ends: &AtomicBool) -> Result<(), redis::RedisError> {
+    let mut heard = connection.as_pubsub();
+    heard.subscribe(CHANNEL)?;
+    // What happened before is not known.
+    news(Change::Doubtful);
+    let ended = follow(&mut heard, news, ends);
+    news(Change::Doubtful);
+    ended
+}
+
+fn follow(heard: &mut PubSub<'_>, news: &News, ends: &AtomicBool) -> Result<(), redis::RedisError> {
+    let mut silent_since = Instant::now();
+    while !ends.load(Ordering::Relaxed) {
+        heard.set_read_timeout(Some(LOOKS_EVERY))?;
+        match heard.get_message() {
+            Ok(message) => {
+                silent_since = Instant::now();
+                if let Some((version, aor)) = told(message.get_payload_bytes()) {
+                    news(Change::Record { aor, version });
+                }
+            }
+            Err(error) if error.is_timeout() => {}
+            Err(error) => return Err(error),
+        }
+        // A network that has gone without a word says nothing either.
+        if silent_since.elapsed() > SILENCE {
+            heard.set_read_timeout(Some(SILENCE))?;
+            heard.ping::<redis::Value>()?;
+            silent_since = Instant::now();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! The thread that reads records: everything that is asked goes in one round trip.
+
+use std::sync::mpsc::Receiver;
+use std::thread::JoinHandle;
+
+use redis::{Connection, ConnectionLike as _, Pipeline};
+use roost_core::{Receipt, StoredRecord};
+
+use crate::connection::{RedisError, Source};
+use crate::record::{key_of, record_of};
+use crate::{Question, Receipts};
+
+/// Questions of one round trip at most.
+const AT_ONCE: usize = 512;
+
+pub(crate) fn start(
+    source: Source,
+    queue: Receiver<Question>,
+    receipts: Receipts,
+) -> Result<JoinHandle<()>, RedisError> {
+    let run = move || {
+        let mut connection = None;
+        while let Ok(first) = queue.recv() {
+            let mut questions = vec![first];
+            questions.extend(queue.try_iter().take(AT_ONCE - 1));
+            let found = read(&source, &mut connection, &questions);
+            if found.is_err() {
+                connection = None;
+            }
+            let record = |at: usize| match &found {
+                Ok(records) => records.get(at).cloned().flatten().ok_or_else(|| "no record".to_string()),
+                Err(error) => Err(error.clone()),
+            };
+            let told = questions.iter().enumerate();
+            receipts(told.map(|(at, one)| (one.shard, Receipt::Record(one.ticket, record(at)))).collect());
+        }
+    };
+    std::thread::Builder::new().name("roost-redis-read".to_string()).spawn(run).map_err(RedisError::Thread)
+}
+
+fn read(
+    source: &Source,
+    kept: &mut Option<Connection>,
+    questions: &[Question],
+) -> Result<Vec<Option<StoredRecord>>, String> {
+    let connection = match kept {
+        Some(connection) => connection,
+        None => kept.insert(source.connect().map_err(|error| error.to_string())?),
+    };
+    let mut pipe = Pipeline::with_capacity(questions.len());
+    for question in questions {
+        pipe.cmd("HGETALL").arg(key_of(&question.aor));
+    }
+    let asked = connection.req_packed_commands(&pipe.get_packed_pipeline(), 0, questions.len());
+    let answers = asked.map_err(|error| error.to_string())?;
+    Ok(answers.iter().map(record_of).collect())
+}

@@ -1,0 +1,105 @@
+//! The thread that finds this node's own bindings at its start: it pings their phones, and notices their loss.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use redis::{Connection, ConnectionLike as _, Pipeline};
+use roost_core::StoredRecord;
+
+use crate::connection::{RedisError, Source};
+use crate::record::{aor_of, every_key, record_of};
+use crate::{Change, News};
+
+/// Keys of one round trip, about.
+const AT_ONCE: usize = 500;
+/// How long it waits after the store has not answered.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(crate) struct Scan {
+    thread: JoinHandle<()>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Scan {
+    pub(crate) fn stop(self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let _ = self.thread.join();
+    }
+}
+
+/// Finds the records with bindings of the node at this address.
+pub(crate) fn start(source: Source, address: &str, news: News) -> Result<Scan, RedisError> {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let ends = Arc::clone(&is_over);
+    let own = format!("@{address};");
+    let run = move || {
+        let begun = Instant::now();
+        let (mut cursor, mut found, mut connection) = (0, 0, None);
+        while !ends.load(Ordering::Relaxed) {
+            match some(&source, &mut connection, cursor) {
+                Ok((next, records)) => {
+                    for (aor, record) in records.into_iter().filter(|(_, record)| has(record, own.as_bytes()))
+                    {
+                        found += 1;
+                        news(Change::Found { aor, record });
+                    }
+                    cursor = next;
+                    if next == 0 {
+                        let milliseconds = begun.elapsed().as_millis() as u64;
+                        tracing::info!(
+                            extensions = found,
+                            milliseconds,
+                            "the bindings of this node are known"
+                        );
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the bindings of this node are not all read yet");
+                    connection = None;
+                    std::thread::sleep(AGAIN_AFTER);
+                }
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("roost-redis-scan".to_string()).spawn(run);
+    Ok(Scan { thread: thread.map_err(RedisError::Thread)?, is_over })
+}
+
+/// Records and their AORs.
+type Records = Vec<(Box<[u8]>, StoredRecord)>;
+
+/// Some records, and where the next ones are; 0: there are no more.
+fn some(source: &Source, kept: &mut Option<Connection>, cursor: u64) -> Result<(u64, Records), RedisError> {
+    let connection = match kept {
+        Some(connection) => connection,
+        None => kept.insert(source.connect()?),
+    };
+    let mut asked = redis::cmd("SCAN");
+    asked.arg(cursor).arg("MATCH").arg(every_key()).arg("COUNT").arg(AT_ONCE);
+    let (next, keys) = asked.query::<(u64, Vec<Vec<u8>>)>(connection).map_err(|error| source.away(error))?;
+    if keys.is_empty() {
+        return Ok((next, Vec::new()));
+    }
+    let mut pipe = Pipeline::with_capacity(keys.len());
+    for key in &keys {
+        pipe.cmd("HGETALL").arg(key);
+    }
+    let answers = connection.req_packed_commands(&pipe.get_packed_pipeline(), 0, keys.len());
+    let answers = answers.map_err(|error| source.away(error))?;
+    let records = keys.iter().zip(&answers);
+    let records = records.filter_map(|(key, answer)| Some((aor_of(key)?.into(), record_of(answer)?)));
+    Ok((next, records.collect()))
+}
+
+/// Whether a record has a binding whose path leads to this node first.
+fn has(record: &StoredRecord, own: &[u8]) -> bool {
+    record.rows.iter().any(|row| {
+        let path = row.row().path.unwrap_or(&[]);
+        let first = path.split(|byte| *byte == b'>').next().unwrap_or(&[]);
+        first.windows(own.len()).any(|part| part == own)
+    })
+}

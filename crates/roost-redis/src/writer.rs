@@ -1,0 +1,115 @@
+//! The thread that writes: everything that is queued goes in one round trip.
+
+use std::sync::mpsc::Receiver;
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use redis::{Connection, ConnectionLike as _, Pipeline, Value};
+use roost_core::{CommitOutcome, Receipt, Write};
+
+use crate::connection::{Guard, RedisError, Source};
+use crate::record::{CHANNEL, SCRIPT, field_of, key_of, record_of};
+use crate::{Commit, Health, Receipts};
+
+/// Commits of one round trip at most.
+const AT_ONCE: usize = 512;
+/// How long the store keeps a record behind the end of its last binding: clocks differ, in milliseconds.
+const GRACE_MS: u64 = 60_000;
+
+pub(crate) fn start(
+    source: Source,
+    queue: Receiver<Vec<Commit>>,
+    receipts: Receipts,
+    health: Health,
+) -> Result<JoinHandle<()>, RedisError> {
+    let run = move || {
+        let mut writer = Writer { source, connection: None };
+        while let Ok(first) = queue.recv() {
+            let mut commits = first;
+            while commits.len() < AT_ONCE
+                && let Ok(more) = queue.try_recv()
+            {
+                commits.extend(more);
+            }
+            let outcomes = writer.write(&commits);
+            health(matches!(outcomes.first(), Some(CommitOutcome::Failed(_))));
+            let told = commits.iter().zip(outcomes);
+            receipts(told.map(|(one, outcome)| (one.shard, Receipt::Commit(one.ticket, outcome))).collect());
+        }
+    };
+    std::thread::Builder::new().name("roost-redis".to_string()).spawn(run).map_err(RedisError::Thread)
+}
+
+struct Writer {
+    source: Source,
+    connection: Option<(Connection, Guard)>,
+}
+
+impl Writer {
+    /// What became of each. Where the store does not answer nobody knows.
+    fn write(&mut self, commits: &[Commit]) -> Vec<CommitOutcome> {
+        match self.try_write(commits) {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                self.connection = None;
+                commits.iter().map(|_| CommitOutcome::Failed(error.clone())).collect()
+            }
+        }
+    }
+
+    fn try_write(&mut self, commits: &[Commit]) -> Result<Vec<CommitOutcome>, String> {
+        if self.connection.is_none() {
+            self.connection = Some(self.source.guarded().map_err(|error| error.to_string())?);
+        }
+        let Some((connection, guard)) = &mut self.connection else { return Ok(Vec::new()) };
+        let mut pipe = Pipeline::with_capacity(commits.len() + 2);
+        let sha = redis::Script::new(SCRIPT).get_hash().to_string();
+        for commit in commits {
+            add(&mut pipe, &sha, commit);
+        }
+        let guards = guard.ask(&mut pipe);
+        let asked = connection.req_packed_commands(&pipe.get_packed_pipeline(), 0, commits.len() + guards);
+        let answers = asked.map_err(|error| error.to_string())?;
+        let (done, guarded) = answers.split_at_checked(commits.len()).ok_or("answers are missing")?;
+        if !guard.is_safe(guarded) {
+            return Err("the store has not said that it is safe".to_string());
+        }
+        Ok(done.iter().map(outcome_of).collect())
+    }
+}
+
+/// The script with its arguments.
+fn add(pipe: &mut Pipeline, sha: &str, commit: &Commit) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (mut gone, mut puts, mut needed_ms, mut is_permanent) = (Vec::new(), Vec::new(), 1, false);
+    for write in &commit.writes {
+        match write {
+            Write::Put(row) => {
+                let expires = row.row().expires;
+                is_permanent |= expires == 0;
+                needed_ms = needed_ms.max(expires.saturating_sub(now) * 1000 + GRACE_MS);
+                puts.push((field_of(row.contact_id()), row.as_bytes()));
+            }
+            Write::Remove { contact_id, .. } | Write::Purge { contact_id, .. } => {
+                gone.push(field_of(*contact_id))
+            }
+        }
+    }
+    let asked = pipe.cmd("EVALSHA").arg(sha).arg(1).arg(key_of(&commit.planned.aor));
+    asked.arg(commit.planned.version).arg(if is_permanent { 0 } else { needed_ms });
+    asked.arg(CHANNEL).arg(&*commit.planned.aor).arg(gone.len()).arg(&gone);
+    for (field, row) in puts {
+        asked.arg(field).arg(row);
+    }
+}
+
+fn outcome_of(answer: &Value) -> CommitOutcome {
+    match answer {
+        Value::Int(version) => CommitOutcome::Stored(*version as u64),
+        Value::ServerError(error) => CommitOutcome::Failed(format!("{error:?}")),
+        other => match record_of(other) {
+            Some(record) => CommitOutcome::Changed(Box::new(record)),
+            None => CommitOutcome::Failed(format!("an answer that means nothing: {other:?}")),
+        },
+    }
+}

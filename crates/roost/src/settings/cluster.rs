@@ -1,0 +1,122 @@
+//! Several nodes: what `location` and [cluster] say together.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Result;
+use roost_core::{Listener, Node, Transport};
+use roost_redis::Durability;
+
+use crate::settings::together::File;
+use crate::settings::values::Settings;
+
+/// The shortest secret that is taken.
+const MIN_SECRET: usize = 16;
+
+impl Settings {
+    /// Whether nodes share bindings.
+    pub(crate) fn is_clustered(&self) -> bool {
+        !self.location.is_empty()
+    }
+
+    /// When a binding counts as kept.
+    pub(crate) fn durability(&self) -> Durability {
+        match self.cluster_durability.as_str() {
+            "memory" => Durability::Memory,
+            "replicated" => Durability::Replicated,
+            _ => Durability::Fsync,
+        }
+    }
+
+    /// Reads [cluster], and listens where the other nodes reach this one.
+    pub(super) fn read_cluster(&mut self, file: &File<'_>) -> Result<()> {
+        let keys = [
+            ("node", self.cluster_node.is_empty()),
+            ("listen", self.cluster_listen.is_empty()),
+            ("secrets", self.cluster_secrets.is_empty()),
+        ];
+        if !self.is_clustered() {
+            return match keys.iter().find(|(_, is_empty)| !is_empty) {
+                Some((key, _)) => {
+                    let message =
+                        "[cluster] is for nodes that share bindings in Valkey or Redis: set `location`";
+                    Err(file.error("cluster", key, message))
+                }
+                None => Ok(()),
+            };
+        }
+        if let Some((key, _)) = keys.iter().find(|(_, is_empty)| *is_empty) {
+            let message = format!("`location` is shared by several nodes: set `{key}` in [cluster]");
+            return Err(file.error("", "location", message));
+        }
+        if !self.core.identity.write_through {
+            let message =
+                "`location` is for bindings that are stored: `usrloc.db_mode` must be \"write-through\"";
+            return Err(file.error("", "location", message));
+        }
+        if self.core.policy.registrar.exclusive_in_database {
+            let message = "`exclusive_check = \"database\"` is for a shared database; with `location` every node knows who holds an extension";
+            return Err(file.error("registrar", "exclusive_check", message));
+        }
+        let address = self.cluster_listen.parse::<SocketAddr>().ok();
+        let Some(address) = address.filter(|address| !address.ip().is_unspecified() && address.port() != 0)
+        else {
+            let message = format!(
+                "`cluster.listen` must be ADDRESS:PORT such as \"10.0.0.5:5070\", where the other nodes reach this one, not \"{}\"",
+                self.cluster_listen
+            );
+            return Err(file.error("cluster", "listen", message));
+        };
+        if self.cluster_secrets.iter().any(|secret| secret.len() < MIN_SECRET) {
+            let message = format!("`cluster.secrets` holds one of less than {MIN_SECRET} characters");
+            return Err(file.error("cluster", "secrets", message));
+        }
+        let policy = &mut self.core.policy;
+        if let Some(other) =
+            policy.listeners.iter().find(|other| other.transport == Transport::Tcp && other.covers(address))
+        {
+            let message = format!(
+                "`cluster.listen` and `listen` both name {other}: give the nodes a port of their own"
+            );
+            return Err(file.error("cluster", "listen", message));
+        }
+        policy.listeners.push(Listener::new(Transport::Tcp, address));
+        policy.node = Some(address);
+        let key = |secret: &String| derive(secret);
+        let node = Node { address, keys: self.cluster_secrets.iter().map(key).collect() };
+        self.core.identity.node = Some(Arc::new(node));
+        Ok(())
+    }
+}
+
+fn derive(secret: &str) -> [u8; 32] {
+    blake3::derive_key("roost 2026 cluster.secrets bindings of other nodes", secret.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = "location = \"redis://127.0.0.1/0\"\n[cluster]\nnode = \"a\"\nlisten = \"127.0.0.1:5070\"\nsecrets = [\"a long random text\"]\n";
+
+    #[test]
+    fn a_node_needs_all_that_the_others_need_of_it() {
+        let settings = Settings::parse(WHOLE, "x").unwrap();
+        assert_eq!(settings.core.policy.node, Some("127.0.0.1:5070".parse().unwrap()));
+        assert_eq!((settings.durability(), settings.core.policy.listeners.len()), (Durability::Fsync, 3));
+        assert!(settings.core.identity.node.is_some_and(|node| node.keys.len() == 1));
+        for (from, to, says) in [
+            ("node = \"a\"", "", "set `node` in [cluster]"),
+            ("listen = \"127.0.0.1:5070\"", "", "set `listen` in [cluster]"),
+            ("secrets = [\"a long random text\"]", "", "set `secrets` in [cluster]"),
+            ("a long random text", "short", "less than 16 characters"),
+            ("127.0.0.1:5070", "0.0.0.0:5070", "must be ADDRESS:PORT"),
+            ("127.0.0.1:5070", "127.0.0.1:5060", "give the nodes a port of their own"),
+            ("location = \"redis://127.0.0.1/0\"", "", "set `location`"),
+            ("[cluster]", "[usrloc]\ndb_mode = \"memory\"\n[cluster]", "must be \"write-through\""),
+        ] {
+            let error = Settings::parse(&WHOLE.replace(from, to), "x").unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+}

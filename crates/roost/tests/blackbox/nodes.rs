@@ -1,0 +1,286 @@
+//! Several nodes that share bindings in Redis: a phone of one calls a phone of another, and what one accepts the others know.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use crate::support::{
+    AnyLine, PATIENCE, Phone, Redis, Server, TLS_SECTION, TRANSPORTS, ack_of_failure, cancel_of, free_port,
+    phone, reaches, report, wait_for,
+};
+
+const SECRET: &str = "nodes know one another by this";
+
+/// A node that is not started.
+fn prepared(redis: &Redis, name: &str, sections: &str) -> Server {
+    let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let server = Server::prepared_on(
+        crate::support::Kind::Sqlite,
+        &format!("location = \"{}\"", redis.url()),
+        &format!("[cluster]\nnode = \"{name}\"\nlisten = \"{listen}\"\nsecrets = [\"{SECRET}\"]\n{sections}"),
+    );
+    for user in ["9001", "9002", "9003"] {
+        server.add_user(user, user);
+    }
+    server
+}
+
+fn two(redis: &Redis, sections: &str) -> [Server; 2] {
+    ["a", "b"].map(|name| {
+        let mut server = prepared(redis, name, sections);
+        server.start();
+        server
+    })
+}
+
+#[test]
+fn phones_of_two_nodes_call_one_another_and_hang_up_from_either_side() {
+    let redis = Redis::start();
+    let [a, b] = two(&redis, "");
+    let (mut one, mut other) = (a.registered("9001"), b.registered("9002"));
+    for caller_hangs_up in [true, false] {
+        let (mut of_caller, mut of_callee) = one.establish(&other);
+        // Requests inside the call go through both nodes, each way.
+        let info = of_callee.request("INFO", &[]);
+        other.send(&info);
+        let heard = one.await_request("INFO");
+        one.answer(&heard, "200 OK");
+        other.await_status(200, "INFO");
+        match caller_hangs_up {
+            true => {
+                one.send(of_caller.request("BYE", &[]));
+                let bye = other.await_request("BYE");
+                other.answer(&bye, "200 OK");
+                one.await_status(200, "BYE");
+            }
+            false => {
+                other.send(of_callee.request("BYE", &[]));
+                let bye = one.await_request("BYE");
+                one.answer(&bye, "200 OK");
+                other.await_status(200, "BYE");
+            }
+        }
+        wait_for("the call's end", PATIENCE, || (a.statistic("dialog:active_dialogs") == 0).then_some(()));
+    }
+    // The node that took the call from its caller keeps it, and it alone.
+    assert_eq!((a.statistic("dialog:processed_dialogs"), b.statistic("dialog:processed_dialogs")), (2, 0));
+    // The other way round; and one that is cancelled, and one that is refused.
+    let invite = other.invite("9001");
+    let ringing = one.await_request("INVITE");
+    one.answer(&ringing, "180 Ringing");
+    other.await_status(180, "INVITE");
+    other.send(cancel_of(&invite));
+    let cancel = one.await_request("CANCEL");
+    one.answer(&cancel, "200 OK");
+    one.answer(&ringing, "487 Request Terminated");
+    let ended = other.await_final("INVITE");
+    assert_eq!(ended.status(), Some(487));
+    other.send(ack_of_failure(&invite, &ended));
+    one.await_request("ACK");
+    let invite = one.invite("9002");
+    let received = other.await_request("INVITE");
+    other.answer(&received, "486 Busy Here");
+    let busy = one.await_final("INVITE");
+    assert_eq!(busy.status(), Some(486));
+    one.send(ack_of_failure(&invite, &busy));
+    // Nobody is registered as 9003 anywhere.
+    let invite = one.invite("9003");
+    let nobody = one.await_final("INVITE");
+    assert_eq!(nobody.status(), Some(404));
+    one.send(ack_of_failure(&invite, &nobody));
+}
+
+#[test]
+fn phones_of_two_nodes_call_one_another_over_every_transport() {
+    let redis = Redis::start();
+    let listens: Vec<Vec<(&'static str, SocketAddr)>> = (0..2)
+        .map(|_| TRANSPORTS.map(|one| (one, SocketAddr::from(([127, 0, 0, 1], free_port())))).to_vec())
+        .collect();
+    let nodes: Vec<Server> = ["a", "b"]
+        .into_iter()
+        .zip(&listens)
+        .map(|(name, listens)| {
+            let mut server = prepared(&redis, name, TLS_SECTION);
+            server.succeed(&["tls", "new", "localhost"]);
+            for (transport, at) in listens {
+                server.also_listen(&format!("{transport}:{at}"));
+            }
+            server.start();
+            server
+        })
+        .collect();
+    let mut calls = 0;
+    for (from, caller_at) in &listens[0] {
+        for (to, callee_at) in &listens[1] {
+            let registered = |node: &Server, transport: &'static str, at: &SocketAddr, user: &str| {
+                let line = AnyLine::open(transport, *at, &node.path("tls/ca.pem"));
+                let mut phone = phone(line, user);
+                assert_eq!(phone.register(300).line(), "200 OK", "{transport} {at}");
+                phone
+            };
+            let mut caller = registered(&nodes[0], from, caller_at, "9001");
+            let mut callee = registered(&nodes[1], to, callee_at, "9002");
+            for callee_hangs_up in [false, true] {
+                let (mut ours, mut theirs) = caller.establish(&callee);
+                reaches(&caller, &callee, &mut ours, "INFO");
+                reaches(&callee, &caller, &mut theirs, "INFO");
+                match callee_hangs_up {
+                    false => reaches(&caller, &callee, &mut ours, "BYE"),
+                    true => reaches(&callee, &caller, &mut theirs, "BYE"),
+                }
+                calls += 1;
+            }
+            for phone in [&mut caller, &mut callee] {
+                assert_eq!(phone.unregister().line(), "200 OK");
+            }
+        }
+    }
+    report(&format!("{calls} calls between two nodes by UDP, TCP, TLS, WS, WSS, hung up by either side"));
+    assert!(!redis.ask("KEYS roost:location:*").expect("its keys").contains("900"), "no binding is left");
+}
+
+#[test]
+fn nodes_know_one_another() {
+    let redis = Redis::start();
+    let [a, mut b] = two(&redis, "");
+    let _phones = (a.registered("9001"), b.registered("9002"));
+    // Each knows of the other's binding, and counts its own.
+    b.succeed(&["ul", "show", "9001"]);
+    let shown = |server: &Server| {
+        let told = server.mi("nodes", json!({})).expect("the nodes");
+        let state = |node: &serde_json::Value| {
+            (
+                node["Node"].as_str().map(str::to_owned),
+                node["State"].as_str().map(str::to_owned),
+                node["Bindings"].as_u64(),
+            )
+        };
+        told["Nodes"].as_array().expect("a list").iter().map(state).collect::<Vec<_>>()
+    };
+    let is =
+        |name: &str, state: &str, bindings| (Some(name.to_owned()), Some(state.to_owned()), Some(bindings));
+    let both = [is("a", "up", 1), is("b", "up", 1)];
+    for server in [&a, &b] {
+        wait_for("both nodes", PATIENCE, || (shown(server) == both).then_some(()));
+    }
+    let printed = a.succeed(&["nodes"]);
+    assert!(printed.contains("a (this one)") && printed.contains("The store answers in "), "{printed}");
+    // A name is one node's.
+    let twin = prepared(&redis, "a", "");
+    let said = ended(&twin);
+    assert!(said.contains("another node is \"a\" already"), "{said}");
+    // One that is killed is down when its lease has ended; one that is stopped is gone.
+    b.kill9();
+    wait_for("its end", PATIENCE, || (shown(&a) == [is("a", "up", 1), is("b", "down", 1)]).then_some(()));
+    b.start();
+    wait_for("its return", PATIENCE, || (shown(&a) == both).then_some(()));
+    assert_eq!(b.stop(), Some(0));
+    wait_for("its leaving", PATIENCE, || (shown(&a) == [is("a", "up", 1)]).then_some(()));
+    let alone = Server::started("", "");
+    assert_eq!(alone.mi("nodes", json!({})).expect_err("no nodes").0, 404);
+}
+
+#[test]
+fn what_one_node_accepts_all_know() {
+    let redis = Redis::start();
+    let [a, b] = two(&redis, "[registrar]\nexclusive = \"ip\"\n");
+    let phone = a.registered("9001");
+    // The other node shows it, and lets no other address have its place.
+    let shown = b.succeed(&["ul", "show", "9001"]);
+    assert!(shown.contains(&format!("sip:9001@{}", phone.local())), "{shown}");
+    let mut rival = Phone::at("127.0.0.2", b.sip, "9001", "9001");
+    assert_eq!(rival.register(60).line(), "403 Occupied");
+    // Once it is free it is the other's, and the first node knows that, too.
+    let mut phone = phone;
+    assert_eq!(phone.unregister().line(), "200 OK");
+    assert_eq!(rival.register(60).line(), "200 OK");
+    assert_eq!(phone.register(60).line(), "403 Occupied");
+    assert!(b.statistic("roost:commit_conflicts") + a.statistic("roost:commit_conflicts") >= 1);
+    // A node that comes later knows it, too; one that is gone takes nothing along.
+    let mut c = prepared(&redis, "c", "");
+    c.start();
+    let mut caller = c.registered("9002");
+    let invite = caller.invite("9001");
+    let received = rival.await_request("INVITE");
+    rival.answer(&received, "603 Decline");
+    let declined = caller.await_final("INVITE");
+    assert_eq!(declined.status(), Some(603));
+    caller.send(ack_of_failure(&invite, &declined));
+}
+
+#[test]
+fn a_store_that_is_away_takes_no_registration_and_loses_none() {
+    let mut redis = Redis::start();
+    let [a, b] = two(&redis, "");
+    let (mut one, other) = (a.registered("9001"), b.registered("9002"));
+    // Both know both.
+    one.establish(&other);
+    redis.kill();
+    let refused = one.register(60);
+    assert_eq!(
+        refused.line(),
+        "500 Server Internal Error, insert into the database failed"
+            .replace(", insert into the database failed", ""),
+        "{}",
+        refused.text
+    );
+    assert!(refused.header("Retry-After").is_some(), "{}", refused.text);
+    // What is known counts: the call rings.
+    let invite = one.invite("9002");
+    let received = other.await_request("INVITE");
+    other.answer(&received, "486 Busy Here");
+    let busy = one.await_final("INVITE");
+    assert_eq!(busy.status(), Some(486));
+    one.send(ack_of_failure(&invite, &busy));
+    redis.restart();
+    wait_for("a registration", PATIENCE, || (one.register(60).line() == "200 OK").then_some(()));
+    let shown = wait_for("both", PATIENCE, || b.mi("ul_show_contact", json!(["location", "9001"])).ok());
+    assert!(shown.to_string().contains(&one.local().to_string()), "{shown}");
+    assert!(b.succeed(&["ul", "show", "9002"]).contains("sip:9002@"), "what was accepted is there");
+}
+
+#[test]
+fn a_node_that_is_killed_loses_no_binding() {
+    let redis = Redis::start();
+    let [mut a, b] = two(&redis, "");
+    let phone = a.registered("9001");
+    a.kill9();
+    // Its phones are not reached until it is back: nobody else has their ways.
+    let mut caller = b.registered("9002");
+    let invite = caller.invite("9001");
+    let failed = caller.await_final("INVITE");
+    assert!(matches!(failed.status(), Some(408 | 477 | 480)), "{}", failed.text);
+    caller.send(ack_of_failure(&invite, &failed));
+    a.start();
+    let shown = a.succeed(&["ul", "show", "9001"]);
+    assert!(shown.contains(&format!("sip:9001@{}", phone.local())), "{shown}");
+    let invite = caller.invite("9001");
+    let received = phone.await_request("INVITE");
+    phone.answer(&received, "486 Busy Here");
+    let busy = caller.await_final("INVITE");
+    assert_eq!(busy.status(), Some(486), "{}", busy.text);
+    caller.send(ack_of_failure(&invite, &busy));
+}
+
+#[test]
+fn a_store_that_promises_less_stops_the_start() {
+    let redis = Redis::start_with(&["--appendonly", "no"]);
+    let server = prepared(&redis, "a", "");
+    let said = ended(&server);
+    assert!(said.contains("needs `appendonly yes` there"), "{said}");
+    let mut server = prepared(&redis, "a", "durability = \"memory\"\n");
+    server.start();
+    assert_eq!(server.phone("9001").register(60).line(), "200 OK");
+    let away = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let server = prepared(&redis, "a", "");
+    server.replace_in_config(&redis.url(), &format!("redis://{away}/0"));
+    let said = ended(&server);
+    assert!(said.contains(&away.to_string()) && said.contains("refused"), "{said}");
+}
+
+/// What it says when it does not start.
+fn ended(server: &Server) -> String {
+    let ran = server.roost(&["serve"]);
+    assert_ne!(ran.code, Some(0), "it serves");
+    ran.stderr
+}
