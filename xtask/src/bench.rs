@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use roost_rig::{Database, Kind, free_port};
+use roost_rig::{Database, Kind, Redis, free_port};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tempfile::TempDir;
@@ -89,15 +89,28 @@ pub(crate) enum Store {
     Sqlite,
     Mariadb,
     Postgres,
+    /// Redis for bindings, as several nodes share them, safe on its disk (`cluster.durability = "fsync"`).
+    Redis,
+    /// The same, in its memory.
+    RedisMemory,
 }
 
 impl Store {
     /// A server of one's own; none for SQLite.
     pub(crate) fn start(self) -> Option<Database> {
         match self {
-            Store::Sqlite => None,
+            Store::Sqlite | Store::Redis | Store::RedisMemory => None,
             Store::Mariadb => Some(Database::start(Kind::MariaDb)),
             Store::Postgres => Some(Database::start(Kind::Postgres)),
+        }
+    }
+
+    /// A Redis of one's own, where bindings are to be there.
+    fn start_redis(self) -> Option<Redis> {
+        match self {
+            Store::Redis => Some(Redis::start()),
+            Store::RedisMemory => Some(Redis::start_with(&["--appendonly", "no"])),
+            _ => None,
         }
     }
 }
@@ -154,6 +167,8 @@ enum Subject {
         file: PathBuf,
         /// Or a server that has them.
         database: Option<Database>,
+        /// And a store that nodes share.
+        redis: Option<Box<(Redis, Store)>>,
     },
     Other {
         address: SocketAddrV4,
@@ -202,8 +217,8 @@ impl<'a> Runs<'a> {
         let users = FIRST..FIRST + self.bench.users.unwrap_or(USERS);
         let lines: String = users.map(|user| format!("{user},{user},{DOMAIN}\n")).collect();
         fs::write(&csv, format!("username,password,domain\n{lines}"))?;
-        let database = store.start();
-        let config = self.write_config(&dir, 0, 0, database.as_ref())?;
+        let (database, redis) = (store.start(), store.start_redis());
+        let config = self.write_config(&dir, 0, 0, (database.as_ref(), None))?;
         let mut import = Command::new(&binary);
         import.arg("--config").arg(config).args(["user", "import"]).arg(csv).stdout(Stdio::null());
         ensure!(exit_code(&mut import)? == 0, "{} could not import the users", binary.display());
@@ -215,8 +230,11 @@ impl<'a> Runs<'a> {
             (true, _) | (_, Store::Sqlite) => name,
             (_, Store::Mariadb) => format!("{name}, MariaDB"),
             (_, Store::Postgres) => format!("{name}, PostgreSQL"),
+            (_, Store::Redis) => format!("{name}, Redis"),
+            (_, Store::RedisMemory) => format!("{name}, Redis in memory"),
         };
-        Ok(Subject::Roost { name, binary, file: dir.join("roost.db"), database })
+        let redis = redis.map(|redis| Box::new((redis, store)));
+        Ok(Subject::Roost { name, binary, file: dir.join("roost.db"), database, redis })
     }
 
     /// Every subject in turn, `repeat` times, for one scenario after the other.
@@ -271,7 +289,11 @@ impl<'a> Runs<'a> {
             Subject::Other { address, pid } => {
                 load.args(["--server", &address.to_string(), "--server-pid", &pid.to_string()]);
             }
-            Subject::Roost { binary, file, database, .. } => {
+            Subject::Roost { binary, file, database, redis, .. } => {
+                if let Some((redis, _)) = redis.as_deref() {
+                    ensure!(redis.ask("FLUSHALL").is_some(), "Redis does not answer");
+                    load.args(["--db-pid", &redis.pid().to_string()]);
+                }
                 match database {
                     None => drop(fs::copy(file, dir.path().join("roost.db"))?),
                     Some(server) => {
@@ -280,7 +302,8 @@ impl<'a> Runs<'a> {
                     }
                 }
                 let (port, mi) = (free_port(), free_port());
-                let config = self.write_config(dir.path(), port, mi, database.as_ref())?;
+                let stores = (database.as_ref(), redis.as_deref());
+                let config = self.write_config(dir.path(), port, mi, stores)?;
                 let serve =
                     format!("{} --config {} serve 2>{}", quoted(binary), quoted(&config), quoted(&log));
                 load.args(["--server", &format!("127.0.0.1:{port}"), "--domain", DOMAIN, "--spawn", &serve]);
@@ -329,15 +352,32 @@ impl<'a> Runs<'a> {
             .context("reading")
     }
 
-    fn write_config(&self, dir: &Path, port: u16, mi: u16, database: Option<&Database>) -> Result<PathBuf> {
+    fn write_config(
+        &self,
+        dir: &Path,
+        port: u16,
+        mi: u16,
+        (database, redis): (Option<&Database>, Option<&(Redis, Store)>),
+    ) -> Result<PathBuf> {
         let (workers, db_mode) = (self.workers(), self.db_mode());
+        let (location, cluster) = redis.map_or((String::new(), String::new()), |(redis, store)| {
+            let durability = if *store == Store::Redis { "fsync" } else { "memory" };
+            let cluster = format!(
+                "[cluster]\nnode = \"bench\"\nlisten = \"127.0.0.1:{}\"\nsecrets = [\"nodes of a benchmark\"]\n\
+                 durability = \"{durability}\"\n",
+                free_port()
+            );
+            (format!("location = \"{}\"", redis.url()), cluster)
+        });
         let database = database.map_or("sqlite:roost.db".to_string(), Database::url);
         let config = dir.join("roost.toml");
         let text = format!(
             r#"listen = ["udp:127.0.0.1:{port}"]
 database = "{database}"
+{location}
 use_domain = true
 workers = {workers}
+{cluster}
 [auth]
 secret = "nonces outlive a restart"
 [usrloc]

@@ -56,14 +56,16 @@ enum Task {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
 struct Seeds {
     /// Replay one seed.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", required_unless_present = "seeds", conflicts_with = "seeds")]
     seed: Option<u64>,
     /// Try this many seeds.
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
+    /// Worlds of several nodes that share bindings, in place of worlds of one.
+    #[arg(long)]
+    nodes: bool,
 }
 
 fn main() -> ExitCode {
@@ -106,7 +108,8 @@ fn test_steps(args: &[OsString]) -> Vec<Step> {
         Step::run("tests of the binary and black box", binary),
         Step::run("the same behaviour on MariaDB", on_database("mariadb", args)),
         Step::run("the same behaviour on PostgreSQL", on_database("postgres", args)),
-        sim_step(Seeds { seed: None, seeds: Some(500) }),
+        sim_step(Seeds { seed: None, seeds: Some(500), nodes: false }),
+        sim_step(Seeds { seed: None, seeds: Some(2_000), nodes: true }),
         gates_step(false),
     ]
 }
@@ -132,12 +135,15 @@ fn gates_step(write: bool) -> Step {
     Step { title: "instructions per operation", work: Work::Gates { write } }
 }
 
-fn sim_step(Seeds { seed, seeds }: Seeds) -> Step {
+fn sim_step(Seeds { seed, seeds, nodes }: Seeds) -> Step {
     let mut sim = cargo(["run", "--release", "-p", "roost-sim", "--bin", "roost-sim", "--"]);
     for (flag, value) in [("--seed", seed), ("--seeds", seeds)] {
         if let Some(value) = value {
             sim.arg(flag).arg(value.to_string());
         }
     }
-    Step::run("simulation", sim)
+    if nodes {
+        sim.arg("--nodes");
+    }
+    Step::run(if nodes { "simulation of several nodes" } else { "simulation" }, sim)
 }

@@ -6,28 +6,32 @@ local have = redis.call('HGET', KEYS[1], 'v') or '0'
 if have ~= ARGV[1] then
   return redis.call('HGETALL', KEYS[1])
 end
-local left = redis.call('PTTL', KEYS[1])
-local gone = tonumber(ARGV[5])
-for i = 6, 5 + gone do
-  redis.call('HDEL', KEYS[1], ARGV[i])
-end
-for i = 6 + gone, #ARGV, 2 do
-  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-end
 -- Never a version that this record had before, even if it was gone in between.
-local time = redis.call('TIME')
-local version = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), tonumber(have) + 1)
-local bindings = redis.call('HLEN', KEYS[1]) - redis.call('HEXISTS', KEYS[1], 'v')
-if bindings == 0 then
-  redis.call('DEL', KEYS[1])
-else
-  redis.call('HSET', KEYS[1], 'v', string.format('%.0f', version))
-  local needed = tonumber(ARGV[2])
-  if needed == 0 then
-    redis.call('PERSIST', KEYS[1])
-  elseif left ~= -1 then
-    redis.call('PEXPIRE', KEYS[1], math.max(left, needed))
-  end
+local version = tonumber(have) + 1
+if have == '0' then
+  local time = redis.call('TIME')
+  version = tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
-redis.call('PUBLISH', ARGV[3], string.format('%.0f', version) .. ' ' .. ARGV[4])
+local shown = string.format('%.0f', version)
+local gone = tonumber(ARGV[5])
+if gone > 0 then
+  redis.call('HDEL', KEYS[1], unpack(ARGV, 6, 5 + gone))
+end
+if #ARGV > 5 + gone then
+  redis.call('HSET', KEYS[1], 'v', shown, unpack(ARGV, 6 + gone))
+elseif redis.call('HLEN', KEYS[1]) > 1 then
+  redis.call('HSET', KEYS[1], 'v', shown)
+else
+  -- Nothing is left but its version.
+  redis.call('DEL', KEYS[1])
+end
+if ARGV[2] == '0' then
+  redis.call('PERSIST', KEYS[1])
+elseif have == '0' then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+else
+  -- What lives longer, or for ever, is left as it is.
+  redis.call('PEXPIRE', KEYS[1], ARGV[2], 'GT')
+end
+redis.call('PUBLISH', ARGV[3], shown .. ' ' .. ARGV[4])
 return version

@@ -18,6 +18,7 @@ pub mod golden;
 pub mod harness;
 pub mod model;
 pub mod network;
+pub mod nodes;
 pub mod phone;
 pub mod scenario;
 pub mod script;

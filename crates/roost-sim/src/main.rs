@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use roost_sim::nodes;
 use roost_sim::shortest::shortest;
 use roost_sim::world::{self, Failure, Options, Report};
 
@@ -24,6 +25,9 @@ struct Cli {
     /// The first of them.
     #[arg(long, value_name = "M", default_value_t = 0)]
     from: u64,
+    /// Worlds of several nodes that share bindings, in place of worlds of one.
+    #[arg(long)]
+    nodes: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -32,6 +36,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(seed) => (seed, 1, true),
         None => (cli.from, cli.seeds, false),
     };
+    if cli.nodes {
+        return Ok(play_nodes(first, count, trace));
+    }
     let last = first.checked_add(count).ok_or_else(|| anyhow::anyhow!("there are no seeds beyond 2^64"))?;
     let bar = if trace { ProgressBar::hidden() } else { ProgressBar::new(count) };
     let style = ProgressStyle::with_template("{pos}/{len} seeds {wide_bar} {per_sec}, {eta} left");
@@ -60,6 +67,34 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     print(seeds, &sum);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Plays worlds of several nodes.
+#[expect(clippy::print_stdout, reason = "the summary is what the command is for")]
+fn play_nodes(first: u64, count: u64, trace: bool) -> ExitCode {
+    let mut sum = nodes::Report::default();
+    for seed in first..first.saturating_add(count) {
+        match nodes::run(seed, nodes::Options { trace, ..nodes::Options::default() }) {
+            Ok(report) => sum.add(&report),
+            Err(broken) => {
+                eprintln!("{broken}\nreplay it: cargo xtask sim --nodes --seed {seed}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    println!(
+        "{count} seeds of three nodes: {} REGISTERs, {} accepted, {} refused, {} planned again; {} crashes, {} nodes that stood still, \
+         {} cut off, {} lost answers of the store; nothing broken",
+        sum.registers,
+        sum.accepted,
+        sum.refused,
+        sum.conflicts,
+        sum.crashes,
+        sum.freezes,
+        sum.cuts,
+        sum.lost_answers
+    );
+    ExitCode::SUCCESS
 }
 
 /// Says what broke, and plays the shortest world that breaks it with a trace.

@@ -38,6 +38,8 @@ pub(crate) struct Request<'a> {
     /// The topmost Via is malformed and good for an answer only.
     pub(crate) has_bad_via: bool,
     pub(crate) via_line: Line,
+    /// Whether there are other nodes, which may have sent it.
+    has_nodes: bool,
     /// From and To, where they parse.
     pub(crate) from_addr: Option<NameAddr<'a>>,
     pub(crate) to_addr: Option<NameAddr<'a>>,
@@ -78,6 +80,7 @@ impl<'a> Request<'a> {
             via,
             has_bad_via,
             via_line,
+            has_nodes: policy.node.is_some(),
             from_addr: name_addr(HeaderName::From),
             to_addr: name_addr(HeaderName::To),
             from_uri: OnceCell::new(),
@@ -221,7 +224,7 @@ impl<'a> Request<'a> {
 
     /// The first Route, where it is one by which another node sends something to a binding of this one.
     pub(crate) fn route_to_binding(&self) -> Option<Uri<'a>> {
-        self.head.line(HeaderName::Route)?;
+        self.head.line(HeaderName::Route).filter(|_| self.has_nodes)?;
         let first = self.head.values(self.bytes, HeaderName::Route).flat_map(list).next()?;
         memchr::memmem::find(first, BINDING)?;
         let uri = NameAddr::parse(first).ok()?.uri().ok()?;

@@ -59,9 +59,7 @@ pub(crate) fn handle_initial(
     age: CacheAge,
 ) -> Result<(), Refusal> {
     // Another node has let its caller in, and has found a binding of this one.
-    if let Some(route) = request.route_to_binding()
-        && ctx.identity.node.is_some()
-    {
+    if let Some(route) = request.route_to_binding() {
         return from_node(ctx, facts.registrar, forwarder, request, &route);
     }
     let (caller, place) = match mark {

@@ -212,7 +212,8 @@ impl Binding {
 
     /// Whether another node has its phone: its path leads there first.
     pub(crate) fn is_elsewhere(&self) -> bool {
-        first_hop(self.path()).is_some_and(|hop| hop.param(BINDING).is_some())
+        let path = self.path();
+        !path.is_empty() && first_hop(path).is_some_and(|hop| hop.param(BINDING).is_some())
     }
 
     /// Its features as [`features_of`] gives them; empty when there are none.

@@ -104,7 +104,13 @@ impl Registrar {
             None => Write::Remove { contact_id: *id, username: user.into() },
         };
         let doubt = record.doubts().iter().filter(|id| !is_touched(id)).map(repair);
-        let writes = changes.iter().map(write).chain(doubt).collect();
+        let dead = record.shared.iter().flat_map(|shared| {
+            let expired = record.bindings.iter().filter(|one| !one.is_live(now)).map(|one| one.contact_id);
+            shared.dead.iter().copied().chain(expired)
+        });
+        let remove = |contact_id| Write::Remove { contact_id, username: user.into() };
+        let dead = dead.filter(|id| !is_touched(id)).map(remove);
+        let writes = changes.iter().map(write).chain(doubt).chain(dead).collect();
         let version = record.shared.as_ref().map_or(0, |shared| shared.version);
         let planned = || Box::new(Planned { aor: record.aor.clone(), version });
         let planned = ctx.identity.node.is_some().then(planned);
@@ -159,7 +165,9 @@ impl Registrar {
                 if let Some(record) = self.location.get_mut(record) {
                     record.settle();
                     if let CommitOutcome::Stored(version) = outcome {
-                        record.shared_mut().version = version;
+                        let shared = record.shared_mut();
+                        shared.version = version;
+                        shared.dead.clear();
                     }
                 }
                 let why = match done {

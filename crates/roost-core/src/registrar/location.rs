@@ -61,6 +61,9 @@ pub(crate) struct Shared {
     pub(crate) told: u64,
     /// How many doubts about all records there had been when it was read.
     pub(crate) doubts: u64,
+    /// Bindings that have expired here and that the store still has: the next change removes them, so that no node whose clock is
+    /// behind counts them.
+    pub(crate) dead: Vec<u64>,
 }
 
 /// What failed commits left.
@@ -97,7 +100,8 @@ pub(crate) struct Location {
     records: Table<Record>,
     hasher: KeyedState,
     contacts: usize,
-    /// Those that other nodes have.
+    /// Whether other nodes have some, and how many of these are known.
+    is_shared: bool,
     elsewhere: usize,
     by_transport: ByTransport,
     keys: ContactKeys,
@@ -182,6 +186,7 @@ impl Location {
             records: Table::default(),
             hasher: KeyedState::new(identity.hash_seed),
             contacts: 0,
+            is_shared: identity.node.is_some(),
             elsewhere: 0,
             by_transport: ByTransport::default(),
             keys: ContactKeys::new(identity),
@@ -242,7 +247,11 @@ impl Location {
             let contacts = record.bindings.iter().map(Binding::contact);
             contacts.filter_map(|contact| self.keys.of_contact(&record.aor, contact)).collect()
         };
-        let elsewhere = |record: &Record| record.bindings.iter().filter(|one| one.is_elsewhere()).count();
+        let counts = self.is_shared;
+        let elsewhere = |record: &Record| match counts {
+            true => record.bindings.iter().filter(|one| one.is_elsewhere()).count(),
+            false => 0,
+        };
         let (before, keys_before, elsewhere_before) =
             (record.bindings.len(), keys(record), elsewhere(record));
         record.bindings.iter().for_each(|binding| self.by_transport.remove(binding));
@@ -323,6 +332,10 @@ impl Location {
             self.change(id, |record| {
                 let dead = record.bindings.iter().filter(|binding| !binding.is_live(now));
                 dead.for_each(|binding| expired(record, binding));
+                if let Some(shared) = &mut record.shared {
+                    let dead = record.bindings.iter().filter(|binding| !binding.is_live(now));
+                    shared.dead.extend(dead.map(|binding| binding.contact_id));
+                }
                 record.bindings.retain(|binding| binding.is_live(now));
             });
             self.drop_if_empty(id);

@@ -121,9 +121,11 @@ impl Registrar {
         let (identity, now) = (ctx.identity, ctx.now);
         self.location.change(id, |record| {
             let own = std::mem::take(&mut record.bindings);
+            let mut dead = Vec::new();
             for packed in &stored.rows {
                 let row = here(identity, packed.unpack());
                 if row.expires != 0 && row.expires <= now.unix_s {
+                    dead.push(row.contact_id);
                     continue;
                 }
                 record.label = contact_id::aor_label(row.contact_id);
@@ -136,7 +138,7 @@ impl Registrar {
                 record.put(known.unwrap_or_else(|| Binding::from_row(&row, now)));
             }
             let shared = record.shared_mut();
-            (shared.version, shared.doubts) = (stored.version, doubts);
+            (shared.version, shared.doubts, shared.dead) = (stored.version, doubts, dead);
         });
         self.tell_moved(ctx);
     }
