@@ -183,7 +183,8 @@ fn engine(index: usize, address: SocketAddr, dice: &mut Dice) -> Engine {
     config.policy.registrar.min_expires_s = 0;
     config.identity.hash_seed = dice.next_u64();
     config.identity.mac_key = dice.key();
-    config.identity.node = Some(Arc::new(Node { address: node, keys: vec![[7; 32]] }));
+    config.identity.node =
+        Some(Arc::new(Node { address: node, keys: vec![[7; 32]], nonce_keys: vec![[8; 32]] }));
     let mut engine = Engine::new(&config, ShardId(0), dice.rng());
     engine.handle_reading(Reading::Rows((0..EXTENSIONS).map(subscriber).collect()), 1);
     engine.handle_reading(Reading::Done, 1);

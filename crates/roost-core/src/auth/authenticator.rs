@@ -159,7 +159,8 @@ impl Authenticator {
     ) -> Result<Digest<'a>, Reason> {
         let credentials = find_credentials(request, claimed.header, claimed.realm)?;
         let digest = digest_of(&credentials, &ctx.policy.auth.algorithms)?;
-        let expires = check_nonce(&ctx.identity.mac_key, digest.nonce, ctx.now.unix_s);
+        let keys = ctx.identity.nonce_keys(&ctx.policy.auth).iter();
+        let expires = keys.filter_map(|key| check_nonce(key, digest.nonce, ctx.now.unix_s)).next();
         let expires_unix_s = expires.ok_or(Reason::NonceExpired)?;
         let key = UserKey::new(digest.username, digest.realm, ctx.identity.use_domain);
         let fits = digest.realm.len() <= limits::MAX_REALM && digest.username.len() <= LONGEST_KEY;

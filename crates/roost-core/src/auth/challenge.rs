@@ -32,7 +32,8 @@ impl<'a> Challenger<'a> {
             out.extend_from_slice(realm);
             out.extend_from_slice(b"\", nonce=\"");
             let expires_unix_s = self.unix_s + u64::from(self.auth.nonce_expire_s);
-            write_nonce(&self.identity.mac_key, expires_unix_s, own, out);
+            let key = self.identity.nonce_keys(self.auth).first().unwrap_or(&self.identity.mac_key);
+            write_nonce(key, expires_unix_s, own, out);
             out.push(b'"');
             if self.auth.qop_auth {
                 out.extend_from_slice(b", qop=\"auth\"");

@@ -9,6 +9,7 @@ use roost_sip::User;
 use crate::base::flow::ShardId;
 use crate::base::hash::KeyedState;
 use crate::base::limits;
+use crate::contract::policy::AuthParams;
 use crate::contract::shared::Node;
 
 /// The same in every shard of a process.
@@ -116,6 +117,15 @@ impl Identity {
             return ShardId(0);
         }
         self.shard_of(&user.plain())
+    }
+
+    /// The keys of nonces: the first one signs, all are taken. Nonces that may be used again hold at all nodes; of the others the node
+    /// that made them knows which were used.
+    pub(crate) fn nonce_keys(&self, auth: &AuthParams) -> &[[u8; 32]] {
+        match &self.node {
+            Some(node) if !auth.qop_auth && auth.disable_nonce_check => &node.nonce_keys,
+            _ => std::slice::from_ref(&self.mac_key),
+        }
     }
 
     /// A limit that all shards share, as one shard's part of it.

@@ -31,6 +31,8 @@ pub struct Node {
     pub address: SocketAddr,
     /// Keys of `cluster.secrets`: the first one signs, all are taken.
     pub keys: Vec<[u8; 32]>,
+    /// Those of nonces that hold at all nodes, in the same order.
+    pub nonce_keys: Vec<[u8; 32]>,
 }
 
 /// The parameter of a Route that leads to a binding at its node.
@@ -96,7 +98,11 @@ mod tests {
 
     #[test]
     fn a_route_to_a_binding_is_taken_from_nodes_alone() {
-        let node = Node { address: "10.0.0.5:5070".parse().unwrap(), keys: vec![[7; 32], [8; 32]] };
+        let node = Node {
+            address: "10.0.0.5:5070".parse().unwrap(),
+            keys: vec![[7; 32], [8; 32]],
+            nonce_keys: Vec::new(),
+        };
         let mut route = Vec::new();
         node.route_to((b"90;1", b"90;1@pbx"), 0x1234, &mut route);
         let text = String::from_utf8(route).unwrap();

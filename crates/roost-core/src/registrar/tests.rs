@@ -186,7 +186,11 @@ fn what_does_not_fit_into_its_column_is_refused_but_may_always_go() {
 /// Where bindings are shared: this node is the one at port 5070.
 fn shared() -> Lab {
     Lab::new(|shard| {
-        let node = Node { address: "10.0.0.1:5070".parse().unwrap(), keys: vec![[7; 32]] };
+        let node = Node {
+            address: "10.0.0.1:5070".parse().unwrap(),
+            keys: vec![[7; 32]],
+            nonce_keys: vec![[8; 32]],
+        };
         shard.identity.node = Some(std::sync::Arc::new(node));
         shard.policy.registrar.exclusive_ip = true;
     })

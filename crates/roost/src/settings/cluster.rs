@@ -12,6 +12,9 @@ use crate::settings::values::Settings;
 
 /// The shortest secret that is taken.
 const MIN_SECRET: usize = 16;
+/// What keys are made for.
+const BINDINGS: &str = "roost 2026 cluster.secrets bindings of other nodes";
+const NONCES: &str = "roost 2026 cluster.secrets nonces that hold at all nodes";
 
 impl Settings {
     /// Whether nodes share bindings.
@@ -82,15 +85,13 @@ impl Settings {
         }
         policy.listeners.push(Listener::new(Transport::Tcp, address));
         policy.node = Some(address);
-        let key = |secret: &String| derive(secret);
-        let node = Node { address, keys: self.cluster_secrets.iter().map(key).collect() };
+        let keys = |purpose: &'static str| {
+            self.cluster_secrets.iter().map(|secret| blake3::derive_key(purpose, secret.as_bytes())).collect()
+        };
+        let node = Node { address, keys: keys(BINDINGS), nonce_keys: keys(NONCES) };
         self.core.identity.node = Some(Arc::new(node));
         Ok(())
     }
-}
-
-fn derive(secret: &str) -> [u8; 32] {
-    blake3::derive_key("roost 2026 cluster.secrets bindings of other nodes", secret.as_bytes())
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde_json::json;
 
 use crate::support::{
-    AnyLine, PATIENCE, Phone, Redis, Server, TLS_SECTION, TRANSPORTS, ack_of_failure, cancel_of, free_port,
-    phone, reaches, report, wait_for,
+    AnyLine, Challenge, PATIENCE, Phone, Redis, Server, TLS_SECTION, TRANSPORTS, ack_of_failure, cancel_of,
+    free_port, phone, reaches, report, wait_for,
 };
 
 const SECRET: &str = "nodes know one another by this";
@@ -178,6 +178,26 @@ fn nodes_know_one_another() {
     wait_for("its leaving", PATIENCE, || (shown(&a) == [is("a", "up", 1)]).then_some(()));
     let alone = Server::started("", "");
     assert_eq!(alone.mi("nodes", json!({})).expect_err("no nodes").0, 404);
+}
+
+#[test]
+fn a_challenge_of_one_node_is_answered_at_another() {
+    // A nonce that may be used again holds everywhere; of one that counts its uses its own node knows them.
+    for (qop, answer) in [("off", "200 OK"), ("auth", "401 Unauthorized")] {
+        let redis = Redis::start();
+        let [a, b] = two(&redis, &format!("[auth]\nqop = \"{qop}\"\n"));
+        let mut phone = a.phone("9001");
+        let register = phone.register_message(&[]);
+        let challenged = phone.exchange(&register);
+        assert_eq!(challenged.line(), "401 Unauthorized");
+        let challenge = Challenge::parse(challenged.header("WWW-Authenticate").expect("a challenge"));
+        let uri = format!("sip:{}", b.sip);
+        let mut other = b.phone("9001");
+        let line = challenge.answer("9001", "9001", "REGISTER", &uri, 1);
+        let message = other.register_message(&[&line]);
+        assert_eq!(other.exchange(&message).line(), answer, "{qop}");
+        assert_eq!(other.unregister().line(), "200 OK");
+    }
 }
 
 #[test]
