@@ -565,6 +565,9 @@ impl Engine {
             ShardEvent::ContactMoved(moved) => self.registrar.contact_moved(&moved),
             ShardEvent::Agent(aor, step) => self.dialogs.take_agent(ctx, &aor, step),
             ShardEvent::CallStep(step) => self.dialogs.take_step(ctx, &step),
+            ShardEvent::NodesDown(nodes_down) => {
+                self.shared.policy = Arc::new(Policy { nodes_down, ..Policy::clone(&self.shared.policy) });
+            }
             ShardEvent::RecordChanged { aor, version } => self.registrar.record_changed(&aor, version),
             ShardEvent::RecordFound { aor, record } => self.registrar.record_found(ctx, &aor, &record),
             ShardEvent::RecordsDoubtful => self.registrar.records_doubtful(),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use redis::{Connection, Script};
 
 use crate::connection::{RedisError, Source};
+use crate::{Change, News};
 
 /// The table of nodes.
 const NODES: &str = "roost:nodes";
@@ -79,6 +80,7 @@ pub(crate) fn start(
     (name, address): (String, String),
     figures: Figures,
     nodes: Nodes,
+    news: News,
 ) -> Result<Lease, RedisError> {
     let mut connection = source.connect()?;
     let all = read(&mut connection, None).map_err(|error| source.away(error))?;
@@ -90,11 +92,18 @@ pub(crate) fn start(
     let ends = Arc::clone(&is_over);
     let run = move || {
         let mut connection = Some(connection);
+        let mut told = Vec::new();
         while !ends.load(Ordering::Relaxed) {
             let renewed = renew(&source, &mut connection, (&name, &figures()), &nodes);
             if let Err(error) = renewed {
                 tracing::debug!(%error, "the lease of this node is not renewed");
                 connection = None;
+            }
+            let (all, _) = nodes.list();
+            let now: Vec<_> = all.iter().map(|node| (node.name.clone(), node.is_alive)).collect();
+            if now != told {
+                told = now;
+                news(Change::Nodes(all));
             }
             std::thread::park_timeout(EVERY);
         }

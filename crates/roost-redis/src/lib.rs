@@ -38,6 +38,8 @@ pub enum Change {
     Record { aor: Box<[u8]>, version: u64 },
     /// A record that has bindings of this node, as it was at its start.
     Found { aor: Box<[u8]>, record: StoredRecord },
+    /// Another node is up, or down, than before.
+    Nodes(Vec<NodeState>),
     /// Records may have changed meanwhile: nobody was listening.
     Doubtful,
 }
@@ -102,7 +104,8 @@ pub fn start(
     let source = connection::Source::new(url, durability)?;
     let nodes = Nodes::default();
     let Member { name, address, figures } = member;
-    let lease = lease::start(source.clone(), (name, address.clone()), figures, nodes.clone())?;
+    let lease =
+        lease::start(source.clone(), (name, address.clone()), figures, nodes.clone(), Arc::clone(&news))?;
     let scan = scan::start(source.clone(), &address, Arc::clone(&news))?;
     let (commits, commit_queue) = channel();
     let (questions, question_queue) = channel();

@@ -24,6 +24,7 @@ pub(super) struct Situation {
     now_ms: u64,
     bans: Vec<Ban>,
     not_ready: String,
+    nodes_down: Vec<String>,
 }
 
 impl Situation {
@@ -34,7 +35,10 @@ impl Situation {
                 bans.extend(own);
             }
         }
-        Ok(Situation { now_ms, bans, not_ready: why_not_ready(mi).await.unwrap_or_default() })
+        let nodes = mi.nodes.as_ref().map(|nodes| nodes()).unwrap_or_default();
+        let down = nodes["Nodes"].as_array().into_iter().flatten().filter(|node| node["State"] == "down");
+        let nodes_down = down.filter_map(|node| node["Address"].as_str().map(str::to_string)).collect();
+        Ok(Situation { now_ms, bans, not_ready: why_not_ready(mi).await.unwrap_or_default(), nodes_down })
     }
 
     /// Of an extension of which nothing is known.
@@ -51,6 +55,7 @@ impl Situation {
             similar: &[],
             mistaken: &[],
             elsewhere: &[],
+            nodes_down: &self.nodes_down,
             is_database_away: self.not_ready.contains("database"),
             is_loading: self.not_ready.contains("being read"),
             natping_interval_s: policy.nathelper.natping_interval_s,

@@ -123,6 +123,11 @@ fn trouble(word: &str) -> Option<(u8, &'static str, &'static str)> {
             (3, "extension does not answer calls", "extensions do not answer calls")
         }
         "two-phones" => (3, "extension is used by two phones", "extensions are used by two phones each"),
+        "node-down" => (
+            1,
+            "extension has its phone at a node that is down",
+            "extensions have their phones at a node that is down",
+        ),
         "method-mask" => (4, "extension takes no calls", "extensions take no calls"),
         "refreshes-late" => (4, "extension refreshes late", "extensions refresh late"),
         "refreshes-often" => (4, "extension refreshes all too often", "extensions refresh all too often"),

@@ -99,6 +99,8 @@ pub enum ShardEvent {
     NoRoom(Flow, Box<[u8]>),
     /// A Contact whose user is the other shard's has come, or gone.
     ContactMoved(ContactMoved),
+    /// The nodes that are down, by where they are reached.
+    NodesDown(Arc<[SocketAddr]>),
     /// An AOR's record in the shared store has this version.
     RecordChanged { aor: Box<[u8]>, version: u64 },
     /// The record of an AOR that has bindings of this node, read at its start.

@@ -33,6 +33,8 @@ pub struct Policy {
     pub listeners: Vec<Listener>,
     /// The one of them that other nodes reach this one at (`cluster.listen`).
     pub node: Option<SocketAddr>,
+    /// Those of other nodes that are down.
+    pub nodes_down: Arc<[SocketAddr]>,
     /// Names that are ours in Route and Request-URI, beside `advertised_address`.
     pub domains: Vec<Domain>,
     /// The host that Via and Record-Route name in place of ours; empty names ours.
@@ -335,6 +337,7 @@ impl Default for Policy {
             routes: Arc::new([]),
             listeners: Vec::new(),
             node: None,
+            nodes_down: Arc::default(),
             domains: Vec::new(),
             advertised_address: String::new(),
         }

@@ -222,6 +222,7 @@ reasons! {
     NoOwnConnection 480 "Temporarily Unavailable" Plain
         "the callee is reached over its own connection only, and that is lost",
     ConnectionLost 480 "Temporarily Unavailable" Plain "the callee's connection is lost",
+    NodeDown 480 "Temporarily Unavailable" Plain "the node that has the callee's phone is down",
     Unresolvable 476 "Unresolvable destination (476/TM)" Plain "Unresolvable destination (476/TM)",
     SipsInsecure 480 "Temporarily Unavailable" Sips
         "a sips URI, and the request did not come over TLS",

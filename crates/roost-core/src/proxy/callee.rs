@@ -109,8 +109,14 @@ pub(crate) fn next_hop_of(policy: &Policy, usual: SocketAddr, binding: &Binding)
     if !binding.path().is_empty() {
         let hop = first_hop(binding.path()).ok_or(Reason::Unresolvable)?;
         // Nodes reach one another at their own addresses.
-        let local = policy.node.filter(|_| hop.param(BINDING).is_some()).unwrap_or(local);
-        return NextHop::of(listeners, &hop, local);
+        let own = policy.node.filter(|_| hop.param(BINDING).is_some());
+        let next_hop = NextHop::of(listeners, &hop, own.unwrap_or(local))?;
+        return match &next_hop {
+            NextHop::Flow(flow) if own.is_some() && policy.nodes_down.contains(&flow.remote) => {
+                Err(Reason::NodeDown)
+            }
+            _ => Ok(next_hop),
+        };
     }
     if binding.is_stranded() {
         return Err(Reason::NoOwnConnection);

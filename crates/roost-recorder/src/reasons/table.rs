@@ -452,6 +452,10 @@ reasons! {
         ["Nobody answered the call: there was no reply within `tm.fr_timeout`, or it rang for `tm.fr_inv_timeout`.", "呼叫无人应答：`tm.fr_timeout` 内没有任何应答，或振铃超过 `tm.fr_inv_timeout`。"]
         ["Check the callee's network; raise the time.", "检查被叫的网络；调大时间。"]
         ["", ""],
+    525 "node-down"
+        ["The node that has the callee's phone is down (480).", "被叫话机所在的节点不可用（480）。"]
+        ["See `roost nodes`, and bring that node back; its phones are reached at once when they register with another node, or when it is back.", "查看 `roost nodes` 并恢复该节点；话机向其他节点注册之后，或该节点恢复之后，即可呼叫。"]
+        ["That node is cut off from the store for more than five seconds.", "该节点与存储服务器断开超过五秒。"],
     601 "flooded"
         ["An address sent more requests than `pike.reqs_density_per_unit`; the rest got no answer.", "某地址的请求数超过 `pike.reqs_density_per_unit`，多出的没有应答。"]
         ["If the address is one of yours, raise `pike.reqs_density_per_unit` to several times what your largest site sends; else ban it: `roost ban add {address}`.", "如果是自己的地址，把 `pike.reqs_density_per_unit` 调到最大站点请求数的数倍；否则用 `roost ban add {address}` 封禁。"]

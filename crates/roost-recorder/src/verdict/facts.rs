@@ -29,6 +29,8 @@ pub struct Facts<'a> {
     pub mistaken: &'a [String],
     /// The same user in other domains that do not have it, and that a phone registers as.
     pub elsewhere: &'a [Namesake],
+    /// Where the other nodes are reached that are down.
+    pub nodes_down: &'a [String],
     pub is_database_away: bool,
     pub is_loading: bool,
     /// `nathelper.natping_interval` and `registrar.max_expires`, in seconds.

@@ -83,6 +83,15 @@ fn cannot_be_called(facts: &Facts<'_>, contact: &ContactRecord, make: Make<'_>) 
         let sentence = ", but its Allow header takes no INVITE: calls to it are answered 404.".to_string();
         return Some(make("method-mask", sentence, vec!["allow INVITE in the phone's settings".to_string()]));
     }
+    let path = String::from_utf8_lossy(&contact.path);
+    if let Some(node) = facts.nodes_down.iter().find(|node| path.contains(&format!("@{node};"))) {
+        let sentence = format!(", but the node that has its phone ({node}) is down: calls do not reach it.");
+        let remedy = vec![
+            "roost nodes shows which are up; bring that one back".to_string(),
+            "let the phone register with another node: restart it, or wait until it does".to_string(),
+        ];
+        return Some(make("node-down", sentence, remedy));
+    }
     if let Some(pings) = contact.pings.filter(|pings| pings.lost > 0) {
         let sentence =
             format!(", but it has not answered the last {} pings: calls may not reach it.", pings.lost);

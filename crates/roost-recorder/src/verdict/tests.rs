@@ -60,6 +60,7 @@ fn facts() -> Facts<'static> {
         similar: &[],
         mistaken: &[],
         elsewhere: &[],
+        nodes_down: &[],
         is_database_away: false,
         is_loading: false,
         natping_interval_s: 0,
@@ -128,6 +129,10 @@ fn each_state_has_its_verdict() {
         },
     )]);
     let stranded = [ContactRecord { is_stranded: true, ..contact() }];
+    let (away, down) = (
+        [ContactRecord { path: b"<sip:9001@10.0.0.5:5070;transport=tcp;lr>".to_vec(), ..contact() }],
+        ["10.0.0.5:5070".to_string()],
+    );
     let deaf = [ContactRecord { methods: 0, ..contact() }];
     let silent = [ContactRecord { pings: Some(PingsRecord { latency_ms: None, lost: 3 }), ..contact() }];
     let elsewhere = [elsewhere()];
@@ -160,6 +165,12 @@ fn each_state_has_its_verdict() {
         ),
         (Facts { contacts: &live, life: Some(&late), ..facts() }, "refreshes-late", "over for 5 s already"),
         (Facts { contacts: &deaf, ..facts() }, "method-mask", "takes no INVITE"),
+        (
+            Facts { contacts: &away, nodes_down: &down, ..facts() },
+            "node-down",
+            "the node that has its phone (10.0.0.5:5070) is down",
+        ),
+        (Facts { contacts: &away, ..facts() }, "fine", "Everything is right."),
         (Facts { contacts: &silent, ..facts() }, "pings-lost", "the last 3 pings"),
     ] {
         let found = verdict(&facts);

@@ -1,12 +1,13 @@
 //! Bindings that are shared with other nodes: starts what speaks to their store.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use roost_core::{Admin, AdminReply, Config, ShardEvent, ShardId};
 use roost_net::{Inbox, InboxItem};
-use roost_redis::{Change, Health, Member, Nodes, Running};
+use roost_redis::{Change, Health, Member, NodeState, Nodes, Running};
 use serde_json::{Value, json};
 
 use crate::serve::delivery::deliver;
@@ -48,6 +49,14 @@ pub(super) fn start(
             let shard = shard_of(&config, &aor);
             if let Some(inbox) = to.get(usize::from(shard.0)) {
                 inbox.post([InboxItem::ShardEvent(ShardEvent::RecordFound { aor, record })]);
+            }
+        }
+        Change::Nodes(nodes) => {
+            let is_down = |node: &&NodeState| !node.is_alive;
+            let down: Arc<[SocketAddr]> = nodes.iter().filter(is_down).filter_map(address_of).collect();
+            tracing::info!(nodes = ?nodes.iter().map(|node| (&node.name, node.is_alive)).collect::<Vec<_>>(), "nodes");
+            for inbox in to.iter() {
+                inbox.post([InboxItem::ShardEvent(ShardEvent::NodesDown(Arc::clone(&down)))]);
             }
         }
         Change::Doubtful => {
@@ -103,6 +112,12 @@ fn figures(ask: &roost_admin::Ask, shards: u16, address: &str) -> String {
         told["silent_workers"] = json!(silent);
     }
     told.to_string()
+}
+
+/// Where a node is reached.
+fn address_of(node: &NodeState) -> Option<SocketAddr> {
+    let told: Value = serde_json::from_str(&node.figures).ok()?;
+    told["address"].as_str()?.parse().ok()
 }
 
 /// `nodes` of MI: all nodes and how each is, as this one knows.

@@ -271,9 +271,28 @@ fn a_node_that_is_killed_loses_no_binding() {
     let failed = caller.await_final("INVITE");
     assert!(matches!(failed.status(), Some(408 | 477 | 480)), "{}", failed.text);
     caller.send(ack_of_failure(&invite, &failed));
+    // Once its lease has ended that is known, and said.
+    wait_for("the end of its lease", PATIENCE, || {
+        b.succeed(&["nodes"])
+            .lines()
+            .any(|line| line.starts_with(" a ") && line.contains("down"))
+            .then_some(())
+    });
+    let failed = wait_for("the reason", PATIENCE, || {
+        let invite = caller.invite("9001");
+        let failed = caller.await_final("INVITE");
+        caller.send(ack_of_failure(&invite, &failed));
+        (failed.status() == Some(480)).then_some(failed)
+    });
+    let told = b.mi("why", json!(["9002", "9001"])).expect("a verdict");
+    assert_eq!(told["Reason"], "node-down", "{told} {}", failed.text);
+    assert_eq!(b.mi("why", json!(["9001"])).expect("a verdict")["Reason"], "node-down");
     a.start();
     let shown = a.succeed(&["ul", "show", "9001"]);
     assert!(shown.contains(&format!("sip:9001@{}", phone.local())), "{shown}");
+    wait_for("its return", PATIENCE, || {
+        (b.mi("why", json!(["9001"])).ok()?["Reason"] != "node-down").then_some(())
+    });
     let invite = caller.invite("9001");
     let received = phone.await_request("INVITE");
     phone.answer(&received, "486 Busy Here");
