@@ -55,11 +55,7 @@ pub(crate) async fn agents(mi: &Mi, shard: ShardId) -> Result<Vec<(Box<[u8]>, Ag
 
 /// The shard that an AOR belongs to.
 pub(crate) fn owner(mi: &Mi, aor: &[u8]) -> ShardId {
-    let user_len = match mi.config.identity.use_domain {
-        true => aor.iter().rposition(|byte| *byte == b'@').unwrap_or(aor.len()),
-        false => aor.len(),
-    };
-    mi.config.identity.shard_of(&aor[..user_len])
+    mi.config.identity.shard_of_aor(aor)
 }
 
 /// An AOR as the table has it: without its domain where AORs have none. `None`: it needs one, and has none.

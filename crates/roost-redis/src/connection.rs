@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::{Client, Connection, Value};
+use redis::{Client, Connection, ConnectionLike as _, Pipeline, Value};
 
 use crate::record::SCRIPT;
 
@@ -87,6 +87,32 @@ impl Source {
         made.map_err(|error| self.away(error))
     }
 
+    /// The one that is kept, or a new one in its place.
+    pub(crate) fn kept<'k>(
+        &self,
+        kept: &'k mut Option<Connection>,
+    ) -> Result<&'k mut Connection, RedisError> {
+        Ok(match kept {
+            Some(connection) => connection,
+            None => kept.insert(self.connect()?),
+        })
+    }
+
+    /// What stands under these keys, each as fields and values, in one round trip.
+    pub(crate) fn hashes<'k>(
+        &self,
+        connection: &mut Connection,
+        keys: impl ExactSizeIterator<Item = &'k [u8]>,
+    ) -> Result<Vec<Value>, RedisError> {
+        let count = keys.len();
+        let mut pipe = Pipeline::with_capacity(count);
+        for key in keys {
+            pipe.cmd("HGETALL").arg(key);
+        }
+        let asked = connection.req_packed_commands(&pipe.get_packed_pipeline(), 0, count);
+        asked.map_err(|error| self.away(error))
+    }
+
     /// One to write with: it knows the script, and how a batch is known to be safe.
     pub(crate) fn guarded(&self) -> Result<(Connection, Guard), RedisError> {
         let mut connection = self.connect()?;
@@ -142,7 +168,7 @@ impl Source {
 
 impl Guard {
     /// Adds what is sent behind a batch; how many answers follow.
-    pub(crate) fn ask(self, pipe: &mut redis::Pipeline) -> usize {
+    pub(crate) fn ask(self, pipe: &mut Pipeline) -> usize {
         if let Some(replicas) = self.synced {
             pipe.cmd("WAITAOF").arg(1).arg(replicas).arg(SAFE_MS);
         }

@@ -1,13 +1,13 @@
 //! Who is there: each node renews its lease each second, by the store's clock, and says how it is.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use redis::{Connection, Script};
 
+use crate::background::Background;
 use crate::connection::{RedisError, Source};
 use crate::{Change, News};
 
@@ -56,21 +56,6 @@ impl Nodes {
     }
 }
 
-/// The thread that renews it.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    thread: JoinHandle<()>,
-    is_over: Arc<AtomicBool>,
-}
-
-impl Lease {
-    pub(crate) fn stop(self) {
-        self.is_over.store(true, Ordering::Relaxed);
-        self.thread.thread().unpark();
-        let _ = self.thread.join();
-    }
-}
-
 /// Takes the lease of this name, and renews it until it is stopped.
 ///
 /// # Errors
@@ -81,16 +66,14 @@ pub(crate) fn start(
     figures: Figures,
     nodes: Nodes,
     news: News,
-) -> Result<Lease, RedisError> {
+) -> Result<Background, RedisError> {
     let mut connection = source.connect()?;
     let all = read(&mut connection, None).map_err(|error| source.away(error))?;
     let is_other = |node: &&NodeState| node.name == name && node.is_alive && !node.figures.contains(&address);
     if let Some(other) = all.iter().find(is_other) {
         return Err(RedisError::SameName { name, figures: other.figures.clone() });
     }
-    let is_over = Arc::new(AtomicBool::new(false));
-    let ends = Arc::clone(&is_over);
-    let run = move || {
+    Background::start("roost-lease", move |ends| {
         let mut connection = Some(connection);
         let mut told = Vec::new();
         while !ends.load(Ordering::Relaxed) {
@@ -111,9 +94,7 @@ pub(crate) fn start(
         if let Some(connection) = &mut connection {
             let _ = redis::cmd("HDEL").arg(NODES).arg(&name).exec(connection);
         }
-    };
-    let thread = std::thread::Builder::new().name("roost-lease".to_string()).spawn(run);
-    Ok(Lease { thread: thread.map_err(RedisError::Thread)?, is_over })
+    })
 }
 
 fn renew(
@@ -122,10 +103,7 @@ fn renew(
     (name, figures): (&str, &str),
     nodes: &Nodes,
 ) -> Result<(), RedisError> {
-    let connection = match kept {
-        Some(connection) => connection,
-        None => kept.insert(source.connect()?),
-    };
+    let connection = source.kept(kept)?;
     let asked = Instant::now();
     let script = Script::new(SCRIPT);
     let now = script.key(NODES).arg(name).arg(figures).invoke::<String>(connection);

@@ -5,6 +5,7 @@
 //! nothing and is given the newer one. The server forgets records whose bindings have expired. Who has changed what is published.
 #![forbid(unsafe_code)]
 
+mod background;
 mod connection;
 mod lease;
 mod listener;
@@ -68,9 +69,9 @@ pub struct Running {
     handle: Handle,
     writer: JoinHandle<()>,
     reader: JoinHandle<()>,
-    listener: listener::Listener,
-    lease: lease::Lease,
-    scan: scan::Scan,
+    listener: background::Background,
+    lease: background::Background,
+    scan: background::Background,
     nodes: Nodes,
 }
 

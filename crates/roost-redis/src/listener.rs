@@ -1,12 +1,11 @@
 //! The thread that hears which records have changed.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use redis::{Connection, PubSub};
 
+use crate::background::Background;
 use crate::connection::{RedisError, Source};
 use crate::record::{CHANNEL, told};
 use crate::{Change, News};
@@ -18,26 +17,11 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// How long it waits after a connection has failed.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
-#[derive(Debug)]
-pub(crate) struct Listener {
-    thread: JoinHandle<()>,
-    is_over: Arc<AtomicBool>,
-}
-
-impl Listener {
-    pub(crate) fn stop(self) {
-        self.is_over.store(true, Ordering::Relaxed);
-        let _ = self.thread.join();
-    }
-}
-
-pub(crate) fn start(source: Source, news: News) -> Result<Listener, RedisError> {
-    let is_over = Arc::new(AtomicBool::new(false));
-    let ends = Arc::clone(&is_over);
-    let run = move || {
+pub(crate) fn start(source: Source, news: News) -> Result<Background, RedisError> {
+    Background::start("roost-redis-news", move |ends| {
         while !ends.load(Ordering::Relaxed) {
             let heard = source.connect().and_then(|mut connection| {
-                listen(&mut connection, &news, &ends)
+                listen(&mut connection, &news, ends)
                     .map_err(|error| RedisError::Away { address: source.address.clone(), error })
             });
             if let Err(error) = heard {
@@ -45,9 +29,7 @@ pub(crate) fn start(source: Source, news: News) -> Result<Listener, RedisError> 
                 std::thread::sleep(AGAIN_AFTER);
             }
         }
-    };
-    let thread = std::thread::Builder::new().name("roost-redis-news".to_string()).spawn(run);
-    Ok(Listener { thread: thread.map_err(RedisError::Thread)?, is_over })
+    })
 }
 
 fn listen(connection: &mut Connection, news: &News, ends: &AtomicBool) -> Result<(), redis::RedisError> {

@@ -3,7 +3,7 @@
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
-use redis::{Connection, ConnectionLike as _, Pipeline};
+use redis::Connection;
 use roost_core::{Receipt, StoredRecord};
 
 use crate::connection::{RedisError, Source};
@@ -29,7 +29,7 @@ pub(crate) fn start(
             }
             let record = |at: usize| match &found {
                 Ok(records) => records.get(at).cloned().flatten().ok_or_else(|| "no record".to_string()),
-                Err(error) => Err(error.clone()),
+                Err(error) => Err(error.to_string()),
             };
             let told = questions.iter().enumerate();
             receipts(told.map(|(at, one)| (one.shard, Receipt::Record(one.ticket, record(at)))).collect());
@@ -42,16 +42,9 @@ fn read(
     source: &Source,
     kept: &mut Option<Connection>,
     questions: &[Question],
-) -> Result<Vec<Option<StoredRecord>>, String> {
-    let connection = match kept {
-        Some(connection) => connection,
-        None => kept.insert(source.connect().map_err(|error| error.to_string())?),
-    };
-    let mut pipe = Pipeline::with_capacity(questions.len());
-    for question in questions {
-        pipe.cmd("HGETALL").arg(key_of(&question.aor));
-    }
-    let asked = connection.req_packed_commands(&pipe.get_packed_pipeline(), 0, questions.len());
-    let answers = asked.map_err(|error| error.to_string())?;
+) -> Result<Vec<Option<StoredRecord>>, RedisError> {
+    let connection = source.kept(kept)?;
+    let keys: Vec<_> = questions.iter().map(|question| key_of(&question.aor)).collect();
+    let answers = source.hashes(connection, keys.iter().map(Vec::as_slice))?;
     Ok(answers.iter().map(record_of).collect())
 }

@@ -1,13 +1,12 @@
 //! The thread that finds this node's own bindings at its start: it pings their phones, and notices their loss.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use redis::{Connection, ConnectionLike as _, Pipeline};
+use redis::Connection;
 use roost_core::StoredRecord;
 
+use crate::background::Background;
 use crate::connection::{RedisError, Source};
 use crate::record::{aor_of, every_key, record_of};
 use crate::{Change, News};
@@ -17,25 +16,10 @@ const AT_ONCE: usize = 500;
 /// How long it waits after the store has not answered.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-#[derive(Debug)]
-pub(crate) struct Scan {
-    thread: JoinHandle<()>,
-    is_over: Arc<AtomicBool>,
-}
-
-impl Scan {
-    pub(crate) fn stop(self) {
-        self.is_over.store(true, Ordering::Relaxed);
-        let _ = self.thread.join();
-    }
-}
-
 /// Finds the records with bindings of the node at this address.
-pub(crate) fn start(source: Source, address: &str, news: News) -> Result<Scan, RedisError> {
-    let is_over = Arc::new(AtomicBool::new(false));
-    let ends = Arc::clone(&is_over);
+pub(crate) fn start(source: Source, address: &str, news: News) -> Result<Background, RedisError> {
     let own = format!("@{address};");
-    let run = move || {
+    Background::start("roost-redis-scan", move |ends| {
         let begun = Instant::now();
         let (mut cursor, mut found, mut connection) = (0, 0, None);
         while !ends.load(Ordering::Relaxed) {
@@ -64,9 +48,7 @@ pub(crate) fn start(source: Source, address: &str, news: News) -> Result<Scan, R
                 }
             }
         }
-    };
-    let thread = std::thread::Builder::new().name("roost-redis-scan".to_string()).spawn(run);
-    Ok(Scan { thread: thread.map_err(RedisError::Thread)?, is_over })
+    })
 }
 
 /// Records and their AORs.
@@ -74,22 +56,14 @@ type Records = Vec<(Box<[u8]>, StoredRecord)>;
 
 /// Some records, and where the next ones are; 0: there are no more.
 fn some(source: &Source, kept: &mut Option<Connection>, cursor: u64) -> Result<(u64, Records), RedisError> {
-    let connection = match kept {
-        Some(connection) => connection,
-        None => kept.insert(source.connect()?),
-    };
+    let connection = source.kept(kept)?;
     let mut asked = redis::cmd("SCAN");
     asked.arg(cursor).arg("MATCH").arg(every_key()).arg("COUNT").arg(AT_ONCE);
     let (next, keys) = asked.query::<(u64, Vec<Vec<u8>>)>(connection).map_err(|error| source.away(error))?;
     if keys.is_empty() {
         return Ok((next, Vec::new()));
     }
-    let mut pipe = Pipeline::with_capacity(keys.len());
-    for key in &keys {
-        pipe.cmd("HGETALL").arg(key);
-    }
-    let answers = connection.req_packed_commands(&pipe.get_packed_pipeline(), 0, keys.len());
-    let answers = answers.map_err(|error| source.away(error))?;
+    let answers = source.hashes(connection, keys.iter().map(Vec::as_slice))?;
     let records = keys.iter().zip(&answers);
     let records = records.filter_map(|(key, answer)| Some((aor_of(key)?.into(), record_of(answer)?)));
     Ok((next, records.collect()))

@@ -23,7 +23,8 @@ pub(crate) fn start(
     health: Health,
 ) -> Result<JoinHandle<()>, RedisError> {
     let run = move || {
-        let mut writer = Writer { source, connection: None };
+        let mut writer =
+            Writer { source, script: redis::Script::new(SCRIPT).get_hash().to_string(), connection: None };
         while let Ok(first) = queue.recv() {
             let mut commits = first;
             while commits.len() < AT_ONCE
@@ -42,6 +43,8 @@ pub(crate) fn start(
 
 struct Writer {
     source: Source,
+    /// The script's hash.
+    script: String,
     connection: Option<(Connection, Guard)>,
 }
 
@@ -63,9 +66,9 @@ impl Writer {
         }
         let Some((connection, guard)) = &mut self.connection else { return Ok(Vec::new()) };
         let mut pipe = Pipeline::with_capacity(commits.len() + 2);
-        let sha = redis::Script::new(SCRIPT).get_hash().to_string();
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         for commit in commits {
-            add(&mut pipe, &sha, commit);
+            add(&mut pipe, &self.script, commit, now_s);
         }
         let guards = guard.ask(&mut pipe);
         let asked = connection.req_packed_commands(&pipe.get_packed_pipeline(), 0, commits.len() + guards);
@@ -79,15 +82,14 @@ impl Writer {
 }
 
 /// The script with its arguments.
-fn add(pipe: &mut Pipeline, sha: &str, commit: &Commit) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+fn add(pipe: &mut Pipeline, sha: &str, commit: &Commit, now_s: u64) {
     let (mut gone, mut puts, mut needed_ms, mut is_permanent) = (Vec::new(), Vec::new(), 1, false);
     for write in &commit.writes {
         match write {
             Write::Put(row) => {
                 let expires = row.row().expires;
                 is_permanent |= expires == 0;
-                needed_ms = needed_ms.max(expires.saturating_sub(now) * 1000 + GRACE_MS);
+                needed_ms = needed_ms.max(expires.saturating_sub(now_s) * 1000 + GRACE_MS);
                 puts.push((field_of(row.contact_id()), row.as_bytes()));
             }
             Write::Remove { contact_id, .. } | Write::Purge { contact_id, .. } => {

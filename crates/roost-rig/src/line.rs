@@ -281,3 +281,14 @@ pub fn reaches(from: &Phone<AnyLine>, to: &Phone<AnyLine>, dialog: &mut Dialog, 
     to.answer(&received, "200 OK");
     assert_eq!(from.await_final(method).line(), "200 OK");
 }
+
+/// A call: each side reaches the other inside it, and one of them hangs up.
+pub fn talk(caller: &mut Phone<AnyLine>, callee: &Phone<AnyLine>, callee_hangs_up: bool) {
+    let (mut ours, mut theirs) = caller.establish(callee);
+    reaches(caller, callee, &mut ours, "INFO");
+    reaches(callee, caller, &mut theirs, "INFO");
+    match callee_hangs_up {
+        false => reaches(caller, callee, &mut ours, "BYE"),
+        true => reaches(callee, caller, &mut theirs, "BYE"),
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use roost_sip::User;
 
+use crate::base::aor::split_aor;
 use crate::base::flow::ShardId;
 use crate::base::hash::KeyedState;
 use crate::base::limits;
@@ -109,6 +110,11 @@ impl Identity {
             hasher.write_u8(if self.case_sensitive { *byte } else { byte.to_ascii_lowercase() });
         }
         ShardId((hasher.finish() % u64::from(self.shards)) as u16)
+    }
+
+    /// The shard that an AOR belongs to.
+    pub fn shard_of_aor(&self, aor: &[u8]) -> ShardId {
+        self.shard_of(split_aor(aor, self.use_domain).0)
     }
 
     /// The shard of a URI's user.

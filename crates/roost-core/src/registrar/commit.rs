@@ -209,15 +209,16 @@ impl Registrar {
             Some(Change::Put(_)) => Reason::InsertFailed,
             _ => Reason::DeleteFailed,
         };
-        if ctx.identity.node.is_some() {
+        match ctx.identity.node.is_some() {
             // What stands in the store now is read again, and nothing is written on a guess.
-            self.doubt_record(id);
+            true => self.doubt_record(id),
+            false => {
+                let touched = changes.iter().map(|change| match change {
+                    Change::Put(Binding { contact_id, .. }) | Change::Remove(contact_id) => *contact_id,
+                });
+                self.doubt(ctx, id, touched);
+            }
         }
-        let is_own = ctx.identity.node.is_none();
-        let touched = changes.iter().filter(|_| is_own).map(|change| match change {
-            Change::Put(Binding { contact_id, .. }) | Change::Remove(contact_id) => *contact_id,
-        });
-        self.doubt(ctx, id, touched);
         if let Some(record) = self.location.get(id) {
             if let Some(Change::Put(binding)) = changes.first()
                 && record.bindings.iter().any(|old| old.contact_id == binding.contact_id)

@@ -3,9 +3,8 @@
 use roost_core::{Gone, Reason};
 
 use crate::note::{Note, What};
-use crate::telling::why_of;
 use crate::verdict::facts::{Facts, is_lately, is_refused, of_registration};
-use crate::verdict::refusal::remedy_of;
+use crate::verdict::refusal::cause;
 use crate::words::{clock, seconds};
 
 /// A phone that was away longer than this was off, and did not just refresh late, in milliseconds.
@@ -70,14 +69,7 @@ pub(super) fn told(facts: &Facts<'_>) -> Option<Told> {
     let Some(refusal) = refused.first().and_then(|gap| gap.refusal).filter(|_| is_told) else {
         return told_late(facts, &late);
     };
-    let (word, why, remedy) = match refusal.what {
-        What::Refused { reason, .. } => (reason.word(), why_of(reason), remedy_of(facts, reason, None)),
-        _ => (
-            "not-stored".to_string(),
-            "the database did not take it",
-            vec!["look at the database and the log: roost db check".to_string()],
-        ),
-    };
+    let (word, why, remedy) = cause(facts, refusal);
     let at = clock(refusal.last_ms, facts.now_ms);
     let text = format!(
         "its refreshes are refused, the last one at {at}: {why}; {} before it could register anew",

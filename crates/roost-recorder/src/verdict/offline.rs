@@ -9,7 +9,7 @@ use crate::verdict::facts::{
 };
 use crate::verdict::fight::fight;
 use crate::verdict::gaps::{Told, told};
-use crate::verdict::refusal::{refused, remedy_of, unknown};
+use crate::verdict::refusal::{cause, refused, remedy_of, unknown};
 use crate::words::{ago, clock, phone, seconds};
 
 /// Judges an extension that has no contact that can be called.
@@ -107,10 +107,7 @@ fn expired(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
     if let Some(refusal) = last_refused(facts) {
         let (at, from) = (clock(refusal.last_ms, facts.now_ms), source_of(refusal));
         let is_own = refusal.source.is_none_or(|own| last.source.is_none_or(|other| own.ip() == other.ip()));
-        let (reason, why) = match refusal.what {
-            What::Refused { reason, .. } => (Some(reason), why_of(reason)),
-            _ => (None, "the database did not take it"),
-        };
+        let (word, why, remedy) = cause(facts, refusal);
         let sentence = match is_own {
             true => format!(
                 "Its registration ended {when}, because its refresh at {at} was refused: {why}{heard}."
@@ -121,11 +118,6 @@ fn expired(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
                 phone(&refusal.text)
             ),
         };
-        let remedy = match reason {
-            Some(reason) => remedy_of(facts, reason, None),
-            None => vec!["look at the database and the log: roost db check".to_string()],
-        };
-        let word = reason.map_or_else(|| "not-stored".to_string(), Reason::word);
         return make(&word, sentence, remedy);
     }
     if let Some(Told { word, text, remedy }) = told(facts) {

@@ -4,13 +4,13 @@ use roost_core::{CallEnd, ContactRecord, ShownExpires};
 use roost_sip::Method;
 
 use crate::note::{Note, What};
-use crate::telling::{call_word, source_of, why_of};
+use crate::telling::{call_word, source_of};
 use crate::verdict::facts::{
     Facts, Make, Verdict, at_of, is_lately, is_occupied, last_refused, notes, of_registration, registered_ms,
 };
 use crate::verdict::fight::{fight, is_same_phone};
 use crate::verdict::gaps::{Told, late_remedy, told};
-use crate::verdict::refusal::remedy_of;
+use crate::verdict::refusal::cause;
 use crate::words::{ago, clock, phone, seconds};
 
 /// So many refreshes that come all too soon are no chance.
@@ -49,14 +49,7 @@ fn two_phones(facts: &Facts<'_>, contact: &ContactRecord, make: Make<'_>) -> Opt
 fn refused_lately(facts: &Facts<'_>, contact: &ContactRecord, make: Make<'_>) -> Option<Verdict> {
     let last = last_refused(facts).filter(|note| is_lately(facts, note))?;
     let (when, from) = (ago(last.last_ms, facts.now_ms), source_of(last));
-    let (why, word, remedy) = match last.what {
-        What::Refused { reason, .. } => (why_of(reason), reason.word(), remedy_of(facts, reason, None)),
-        _ => (
-            "the database did not take it",
-            "not-stored".to_string(),
-            vec!["look at the database and the log: roost db check".to_string()],
-        ),
-    };
+    let (word, why, remedy) = cause(facts, last);
     let is_own = last.what == What::NotStored || is_same_phone(last, contact);
     let is_moved = matches!(last.what, What::Refused { reason, .. } if is_occupied(reason)) && is_own;
     let sentence = match (is_moved, is_own, contact.expires) {

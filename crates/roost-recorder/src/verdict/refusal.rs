@@ -52,6 +52,18 @@ pub(super) fn refused(facts: &Facts<'_>, last: &Note, reason: Reason, make: Make
     make(&word, sentence + none + &like, remedy_of(facts, reason, ban))
 }
 
+/// A REGISTER that was not taken: its reason's word, why, what to do.
+pub(super) fn cause(facts: &Facts<'_>, note: &Note) -> (String, &'static str, Vec<String>) {
+    match note.what {
+        What::Refused { reason, .. } => (reason.word(), why_of(reason), remedy_of(facts, reason, None)),
+        _ => (
+            "not-stored".to_string(),
+            "the database did not take it",
+            vec!["look at the database and the log: roost db check".to_string()],
+        ),
+    }
+}
+
 /// What to do about a refusal, and the ban that came of it.
 pub(super) fn remedy_of(facts: &Facts<'_>, reason: Reason, ban: Option<&Ban>) -> Vec<String> {
     let aor = facts.aor;

@@ -40,13 +40,13 @@ pub(super) fn start(
     let (to, config) = (Arc::clone(inboxes), Arc::clone(config));
     let news = Arc::new(move |change| match change {
         Change::Record { aor, version } => {
-            let shard = shard_of(&config, &aor);
+            let shard = config.identity.shard_of_aor(&aor);
             if let Some(inbox) = to.get(usize::from(shard.0)) {
                 inbox.post([InboxItem::ShardEvent(ShardEvent::RecordChanged { aor, version })]);
             }
         }
         Change::Found { aor, record } => {
-            let shard = shard_of(&config, &aor);
+            let shard = config.identity.shard_of_aor(&aor);
             if let Some(inbox) = to.get(usize::from(shard.0)) {
                 inbox.post([InboxItem::ShardEvent(ShardEvent::RecordFound { aor, record })]);
             }
@@ -69,15 +69,6 @@ pub(super) fn start(
     let started =
         roost_redis::start(&settings.location, settings.durability(), member, &receipts, news, health)?;
     Ok(Some(started))
-}
-
-/// The shard that an AOR belongs to.
-fn shard_of(config: &Config, aor: &[u8]) -> ShardId {
-    let user_len = match config.identity.use_domain {
-        true => aor.iter().rposition(|byte| *byte == b'@').unwrap_or(aor.len()),
-        false => aor.len(),
-    };
-    config.identity.shard_of(aor.get(..user_len).unwrap_or(aor))
 }
 
 /// How long the workers may take to say how they are: one that does not is no node that others count on.

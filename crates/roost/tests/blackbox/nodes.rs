@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{
     AnyLine, Challenge, PATIENCE, Phone, Redis, Server, TLS_SECTION, TRANSPORTS, ack_of_failure, cancel_of,
-    free_port, phone, reaches, report, wait_for,
+    free_port, phone, report, talk, wait_for,
 };
 
 const SECRET: &str = "nodes know one another by this";
@@ -77,12 +77,7 @@ fn phones_of_two_nodes_call_one_another_and_hang_up_from_either_side() {
     assert_eq!(ended.status(), Some(487));
     other.send(ack_of_failure(&invite, &ended));
     one.await_request("ACK");
-    let invite = one.invite("9002");
-    let received = other.await_request("INVITE");
-    other.answer(&received, "486 Busy Here");
-    let busy = one.await_final("INVITE");
-    assert_eq!(busy.status(), Some(486));
-    one.send(ack_of_failure(&invite, &busy));
+    refuses(&mut one, &other, "9002", "486 Busy Here");
     // Nobody is registered as 9003 anywhere.
     let invite = one.invite("9003");
     let nobody = one.await_final("INVITE");
@@ -121,13 +116,7 @@ fn phones_of_two_nodes_call_one_another_over_every_transport() {
             let mut caller = registered(&nodes[0], from, caller_at, "9001");
             let mut callee = registered(&nodes[1], to, callee_at, "9002");
             for callee_hangs_up in [false, true] {
-                let (mut ours, mut theirs) = caller.establish(&callee);
-                reaches(&caller, &callee, &mut ours, "INFO");
-                reaches(&callee, &caller, &mut theirs, "INFO");
-                match callee_hangs_up {
-                    false => reaches(&caller, &callee, &mut ours, "BYE"),
-                    true => reaches(&callee, &caller, &mut theirs, "BYE"),
-                }
+                talk(&mut caller, &callee, callee_hangs_up);
                 calls += 1;
             }
             for phone in [&mut caller, &mut callee] {
@@ -220,12 +209,7 @@ fn what_one_node_accepts_all_know() {
     let mut c = prepared(&redis, "c", "");
     c.start();
     let mut caller = c.registered("9002");
-    let invite = caller.invite("9001");
-    let received = rival.await_request("INVITE");
-    rival.answer(&received, "603 Decline");
-    let declined = caller.await_final("INVITE");
-    assert_eq!(declined.status(), Some(603));
-    caller.send(ack_of_failure(&invite, &declined));
+    refuses(&mut caller, &rival, "9001", "603 Decline");
 }
 
 #[test]
@@ -246,12 +230,7 @@ fn a_store_that_is_away_takes_no_registration_and_loses_none() {
     );
     assert!(refused.header("Retry-After").is_some(), "{}", refused.text);
     // What is known counts: the call rings.
-    let invite = one.invite("9002");
-    let received = other.await_request("INVITE");
-    other.answer(&received, "486 Busy Here");
-    let busy = one.await_final("INVITE");
-    assert_eq!(busy.status(), Some(486));
-    one.send(ack_of_failure(&invite, &busy));
+    refuses(&mut one, &other, "9002", "486 Busy Here");
     redis.restart();
     wait_for("a registration", PATIENCE, || (one.register(60).line() == "200 OK").then_some(()));
     let shown = wait_for("both", PATIENCE, || b.mi("ul_show_contact", json!(["location", "9001"])).ok());
@@ -293,12 +272,7 @@ fn a_node_that_is_killed_loses_no_binding() {
     wait_for("its return", PATIENCE, || {
         (b.mi("why", json!(["9001"])).ok()?["Reason"] != "node-down").then_some(())
     });
-    let invite = caller.invite("9001");
-    let received = phone.await_request("INVITE");
-    phone.answer(&received, "486 Busy Here");
-    let busy = caller.await_final("INVITE");
-    assert_eq!(busy.status(), Some(486), "{}", busy.text);
-    caller.send(ack_of_failure(&invite, &busy));
+    refuses(&mut caller, &phone, "9001", "486 Busy Here");
 }
 
 #[test]
@@ -315,6 +289,16 @@ fn a_store_that_promises_less_stops_the_start() {
     server.replace_in_config(&redis.url(), &format!("redis://{away}/0"));
     let said = ended(&server);
     assert!(said.contains(&away.to_string()) && said.contains("refused"), "{said}");
+}
+
+/// A call that rings at a phone and is refused there, as its caller hears.
+fn refuses(caller: &mut Phone, callee: &Phone, user: &str, answer: &str) {
+    let invite = caller.invite(user);
+    let received = callee.await_request("INVITE");
+    callee.answer(&received, answer);
+    let refused = caller.await_final("INVITE");
+    assert_eq!(refused.line(), answer, "{}", refused.text);
+    caller.send(ack_of_failure(&invite, &refused));
 }
 
 /// What it says when it does not start.

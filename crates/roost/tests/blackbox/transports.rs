@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    AnyLine, PATIENCE, Server, TLS_SECTION, TRANSPORTS, ack_of_failure, free_port, phone, reaches, report,
+    AnyLine, PATIENCE, Server, TLS_SECTION, TRANSPORTS, ack_of_failure, free_port, phone, report, talk,
     wait_for,
 };
 
@@ -63,13 +63,7 @@ fn phones_call_one_another_over_every_transport_and_family() {
             let mut caller = registered(from, caller_at, "9001");
             let mut callee = registered(to, callee_at, "9002");
             for callee_hangs_up in [false, true] {
-                let (mut ours, mut theirs) = caller.establish(&callee);
-                reaches(&caller, &callee, &mut ours, "INFO");
-                reaches(&callee, &caller, &mut theirs, "INFO");
-                match callee_hangs_up {
-                    false => reaches(&caller, &callee, &mut ours, "BYE"),
-                    true => reaches(&callee, &caller, &mut theirs, "BYE"),
-                }
+                talk(&mut caller, &callee, callee_hangs_up);
                 calls += 1;
             }
             for phone in [&mut caller, &mut callee] {

@@ -30,7 +30,9 @@ pub use roost_rig::call::{
     A_WHILE, Dialog, Message, ack_of_failure, cancel_of, with_body, without_first_via, without_our_lines,
     without_source,
 };
-pub use roost_rig::line::{AnyLine, TLS_SECTION, TRANSPORTS, phone, reaches, secured, shown_certificate};
+pub use roost_rig::line::{
+    AnyLine, TLS_SECTION, TRANSPORTS, phone, reaches, secured, shown_certificate, talk,
+};
 pub use roost_rig::md5;
 pub use roost_rig::phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest, header, token};
 pub use roost_rig::random::Random;
