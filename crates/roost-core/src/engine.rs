@@ -571,6 +571,7 @@ impl Engine {
             ShardEvent::RecordChanged { aor, version } => self.registrar.record_changed(&aor, version),
             ShardEvent::RecordFound { aor, record } => self.registrar.record_found(ctx, &aor, &record),
             ShardEvent::RecordsDoubtful => self.registrar.records_doubtful(),
+            ShardEvent::Leased { until_ms } => self.registrar.leased(until_ms),
             ShardEvent::Banned(ban) => self.admission.ban(ctx, &ban),
             ShardEvent::HopHeard { hop, remote, is_failure } => {
                 self.hops.heard(ctx, hop, remote, is_failure);

@@ -60,7 +60,7 @@ impl Engine {
     /// What became of a commit: what waits behind it goes on, its own REGISTER first where that is planned again.
     fn committed(&mut self, ticket: Ticket, outcome: CommitOutcome, now: Now, out: &mut Outbox) {
         let topic = Topic::Commit(ticket);
-        let is_changed = matches!(outcome, CommitOutcome::Changed(_));
+        let is_changed = matches!(outcome, CommitOutcome::Changed(_) | CommitOutcome::KeyTaken);
         let mut own = self.parking.release(Topic::Again(ticket));
         let is_awaited = is_changed || self.parking.is_awaited(topic);
         let aor = is_awaited.then(|| self.registrar.aor_of_commit(ticket)).flatten();

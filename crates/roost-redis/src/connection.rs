@@ -34,9 +34,9 @@ pub enum RedisError {
     /// It does not keep what `cluster.durability` promises.
     #[error("{address}: {missing}")]
     NotSafe { address: String, missing: String },
-    /// Another node has this one's name.
-    #[error("`cluster.node`: another node is \"{name}\" already ({figures}): give each a name of its own")]
-    SameName { name: String, figures: String },
+    /// There is no lease for this node.
+    #[error("{0}")]
+    Lease(String),
     /// A thread could not be started.
     #[error("starting a thread: {0}")]
     Thread(std::io::Error),

@@ -4,11 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::{Connection, PubSub};
+use roost_cluster::{Background, Change, News};
 
-use crate::background::Background;
 use crate::connection::{RedisError, Source};
 use crate::record::{CHANNEL, told};
-use crate::{Change, News};
 
 /// How often it looks whether it shall end.
 const LOOKS_EVERY: Duration = Duration::from_millis(200);
@@ -18,7 +17,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 pub(crate) fn start(source: Source, news: News) -> Result<Background, RedisError> {
-    Background::start("roost-redis-news", move |ends| {
+    let started = Background::start("roost-redis-news", move |ends| {
         while !ends.load(Ordering::Relaxed) {
             let heard = source.connect().and_then(|mut connection| {
                 listen(&mut connection, &news, ends)
@@ -29,7 +28,8 @@ pub(crate) fn start(source: Source, news: News) -> Result<Background, RedisError
                 std::thread::sleep(AGAIN_AFTER);
             }
         }
-    })
+    });
+    started.map_err(RedisError::Thread)
 }
 
 fn listen(connection: &mut Connection, news: &News, ends: &AtomicBool) -> Result<(), redis::RedisError> {

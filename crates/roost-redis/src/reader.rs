@@ -4,11 +4,11 @@ use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
 use redis::Connection;
+use roost_cluster::{Question, Receipts};
 use roost_core::{Receipt, StoredRecord};
 
 use crate::connection::{RedisError, Source};
 use crate::record::{key_of, record_of};
-use crate::{Question, Receipts};
 
 /// Questions of one round trip at most.
 const AT_ONCE: usize = 512;

@@ -4,12 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use redis::Connection;
+use roost_cluster::{Background, Change, News};
 use roost_core::StoredRecord;
 
-use crate::background::Background;
 use crate::connection::{RedisError, Source};
 use crate::record::{aor_of, every_key, record_of};
-use crate::{Change, News};
 
 /// Keys of one round trip, about.
 const AT_ONCE: usize = 500;
@@ -19,7 +18,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Finds the records with bindings of the node at this address.
 pub(crate) fn start(source: Source, address: &str, news: News) -> Result<Background, RedisError> {
     let own = format!("@{address};");
-    Background::start("roost-redis-scan", move |ends| {
+    let started = Background::start("roost-redis-scan", move |ends| {
         let begun = Instant::now();
         let (mut cursor, mut found, mut connection) = (0, 0, None);
         while !ends.load(Ordering::Relaxed) {
@@ -48,7 +47,8 @@ pub(crate) fn start(source: Source, address: &str, news: News) -> Result<Backgro
                 }
             }
         }
-    })
+    });
+    started.map_err(RedisError::Thread)
 }
 
 /// Records and their AORs.

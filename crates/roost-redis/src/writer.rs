@@ -5,11 +5,11 @@ use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redis::{Connection, ConnectionLike as _, Pipeline, Value};
+use roost_cluster::{Commit, Health, Receipts};
 use roost_core::{CommitOutcome, Receipt, Write};
 
 use crate::connection::{Guard, RedisError, Source};
 use crate::record::{CHANNEL, SCRIPT, field_of, key_of, record_of};
-use crate::{Commit, Health, Receipts};
 
 /// Commits of one round trip at most.
 const AT_ONCE: usize = 512;

@@ -4,8 +4,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use roost_cluster::{Change, Commit, Handle, Member, News, Receipts, Running};
 use roost_core::{CommitOutcome, Planned, Receipt, Row, ShardId, StoredRecord, Ticket, Write};
-use roost_redis::{Change, Commit, Durability, Handle, Member, Running, start};
+use roost_redis::{Durability, start};
 use roost_rig::{PATIENCE, Redis, wait_for};
 
 struct Node {
@@ -35,8 +36,8 @@ impl Node {
             &redis.url(),
             Durability::Fsync,
             member,
-            &(Arc::new(receipts_to) as roost_redis::Receipts),
-            Arc::new(move |change| hears.lock().unwrap().push(change)),
+            &(Arc::new(receipts_to) as Receipts),
+            &(Arc::new(move |change| hears.lock().unwrap().push(change)) as News),
             Arc::new(|_| {}),
         );
         let running = running.expect("it starts");

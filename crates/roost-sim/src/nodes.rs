@@ -34,6 +34,12 @@ const ANSWER_MS: u64 = 4_000;
 const SKEW_S: u64 = 2;
 /// Unix time at the beginning.
 const BEGIN_S: u64 = 1_800_000_000;
+/// Monotonic time at the beginning.
+const BEGIN_MS: u64 = 1 << 40;
+/// How long a node counts as there that the store has not heard of.
+const LEASE_MS: u64 = 5_000;
+/// How old what is known of a record may be where the store tells nobody of changes.
+const STALENESS_MS: u64 = 1_000;
 
 /// What is told to a node however often it was started anew.
 const ANY_LIFE: u32 = u32::MAX;
@@ -110,6 +116,8 @@ enum Event {
         event: ShardEvent,
     },
     Tick(usize),
+    /// A node renews its lease, if it reaches the store.
+    Renew(usize),
     Fault,
     /// All is looked at: this extension registers at this node.
     Judge(u32),
@@ -151,6 +159,7 @@ struct World {
     queue: EventQueue<Event>,
     now_ms: u64,
     nodes: Vec<NodeState>,
+    staleness_ms: Option<u64>,
     phones: Vec<PhoneState>,
     store: Store,
     report: Report,
@@ -173,7 +182,7 @@ pub fn run(seed: u64, options: Options) -> Result<Report, String> {
     Ok(world.report)
 }
 
-fn engine(index: usize, address: SocketAddr, dice: &mut Dice) -> Engine {
+fn engine(index: usize, address: SocketAddr, staleness_ms: Option<u64>, dice: &mut Dice) -> Engine {
     let mut config = Config::default();
     let node: SocketAddr = SocketAddr::from(([10, 0, 0, 1 + index as u8], 5_070));
     config.policy.listeners = vec![Listener::udp(address)];
@@ -184,7 +193,7 @@ fn engine(index: usize, address: SocketAddr, dice: &mut Dice) -> Engine {
     config.identity.hash_seed = dice.next_u64();
     config.identity.mac_key = dice.key();
     config.identity.node =
-        Some(Arc::new(Node { address: node, keys: vec![[7; 32]], nonce_keys: vec![[8; 32]] }));
+        Some(Arc::new(Node { address: node, keys: vec![[7; 32]], nonce_keys: vec![[8; 32]], staleness_ms }));
     let mut engine = Engine::new(&config, ShardId(0), dice.rng());
     engine.handle_reading(Reading::Rows((0..EXTENSIONS).map(subscriber).collect()), 1);
     engine.handle_reading(Reading::Done, 1);
@@ -194,10 +203,12 @@ fn engine(index: usize, address: SocketAddr, dice: &mut Dice) -> Engine {
 impl World {
     fn new(seed: u64, options: Options) -> World {
         let mut dice = Dice::new(seed);
+        // A store that tells of changes, or one that is asked again (Redis, SQL).
+        let staleness_ms = (seed % 2 == 1).then_some(STALENESS_MS);
         let nodes = (0..NODES).map(|index| {
             let address = SocketAddr::from(([10, 0, 0, 1 + index as u8], 5_060));
             NodeState {
-                engine: engine(index, address, &mut dice),
+                engine: engine(index, address, staleness_ms, &mut dice),
                 life: 0,
                 address,
                 skew_s: dice.below(2 * SKEW_S + 1) as i64 - SKEW_S as i64,
@@ -222,6 +233,7 @@ impl World {
             now_ms: 0,
             phones: phones.collect(),
             nodes,
+            staleness_ms,
             store: Store::default(),
             report: Report::default(),
             branch: 0,
@@ -233,6 +245,7 @@ impl World {
         }
         for node in 0..NODES {
             world.queue.push(1_000, Event::Tick(node));
+            world.queue.push(0, Event::Renew(node));
         }
         world.queue.push(5_000, Event::Fault);
         for extension in 0..EXTENSIONS {
@@ -251,6 +264,7 @@ impl World {
             Event::Arrive { node, .. }
             | Event::Receipt { node, .. }
             | Event::Heard { node, .. }
+            | Event::Renew(node)
             | Event::Tick(node) => Some(*node),
             _ => None,
         };
@@ -289,6 +303,13 @@ impl World {
                 self.engine(node, |engine, now, out| engine.handle_timeout(now, out));
                 self.queue.push(self.now_ms + 1_000, Event::Tick(node));
             }
+            Event::Renew(node) => {
+                if self.nodes[node].cut_until_ms <= self.now_ms {
+                    let event = ShardEvent::Leased { until_ms: BEGIN_MS + self.now_ms + LEASE_MS };
+                    self.engine(node, |engine, now, out| engine.handle_shard_event(event, now, out));
+                }
+                self.queue.push(self.now_ms + 1_000, Event::Renew(node));
+            }
             Event::Fault => self.fault(),
             Event::Judge(extension) => return self.judge(extension),
         }
@@ -300,7 +321,7 @@ impl World {
         let mut out = Outbox::default();
         let own = &mut self.nodes[node];
         let unix_s = (BEGIN_S + self.now_ms / 1_000).saturating_add_signed(own.skew_s);
-        let now = Now { mono_ms: (1 << 40) + self.now_ms, unix_s };
+        let now = Now { mono_ms: BEGIN_MS + self.now_ms, unix_s };
         act(&mut own.engine, now, &mut out);
         let life = own.life;
         for transmit in &out.transmits {
@@ -374,7 +395,7 @@ impl World {
                     let at_ms = self.now_ms + self.dice.between((0, 20));
                     let own = &self.nodes[other];
                     // Who is cut off hears nothing, and knows afterwards that it may have missed something.
-                    if own.cut_until_ms <= self.now_ms {
+                    if self.staleness_ms.is_none() && own.cut_until_ms <= self.now_ms {
                         let event = ShardEvent::RecordChanged { aor: planned.aor.clone(), version };
                         self.queue.push(at_ms, Event::Heard { node: other, life: own.life, event });
                     }
@@ -501,9 +522,13 @@ impl World {
         match self.dice.below(3) {
             0 => {
                 self.report.crashes += 1;
-                let fresh = engine(node, self.nodes[node].address, &mut self.dice);
+                let fresh = engine(node, self.nodes[node].address, self.staleness_ms, &mut self.dice);
                 let own = &mut self.nodes[node];
                 (own.engine, own.life, own.frozen_until_ms) = (fresh, own.life + 1, 0);
+                let life = own.life;
+                // The lease of the process before lasts.
+                let event = ShardEvent::Leased { until_ms: BEGIN_MS + self.now_ms + LEASE_MS };
+                self.queue.push(self.now_ms, Event::Heard { node, life, event });
                 // It finds its own bindings.
                 let (life, aors) = (own.life, self.store.records.keys().cloned().collect::<Vec<_>>());
                 for aor in aors {

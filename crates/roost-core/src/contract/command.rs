@@ -68,6 +68,8 @@ pub enum CommitOutcome {
     Stored(u64),
     /// They did not happen: the record is another one than they were planned against.
     Changed(Box<StoredRecord>),
+    /// They did not happen: another AOR's binding has the `contact_id` of one of them.
+    KeyTaken,
     /// They did not happen: the AOR is another address's.
     Occupied,
     /// They did not happen, or the database did not answer; the text is for the log.
@@ -107,6 +109,8 @@ pub enum ShardEvent {
     RecordFound { aor: Box<[u8]>, record: StoredRecord },
     /// Records may have changed that nobody was told of.
     RecordsDoubtful,
+    /// The store counts this node as one that is there until then, in monotonic milliseconds.
+    Leased { until_ms: u64 },
     /// An address is banned.
     Banned(Ban),
     /// A request inside a dialog, for the shard that keeps its call.

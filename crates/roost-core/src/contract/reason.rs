@@ -176,6 +176,8 @@ reasons! {
     TooManyBindingsHeld 503 "Service Unavailable" Busy "too many bindings of one AOR in memory",
     TooManyForAor 503 "Service Unavailable" Busy "too many requests wait for this AOR's commit",
     TooManyTransactions 503 "Service Unavailable" Busy "too many transactions",
+    NodeCutOff 503 "Service Unavailable" Busy
+        "this node is cut off from the store that the nodes share",
     RowsNotRead 503 "Service Unavailable" Busy
         "the table is being read, and this AOR's turn did not come in time",
 

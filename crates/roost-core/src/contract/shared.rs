@@ -33,6 +33,8 @@ pub struct Node {
     pub keys: Vec<[u8; 32]>,
     /// Those of nonces that hold at all nodes, in the same order.
     pub nonce_keys: Vec<[u8; 32]>,
+    /// A record that was read longer ago is read again before a call uses it, in milliseconds; `None`: the store tells of changes.
+    pub staleness_ms: Option<u64>,
 }
 
 /// The parameter of a Route that leads to a binding at its node.
@@ -102,6 +104,7 @@ mod tests {
             address: "10.0.0.5:5070".parse().unwrap(),
             keys: vec![[7; 32], [8; 32]],
             nonce_keys: Vec::new(),
+            staleness_ms: None,
         };
         let mut route = Vec::new();
         node.route_to((b"90;1", b"90;1@pbx"), 0x1234, &mut route);

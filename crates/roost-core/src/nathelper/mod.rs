@@ -74,7 +74,7 @@ impl NatPinger {
         let interval_ms = u64::from(ctx.policy.nathelper.natping_interval_s) * 1000;
         let slots = registrar.slots();
         let mut given_up = Vec::new();
-        if interval_ms == 0 || slots == 0 {
+        if interval_ms == 0 || slots == 0 || registrar.is_cut_off(ctx.now) {
             self.health.clear();
             (self.last_ms, self.next_ms, self.owed) = (now_ms, now_ms + LONGEST_STEP_MS, 0);
             return given_up;

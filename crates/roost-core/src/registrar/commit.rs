@@ -40,6 +40,8 @@ enum InFlight {
         identity: u64,
         changes: Changes,
         done: Done,
+        /// How many doubts about all shared records there were when it was asked for.
+        doubts: u64,
     },
     /// A commit of nothing, behind all others; the ticket is the operator's.
     Flush(Ticket),
@@ -114,7 +116,8 @@ impl Registrar {
         let version = record.shared.as_ref().map_or(0, |shared| shared.version);
         let planned = || Box::new(Planned { aor: record.aor.clone(), version });
         let planned = ctx.identity.node.is_some().then(planned);
-        let in_flight = InFlight::Changes { record: id, identity, changes, done };
+        let doubts = self.doubts();
+        let in_flight = InFlight::Changes { record: id, identity, changes, done, doubts };
         let ticket = self.commits.in_flight.insert(in_flight);
         if let Some(record) = self.location.get_mut(id) {
             record.commit = Some(ticket);
@@ -153,8 +156,8 @@ impl Registrar {
         outcome: CommitOutcome,
         is_tried_again: bool,
     ) {
-        let (record, changes, done) = match self.commits.in_flight.remove(ticket) {
-            Some(InFlight::Changes { record, changes, done, .. }) => (record, changes, done),
+        let (record, changes, done, doubts) = match self.commits.in_flight.remove(ticket) {
+            Some(InFlight::Changes { record, changes, done, doubts, .. }) => (record, changes, done, doubts),
             Some(InFlight::Flush(operator)) => {
                 return admin_done(ctx, operator, outcome == CommitOutcome::Committed);
             }
@@ -166,7 +169,8 @@ impl Registrar {
                     record.settle();
                     if let CommitOutcome::Stored(version) = outcome {
                         let shared = record.shared_mut();
-                        shared.version = version;
+                        (shared.version, shared.doubts) = (version, doubts);
+                        shared.read_ms = ctx.now.mono_ms;
                         shared.dead.clear();
                     }
                 }
@@ -188,6 +192,13 @@ impl Registrar {
                 return match (is_tried_again, done) {
                     (true, Done::Reply { reply, .. }) => ctx.buffers.give_text(reply),
                     (_, done) => refused(ctx, done, Response::from(Reason::TooManyWaiting).retry_after(1)),
+                };
+            }
+            CommitOutcome::KeyTaken => {
+                self.label_anew(record);
+                return match (is_tried_again, done) {
+                    (true, Done::Reply { reply, .. }) => ctx.buffers.give_text(reply),
+                    (_, done) => self.failed(ctx, record, &changes, done),
                 };
             }
             CommitOutcome::Occupied => refused(ctx, done, Reason::OccupiedInDatabase.into()),

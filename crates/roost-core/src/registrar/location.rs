@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) told: u64,
     /// How many doubts about all records there had been when it was read.
     pub(crate) doubts: u64,
+    /// When the store has said so, in monotonic milliseconds.
+    pub(crate) read_ms: u64,
     /// Bindings that have expired here and that the store still has: the next change removes them, so that no node whose clock is
     /// behind counts them.
     pub(crate) dead: Vec<u64>,

@@ -134,6 +134,10 @@ impl Registrar {
     /// Handles an authorized REGISTER: answers it, or sends its changes on their way to the database. `is_read`: its AOR's record
     /// has just been read, where bindings are shared.
     pub(crate) fn save(&mut self, ctx: &mut Ctx<'_>, request: &Request<'_>, is_read: bool) -> Saved {
+        if self.is_cut_off(ctx.now) {
+            ctx.count(Counter::RejectedRegs);
+            return Saved::Refused(Reason::NodeCutOff.into(), None);
+        }
         let mut aor = ctx.buffers.take_text();
         let saved = match ctx.write_aor(request.registrant(), &mut aor) {
             Ok(()) => match self.save_aor(ctx, request, &aor) {
@@ -234,6 +238,14 @@ impl Registrar {
             *label = label.wrapping_add(1);
             *label
         })
+    }
+
+    /// The next binding of this AOR gets an id that none of another AOR has, as far as is known; its commit is over.
+    fn label_anew(&mut self, id: RecordId) {
+        self.next_label = self.next_label.wrapping_add(1);
+        if let Some(record) = self.location.get_mut(id) {
+            (record.label, record.commit) = (self.next_label, None);
+        }
     }
 
     /// Mints the new bindings' ids, renders the 200 and commits (or, in memory mode, sends it).

@@ -6,7 +6,7 @@
 
 use hashbrown::HashMap;
 
-use crate::base::flow::Ticket;
+use crate::base::flow::{Now, Ticket};
 use crate::base::hash::KeyedState;
 use crate::base::limits;
 use crate::base::stats::Counter;
@@ -32,6 +32,9 @@ pub(crate) struct Reads {
     by_aor: HashMap<Box<[u8]>, Read, KeyedState>,
     /// How often records may have changed that nobody was told of.
     doubts: u64,
+    staleness_ms: Option<u64>,
+    /// The store counts this node as there until then, in monotonic milliseconds.
+    leased_until_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -44,9 +47,20 @@ enum Read {
 impl Reads {
     /// `None` where bindings are not shared.
     pub(crate) fn of(identity: &Identity) -> Option<Reads> {
-        identity.node.as_ref()?;
+        let node = identity.node.as_ref()?;
         let by_aor = HashMap::with_hasher(KeyedState::new(identity.hash_seed));
-        Some(Reads { asked: Tickets::default(), by_aor, doubts: 1 })
+        Some(Reads {
+            asked: Tickets::default(),
+            by_aor,
+            doubts: 1,
+            staleness_ms: node.staleness_ms,
+            leased_until_ms: 0,
+        })
+    }
+
+    /// Whether what was read then is too old by now.
+    fn is_stale(&self, read_ms: u64, now_ms: u64) -> bool {
+        self.staleness_ms.is_some_and(|staleness_ms| now_ms >= read_ms + staleness_ms)
     }
 }
 
@@ -56,7 +70,10 @@ impl Registrar {
         let reads = self.reads.as_mut()?;
         let shared = self.location.find(aor).and_then(|id| self.location.get(id)?.shared.as_ref());
         if shared.is_some_and(|shared| {
-            shared.version != 0 && shared.told <= shared.version && shared.doubts == reads.doubts
+            shared.version != 0
+                && shared.told <= shared.version
+                && shared.doubts == reads.doubts
+                && !reads.is_stale(shared.read_ms, ctx.now.mono_ms)
         }) {
             return None;
         }
@@ -91,7 +108,8 @@ impl Registrar {
     ) {
         let Some(reads) = &mut self.reads else { return };
         let Some(aor) = reads.asked.remove(ticket) else { return };
-        reads.by_aor.insert(aor.clone(), Read::Done(ctx.now.mono_ms + KNOWN_MS));
+        let known_ms = reads.staleness_ms.map_or(KNOWN_MS, |staleness_ms| staleness_ms.min(KNOWN_MS));
+        reads.by_aor.insert(aor.clone(), Read::Done(ctx.now.mono_ms + known_ms));
         match found {
             Ok(stored) => {
                 let id = self.record_for(&aor);
@@ -117,7 +135,7 @@ impl Registrar {
 
     /// A record is what the store says.
     pub(super) fn take_stored(&mut self, ctx: &mut Ctx<'_>, id: RecordId, stored: &StoredRecord) {
-        let doubts = self.reads.as_ref().map_or(0, |reads| reads.doubts);
+        let doubts = self.doubts();
         let (identity, now) = (ctx.identity, ctx.now);
         self.location.change(id, |record| {
             let own = std::mem::take(&mut record.bindings);
@@ -139,6 +157,7 @@ impl Registrar {
             }
             let shared = record.shared_mut();
             (shared.version, shared.doubts, shared.dead) = (stored.version, doubts, dead);
+            shared.read_ms = now.mono_ms;
         });
         self.tell_moved(ctx);
     }
@@ -163,11 +182,28 @@ impl Registrar {
         }
     }
 
+    /// How many doubts about all records there have been; 0 where they are not shared.
+    pub(super) fn doubts(&self) -> u64 {
+        self.reads.as_ref().map_or(0, |reads| reads.doubts)
+    }
+
     /// Nobody knows what became of a change of this record: it is read again before it counts.
     pub(super) fn doubt_record(&mut self, id: RecordId) {
         if let Some(record) = self.location.get_mut(id) {
             record.shared_mut().version = 0;
         }
+    }
+
+    /// The store counts this node as there until then.
+    pub(crate) fn leased(&mut self, until_ms: u64) {
+        if let Some(reads) = &mut self.reads {
+            reads.leased_until_ms = until_ms;
+        }
+    }
+
+    /// Whether bindings are shared and the other nodes count this one as gone: it takes no REGISTER then, and pings nobody.
+    pub(crate) fn is_cut_off(&self, now: Now) -> bool {
+        self.reads.as_ref().is_some_and(|reads| now.mono_ms >= reads.leased_until_ms)
     }
 
     /// Forgets what was asked long ago.

@@ -185,15 +185,18 @@ fn what_does_not_fit_into_its_column_is_refused_but_may_always_go() {
 
 /// Where bindings are shared: this node is the one at port 5070.
 fn shared() -> Lab {
-    Lab::new(|shard| {
+    let mut lab = Lab::new(|shard| {
         let node = Node {
             address: "10.0.0.1:5070".parse().unwrap(),
             keys: vec![[7; 32]],
             nonce_keys: vec![[8; 32]],
+            staleness_ms: None,
         };
         shard.identity.node = Some(std::sync::Arc::new(node));
         shard.policy.registrar.exclusive_ip = true;
-    })
+    });
+    lab.registrar.leased(u64::MAX);
+    lab
 }
 
 /// The record of 9001 with the row of such a commit, as another node that is at this port would have written it.
@@ -293,4 +296,64 @@ fn a_record_is_read_when_it_is_not_known_or_another_by_now() {
     assert!(lab.registrar.location.find(b"9009").is_none());
     lab.shard.now.mono_ms += 1_001;
     assert!(lab.registrar.unread(&mut lab.shard.ctx(), b"9009").is_some());
+}
+
+#[test]
+fn where_the_store_tells_nobody_what_is_old_is_read_again() {
+    let mut lab = shared();
+    let mut shard = TestShard::new();
+    std::mem::swap(&mut shard, &mut lab.shard);
+    let node =
+        shard.identity.node.take().map(|node| Node { staleness_ms: Some(1_000), ..Node::clone(&node) });
+    shard.identity.node = node.map(std::sync::Arc::new);
+    let mut lab = Lab { registrar: Registrar::new(&shard.identity, ShardId(0), 0), shard };
+    lab.registrar.leased(u64::MAX);
+    lab.register(PHONE, "a", 1, "<sip:9001@10.0.0.9>");
+    let (ticket, _) = lab.commit();
+    lab.settle(ticket, CommitOutcome::Stored(5));
+    assert_eq!(lab.registrar.unread(&mut lab.shard.ctx(), b"9001"), None);
+    lab.shard.now.mono_ms += 1_000;
+    let reading = lab.registrar.unread(&mut lab.shard.ctx(), b"9001").expect("it is old");
+    // A store that is away leaves what is known.
+    lab.registrar.take_read(&mut lab.shard.ctx(), reading, Err("away".to_string()));
+    assert_eq!((lab.registrar.unread(&mut lab.shard.ctx(), b"9001"), lab.contacts().len()), (None, 1));
+    lab.shard.now.mono_ms += 1_000;
+    assert!(lab.registrar.unread(&mut lab.shard.ctx(), b"9001").is_some());
+}
+
+#[test]
+fn a_node_whose_lease_has_ended_takes_no_register() {
+    let mut lab = shared();
+    let now_ms = lab.shard.now.mono_ms;
+    lab.registrar.leased(now_ms + 5_000);
+    assert!(matches!(lab.register(PHONE, "a", 1, "<sip:9001@10.0.0.9>"), Saved::Committing { .. }));
+    lab.shard.now.mono_ms += 5_000;
+    match lab.register("10.0.0.9:5062", "b", 1, "<sip:9001@10.0.0.9:5062>") {
+        Saved::Refused(response, None) => {
+            assert_eq!(response.reason, Some(Reason::NodeCutOff));
+            assert!(response.retry_after_s > 0);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(lab.registrar.is_cut_off(lab.shard.now));
+    lab.registrar.leased(now_ms + 10_000);
+    assert!(!lab.registrar.is_cut_off(lab.shard.now));
+}
+
+#[test]
+fn a_key_that_another_aor_has_is_minted_again() {
+    let mut lab = shared();
+    lab.register(PHONE, "a", 1, "<sip:9001@10.0.0.9>");
+    let (ticket, taken) = lab.commit();
+    lab.registrar.settle(&mut lab.shard.ctx(), ticket, CommitOutcome::KeyTaken, true);
+    assert!(lab.shard.lines().is_empty(), "the REGISTER is planned again");
+    lab.register(PHONE, "a", 1, "<sip:9001@10.0.0.9>");
+    let (ticket, writes) = lab.commit();
+    let id = |writes: &[Write]| match &writes[0] {
+        Write::Put(row) => row.contact_id(),
+        other => panic!("{other:?}"),
+    };
+    assert_ne!(contact_id::aor_label(id(&writes)), contact_id::aor_label(id(&taken)));
+    lab.settle(ticket, CommitOutcome::Stored(1));
+    assert_eq!(lab.shard.lines(), ["SIP/2.0 200 OK"]);
 }

@@ -272,6 +272,10 @@ reasons! {
         ["roost has just started, and did not read this extension's registration from the database within 8 seconds.", "roost 刚启动，8 秒内还没有从数据库读到该分机的注册信息。"]
         ["Wait until `/readyz` says 200; the phones try again after Retry-After. If it takes long, see why the database is slow.", "等 `/readyz` 返回 200；话机会在 Retry-After 之后重试。如果持续很久，检查数据库为什么慢。"]
         ["", ""],
+    311 "node-cut-off"
+        ["This node is cut off from the store that the nodes share: it takes no registrations (503) until it reaches it again.", "本节点与各节点共享的存储断开：恢复之前不接受注册（503）。"]
+        ["See `roost nodes` and the log; mend the network to the store, or the store. Phones register with another node meanwhile.", "查看 `roost nodes` 和日志；修复到存储的网络或存储本身。期间话机向其他节点注册。"]
+        ["The process stood still for more than five seconds.", "进程停顿超过五秒。"],
     401 "occupied"
         ["The extension is registered from another IP address (`registrar.exclusive = \"ip\"`).", "该分机已在另一个 IP 注册（`registrar.exclusive = \"ip\"`）。"]
         ["See where with `roost ul show {extension}`; unregister that phone, wait until it expires, or remove it with `roost ul rm {extension}`; or set `registrar.exclusive = \"off\"`.", "用 `roost ul show {extension}` 查看在哪里；注销那台话机，或等它过期，或用 `roost ul rm {extension}` 删除；或设置 `registrar.exclusive = \"off\"`。"]

@@ -65,7 +65,7 @@ pub(super) fn reading_teller(
 /// Takes a worker's commands to what does them.
 pub(super) fn dispatcher(
     shard: ShardId,
-    (store, location): (StoreHandle, Option<roost_redis::Handle>),
+    (store, location): (StoreHandle, Option<roost_cluster::Handle>),
     questions: Questions,
     resolver: Resolver,
     streams: Option<Streams>,
@@ -75,7 +75,7 @@ pub(super) fn dispatcher(
         for command in commands.drain(..) {
             match command {
                 Command::Commit { ticket, writes, planned: Some(planned), .. } if location.is_some() => {
-                    shared.push(roost_redis::Commit { shard, ticket, writes, planned: *planned });
+                    shared.push(roost_cluster::Commit { shard, ticket, writes, planned: *planned });
                 }
                 Command::Commit { ticket, writes, exclusive, .. } => {
                     commits.push(Commit { shard, ticket, writes, exclusive });

@@ -2,16 +2,24 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use roost_cluster::{Change, Health, Member, News, NodeState, Nodes, Receipts, Running};
 use roost_core::{Admin, AdminReply, Config, ShardEvent, ShardId};
-use roost_net::{Inbox, InboxItem};
-use roost_redis::{Change, Health, Member, NodeState, Nodes, Running};
+use roost_net::{Clock, Inbox, InboxItem};
 use serde_json::{Value, json};
 
 use crate::serve::delivery::deliver;
 use crate::settings::Settings;
+
+/// What it tells the workers, and how it is told itself.
+pub(super) struct Ends<'a> {
+    pub(super) inboxes: &'a Arc<Vec<Inbox>>,
+    pub(super) health: roost_store::Health,
+    pub(super) ask: roost_admin::Ask,
+    pub(super) clock: Clock,
+}
 
 /// Starts it, where there is one.
 ///
@@ -20,9 +28,7 @@ use crate::settings::Settings;
 pub(super) fn start(
     settings: &Settings,
     config: &Arc<Config>,
-    inboxes: &Arc<Vec<Inbox>>,
-    health: roost_store::Health,
-    ask: roost_admin::Ask,
+    Ends { inboxes, health, ask, clock }: Ends<'_>,
 ) -> Result<Option<Running>> {
     if !settings.is_clustered() {
         return Ok(None);
@@ -36,39 +42,44 @@ pub(super) fn start(
         figures: Arc::new(move || figures(&ask, shards, &tells)),
     };
     let to = Arc::clone(inboxes);
-    let receipts: roost_redis::Receipts = Arc::new(move |receipts| deliver(&to, receipts));
-    let (to, config) = (Arc::clone(inboxes), Arc::clone(config));
-    let news = Arc::new(move |change| match change {
-        Change::Record { aor, version } => {
-            let shard = config.identity.shard_of_aor(&aor);
-            if let Some(inbox) = to.get(usize::from(shard.0)) {
-                inbox.post([InboxItem::ShardEvent(ShardEvent::RecordChanged { aor, version })]);
-            }
-        }
-        Change::Found { aor, record } => {
-            let shard = config.identity.shard_of_aor(&aor);
-            if let Some(inbox) = to.get(usize::from(shard.0)) {
-                inbox.post([InboxItem::ShardEvent(ShardEvent::RecordFound { aor, record })]);
-            }
-        }
-        Change::Nodes(nodes) => {
-            let is_down = |node: &&NodeState| !node.is_alive;
-            let down: Arc<[SocketAddr]> = nodes.iter().filter(is_down).filter_map(address_of).collect();
-            tracing::info!(nodes = ?nodes.iter().map(|node| (&node.name, node.is_alive)).collect::<Vec<_>>(), "nodes");
-            for inbox in to.iter() {
-                inbox.post([InboxItem::ShardEvent(ShardEvent::NodesDown(Arc::clone(&down)))]);
-            }
-        }
-        Change::Doubtful => {
-            for inbox in to.iter() {
-                inbox.post([InboxItem::ShardEvent(ShardEvent::RecordsDoubtful)]);
-            }
-        }
-    });
+    let receipts: Receipts = Arc::new(move |receipts| deliver(&to, receipts));
+    let news = news_to(Arc::clone(inboxes), Arc::clone(config), clock);
     let health: Health = Arc::new(move |is_away| health.note(is_away));
     let started =
-        roost_redis::start(&settings.location, settings.durability(), member, &receipts, news, health)?;
+        roost_redis::start(&settings.location, settings.durability(), member, &receipts, &news, health)?;
     Ok(Some(started))
+}
+
+/// What takes changes to the workers.
+fn news_to(inboxes: Arc<Vec<Inbox>>, config: Arc<Config>, clock: Clock) -> News {
+    let of_aor = {
+        let inboxes = Arc::clone(&inboxes);
+        move |aor: &[u8], event| {
+            let shard = config.identity.shard_of_aor(aor);
+            if let Some(inbox) = inboxes.get(usize::from(shard.0)) {
+                inbox.post([InboxItem::ShardEvent(event)]);
+            }
+        }
+    };
+    let all = move |event: ShardEvent| {
+        for inbox in inboxes.iter() {
+            inbox.post([InboxItem::ShardEvent(event.clone())]);
+        }
+    };
+    Arc::new(move |change| match change {
+        Change::Record { aor, version } => of_aor(&aor.clone(), ShardEvent::RecordChanged { aor, version }),
+        Change::Found { aor, record } => of_aor(&aor.clone(), ShardEvent::RecordFound { aor, record }),
+        Change::Nodes(nodes) => {
+            tracing::info!(nodes = ?nodes.iter().map(|node| (&node.name, node.is_alive)).collect::<Vec<_>>(), "nodes");
+            let is_down = |node: &&NodeState| !node.is_alive;
+            all(ShardEvent::NodesDown(nodes.iter().filter(is_down).filter_map(address_of).collect()));
+        }
+        Change::Leased(until) => {
+            let lasts = until.saturating_duration_since(Instant::now());
+            all(ShardEvent::Leased { until_ms: clock.now().mono_ms + lasts.as_millis() as u64 });
+        }
+        Change::Doubtful => all(ShardEvent::RecordsDoubtful),
+    })
 }
 
 /// How long the workers may take to say how they are: one that does not is no node that others count on.
@@ -78,12 +89,12 @@ const PATIENCE: Duration = Duration::from_millis(500);
 fn figures(ask: &roost_admin::Ask, shards: u16, address: &str) -> String {
     let answers: Vec<_> = (0..shards).map(|shard| ask(ShardId(shard), Admin::Statistics)).collect();
     let (mut bindings, mut calls, mut silent) = (0, 0, 0);
-    let end = std::time::Instant::now() + PATIENCE;
+    let end = Instant::now() + PATIENCE;
     for mut answer in answers {
         let figures = loop {
             match answer.try_recv() {
                 Ok(AdminReply::Statistics(figures)) => break Some(figures),
-                Err(tokio::sync::oneshot::error::TryRecvError::Empty) if std::time::Instant::now() < end => {
+                Err(tokio::sync::oneshot::error::TryRecvError::Empty) if Instant::now() < end => {
                     std::thread::sleep(Duration::from_millis(2));
                 }
                 _ => break None,
@@ -107,15 +118,14 @@ fn figures(ask: &roost_admin::Ask, shards: u16, address: &str) -> String {
 
 /// Where a node is reached.
 fn address_of(node: &NodeState) -> Option<SocketAddr> {
-    let told: Value = serde_json::from_str(&node.figures).ok()?;
-    told["address"].as_str()?.parse().ok()
+    node.told()["address"].as_str()?.parse().ok()
 }
 
 /// `nodes` of MI: all nodes and how each is, as this one knows.
 pub(super) fn shown(nodes: &Nodes, own: &str) -> Value {
     let (all, asked) = nodes.list();
     let shown = all.iter().map(|node| {
-        let told: Value = serde_json::from_str(&node.figures).unwrap_or_default();
+        let told = node.told();
         json!({
             "Node": node.name, "State": if node.is_alive { "up" } else { "down" }, "Self": node.name == own,
             "Address": told["address"], "Bindings": told["bindings"], "Calls": told["calls"],

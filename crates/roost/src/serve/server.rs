@@ -20,7 +20,7 @@ use crate::serve::certificates;
 use crate::serve::delivery::{Dispatch, Questions, asker, deliver, dispatcher, reading_teller, reloader};
 use crate::serve::interfaces::{self, Interfaces};
 use crate::serve::loading::Loading;
-use crate::serve::location;
+use crate::serve::location::{self, Ends};
 use crate::serve::logging::Levels;
 use crate::serve::news::{self, Teller};
 use crate::serve::signals::{Asked, Signals};
@@ -36,7 +36,7 @@ pub(super) struct Server {
     questions: Questions,
     running: Running,
     /// What speaks to the store that nodes share, where they do.
-    location: Option<roost_redis::Running>,
+    location: Option<roost_cluster::Running>,
     loading: Option<Loading>,
     hub: Hub,
     health: Health,
@@ -81,7 +81,11 @@ impl Server {
             store.start(config.identity.write_through, receipts, Arc::clone(&shed), health.clone())?;
         let questions = Questions::default();
         let ask = asker(Arc::clone(&inboxes), Arc::clone(&questions));
-        let location = location::start(settings, &config, &inboxes, health.clone(), ask)?;
+        let location = location::start(
+            settings,
+            &config,
+            Ends { inboxes: &inboxes, health: health.clone(), ask, clock },
+        )?;
         let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
         let (streams, stream_threads) =
             start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock)?;
@@ -388,7 +392,7 @@ fn start_resolver(
 /// What does the workers' commands.
 struct Doers<'a> {
     running: &'a Running,
-    location: Option<&'a roost_redis::Running>,
+    location: Option<&'a roost_cluster::Running>,
     questions: &'a Questions,
     streams: Option<&'a Streams>,
 }
@@ -398,7 +402,7 @@ fn dispatchers(config: &Config, doers: &Doers<'_>, resolver: &Resolver) -> Vec<D
     let Doers { running, location, questions, streams } = doers;
     let dispatch = |shard| {
         let (store, questions) = (running.handle(), Arc::clone(questions));
-        let stores = (store, location.map(roost_redis::Running::handle));
+        let stores = (store, location.map(roost_cluster::Running::handle));
         dispatcher(ShardId(shard), stores, questions, resolver.clone(), streams.cloned())
     };
     (0..config.identity.shards).map(dispatch).collect()
@@ -463,9 +467,9 @@ impl Drop for Ended {
 }
 
 /// Resolves when a registrar whose bindings go nowhere should rather end.
-async fn store_ended(running: &Running, location: Option<&roost_redis::Running>, calls: Option<&Calls>) {
+async fn store_ended(running: &Running, location: Option<&roost_cluster::Running>, calls: Option<&Calls>) {
     while !running.has_ended()
-        && !location.is_some_and(roost_redis::Running::has_ended)
+        && !location.is_some_and(roost_cluster::Running::has_ended)
         && !calls.is_some_and(Calls::has_ended)
     {
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -88,7 +88,7 @@ impl Settings {
         let keys = |purpose: &'static str| {
             self.cluster_secrets.iter().map(|secret| blake3::derive_key(purpose, secret.as_bytes())).collect()
         };
-        let node = Node { address, keys: keys(BINDINGS), nonce_keys: keys(NONCES) };
+        let node = Node { address, keys: keys(BINDINGS), nonce_keys: keys(NONCES), staleness_ms: None };
         self.core.identity.node = Some(Arc::new(node));
         Ok(())
     }
