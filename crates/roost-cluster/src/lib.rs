@@ -60,6 +60,7 @@ pub struct Question {
 }
 
 /// Who this node is.
+#[derive(Clone)]
 pub struct Member {
     /// Its name, and where the others reach it.
     pub name: String,

@@ -87,6 +87,9 @@ pub enum StoreError {
     /// TLS cannot be used at all.
     #[error("TLS to the database: {source}")]
     Tls { source: Box<dyn std::error::Error + Send + Sync> },
+    /// Nodes cannot share it, or another node has this one's name.
+    #[error("{0}")]
+    Lease(String),
     /// The server could not be reached a moment ago, and is not tried again yet.
     #[error("the database is away")]
     Away,

@@ -21,10 +21,15 @@ pub struct Page {
 
 /// The beginning of a statement whose rows [`read_row`] takes, with `{names}`.
 pub(crate) fn select(database: &Database) -> String {
+    select_with(database, "")
+}
+
+/// The same, with more columns behind.
+pub(crate) fn select_with(database: &Database, more: &str) -> String {
     format!(
         "SELECT {{contact_id}}, {{username}}, {{domain}}, {{contact}}, {{received}}, {{expires}}, {{q}}, {{callid}}, \
          {{cseq}}, {}, {{user_agent}}, {{socket}}, {{methods}}, {{sip_instance}}, {{cflags}}, {{flags}}, {{path}}, \
-         {{kv_store}} FROM location",
+         {{kv_store}}{more} FROM location",
         database.unix_of("{last_modified}")
     )
 }
@@ -71,7 +76,7 @@ pub(crate) fn read_page(
     Ok(page)
 }
 
-fn read_row(columns: Vec<Value>) -> Option<Row> {
+pub(crate) fn read_row(columns: Vec<Value>) -> Option<Row> {
     let mut columns = columns.into_iter();
     let mut next = || columns.next().unwrap_or(Value::Null);
     let mut row = Row {

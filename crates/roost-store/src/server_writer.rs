@@ -5,7 +5,6 @@
 //! server is away, or the answer to a commit never came, all commits of the batch fail: they are idempotent, and what is in
 //! doubt is told to the database again.
 
-use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,11 +13,11 @@ use roost_core::{CommitOutcome, Exclusive, Receipt, Row, Write};
 
 use crate::client::Client;
 use crate::columns::{EXPIRED, LocationColumns};
-use crate::database::Database;
 use crate::error::{DbError, StoreError};
 use crate::job::{Batches, Commit, Gathered, Job, PURGE_EVERY, Receipts, expired_by, gather, spawn};
 use crate::link::Link;
 use crate::location::{read_rows, select as select_rows};
+use crate::locks::{self, LOCK_WAIT, LockBy, Locks};
 use crate::store::Store;
 use crate::value::Value;
 
@@ -74,35 +73,14 @@ struct LiveRows {
     select: String,
 }
 
-/// One lock for each AOR, which rows that are not there have, too: locks of rows or gaps do not exclude two nodes that both
-/// find nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LockBy {
-    /// Until the end of the transaction (PostgreSQL).
-    Transaction,
-    /// By name, until it is released (MariaDB, MySQL).
-    Name,
-}
-
-/// Names that one statement tries at most.
-const TRIED_AT_ONCE: usize = 16;
-/// How long a batch waits for locks that other nodes hold, all together.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
-/// How long until a lock is tried again, the first time and at most.
-const LOCK_PAUSE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(16)];
-
 fn live_rows(store: &Store) -> LiveRows {
-    let is_postgres = matches!(store.database, Database::Postgres(_));
     let by = match store.columns.use_domain {
         true => "{username} = ? AND {domain} = ?",
         false => "{username} = ?",
     };
     let template =
         format!("{} WHERE {by} AND ({{expires}} = 0 OR {{expires}} > ?)", select_rows(&store.database));
-    LiveRows {
-        lock: if is_postgres { LockBy::Transaction } else { LockBy::Name },
-        select: store.columns.location.sql(&template),
-    }
+    LiveRows { lock: LockBy::of(&store.database), select: store.columns.location.sql(&template) }
 }
 
 impl Writer {
@@ -192,45 +170,14 @@ fn write_exclusive(
 ) -> Result<(), DbError> {
     let conditions = conditions(batch);
     told.extend(batch.iter().map(|_| CommitOutcome::Committed));
-    let mut locks = Locks { by: live_rows.lock, wait_until, held: vec![false; conditions.len()] };
-    // Before the transaction where that is possible, so that it sees what the last holder has committed.
-    let locked = match locks.by {
-        LockBy::Name => locks.take(client, &conditions),
-        LockBy::Transaction => Ok(()),
-    };
-    let done =
-        locked.and_then(|()| write_locked(client, columns, live_rows, &mut locks, batch, &conditions, told));
-    if !done.as_ref().is_err_and(DbError::is_lost) {
-        // Some are ours although not all could be taken.
-        locks.release(client, &conditions)?;
-    }
-    done
-}
-
-fn write_locked(
-    client: &mut Client,
-    columns: &LocationColumns,
-    live_rows: &LiveRows,
-    locks: &mut Locks,
-    batch: &[Commit],
-    conditions: &[Condition<'_>],
-    told: &mut [CommitOutcome],
-) -> Result<(), DbError> {
-    client.begin()?;
-    let locked = match locks.by {
-        LockBy::Name => Ok(()),
-        LockBy::Transaction => locks.take(client, conditions),
-    };
-    let decided = locked.and_then(|()| decide(client, live_rows, &locks.held, conditions, told));
-    let kept = batch.iter().zip(&*told).filter(|(_, outcome)| matches!(outcome, CommitOutcome::Committed));
-    let writes = kept.flat_map(|(commit, _)| &commit.writes);
-    let done = decided.and_then(|()| client.write(columns, writes, true));
-    if let Err(error) = &done
-        && !error.is_lost()
-    {
-        client.run("ROLLBACK")?;
-    }
-    done
+    let names = conditions.iter().map(|(_, exclusive)| (&*exclusive.username, exclusive.domain.as_deref()));
+    let locks = Locks::new(live_rows.lock, wait_until, names.collect());
+    locks.hold(client, |client, held| {
+        decide(client, live_rows, held, &conditions, told)?;
+        let kept =
+            batch.iter().zip(&*told).filter(|(_, outcome)| matches!(outcome, CommitOutcome::Committed));
+        client.write(columns, kept.flat_map(|(commit, _)| &commit.writes), true)
+    })
 }
 
 /// The condition of a commit, and its place in the batch.
@@ -245,106 +192,6 @@ fn conditions(batch: &[Commit]) -> Vec<Condition<'_>> {
     conditions
 }
 
-/// The locks of a batch's AORs.
-struct Locks {
-    by: LockBy,
-    /// Until then locks are waited for that others hold.
-    wait_until: Instant,
-    /// Which of the conditions' are ours.
-    held: Vec<bool>,
-}
-
-/// The lock of an AOR by name: at most 64 characters, and the server's, not the database's.
-const LOCK_NAME: &str = "CONCAT('roost ', MD5(CONCAT(DATABASE(), '/', ?, '@', ?)))";
-
-impl Locks {
-    /// Takes the locks in order. No lock after one that is waited for is held meanwhile, or two nodes could wait for one
-    /// another. What others hold for too long stays theirs.
-    fn take(&mut self, client: &mut Client, conditions: &[Condition<'_>]) -> Result<(), DbError> {
-        let mut from = 0;
-        let mut pause = LOCK_PAUSE[0];
-        while from < conditions.len() {
-            let at_once = match self.by {
-                LockBy::Name => TRIED_AT_ONCE,
-                // Before its transaction ends it cannot be released.
-                LockBy::Transaction => 1,
-            };
-            let to = conditions.len().min(from + at_once);
-            self.try_some(client, conditions, from..to)?;
-            let missing = self.held[from..to].iter().position(|is_held| !is_held);
-            let Some(missing) = missing.filter(|_| Instant::now() < self.wait_until) else {
-                from = to;
-                continue;
-            };
-            from += missing;
-            self.release_some(client, conditions, from..to)?;
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(LOCK_PAUSE[1]);
-        }
-        Ok(())
-    }
-
-    /// Takes those of some locks that nobody holds.
-    fn try_some(
-        &mut self,
-        client: &mut Client,
-        conditions: &[Condition<'_>],
-        some: Range<usize>,
-    ) -> Result<(), DbError> {
-        let one = match self.by {
-            LockBy::Name => format!("GET_LOCK({LOCK_NAME}, 0)"),
-            LockBy::Transaction => {
-                "CASE WHEN pg_try_advisory_xact_lock(5060, hashtext(?)) THEN 1 ELSE 0 END".into()
-            }
-        };
-        let params = conditions[some.clone()].iter().flat_map(|&condition| self.names(condition)).collect();
-        let taken = select(client, &one, some.len(), params)?;
-        for (is_held, taken) in self.held[some].iter_mut().zip(taken) {
-            *is_held = taken.int() == Some(1);
-        }
-        Ok(())
-    }
-
-    fn release(&mut self, client: &mut Client, conditions: &[Condition<'_>]) -> Result<(), DbError> {
-        if self.by == LockBy::Transaction {
-            return Ok(());
-        }
-        let mut parts = (0..conditions.len()).step_by(TRIED_AT_ONCE);
-        parts.try_for_each(|from| {
-            self.release_some(client, conditions, from..conditions.len().min(from + TRIED_AT_ONCE))
-        })
-    }
-
-    fn release_some(
-        &mut self,
-        client: &mut Client,
-        conditions: &[Condition<'_>],
-        some: Range<usize>,
-    ) -> Result<(), DbError> {
-        let held: Vec<Condition<'_>> =
-            some.clone().filter(|&at| self.held[at]).map(|at| conditions[at]).collect();
-        if !held.is_empty() {
-            let params = held.iter().flat_map(|&condition| self.names(condition)).collect();
-            select(client, &format!("RELEASE_LOCK({LOCK_NAME})"), held.len(), params)?;
-        }
-        self.held[some].fill(false);
-        Ok(())
-    }
-
-    /// What the name of a lock is made from.
-    fn names(&self, (_, exclusive): Condition<'_>) -> impl Iterator<Item = Value> {
-        let domain = || Value::from(exclusive.domain.as_deref().unwrap_or(&[]));
-        let domain = (self.by == LockBy::Name).then(domain);
-        std::iter::once(Value::from(&*exclusive.username)).chain(domain)
-    }
-}
-
-/// Evaluates an expression many times in one statement.
-fn select(client: &mut Client, one: &str, times: usize, params: Vec<Value>) -> Result<Vec<Value>, DbError> {
-    let rows = client.all(&format!("SELECT {}", vec![one; times].join(", ")), &params)?;
-    Ok(rows.into_iter().flatten().collect())
-}
-
 /// Reads whose the AORs are, and decides.
 fn decide(
     client: &mut Client,
@@ -356,8 +203,7 @@ fn decide(
     for (&(at, exclusive), &is_held) in conditions.iter().zip(held) {
         let Some(outcome) = told.get_mut(at) else { continue };
         if !is_held {
-            let wait = LOCK_WAIT.as_secs();
-            *outcome = CommitOutcome::Failed(format!("another node has held the AOR's lock for {wait} s"));
+            *outcome = CommitOutcome::Failed(locks::HELD_BY_ANOTHER.to_string());
             continue;
         }
         let mut names = vec![Value::from(&*exclusive.username)];

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use roost_cluster::{Change, Health, Member, News, NodeState, Nodes, Receipts, Running};
-use roost_core::{Admin, AdminReply, Config, ShardEvent, ShardId};
+use roost_core::{Admin, AdminReply, Config, Listener, ShardEvent, ShardId};
 use roost_net::{Clock, Inbox, InboxItem};
+use roost_store::{SharedWith, Store};
 use serde_json::{Value, json};
 
 use crate::serve::delivery::deliver;
@@ -28,6 +29,7 @@ pub(super) struct Ends<'a> {
 pub(super) fn start(
     settings: &Settings,
     config: &Arc<Config>,
+    store: &Store,
     Ends { inboxes, health, ask, clock }: Ends<'_>,
 ) -> Result<Option<Running>> {
     if !settings.is_clustered() {
@@ -45,9 +47,23 @@ pub(super) fn start(
     let receipts: Receipts = Arc::new(move |receipts| deliver(&to, receipts));
     let news = news_to(Arc::clone(inboxes), Arc::clone(config), clock);
     let health: Health = Arc::new(move |is_away| health.note(is_away));
-    let started =
-        roost_redis::start(&settings.location, settings.durability(), member, &receipts, &news, health)?;
+    let started = match settings.location.as_str() {
+        "" => {
+            let (case_sensitive, config) = (config.identity.case_sensitive, Arc::clone(config));
+            let is_own_socket = Arc::new(move |socket: &str| is_own_socket(&config, socket));
+            let with = SharedWith { case_sensitive, is_own_socket };
+            store.share(with, member, &receipts, &news, health)?
+        }
+        url => roost_redis::start(url, settings.durability(), member, &receipts, &news, health)?,
+    };
     Ok(Some(started))
+}
+
+/// Whether `udp:10.0.0.5:5060` is an address of ours.
+fn is_own_socket(config: &Config, socket: &str) -> bool {
+    let Some((transport, address)) = socket.split_once(':') else { return false };
+    let is_it = |own: &Listener, address| own.transport.as_str() == transport && own.covers(address);
+    address.parse().is_ok_and(|address| config.policy.listeners.iter().any(|own| is_it(own, address)))
 }
 
 /// What takes changes to the workers.

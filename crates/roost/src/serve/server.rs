@@ -84,6 +84,7 @@ impl Server {
         let location = location::start(
             settings,
             &config,
+            store,
             Ends { inboxes: &inboxes, health: health.clone(), ask, clock },
         )?;
         let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;

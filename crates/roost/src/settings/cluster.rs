@@ -19,7 +19,7 @@ const NONCES: &str = "roost 2026 cluster.secrets nonces that hold at all nodes";
 impl Settings {
     /// Whether nodes share bindings.
     pub(crate) fn is_clustered(&self) -> bool {
-        !self.location.is_empty()
+        !self.cluster_node.is_empty()
     }
 
     /// When a binding counts as kept.
@@ -38,29 +38,18 @@ impl Settings {
             ("listen", self.cluster_listen.is_empty()),
             ("secrets", self.cluster_secrets.is_empty()),
         ];
-        if !self.is_clustered() {
-            return match keys.iter().find(|(_, is_empty)| !is_empty) {
-                Some((key, _)) => {
-                    let message =
-                        "[cluster] is for nodes that share bindings in Valkey or Redis: set `location`";
-                    Err(file.error("cluster", key, message))
-                }
-                None => Ok(()),
-            };
+        let is_alone = self.location.is_empty() && keys.iter().all(|(_, is_empty)| *is_empty);
+        if is_alone {
+            return Ok(());
         }
         if let Some((key, _)) = keys.iter().find(|(_, is_empty)| *is_empty) {
-            let message = format!("`location` is shared by several nodes: set `{key}` in [cluster]");
-            return Err(file.error("", "location", message));
+            let message = format!("several nodes share bindings: set `{key}` in [cluster]");
+            return Err(match self.location.is_empty() {
+                true => file.error("cluster", key, message),
+                false => file.error("", "location", message),
+            });
         }
-        if !self.core.identity.write_through {
-            let message =
-                "`location` is for bindings that are stored: `usrloc.db_mode` must be \"write-through\"";
-            return Err(file.error("", "location", message));
-        }
-        if self.core.policy.registrar.exclusive_in_database {
-            let message = "`exclusive_check = \"database\"` is for a shared database; with `location` every node knows who holds an extension";
-            return Err(file.error("registrar", "exclusive_check", message));
-        }
+        self.check_store(file)?;
         let address = self.cluster_listen.parse::<SocketAddr>().ok();
         let Some(address) = address.filter(|address| !address.ip().is_unspecified() && address.port() != 0)
         else {
@@ -88,8 +77,38 @@ impl Settings {
         let keys = |purpose: &'static str| {
             self.cluster_secrets.iter().map(|secret| blake3::derive_key(purpose, secret.as_bytes())).collect()
         };
-        let node = Node { address, keys: keys(BINDINGS), nonce_keys: keys(NONCES), staleness_ms: None };
+        // A store that is told of changes, or a database that is asked again.
+        let is_asked = self.location.is_empty();
+        let staleness_ms = is_asked.then_some(u64::from(self.cluster_staleness_s) * 1000);
+        let node = Node { address, keys: keys(BINDINGS), nonce_keys: keys(NONCES), staleness_ms };
         self.core.identity.node = Some(Arc::new(node));
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Whether the store is one that nodes can share.
+    fn check_store(&self, file: &File<'_>) -> Result<()> {
+        if self.location.is_empty() && self.database.starts_with("sqlite:") {
+            let message = "nodes cannot share bindings in an SQLite file: set `location` to a Valkey or Redis server, or `database` to MariaDB or PostgreSQL";
+            return Err(file.error("cluster", "node", message));
+        }
+        if self.location.is_empty() && self.cluster_durability != "fsync" {
+            let message = "`cluster.durability` is for `location`; a database keeps what it has committed by its own settings";
+            return Err(file.error("cluster", "durability", message));
+        }
+        if !self.core.identity.write_through {
+            let message = "nodes share bindings that are stored: `usrloc.db_mode` must be \"write-through\"";
+            return Err(file.error("cluster", "node", message));
+        }
+        if self.core.policy.registrar.exclusive_in_database {
+            let message = "`exclusive_check = \"database\"` is for nodes that know nothing of each other; with [cluster] every node knows who holds an extension";
+            return Err(file.error("registrar", "exclusive_check", message));
+        }
+        if !self.secret.is_empty() {
+            let message = "`auth.secret` and `cluster.secrets` are both set: nodes use the second one alone";
+            return Err(file.error("auth", "secret", message));
+        }
         Ok(())
     }
 }
@@ -113,11 +132,17 @@ mod tests {
             ("a long random text", "short", "less than 16 characters"),
             ("127.0.0.1:5070", "0.0.0.0:5070", "must be ADDRESS:PORT"),
             ("127.0.0.1:5070", "127.0.0.1:5060", "give the nodes a port of their own"),
-            ("location = \"redis://127.0.0.1/0\"", "", "set `location`"),
+            ("location = \"redis://127.0.0.1/0\"", "", "cannot share bindings in an SQLite file"),
+            ("[cluster]", "[auth]\nsecret = \"a long random text\"\n[cluster]", "are both set"),
             ("[cluster]", "[usrloc]\ndb_mode = \"memory\"\n[cluster]", "must be \"write-through\""),
         ] {
             let error = Settings::parse(&WHOLE.replace(from, to), "x").unwrap_err();
             assert!(error.to_string().contains(says), "{error}");
         }
+        let in_database = WHOLE.replace("location = \"redis:", "database = \"mysql:");
+        let settings = Settings::parse(&in_database, "x").unwrap();
+        assert_eq!(settings.core.identity.node.and_then(|node| node.staleness_ms), Some(1_000));
+        let error = Settings::parse(&(in_database + "durability = \"memory\"\n"), "x").unwrap_err();
+        assert!(error.to_string().contains("is for `location`"), "{error}");
     }
 }

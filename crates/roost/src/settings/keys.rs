@@ -56,7 +56,7 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         "core db_default_url; auth_db, usrloc db_url",
         |s, v| s.database = v.text()),
     key!("", "location", Kind::Url, r#""""#,
-        "where several nodes keep bindings together: redis://[USER:PASSWORD@]HOST:PORT/NUMBER of Valkey or Redis, with [cluster]; empty: the database, for one node",
+        "where several nodes keep bindings together: redis://[USER:PASSWORD@]HOST:PORT/NUMBER of Valkey or Redis, with [cluster]; empty: the database",
         "usrloc cachedb_url",
         |s, v| s.location = v.text()),
     key!("", "database_password_file", Kind::Text, r#""""#,
@@ -559,6 +559,9 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
     key!("cluster", "durability", Kind::Choice(&["fsync", "replicated", "memory"]), r#""fsync""#,
         "when a binding counts as kept: on the store's disk, with its replicas, too, or in its memory",
         |s, v| s.cluster_durability = v.text()),
+    key!("cluster", "staleness", Kind::Number(0, 60), "1",
+        "without `location`: how old what a node knows of an extension's bindings may be when a call uses it, in seconds; 0: they are read for each call",
+        |s, v| s.cluster_staleness_s = v.number()),
 
     key!("mi", "listen", Kind::Text, r#""127.0.0.1:8888""#,
         "where the management interface and the API listen, ADDRESS:PORT; beyond loopback a token is needed; empty: nowhere",

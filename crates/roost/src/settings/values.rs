@@ -34,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) cluster_listen: String,
     pub(crate) cluster_secrets: Vec<String>,
     pub(crate) cluster_durability: String,
+    pub(crate) cluster_staleness_s: u32,
     pub(crate) database_password_file: String,
     pub(crate) database_tls_ca: String,
     pub(crate) access: Access,

@@ -5,38 +5,79 @@ use std::net::SocketAddr;
 use serde_json::json;
 
 use crate::support::{
-    AnyLine, Challenge, PATIENCE, Phone, Redis, Server, TLS_SECTION, TRANSPORTS, ack_of_failure, cancel_of,
-    free_port, phone, report, talk, wait_for,
+    AnyLine, Challenge, Database, Kind, PATIENCE, Phone, Redis, SERVERS, Server, TLS_SECTION, TRANSPORTS,
+    ack_of_failure, cancel_of, free_port, phone, report, talk, wait_for,
 };
 
 const SECRET: &str = "nodes know one another by this";
 
-/// A node that is not started.
-fn prepared(redis: &Redis, name: &str, sections: &str) -> Server {
-    let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let server = Server::prepared_on(
-        crate::support::Kind::Sqlite,
-        &format!("location = \"{}\"", redis.url()),
-        &format!("[cluster]\nnode = \"{name}\"\nlisten = \"{listen}\"\nsecrets = [\"{SECRET}\"]\n{sections}"),
-    );
-    for user in ["9001", "9002", "9003"] {
-        server.add_user(user, user);
-    }
-    server
+/// What the nodes share their bindings in.
+enum Shared {
+    Redis(Redis),
+    Database(Database),
 }
 
-fn two(redis: &Redis, sections: &str) -> [Server; 2] {
-    ["a", "b"].map(|name| {
-        let mut server = prepared(redis, name, sections);
-        server.start();
+impl Shared {
+    fn redis() -> Shared {
+        Shared::Redis(Redis::start())
+    }
+
+    fn all() -> Vec<Shared> {
+        let databases = SERVERS.map(|kind| Shared::Database(Database::start(kind)));
+        [Shared::redis()].into_iter().chain(databases).collect()
+    }
+
+    /// A node that is not started.
+    fn prepared(&self, name: &str, sections: &str) -> Server {
+        let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let location = match self {
+            Shared::Redis(redis) => format!("location = \"{}\"", redis.url()),
+            Shared::Database(_) => String::new(),
+        };
+        let cluster = format!(
+            "[cluster]\nnode = \"{name}\"\nlisten = \"{listen}\"\nsecrets = [\"{SECRET}\"]\n{sections}"
+        );
+        let mut server = Server::prepared_on(Kind::Sqlite, &location, &cluster);
+        if let Shared::Database(database) = self {
+            server.use_database(&database.url());
+        }
+        for user in ["9001", "9002", "9003"] {
+            // The second node finds them there.
+            server.roost(&["user", "add", user, user]);
+        }
         server
-    })
+    }
+
+    fn two(&self, sections: &str) -> [Server; 2] {
+        ["a", "b"].map(|name| {
+            let mut server = self.prepared(name, sections);
+            server.start();
+            server
+        })
+    }
+
+    fn kill(&mut self) {
+        match self {
+            Shared::Redis(redis) => redis.kill(),
+            Shared::Database(database) => database.kill(),
+        }
+    }
+
+    fn restart(&mut self) {
+        match self {
+            Shared::Redis(redis) => redis.restart(),
+            Shared::Database(database) => database.restart(),
+        }
+    }
 }
 
 #[test]
 fn phones_of_two_nodes_call_one_another_and_hang_up_from_either_side() {
-    let redis = Redis::start();
-    let [a, b] = two(&redis, "");
+    Shared::all().iter().for_each(call_one_another);
+}
+
+fn call_one_another(shared: &Shared) {
+    let [a, b] = shared.two("");
     let (mut one, mut other) = (a.registered("9001"), b.registered("9002"));
     for caller_hangs_up in [true, false] {
         let (mut of_caller, mut of_callee) = one.establish(&other);
@@ -88,6 +129,8 @@ fn phones_of_two_nodes_call_one_another_and_hang_up_from_either_side() {
 #[test]
 fn phones_of_two_nodes_call_one_another_over_every_transport() {
     let redis = Redis::start();
+    let shared = Shared::Redis(redis);
+    let Shared::Redis(redis) = &shared else { return };
     let listens: Vec<Vec<(&'static str, SocketAddr)>> = (0..2)
         .map(|_| TRANSPORTS.map(|one| (one, SocketAddr::from(([127, 0, 0, 1], free_port())))).to_vec())
         .collect();
@@ -95,7 +138,7 @@ fn phones_of_two_nodes_call_one_another_over_every_transport() {
         .into_iter()
         .zip(&listens)
         .map(|(name, listens)| {
-            let mut server = prepared(&redis, name, TLS_SECTION);
+            let mut server = shared.prepared(name, TLS_SECTION);
             server.succeed(&["tls", "new", "localhost"]);
             for (transport, at) in listens {
                 server.also_listen(&format!("{transport}:{at}"));
@@ -130,8 +173,8 @@ fn phones_of_two_nodes_call_one_another_over_every_transport() {
 
 #[test]
 fn nodes_know_one_another() {
-    let redis = Redis::start();
-    let [a, mut b] = two(&redis, "");
+    let shared = Shared::redis();
+    let [a, mut b] = shared.two("");
     let _phones = (a.registered("9001"), b.registered("9002"));
     // Each knows of the other's binding, and counts its own.
     b.succeed(&["ul", "show", "9001"]);
@@ -155,7 +198,7 @@ fn nodes_know_one_another() {
     let printed = a.succeed(&["nodes"]);
     assert!(printed.contains("a (this one)") && printed.contains("The store answers in "), "{printed}");
     // A name is one node's.
-    let twin = prepared(&redis, "a", "");
+    let twin = shared.prepared("a", "");
     let said = ended(&twin);
     assert!(said.contains("another node is \"a\" already"), "{said}");
     // One that is killed is down when its lease has ended; one that is stopped is gone.
@@ -173,8 +216,8 @@ fn nodes_know_one_another() {
 fn a_challenge_of_one_node_is_answered_at_another() {
     // A nonce that may be used again holds everywhere; of one that counts its uses its own node knows them.
     for (qop, answer) in [("off", "200 OK"), ("auth", "401 Unauthorized")] {
-        let redis = Redis::start();
-        let [a, b] = two(&redis, &format!("[auth]\nqop = \"{qop}\"\n"));
+        let shared = Shared::redis();
+        let [a, b] = shared.two(&format!("[auth]\nqop = \"{qop}\"\n"));
         let mut phone = a.phone("9001");
         let register = phone.register_message(&[]);
         let challenged = phone.exchange(&register);
@@ -191,8 +234,11 @@ fn a_challenge_of_one_node_is_answered_at_another() {
 
 #[test]
 fn what_one_node_accepts_all_know() {
-    let redis = Redis::start();
-    let [a, b] = two(&redis, "[registrar]\nexclusive = \"ip\"\n");
+    Shared::all().iter().for_each(know_what_one_accepts);
+}
+
+fn know_what_one_accepts(shared: &Shared) {
+    let [a, b] = shared.two("[registrar]\nexclusive = \"ip\"\n");
     let phone = a.registered("9001");
     // The other node shows it, and lets no other address have its place.
     let shown = b.succeed(&["ul", "show", "9001"]);
@@ -206,7 +252,7 @@ fn what_one_node_accepts_all_know() {
     assert_eq!(phone.register(60).line(), "403 Occupied");
     assert!(b.statistic("roost:commit_conflicts") + a.statistic("roost:commit_conflicts") >= 1);
     // A node that comes later knows it, too; one that is gone takes nothing along.
-    let mut c = prepared(&redis, "c", "");
+    let mut c = shared.prepared("c", "");
     c.start();
     let mut caller = c.registered("9002");
     refuses(&mut caller, &rival, "9001", "603 Decline");
@@ -214,12 +260,15 @@ fn what_one_node_accepts_all_know() {
 
 #[test]
 fn a_store_that_is_away_takes_no_registration_and_loses_none() {
-    let mut redis = Redis::start();
-    let [a, b] = two(&redis, "");
+    Shared::all().into_iter().for_each(comes_back);
+}
+
+fn comes_back(mut shared: Shared) {
+    let [a, b] = shared.two("");
     let (mut one, other) = (a.registered("9001"), b.registered("9002"));
     // Both know both.
     one.establish(&other);
-    redis.kill();
+    shared.kill();
     let refused = one.register(60);
     assert_eq!(
         refused.line(),
@@ -231,7 +280,7 @@ fn a_store_that_is_away_takes_no_registration_and_loses_none() {
     assert!(refused.header("Retry-After").is_some(), "{}", refused.text);
     // What is known counts: the call rings.
     refuses(&mut one, &other, "9002", "486 Busy Here");
-    redis.restart();
+    shared.restart();
     wait_for("a registration", PATIENCE, || (one.register(60).line() == "200 OK").then_some(()));
     let shown = wait_for("both", PATIENCE, || b.mi("ul_show_contact", json!(["location", "9001"])).ok());
     assert!(shown.to_string().contains(&one.local().to_string()), "{shown}");
@@ -240,8 +289,11 @@ fn a_store_that_is_away_takes_no_registration_and_loses_none() {
 
 #[test]
 fn a_node_that_is_killed_loses_no_binding() {
-    let redis = Redis::start();
-    let [mut a, b] = two(&redis, "");
+    Shared::all().iter().for_each(outlive_a_node);
+}
+
+fn outlive_a_node(shared: &Shared) {
+    let [mut a, b] = shared.two("");
     let phone = a.registered("9001");
     a.kill9();
     // Its phones are not reached until it is back: nobody else has their ways.
@@ -277,15 +329,16 @@ fn a_node_that_is_killed_loses_no_binding() {
 
 #[test]
 fn a_store_that_promises_less_stops_the_start() {
-    let redis = Redis::start_with(&["--appendonly", "no"]);
-    let server = prepared(&redis, "a", "");
+    let shared = Shared::Redis(Redis::start_with(&["--appendonly", "no"]));
+    let Shared::Redis(redis) = &shared else { return };
+    let server = shared.prepared("a", "");
     let said = ended(&server);
     assert!(said.contains("needs `appendonly yes` there"), "{said}");
-    let mut server = prepared(&redis, "a", "durability = \"memory\"\n");
+    let mut server = shared.prepared("a", "durability = \"memory\"\n");
     server.start();
     assert_eq!(server.phone("9001").register(60).line(), "200 OK");
     let away = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let server = prepared(&redis, "a", "");
+    let server = shared.prepared("a", "");
     server.replace_in_config(&redis.url(), &format!("redis://{away}/0"));
     let said = ended(&server);
     assert!(said.contains(&away.to_string()) && said.contains("refused"), "{said}");

@@ -36,7 +36,7 @@ pub use roost_rig::line::{
 pub use roost_rig::md5;
 pub use roost_rig::phone::{ALLOW, Challenge, Phone, Response, USER_AGENT, digest, header, token};
 pub use roost_rig::random::Random;
-pub use roost_rig::{Database, Kind, Log, PATIENCE, Redis, free_port, kill_all, need, wait_for};
+pub use roost_rig::{Database, Kind, Log, PATIENCE, Redis, SERVERS, free_port, kill_all, need, wait_for};
 pub use server::{Ran, Server, roost, run, wait_for_end};
 pub use stream::TcpPhone;
 pub use tcp_relay::TcpRelay;
