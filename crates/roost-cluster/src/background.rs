@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 
 /// A thread that looks at a flag.
 #[derive(Debug)]
@@ -21,6 +21,11 @@ impl Background {
         let ends = Arc::clone(&is_over);
         let thread = std::thread::Builder::new().name(name.to_string()).spawn(move || run(&ends))?;
         Ok(Background { thread, is_over })
+    }
+
+    /// What wakes it where it is parked.
+    pub fn waker(&self) -> Thread {
+        self.thread.thread().clone()
     }
 
     /// Tells it to end, and waits until it has.

@@ -80,7 +80,7 @@ pub fn keep_lease(
     nodes: Nodes,
     news: News,
 ) -> Result<Background, String> {
-    let Member { name, address, figures } = member;
+    let Member { name, address, figures, .. } = member;
     let all = states(leases.renew(None)?);
     let is_other =
         |node: &&NodeState| node.name == name && node.is_alive && node.told()["address"] != *address;
@@ -112,7 +112,7 @@ struct Keeper<L> {
     nodes: Nodes,
     news: News,
     /// Who was there, and where, when it was last told.
-    told: Vec<(String, bool, Value)>,
+    told: Vec<(String, bool, Value, Value)>,
 }
 
 impl<L: Leases> Keeper<L> {
@@ -128,7 +128,10 @@ impl<L: Leases> Keeper<L> {
         let (all, _) = self.nodes.list();
         let now: Vec<_> = all
             .iter()
-            .map(|node| (node.name.clone(), node.is_alive, node.told()["address"].clone()))
+            .map(|node| {
+                let told = node.told();
+                (node.name.clone(), node.is_alive, told["address"].clone(), told["floating"].clone())
+            })
             .collect();
         if now != self.told {
             self.told = now;

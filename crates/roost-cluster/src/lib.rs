@@ -66,6 +66,8 @@ pub struct Member {
     pub name: String,
     pub address: String,
     pub figures: Figures,
+    /// The floating addresses that are here now, as `location.socket` has them.
+    pub floating: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
 impl std::fmt::Debug for Member {
@@ -135,6 +137,18 @@ impl Running {
     /// All nodes.
     pub fn nodes(&self) -> Nodes {
         self.nodes.clone()
+    }
+
+    /// The same with one more helper, that ends first.
+    pub fn with(mut self, helper: Option<Background>) -> Running {
+        self.helpers.splice(0..0, helper);
+        self
+    }
+
+    /// Makes the helpers look at once: the lease is renewed, and this node's bindings are looked for again.
+    pub fn waker(&self) -> impl Fn() + Send + 'static {
+        let threads: Vec<_> = self.helpers.iter().map(Background::waker).collect();
+        move || threads.iter().for_each(std::thread::Thread::unpark)
     }
 
     /// Whether one of the threads has ended: nothing would be written or read any more.

@@ -568,6 +568,10 @@ impl Engine {
             ShardEvent::NodesDown(nodes_down) => {
                 self.shared.policy = Arc::new(Policy { nodes_down, ..Policy::clone(&self.shared.policy) });
             }
+            ShardEvent::Floating(floating) => {
+                self.shared.policy = Arc::new(Policy { floating, ..Policy::clone(&self.shared.policy) });
+                self.registrar.addresses_moved(&mut self.shared.ctx(now, out));
+            }
             ShardEvent::RecordChanged { aor, version } => self.registrar.record_changed(&aor, version),
             ShardEvent::RecordFound { aor, record } => self.registrar.record_found(ctx, &aor, &record),
             ShardEvent::RecordsDoubtful => self.registrar.records_doubtful(),

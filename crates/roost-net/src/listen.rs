@@ -23,7 +23,7 @@ pub enum ListenError {
     /// An entry is not `TRANSPORT:ADDRESS:PORT`.
     #[error(
         "listen: \"{entry}\" is not a listening address; write udp:, tcp:, tls:, ws: or wss: and ADDRESS:PORT, such as \
-         \"udp:0.0.0.0:5060\", and behind it \" as ADDRESS:PORT\" where others know another one"
+         \"udp:0.0.0.0:5060\", and behind it \" as ADDRESS:PORT\" where others know another one, or \" floating\" where one node after the other has it"
     )]
     Syntax { entry: String },
     /// Another process has the port.
@@ -49,6 +49,10 @@ pub enum ListenError {
 /// [`ListenError::Syntax`].
 pub fn parse_listen(entry: &str) -> Result<Listener, ListenError> {
     let syntax = || ListenError::Syntax { entry: entry.to_string() };
+    let (entry, is_floating) = match entry.strip_suffix(" floating") {
+        Some(entry) => (entry.trim_end(), true),
+        None => (entry, false),
+    };
     let (entry, advertised) = match entry.split_once(" as ") {
         Some((entry, advertised)) => (entry.trim_end(), Some(advertised.trim())),
         None => (entry, None),
@@ -61,7 +65,7 @@ pub fn parse_listen(entry: &str) -> Result<Listener, ListenError> {
     };
     let address = read(address, transport.default_port())?;
     let advertised = advertised.map(|text| read(text, address.port())).transpose()?;
-    Ok(Listener { advertised, ..Listener::new(transport, address) })
+    Ok(Listener { advertised, is_floating, ..Listener::new(transport, address) })
 }
 
 /// Makes sure that no other process listens here: SO_REUSEPORT would let a second roost take half of the phones.
@@ -107,6 +111,7 @@ pub fn stream_socket(listener: &Listener) -> Result<TcpListener, ListenError> {
         }
         // Connections of a process before, in TIME_WAIT, are not obstacle; another listener is.
         socket.set_reuse_address(true)?;
+        may_be_elsewhere(&socket, listener)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
@@ -124,6 +129,15 @@ fn failed(listener: &Listener, source: io::Error) -> ListenError {
     }
 }
 
+/// An address that floats is listened on before it is here (IP_FREEBIND).
+fn may_be_elsewhere(socket: &Socket, listener: &Listener) -> io::Result<()> {
+    match (listener.is_floating, listener.address.is_ipv6()) {
+        (false, _) => Ok(()),
+        (true, false) => socket.set_freebind_v4(true),
+        (true, true) => socket.set_freebind_v6(true),
+    }
+}
+
 fn bind(listener: &Listener, shared: bool) -> Result<UdpSocket, ListenError> {
     let address = listener.address;
     let make = || -> io::Result<UdpSocket> {
@@ -137,6 +151,7 @@ fn bind(listener: &Listener, shared: bool) -> Result<UdpSocket, ListenError> {
         // The kernel tells with each datagram how many it has lost, once it has lost one, and when it came.
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+        may_be_elsewhere(&socket, listener)?;
         socket.bind(&address.into())?;
         // Each datagram tells which of our addresses it was sent to.
         match address {
@@ -184,6 +199,7 @@ mod tests {
         assert_eq!(parse("udp:[::1]:5070").unwrap(), "udp:[::1]:5070");
         assert_eq!(parse("tcp:0.0.0.0:5060").unwrap(), "tcp:0.0.0.0:5060");
         assert_eq!(parse("tls:0.0.0.0").unwrap(), "tls:0.0.0.0:5061");
+        assert_eq!(parse("udp:10.0.0.100 floating").unwrap(), "udp:10.0.0.100:5060 floating");
         assert_eq!(parse("wss:[::]:8443").unwrap(), "wss:[::]:8443");
         let told = "udp:10.0.0.5:5062 as 203.0.113.7";
         assert_eq!(parse(told).unwrap(), "udp:10.0.0.5:5062 as 203.0.113.7:5062");

@@ -33,7 +33,7 @@ pub fn start(
 ) -> Result<Running, RedisError> {
     let source = connection::Source::new(url, durability)?;
     let nodes = Nodes::default();
-    let scan = scan::start(source.clone(), &member.address, Arc::clone(news))?;
+    let scan = scan::start(source.clone(), &member, Arc::clone(news))?;
     let leases = lease::Table::new(source.clone());
     let lease = keep_lease(leases, member, nodes.clone(), Arc::clone(news)).map_err(RedisError::Lease)?;
     let (handle, queues) = queues();

@@ -1,10 +1,11 @@
 //! The thread that finds this node's own bindings at its start: it pings their phones, and notices their loss.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::Connection;
-use roost_cluster::{Background, Change, News};
+use roost_cluster::{Background, Change, Member, News};
 use roost_core::StoredRecord;
 
 use crate::connection::{RedisError, Source};
@@ -15,40 +16,44 @@ const AT_ONCE: usize = 500;
 /// How long it waits after the store has not answered.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// Finds the records with bindings of the node at this address.
-pub(crate) fn start(source: Source, address: &str, news: News) -> Result<Background, RedisError> {
-    let own = format!("@{address};");
+/// Finds the records with bindings of this node, and those that were made over floating addresses which are here; again when it is
+/// woken.
+pub(crate) fn start(source: Source, member: &Member, news: News) -> Result<Background, RedisError> {
+    let (own, floating) = (format!("@{};", member.address), Arc::clone(&member.floating));
     let started = Background::start("roost-redis-scan", move |ends| {
-        let begun = Instant::now();
-        let (mut cursor, mut found, mut connection) = (0, 0, None);
         while !ends.load(Ordering::Relaxed) {
-            match some(&source, &mut connection, cursor) {
-                Ok((next, records)) => {
-                    for (aor, record) in records.into_iter().filter(|(_, record)| has(record, own.as_bytes()))
-                    {
-                        found += 1;
-                        news(Change::Found { aor, record });
-                    }
-                    cursor = next;
-                    if next == 0 {
-                        let milliseconds = begun.elapsed().as_millis() as u64;
-                        tracing::info!(
-                            extensions = found,
-                            milliseconds,
-                            "the bindings of this node are known"
-                        );
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the bindings of this node are not all read yet");
-                    connection = None;
-                    std::thread::sleep(AGAIN_AFTER);
-                }
-            }
+            let here = floating();
+            find(&source, (own.as_bytes(), &here), &news, ends);
+            std::thread::park();
         }
     });
     started.map_err(RedisError::Thread)
+}
+
+fn find(source: &Source, (own, here): (&[u8], &[String]), news: &News, ends: &AtomicBool) {
+    let begun = Instant::now();
+    let (mut cursor, mut found, mut connection) = (0, 0, None);
+    while !ends.load(Ordering::Relaxed) {
+        match some(source, &mut connection, cursor) {
+            Ok((next, records)) => {
+                for (aor, record) in records.into_iter().filter(|(_, record)| has(record, own, here)) {
+                    found += 1;
+                    news(Change::Found { aor, record });
+                }
+                cursor = next;
+                if next == 0 {
+                    let milliseconds = begun.elapsed().as_millis() as u64;
+                    tracing::info!(extensions = found, milliseconds, "the bindings of this node are known");
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the bindings of this node are not all read yet");
+                connection = None;
+                std::thread::sleep(AGAIN_AFTER);
+            }
+        }
+    }
 }
 
 /// Records and their AORs.
@@ -69,11 +74,12 @@ fn some(source: &Source, kept: &mut Option<Connection>, cursor: u64) -> Result<(
     Ok((next, records.collect()))
 }
 
-/// Whether a record has a binding whose path leads to this node first.
-fn has(record: &StoredRecord, own: &[u8]) -> bool {
+/// Whether a record has a binding whose path leads to this node first, or that was made over one of these sockets.
+fn has(record: &StoredRecord, own: &[u8], here: &[String]) -> bool {
     record.rows.iter().any(|row| {
-        let path = row.row().path.unwrap_or(&[]);
-        let first = path.split(|byte| *byte == b'>').next().unwrap_or(&[]);
+        let row = row.row();
+        let first = row.path.unwrap_or(&[]).split(|byte| *byte == b'>').next().unwrap_or(&[]);
         first.windows(own.len()).any(|part| part == own)
+            || row.socket.is_some_and(|socket| here.iter().any(|one| one.as_bytes() == socket))
     })
 }

@@ -192,8 +192,13 @@ fn engine(index: usize, address: SocketAddr, staleness_ms: Option<u64>, dice: &m
     config.policy.registrar.min_expires_s = 0;
     config.identity.hash_seed = dice.next_u64();
     config.identity.mac_key = dice.key();
-    config.identity.node =
-        Some(Arc::new(Node { address: node, keys: vec![[7; 32]], nonce_keys: vec![[8; 32]], staleness_ms }));
+    config.identity.node = Some(Arc::new(Node {
+        address: node,
+        keys: vec![[7; 32]],
+        nonce_keys: vec![[8; 32]],
+        dialog_keys: vec![[9; 32]],
+        staleness_ms,
+    }));
     let mut engine = Engine::new(&config, ShardId(0), dice.rng());
     engine.handle_reading(Reading::Rows((0..EXTENSIONS).map(subscriber).collect()), 1);
     engine.handle_reading(Reading::Done, 1);

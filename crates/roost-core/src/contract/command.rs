@@ -12,7 +12,7 @@ use crate::contract::exclusive::Exclusive;
 use crate::contract::mark::Mark;
 use crate::contract::next_hops::{Address, HopId, Name, NextHops};
 use crate::contract::row::Write;
-use crate::contract::shared::{Planned, StoredRecord};
+use crate::contract::shared::{Floating, Planned, StoredRecord};
 use crate::contract::subscriber::Secrets;
 
 /// Work that the engine asks of a shell. [`Commit`](Command::Commit), [`LoadRecord`](Command::LoadRecord),
@@ -103,6 +103,8 @@ pub enum ShardEvent {
     ContactMoved(ContactMoved),
     /// The nodes that are down, by where they are reached.
     NodesDown(Arc<[SocketAddr]>),
+    /// Which addresses float, and where each is now.
+    Floating(Arc<[Floating]>),
     /// An AOR's record in the shared store has this version.
     RecordChanged { aor: Box<[u8]>, version: u64 },
     /// The record of an AOR that has bindings of this node, read at its start.

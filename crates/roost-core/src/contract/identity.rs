@@ -99,6 +99,14 @@ impl Default for Identity {
 }
 
 impl Identity {
+    /// The keys of what a dialog's Route says: the first one signs, all are taken.
+    pub(crate) fn dialog_keys(&self) -> &[[u8; 32]] {
+        match &self.node {
+            Some(node) if !node.dialog_keys.is_empty() => &node.dialog_keys,
+            _ => std::slice::from_ref(&self.mac_key),
+        }
+    }
+
     /// The shard that a user's bindings live in: a pure function of the user as rows have it (no escapes), never of its
     /// domain, so that tenants of one user meet in one shard.
     pub fn shard_of(&self, user: &[u8]) -> ShardId {

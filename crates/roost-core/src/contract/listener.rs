@@ -15,11 +15,13 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What others are told in its place (`as`), where a router stands before it.
     pub advertised: Option<SocketAddr>,
+    /// One node after the other has the address (`floating`): it is listened on whether or not it is here.
+    pub is_floating: bool,
 }
 
 impl Listener {
     pub fn new(transport: Transport, address: SocketAddr) -> Listener {
-        Listener { transport, address, advertised: None }
+        Listener { transport, address, advertised: None, is_floating: false }
     }
 
     /// A listener for datagrams.
@@ -38,10 +40,10 @@ impl Listener {
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.transport.as_str(), self.address)?;
-        match self.advertised {
-            Some(advertised) => write!(f, " as {advertised}"),
-            None => Ok(()),
+        if let Some(advertised) = self.advertised {
+            write!(f, " as {advertised}")?;
         }
+        f.write_str(if self.is_floating { " floating" } else { "" })
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::contract::domain::Domain;
 use crate::contract::listener::Listener;
 use crate::contract::next_hops::Rule;
+use crate::contract::shared::Floating;
 
 /// The settings that every shard obeys; replaced as a whole by [`crate::Engine::handle_policy`].
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct Policy {
     pub node: Option<SocketAddr>,
     /// Those of other nodes that are down.
     pub nodes_down: Arc<[SocketAddr]>,
+    /// Addresses that one node after the other has.
+    pub floating: Arc<[Floating]>,
     /// Names that are ours in Route and Request-URI, beside `advertised_address`.
     pub domains: Vec<Domain>,
     /// The host that Via and Record-Route name in place of ours; empty names ours.
@@ -338,6 +341,7 @@ impl Default for Policy {
             listeners: Vec::new(),
             node: None,
             nodes_down: Arc::default(),
+            floating: Arc::default(),
             domains: Vec::new(),
             advertised_address: String::new(),
         }

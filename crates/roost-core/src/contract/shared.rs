@@ -6,6 +6,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::base::hex::{parse_hex, push_hex};
 use crate::base::mac::{Purpose, mac};
+use crate::base::transport::Transport;
 use crate::contract::row::PackedRow;
 
 /// An AOR's record as the store has it.
@@ -33,8 +34,27 @@ pub struct Node {
     pub keys: Vec<[u8; 32]>,
     /// Those of nonces that hold at all nodes, in the same order.
     pub nonce_keys: Vec<[u8; 32]>,
+    /// Those of what a dialog's Route says: the node that takes an address over takes its calls over.
+    pub dialog_keys: Vec<[u8; 32]>,
     /// A record that was read longer ago is read again before a call uses it, in milliseconds; `None`: the store tells of changes.
     pub staleness_ms: Option<u64>,
+}
+
+/// An address that one node after the other has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Floating {
+    pub transport: Transport,
+    pub address: SocketAddr,
+    pub holder: Holder,
+}
+
+/// Where such an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    Here,
+    /// At the node that is reached there.
+    Node(SocketAddr),
+    Nobody,
 }
 
 /// The parameter of a Route that leads to a binding at its node.
@@ -43,12 +63,19 @@ pub(crate) const BINDING: &[u8] = b"binding";
 pub(crate) const DOMAIN: &[u8] = b"domain";
 
 impl Node {
-    /// The Route by which other nodes reach a binding of this one: with the AOR's user, and a token that only nodes can make.
-    pub(crate) fn route_to(&self, (user, aor): (&[u8], &[u8]), contact_id: u64, out: &mut Vec<u8>) {
+    /// The Route by which other nodes reach a binding of the node at an address: with the AOR's user, and a token that only nodes
+    /// can make.
+    pub(crate) fn route_to(
+        &self,
+        at: SocketAddr,
+        (user, aor): (&[u8], &[u8]),
+        contact_id: u64,
+        out: &mut Vec<u8>,
+    ) {
         out.extend_from_slice(b"<sip:");
         push_escaped(user, out);
         out.push(b'@');
-        out.extend_from_slice(self.address.to_string().as_bytes());
+        out.extend_from_slice(at.to_string().as_bytes());
         out.extend_from_slice(b";transport=tcp;lr;");
         if let Some(domain) = aor.get(user.len() + 1..) {
             out.extend_from_slice(DOMAIN);
@@ -104,10 +131,11 @@ mod tests {
             address: "10.0.0.5:5070".parse().unwrap(),
             keys: vec![[7; 32], [8; 32]],
             nonce_keys: Vec::new(),
+            dialog_keys: Vec::new(),
             staleness_ms: None,
         };
         let mut route = Vec::new();
-        node.route_to((b"90;1", b"90;1@pbx"), 0x1234, &mut route);
+        node.route_to(node.address, (b"90;1", b"90;1@pbx"), 0x1234, &mut route);
         let text = String::from_utf8(route).unwrap();
         let given = text.trim_end_matches('>').rsplit('=').next().unwrap();
         assert!(

@@ -81,7 +81,7 @@ impl Side {
     /// The peer of a flow.
     pub(crate) fn of_flow(listeners: &[Listener], flow: &Flow) -> Side {
         let is_it = |listener: &Listener| listener.transport == flow.transport && listener.covers(flow.local);
-        match listeners.iter().position(is_it).and_then(|index| u8::try_from(index).ok()) {
+        match listeners.iter().position(is_it).and_then(|index| number_of(listeners, index)) {
             Some(listener) => Side::Peer { listener, remote: Some(flow.remote), connection: flow.connection },
             None => Side::Unknown,
         }
@@ -161,13 +161,39 @@ impl Side {
     /// The flow of a peer; `usual` is an address of ours that the dialog goes by.
     pub(crate) fn flow(&self, listeners: &[Listener], usual: SocketAddr) -> Option<Flow> {
         let Side::Peer { listener, remote, connection } = *self else { return None };
-        let listener = listeners.get(usize::from(listener))?;
+        let listener = numbered(listeners, listener)?;
         let remote = remote.unwrap_or(SocketAddr::new(listener.address.ip(), 0));
         let at_usual = SocketAddr::new(usual.ip(), listener.address.port());
         let local = if listener.covers(at_usual) { at_usual } else { listener.address };
         let flow = Flow { transport: listener.transport, local, remote, connection };
         (!local.ip().is_unspecified() && is_local(listeners, local)).then_some(flow)
     }
+}
+
+/// What a token calls a listener: by its place, or, where other nodes have it, too, by its address.
+fn number_of(listeners: &[Listener], index: usize) -> Option<u8> {
+    match listeners.get(index)? {
+        listener if listener.is_floating => Some(FLOATS | floating_number(listener)),
+        _ => u8::try_from(index).ok().filter(|index| index & FLOATS == 0),
+    }
+}
+
+fn numbered(listeners: &[Listener], number: u8) -> Option<&Listener> {
+    match number & FLOATS {
+        0 => listeners.get(usize::from(number)),
+        _ => {
+            let mut floating = listeners.iter().filter(|listener| listener.is_floating);
+            floating.find(|listener| FLOATS | floating_number(listener) == number)
+        }
+    }
+}
+
+/// The bit of a listener that floats.
+const FLOATS: u8 = 0x80;
+
+fn floating_number(listener: &Listener) -> u8 {
+    let text = format!("{}:{}", listener.transport.as_str(), listener.address);
+    tag_hash(Some(text.as_bytes())) as u8 & !FLOATS
 }
 
 impl DialogToken {
@@ -405,5 +431,19 @@ mod tests {
         }
         let elsewhere = Flow::udp("10.0.0.2:5080".parse().unwrap(), remote);
         assert_eq!(Side::of_flow(&listeners, &elsewhere), Side::Unknown);
+    }
+
+    #[test]
+    fn a_floating_listener_is_known_by_its_address_wherever_it_stands() {
+        let floating = Listener { is_floating: true, ..Listener::udp("10.0.0.100:5060".parse().unwrap()) };
+        let (own, other) = ("10.0.0.1:5060".parse().unwrap(), "10.0.0.2:5060".parse().unwrap());
+        let one = [floating, Listener::udp(own)];
+        let two = [Listener::udp(other), Listener::new(Transport::Tcp, other), floating];
+        let flow = Flow::udp(floating.address, "10.1.0.1:40000".parse().unwrap());
+        let side = Side::of_flow(&one, &flow);
+        assert_eq!(side.flow(&two, other), Some(flow));
+        let usual = Side::of_flow(&one, &Flow::udp(own, flow.remote));
+        assert_eq!(usual.flow(&one, own), Some(Flow::udp(own, flow.remote)));
+        assert_eq!(side.flow(&two[..2], other), None);
     }
 }

@@ -106,7 +106,8 @@ impl<'e, 'r, 'a> RouteReader<'e, 'r, 'a> {
     fn takes(&self, uri: &Uri<'a>, routes: &mut Routes<'a>) -> bool {
         if let Some(mark) = uri.param(b"did") {
             let call_id = self.request.call_id().unwrap_or(&[]);
-            let token = DialogToken::parse(&self.identity.mac_key, call_id, mark);
+            let mut keys = self.identity.dialog_keys().iter();
+            let token = keys.find_map(|key| DialogToken::parse(key, call_id, mark));
             if token.is_some() || self.is_old_mark(mark) {
                 routes.is_authentic = true;
                 routes.mark = Some(mark);

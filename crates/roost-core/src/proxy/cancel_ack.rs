@@ -22,7 +22,7 @@ use crate::transaction::client::ORIGINATOR_CANCEL;
 /// A CANCEL: 200 at once, and the ringing ends; one that belongs to nothing, or comes from elsewhere, is dropped.
 pub(crate) fn handle_cancel(
     ctx: &mut Ctx<'_>,
-    registrar: &Registrar,
+    registrar: &mut Registrar,
     forwarder: &mut Forwarder<'_>,
     request: &Request<'_>,
     mark: Mark,
@@ -62,7 +62,7 @@ fn reason_of<'a>(request: &Request<'a>) -> Cow<'a, [u8]> {
 /// An ACK: of a failure of ours it ends here; of a 2xx it follows its Route; any other is dropped.
 pub(crate) fn handle_ack(
     ctx: &mut Ctx<'_>,
-    registrar: &Registrar,
+    registrar: &mut Registrar,
     forwarder: &mut Forwarder<'_>,
     request: &Request<'_>,
     mark: Mark,

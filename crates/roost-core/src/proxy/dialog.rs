@@ -29,7 +29,7 @@ use crate::proxy::edits::{Begun, ForwardWriter, RouteEdits};
 use crate::proxy::forwarder::{Forwarder, Owner};
 use crate::proxy::handing_over::pass_to_dialog;
 use crate::proxy::identity::identity_of_request;
-use crate::proxy::initial::not_loaded;
+use crate::proxy::initial::{not_loaded, unread};
 use crate::proxy::response_context::ResponseContext;
 use crate::proxy::target::{NextHop, Target};
 use crate::refusal::Refusal;
@@ -43,7 +43,7 @@ use crate::transaction::routing_hash;
 /// The refusal. There is none of an ACK: nobody expects an answer.
 pub(crate) fn handle_in_dialog(
     ctx: &mut Ctx<'_>,
-    registrar: &Registrar,
+    registrar: &mut Registrar,
     forwarder: &mut Forwarder<'_>,
     request: &Request<'_>,
     mark: Mark,
@@ -60,7 +60,7 @@ pub(crate) fn handle_in_dialog(
 
 fn handle(
     ctx: &mut Ctx<'_>,
-    registrar: &Registrar,
+    registrar: &mut Registrar,
     forwarder: &mut Forwarder<'_>,
     request: &Request<'_>,
     mark: Mark,
@@ -83,6 +83,17 @@ fn handle(
     {
         let message = message_of(ctx, request);
         return forwarder.parking.wait(ctx, Topic::Rows, message, Continuation::InDialog { mark, hash });
+    }
+    // A phone that has come with an address is not known yet.
+    if routes.token.is_some()
+        && ctx.identity.node.is_some()
+        && let Some(to) = request.to()
+        && registrar.record_of(ctx, to).is_none()
+        && let Some(reading) = unread(ctx, registrar, to)
+    {
+        let message = message_of(ctx, request);
+        let then = Continuation::InDialog { mark, hash: 0 };
+        return forwarder.parking.wait(ctx, Topic::Record(reading), message, then);
     }
     if let Some(token) = &routes.token {
         forwarder.dialogs.hear(ctx, token, request);

@@ -151,6 +151,10 @@ impl ForwardWriter<'_, '_> {
             None => Side::of_flow(&policy.listeners, flow),
         };
         let token = DialogToken::new(request, call, side(caller, &request.flow), side(callee, flow));
-        token.write(&identity.mac_key, request.call_id().unwrap_or(&[]), mark);
+        token.write(
+            identity.dialog_keys().first().unwrap_or(&identity.mac_key),
+            request.call_id().unwrap_or(&[]),
+            mark,
+        );
     }
 }

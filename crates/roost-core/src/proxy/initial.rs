@@ -18,6 +18,7 @@ use crate::contract::event::{CallStep, Event, EventKind};
 use crate::contract::mark::Mark;
 use crate::contract::policy::Authorize;
 use crate::contract::reason::Reason;
+use crate::contract::shared::DOMAIN;
 use crate::dialog::Parties;
 use crate::message::branch_id::BranchId;
 use crate::message::request::Request;
@@ -60,7 +61,7 @@ pub(crate) fn handle_initial(
 ) -> Result<(), Refusal> {
     // Another node has let its caller in, and has found a binding of this one.
     if let Some(route) = request.route_to_binding() {
-        return from_node(ctx, facts.registrar, forwarder, request, &route);
+        return from_node(ctx, facts.registrar, forwarder, request, (&route, age));
     }
     let (caller, place) = match mark {
         Mark::Authorized(caller) => (caller, None),
@@ -117,10 +118,10 @@ pub(crate) fn handle_initial(
 /// A request that another node sends to a binding of this one: that node knows the call, and its caller.
 fn from_node(
     ctx: &mut Ctx<'_>,
-    registrar: &Registrar,
+    registrar: &mut Registrar,
     forwarder: &mut Forwarder<'_>,
     request: &Request<'_>,
-    route: &Uri<'_>,
+    (route, age): (&Uri<'_>, CacheAge),
 ) -> Result<(), Refusal> {
     let shard = ctx.identity.shard_of_user(request.shard_key());
     if shard != ctx.shard {
@@ -133,6 +134,13 @@ fn from_node(
     }
     let callee = check(ctx, request)?;
     let routes = RouteReader::of(ctx, request).read();
+    // One that has come with an address is not known yet.
+    if registrar.binding_routed_to(ctx, route).is_none()
+        && let Some(topic) = unread(ctx, registrar, registrar_user(route)).map(Topic::Record)
+    {
+        let then = Continuation::Initial { mark: Mark::None, age, hash: 0 };
+        return Ok(forwarder.parking.wait(ctx, topic, message_of(ctx, request), then)?);
+    }
     let Some((binding, reference)) = registrar.binding_routed_to(ctx, route).filter(|_| routes.own > 0)
     else {
         return Err(Reason::NotRegistered.into());
@@ -156,8 +164,13 @@ fn unknown_yet(ctx: &mut Ctx<'_>, registrar: &mut Registrar, callee: UserHost<'_
     }
 }
 
+/// The AOR's user and domain in a Route to a binding.
+fn registrar_user<'a>(route: &Uri<'a>) -> UserHost<'a> {
+    UserHost { user: route.user_part(), host: route.param(DOMAIN).unwrap_or(&[]) }
+}
+
 /// The reading of the callee's record that a request must wait for, where bindings are shared.
-fn unread(ctx: &mut Ctx<'_>, registrar: &mut Registrar, who: UserHost<'_>) -> Option<Ticket> {
+pub(crate) fn unread(ctx: &mut Ctx<'_>, registrar: &mut Registrar, who: UserHost<'_>) -> Option<Ticket> {
     ctx.identity.node.as_ref()?;
     let mut aor = ctx.buffers.take_text();
     let written = ctx.write_aor(Some(who), &mut aor);

@@ -353,12 +353,17 @@ impl Binding {
         self.source().map(|source| source.ip())
     }
 
+    /// Our address that its REGISTER came to.
+    pub(crate) fn local(&self) -> Option<(Transport, SocketAddr)> {
+        match self.origin() {
+            Origin::Live(flow) => Some((flow.transport, flow.local)),
+            Origin::Loaded { local, .. } => local,
+        }
+    }
+
     /// Our address that it was made on, as the column `socket` has it.
     pub(crate) fn socket(&self) -> Option<String> {
-        let (transport, local) = match self.origin() {
-            Origin::Live(flow) => (flow.transport, flow.local),
-            Origin::Loaded { local, .. } => local?,
-        };
+        let (transport, local) = self.local()?;
         let mut text = Vec::with_capacity(LONGEST_ADDRESS);
         text.extend_from_slice(transport.as_str().as_bytes());
         text.push(b':');
@@ -433,7 +438,7 @@ pub(crate) fn uri_address(uri: &Uri<'_>) -> Option<SocketAddr> {
 }
 
 /// The transport and address in a `socket` column: `udp:ip:port`.
-fn socket_address(text: &[u8]) -> Option<(Transport, SocketAddr)> {
+pub(super) fn socket_address(text: &[u8]) -> Option<(Transport, SocketAddr)> {
     let (transport, address) = std::str::from_utf8(text).ok()?.split_once(':')?;
     Some((Transport::named(transport.as_bytes())?, address.parse().ok()?))
 }

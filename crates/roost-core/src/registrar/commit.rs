@@ -291,7 +291,7 @@ impl Registrar {
 fn route_here(identity: &Identity, (user, aor): (&[u8], &[u8]), binding: &Binding) -> Option<Vec<u8>> {
     let node = identity.node.as_ref().filter(|_| !binding.is_elsewhere())?;
     let mut route = Vec::with_capacity(96);
-    node.route_to((user, aor), binding.contact_id, &mut route);
+    node.route_to(node.address, (user, aor), binding.contact_id, &mut route);
     Some(route)
 }
 

@@ -4,22 +4,27 @@
 //! record is taken and the REGISTER is planned again. A call to an AOR whose record is not known, or may be another by now, waits
 //! until it is read (bounded, one reading for all that wait). A store that is away: what is known counts.
 
+use std::net::SocketAddr;
+
 use hashbrown::HashMap;
 
+use crate::base::aor::split_aor;
 use crate::base::flow::{Now, Ticket};
 use crate::base::hash::KeyedState;
 use crate::base::limits;
 use crate::base::stats::Counter;
 use crate::base::tickets::Tickets;
+use crate::base::transport::Transport;
 use crate::contract::command::Command;
 use crate::contract::contact_id;
 use crate::contract::context::Ctx;
 use crate::contract::identity::Identity;
+use crate::contract::policy::Policy;
 use crate::contract::row::Row;
-use crate::contract::shared::StoredRecord;
+use crate::contract::shared::{BINDING, Holder, StoredRecord};
 use crate::message::path::first_hop;
 use crate::registrar::Registrar;
-use crate::registrar::binding::Binding;
+use crate::registrar::binding::{Binding, socket_address};
 use crate::registrar::location::RecordId;
 
 /// How long an AOR without bindings, or whose record the store did not give, is not asked for again, in milliseconds.
@@ -136,12 +141,12 @@ impl Registrar {
     /// A record is what the store says.
     pub(super) fn take_stored(&mut self, ctx: &mut Ctx<'_>, id: RecordId, stored: &StoredRecord) {
         let doubts = self.doubts();
-        let (identity, now) = (ctx.identity, ctx.now);
+        let (identity, policy, now) = (ctx.identity, ctx.policy, ctx.now);
         self.location.change(id, |record| {
             let own = std::mem::take(&mut record.bindings);
             let mut dead = Vec::new();
             for packed in &stored.rows {
-                let row = here(identity, packed.unpack());
+                let row = here(identity, policy, &record.aor, packed.unpack());
                 if row.expires != 0 && row.expires <= now.unix_s {
                     dead.push(row.contact_id);
                     continue;
@@ -152,8 +157,9 @@ impl Registrar {
                     one.contact_id == row.contact_id && one.callid() == &*row.callid && one.cseq == row.cseq
                 };
                 // Of what this node wrote it knows the connection, too.
-                let known = own.iter().find(is_it).filter(|one| !one.is_elsewhere()).cloned();
-                record.put(known.unwrap_or_else(|| Binding::from_row(&row, now)));
+                let read = Binding::from_row(&row, now);
+                let known = own.iter().find(is_it).filter(|one| !one.is_elsewhere() && !read.is_elsewhere());
+                record.put(known.cloned().unwrap_or(read));
             }
             let shared = record.shared_mut();
             (shared.version, shared.doubts, shared.dead) = (stored.version, doubts, dead);
@@ -206,6 +212,32 @@ impl Registrar {
         self.reads.as_ref().is_some_and(|reads| now.mono_ms >= reads.leased_until_ms)
     }
 
+    /// Floating addresses are elsewhere than they were: what was registered over them goes with them.
+    pub(crate) fn addresses_moved(&mut self, ctx: &mut Ctx<'_>) {
+        let (identity, policy, now) = (ctx.identity, ctx.policy, ctx.now);
+        let has_it =
+            |binding: &Binding| binding.local().is_some_and(|local| floating(policy, local).is_some());
+        let all = self.location.records_from(0);
+        let moved: Vec<_> = all
+            .filter(|(_, record)| record.bindings.iter().any(has_it))
+            .map(|(slot, _)| RecordId::of_slot(slot as u32))
+            .collect();
+        for id in moved {
+            self.location.change(id, |record| {
+                let (user, domain) = split_aor(&record.aor, identity.use_domain);
+                let row = |binding: &Binding| binding.row(user, domain, None, now).unpack();
+                let moved: Vec<_> = record
+                    .bindings
+                    .iter()
+                    .filter(|one| has_it(one))
+                    .map(|one| Binding::from_row(&here(identity, policy, &record.aor, row(one)), now))
+                    .collect();
+                moved.into_iter().for_each(|binding| record.put(binding));
+            });
+        }
+        self.tell_moved(ctx);
+    }
+
     /// Forgets what was asked long ago.
     pub(crate) fn sweep_reads(&mut self, now_ms: u64) {
         if let Some(reads) = &mut self.reads {
@@ -223,19 +255,42 @@ impl Registrar {
     }
 }
 
-/// A row without the Route that leads to this very node.
-fn here(identity: &Identity, mut row: Row) -> Row {
+/// A row as this node reaches its phone: without a Route to this very node, and by way of the node that has the floating address
+/// over which it was registered.
+fn here(identity: &Identity, policy: &Policy, aor: &[u8], mut row: Row) -> Row {
     let Some(node) = &identity.node else { return row };
-    let path = row.path.as_deref().unwrap_or(&[]);
-    let is_own = first_hop(path).is_some_and(|hop| {
-        let (ip, port) = (hop.host_ip(), hop.port);
-        hop.param(crate::contract::shared::BINDING).is_some()
-            && ip == Some(node.address.ip())
-            && port == Some(node.address.port())
-    });
-    if is_own {
-        let rest = path.iter().position(|byte| *byte == b'>').and_then(|end| path.get(end + 2..));
-        row.path = rest.filter(|rest| !rest.is_empty()).map(Into::into);
-    }
+    let path = row.path.take().unwrap_or_default();
+    let hop = first_hop(&path).filter(|hop| hop.param(BINDING).is_some());
+    let is_own = hop
+        .as_ref()
+        .is_some_and(|hop| hop.host_ip() == Some(node.address.ip()) && hop.port == Some(node.address.port()));
+    let behind = || {
+        let end = path.iter().position(|byte| *byte == b'>').map_or(path.len(), |end| end + 1);
+        path.get(end..).map_or(&[][..], |rest| rest.strip_prefix(b",").unwrap_or(rest))
+    };
+    let rest = if hop.is_some() { behind() } else { &path[..] };
+    let local = row.socket.as_deref().and_then(socket_address);
+    let path = match local.and_then(|local| floating(policy, local)) {
+        Some(Holder::Here) => rest.to_vec(),
+        Some(Holder::Node(at)) => {
+            let mut path = Vec::with_capacity(96 + rest.len());
+            let (user, _) = split_aor(aor, identity.use_domain);
+            node.route_to(at, (user, aor), row.contact_id, &mut path);
+            if !rest.is_empty() {
+                path.push(b',');
+                path.extend_from_slice(rest);
+            }
+            path
+        }
+        _ if is_own => rest.to_vec(),
+        _ => path.to_vec(),
+    };
+    row.path = Some(path.into()).filter(|path: &Box<[u8]>| !path.is_empty());
     row
+}
+
+/// Where an address is that floats; `None`: it does not.
+fn floating(policy: &Policy, (transport, address): (Transport, SocketAddr)) -> Option<Holder> {
+    let mut all = policy.floating.iter();
+    all.find(|one| one.transport == transport && one.address == address).map(|one| one.holder)
 }

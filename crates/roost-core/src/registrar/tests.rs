@@ -6,12 +6,13 @@ use roost_sip::Head;
 
 use super::*;
 use crate::base::flow::Ticket;
+use crate::base::transport::Transport;
 use crate::contract::command::CommitOutcome;
 use crate::contract::context::TestShard;
 use crate::contract::event::Listening;
 use crate::contract::identity::Widths;
 use crate::contract::row::Write;
-use crate::contract::shared::{Node, StoredRecord};
+use crate::contract::shared::{Floating, Holder, Node, StoredRecord};
 
 const PHONE: &str = "10.0.0.9:5062";
 
@@ -190,6 +191,7 @@ fn shared() -> Lab {
             address: "10.0.0.1:5070".parse().unwrap(),
             keys: vec![[7; 32]],
             nonce_keys: vec![[8; 32]],
+            dialog_keys: vec![[9; 32]],
             staleness_ms: None,
         };
         shard.identity.node = Some(std::sync::Arc::new(node));
@@ -356,4 +358,34 @@ fn a_key_that_another_aor_has_is_minted_again() {
     assert_ne!(contact_id::aor_label(id(&writes)), contact_id::aor_label(id(&taken)));
     lab.settle(ticket, CommitOutcome::Stored(1));
     assert_eq!(lab.shard.lines(), ["SIP/2.0 200 OK"]);
+}
+
+#[test]
+fn what_was_registered_over_a_floating_address_is_where_that_is() {
+    let mut lab = shared();
+    lab.register(PHONE, "a", 1, "<sip:9001@10.0.0.9>");
+    let (_, writes) = lab.commit();
+    let float = |lab: &mut Lab, holder| {
+        let floating =
+            Floating { transport: Transport::Udp, address: "10.0.0.1:5060".parse().unwrap(), holder };
+        lab.shard.policy.floating = vec![floating].into();
+        lab.registrar.addresses_moved(&mut lab.shard.ctx());
+    };
+    let path = |lab: &Lab| {
+        let id = lab.registrar.location.find(b"9001").unwrap();
+        String::from_utf8_lossy(lab.registrar.location.get(id).unwrap().bindings[0].path()).into_owned()
+    };
+    // Another node had it when the phone registered; this one has it now.
+    let mut lab = shared();
+    float(&mut lab, Holder::Here);
+    lab.registrar.record_found(&mut lab.shard.ctx(), b"9001", &stored(&writes, 5, ":5071"));
+    assert_eq!(path(&lab), "");
+    // It goes to a third one, to nobody, and comes back: nothing is read meanwhile.
+    float(&mut lab, Holder::Node("10.0.0.3:5070".parse().unwrap()));
+    assert!(path(&lab).starts_with("<sip:9001@10.0.0.3:5070;transport=tcp;lr;binding="), "{}", path(&lab));
+    float(&mut lab, Holder::Nobody);
+    assert!(path(&lab).starts_with("<sip:9001@10.0.0.3:5070;"), "{}", path(&lab));
+    float(&mut lab, Holder::Here);
+    assert_eq!(path(&lab), "");
+    assert_eq!(lab.contacts(), ["sip:9001@10.0.0.9"]);
 }

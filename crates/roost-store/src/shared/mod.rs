@@ -58,7 +58,7 @@ impl Store {
         tables::make(&self.database, &mut self.database.connect()?)?;
         let records = Records::new(self, with.case_sensitive);
         let nodes = Nodes::default();
-        let scan = scan::start(self, records.clone(), member.address.clone(), with, Arc::clone(news))?;
+        let scan = scan::start(self, records.clone(), &member, with, Arc::clone(news))?;
         let leases = lease::Table::new(link(), &self.database);
         let lease =
             keep_lease(leases, member.clone(), nodes.clone(), Arc::clone(news)).map_err(StoreError::Lease)?;

@@ -2,10 +2,11 @@
 //! claimed and that were made over a socket of this one (those of OpenSIPS, or of roost alone) are its own, too.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use roost_cluster::{Background, Change, News};
+use roost_cluster::{Background, Change, Member, News};
 use roost_core::Row;
 
 use crate::client::Client;
@@ -27,28 +28,45 @@ struct Scan {
     /// What a Route to this node has in it.
     own: String,
     with: SharedWith,
+    floating: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
 pub(super) fn start(
     store: &Store,
     records: Records,
-    address: String,
+    member: &Member,
     with: SharedWith,
     news: News,
 ) -> Result<Background, StoreError> {
     let columns = &store.columns.location;
     let page = columns.sql(&format!(
-        " WHERE {{contact_id}} >= ? AND ({{expires}} = 0 OR {{expires}} > ?) AND COALESCE({ROUTE}, ?) LIKE ? \
-         ORDER BY {{contact_id}} LIMIT {PAGE}"
+        " WHERE {{contact_id}} >= ? AND ({{expires}} = 0 OR {{expires}} > ?) AND (COALESCE({ROUTE}, ?) LIKE ? \
+         OR {{socket}} LIKE ?) ORDER BY {{contact_id}} LIMIT {PAGE}"
     ));
     let page = select_all(&store.database, columns) + &page;
     let mut link = Link::new(store.database.clone());
-    let scan = Scan { records, page, own: format!("@{address};"), with };
+    let scan = Scan {
+        records,
+        page,
+        own: format!("@{};", member.address),
+        with,
+        floating: Arc::clone(&member.floating),
+    };
     let started = Background::start("roost-scan", move |ends| {
-        let begun = Instant::now();
+        while !ends.load(Ordering::Relaxed) {
+            scan.find(&mut link, &news, ends);
+            std::thread::park();
+        }
+    });
+    started.map_err(StoreError::Thread)
+}
+
+impl Scan {
+    fn find(&self, link: &mut Link, news: &News, ends: &AtomicBool) {
+        let (begun, here) = (Instant::now(), (self.floating)());
         let (mut from, mut found) = (Some(0), 0);
         while let Some(id) = from.filter(|_| !ends.load(Ordering::Relaxed)) {
-            match link.run(|client| scan.some(client, id, &news)) {
+            match link.run(|client| self.some(client, id, &here, news)) {
                 Ok((next, some)) => {
                     found += some;
                     from = next;
@@ -61,23 +79,33 @@ pub(super) fn start(
         }
         let milliseconds = begun.elapsed().as_millis() as u64;
         tracing::info!(extensions = found, milliseconds, "the bindings of this node are known");
-    });
-    started.map_err(StoreError::Thread)
-}
+    }
 
-impl Scan {
     /// Tells of the records of one page; where the next one begins, and how many AORs there were.
-    fn some(&self, client: &mut Client, from: u64, news: &News) -> Result<(Option<u64>, usize), DbError> {
+    fn some(
+        &self,
+        client: &mut Client,
+        from: u64,
+        here: &[String],
+        news: &News,
+    ) -> Result<(Option<u64>, usize), DbError> {
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let like = format!("%{}%", self.own);
-        let params =
-            [Value::Int(from as i64), Value::Int(now_s as i64), like.as_str().into(), like.as_str().into()];
+        // Where none floats every socket would do.
+        let socket = if here.is_empty() { "" } else { "%" };
+        let params = [
+            Value::Int(from as i64),
+            Value::Int(now_s as i64),
+            like.as_str().into(),
+            like.as_str().into(),
+            socket.into(),
+        ];
         let (mut aors, mut last, mut count) = (BTreeSet::new(), 0, 0);
         client.each(&self.page, &params, &mut |columns| {
             count += 1;
             if let Some(row) = read_joined(columns) {
                 last = row.contact_id;
-                aors.extend(self.is_own(&row).then(|| self.records.aor_of(&row)).flatten());
+                aors.extend(self.is_own(&row, here).then(|| self.records.aor_of(&row)).flatten());
             }
             true
         })?;
@@ -88,14 +116,15 @@ impl Scan {
         Ok(((count == PAGE).then_some(last + 1), names.len()))
     }
 
-    fn is_own(&self, row: &Row) -> bool {
+    fn is_own(&self, row: &Row, here: &[String]) -> bool {
+        let socket = row.socket.as_deref().and_then(|socket| std::str::from_utf8(socket).ok());
+        if socket.is_some_and(|socket| here.iter().any(|one| one == socket)) {
+            return true;
+        }
         let contains = |text: &[u8], part: &[u8]| text.windows(part.len()).any(|window| window == part);
         match split_route(row.path.as_deref().unwrap_or(&[])).0 {
             Some(route) => contains(route, self.own.as_bytes()),
-            None => {
-                let socket = row.socket.as_deref().and_then(|socket| std::str::from_utf8(socket).ok());
-                socket.is_some_and(|socket| (self.with.is_own_socket)(socket))
-            }
+            None => socket.is_some_and(|socket| (self.with.is_own_socket)(socket)),
         }
     }
 }

@@ -12,6 +12,7 @@ use roost_store::{SharedWith, Store};
 use serde_json::{Value, json};
 
 use crate::serve::delivery::deliver;
+use crate::serve::floating::Addresses;
 use crate::settings::Settings;
 
 /// What it tells the workers, and how it is told itself.
@@ -38,14 +39,23 @@ pub(super) fn start(
     let shards = config.identity.shards;
     let address = settings.cluster_listen.clone();
     let tells = address.clone();
+    let to = Arc::clone(inboxes);
+    let addresses = Addresses::new(&config.policy.listeners, move |floating| {
+        to.iter().for_each(|inbox| {
+            inbox.post([InboxItem::ShardEvent(ShardEvent::Floating(Arc::clone(&floating)))]);
+        });
+    });
+    let (shown, here) = (addresses.clone(), addresses.clone());
     let member = Member {
         name: settings.cluster_node.clone(),
         address,
-        figures: Arc::new(move || figures(&ask, shards, &tells)),
+        figures: Arc::new(move || figures(&ask, shards, (&tells, shown.here()))),
+        floating: Arc::new(move || here.here()),
     };
     let to = Arc::clone(inboxes);
     let receipts: Receipts = Arc::new(move |receipts| deliver(&to, receipts));
-    let news = news_to(Arc::clone(inboxes), Arc::clone(config), clock);
+    let nodes = (addresses.clone(), settings.cluster_listen.clone());
+    let news = news_to(Arc::clone(inboxes), Arc::clone(config), clock, nodes);
     let health: Health = Arc::new(move |is_away| health.note(is_away));
     let started = match settings.location.as_str() {
         "" => {
@@ -56,7 +66,8 @@ pub(super) fn start(
         }
         url => roost_redis::start(url, settings.durability(), member, &receipts, &news, health)?,
     };
-    Ok(Some(started))
+    let watched = addresses.watch(started.waker())?;
+    Ok(Some(started.with(watched)))
 }
 
 /// Whether `udp:10.0.0.5:5060` is an address of ours.
@@ -67,7 +78,12 @@ fn is_own_socket(config: &Config, socket: &str) -> bool {
 }
 
 /// What takes changes to the workers.
-fn news_to(inboxes: Arc<Vec<Inbox>>, config: Arc<Config>, clock: Clock) -> News {
+fn news_to(
+    inboxes: Arc<Vec<Inbox>>,
+    config: Arc<Config>,
+    clock: Clock,
+    (addresses, own): (Addresses, String),
+) -> News {
     let of_aor = {
         let inboxes = Arc::clone(&inboxes);
         move |aor: &[u8], event| {
@@ -87,6 +103,7 @@ fn news_to(inboxes: Arc<Vec<Inbox>>, config: Arc<Config>, clock: Clock) -> News 
         Change::Found { aor, record } => of_aor(&aor.clone(), ShardEvent::RecordFound { aor, record }),
         Change::Nodes(nodes) => {
             tracing::info!(nodes = ?nodes.iter().map(|node| (&node.name, node.is_alive)).collect::<Vec<_>>(), "nodes");
+            addresses.nodes(&nodes, &own);
             let is_down = |node: &&NodeState| !node.is_alive;
             all(ShardEvent::NodesDown(nodes.iter().filter(is_down).filter_map(address_of).collect()));
         }
@@ -102,7 +119,7 @@ fn news_to(inboxes: Arc<Vec<Inbox>>, config: Arc<Config>, clock: Clock) -> News 
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What this node tells of itself.
-fn figures(ask: &roost_admin::Ask, shards: u16, address: &str) -> String {
+fn figures(ask: &roost_admin::Ask, shards: u16, (address, floating): (&str, Vec<String>)) -> String {
     let answers: Vec<_> = (0..shards).map(|shard| ask(ShardId(shard), Admin::Statistics)).collect();
     let (mut bindings, mut calls, mut silent) = (0, 0, 0);
     let end = Instant::now() + PATIENCE;
@@ -125,7 +142,7 @@ fn figures(ask: &roost_admin::Ask, shards: u16, address: &str) -> String {
         bindings += value("usrloc:location-contacts").saturating_sub(value("usrloc:location-elsewhere"));
         calls += value("dialog:active_dialogs") + value("dialog:early_dialogs");
     }
-    let mut told = json!({ "address": address, "bindings": bindings, "calls": calls, "version": env!("CARGO_PKG_VERSION") });
+    let mut told = json!({ "address": address, "floating": floating, "bindings": bindings, "calls": calls, "version": env!("CARGO_PKG_VERSION") });
     if silent > 0 {
         told["silent_workers"] = json!(silent);
     }
@@ -144,7 +161,7 @@ pub(super) fn shown(nodes: &Nodes, own: &str) -> Value {
         let told = node.told();
         json!({
             "Node": node.name, "State": if node.is_alive { "up" } else { "down" }, "Self": node.name == own,
-            "Address": told["address"], "Bindings": told["bindings"], "Calls": told["calls"],
+            "Address": told["address"], "Floating": told["floating"], "Bindings": told["bindings"], "Calls": told["calls"],
             "Heard_ms": node.heard_ms, "Version": told["version"],
         })
     });

@@ -3,6 +3,7 @@
 mod certificates;
 mod delivery;
 mod event_log;
+mod floating;
 mod interfaces;
 mod loading;
 mod location;

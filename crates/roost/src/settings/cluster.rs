@@ -14,6 +14,7 @@ use crate::settings::values::Settings;
 const MIN_SECRET: usize = 16;
 /// What keys are made for.
 const BINDINGS: &str = "roost 2026 cluster.secrets bindings of other nodes";
+const DIALOGS: &str = "roost 2026 cluster.secrets dialogs of all nodes";
 const NONCES: &str = "roost 2026 cluster.secrets nonces that hold at all nodes";
 
 impl Settings {
@@ -38,6 +39,10 @@ impl Settings {
             ("listen", self.cluster_listen.is_empty()),
             ("secrets", self.cluster_secrets.is_empty()),
         ];
+        if self.cluster_node.is_empty() && self.core.policy.listeners.iter().any(|one| one.is_floating) {
+            let message = "an address floats between nodes that share bindings: set `node` in [cluster]";
+            return Err(file.error("", "listen", message));
+        }
         let is_alone = self.location.is_empty() && keys.iter().all(|(_, is_empty)| *is_empty);
         if is_alone {
             return Ok(());
@@ -80,7 +85,13 @@ impl Settings {
         // A store that is told of changes, or a database that is asked again.
         let is_asked = self.location.is_empty();
         let staleness_ms = is_asked.then_some(u64::from(self.cluster_staleness_s) * 1000);
-        let node = Node { address, keys: keys(BINDINGS), nonce_keys: keys(NONCES), staleness_ms };
+        let node = Node {
+            address,
+            keys: keys(BINDINGS),
+            nonce_keys: keys(NONCES),
+            dialog_keys: keys(DIALOGS),
+            staleness_ms,
+        };
         self.core.identity.node = Some(Arc::new(node));
         Ok(())
     }
@@ -133,6 +144,11 @@ mod tests {
             ("127.0.0.1:5070", "0.0.0.0:5070", "must be ADDRESS:PORT"),
             ("127.0.0.1:5070", "127.0.0.1:5060", "give the nodes a port of their own"),
             ("location = \"redis://127.0.0.1/0\"", "", "cannot share bindings in an SQLite file"),
+            (
+                "location = \"redis://127.0.0.1/0\"\n[cluster]\nnode = \"a\"",
+                "listen = [\"udp:127.0.0.1:5060 floating\"]\n[cluster]",
+                "an address floats between nodes",
+            ),
             ("[cluster]", "[auth]\nsecret = \"a long random text\"\n[cluster]", "are both set"),
             ("[cluster]", "[usrloc]\ndb_mode = \"memory\"\n[cluster]", "must be \"write-through\""),
         ] {

@@ -80,6 +80,7 @@ impl Node {
             name: name.to_string(),
             address: format!("10.0.0.5:{}", 5070 + name.len()),
             figures: Arc::new(|| "{}".to_string()),
+            floating: Arc::new(Vec::new),
         };
         let receipts_to = move |all: Vec<(ShardId, Receipt)>| {
             let told = told.lock().unwrap();
