@@ -1,13 +1,15 @@
 //! Connections to the store, and what it promises.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use redis::{Client, Connection, ConnectionLike as _, Pipeline, Value};
+use redis::{Connection, ConnectionLike as _, Pipeline, Value};
 
+use crate::place::{Kept, Place, Server, timely};
 use crate::record::SCRIPT;
 
 /// How long a connection may take to be made, and an answer to come.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the store may take to put a batch where it is safe, in milliseconds.
 const SAFE_MS: u64 = 1_500;
 
@@ -45,9 +47,7 @@ pub enum RedisError {
 /// Where the store is, and what it must promise.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
-    client: Client,
-    /// For people: without a password.
-    pub(crate) address: String,
+    pub(crate) place: Arc<Place>,
     durability: Durability,
 }
 
@@ -58,76 +58,87 @@ pub(crate) struct Guard {
     synced: Option<u64>,
     /// WAIT: so many replicas.
     replicas: Option<u64>,
+    /// When it must be asked again how many there are.
+    until: Option<Instant>,
 }
+
+/// How often it is asked.
+const COUNTS_EVERY: Duration = Duration::from_secs(5);
 
 impl Source {
     /// Reads the URL, and looks whether the store keeps its promise.
-    pub(crate) fn new(url: &str, durability: Durability) -> Result<Source, RedisError> {
-        let kind = url.split(':').next().unwrap_or("");
-        if !["redis", "unix", "redis+unix", "valkey"].contains(&kind) {
-            let text = format!(
-                "`{kind}://` is not taken: use redis://HOST:PORT/DATABASE, or leave it out for the database"
+    pub(crate) fn new(
+        url: &str,
+        authorities: Option<Vec<u8>>,
+        durability: Durability,
+    ) -> Result<Source, RedisError> {
+        let place = Arc::new(Place::find(url, authorities)?);
+        if place.may_change() && durability == Durability::Fsync {
+            tracing::warn!(
+                "cluster.durability = \"fsync\" with Sentinel or Cluster: a replica that becomes the primary may not have what \
+                 was accepted last; \"replicated\" waits for the replicas"
             );
-            return Err(RedisError::Url(text));
         }
-        let client = Client::open(url).map_err(|error| RedisError::Url(error.to_string()))?;
-        let address = client.get_connection_info().addr().to_string();
-        let source = Source { client, address, durability };
-        source.guarded()?;
+        let source = Source { place, durability };
+        for server in &source.place.topology().servers {
+            source.guarded(server)?;
+        }
         Ok(source)
     }
 
-    /// A connection.
-    pub(crate) fn connect(&self) -> Result<Connection, RedisError> {
-        let made = self.client.get_connection_with_timeout(PATIENCE).and_then(|connection| {
-            connection.set_read_timeout(Some(PATIENCE))?;
-            connection.set_write_timeout(Some(PATIENCE))?;
-            Ok(connection)
-        });
-        made.map_err(|error| self.away(error))
-    }
-
-    /// The one that is kept, or a new one in its place.
+    /// A connection to the server that has a key, the one that is kept or a new one in its place.
     pub(crate) fn kept<'k>(
         &self,
-        kept: &'k mut Option<Connection>,
+        kept: &'k mut Kept<Connection>,
+        key: &[u8],
     ) -> Result<&'k mut Connection, RedisError> {
-        Ok(match kept {
-            Some(connection) => connection,
-            None => kept.insert(self.connect()?),
-        })
+        kept.follow(&self.place);
+        let server = kept.topology.server_of(key);
+        kept.get(server, connect)
     }
 
-    /// What stands under these keys, each as fields and values, in one round trip.
+    /// What stands under these keys of one server, each as fields and values, in one round trip.
     pub(crate) fn hashes<'k>(
         &self,
         connection: &mut Connection,
         keys: impl ExactSizeIterator<Item = &'k [u8]>,
-    ) -> Result<Vec<Value>, RedisError> {
+    ) -> Result<Vec<Value>, redis::RedisError> {
         let count = keys.len();
         let mut pipe = Pipeline::with_capacity(count);
         for key in keys {
             pipe.cmd("HGETALL").arg(key);
         }
-        let asked = connection.req_packed_commands(&pipe.get_packed_pipeline(), 0, count);
-        asked.map_err(|error| self.away(error))
+        connection.req_packed_commands(&pipe.get_packed_pipeline(), 0, count)
     }
 
     /// One to write with: it knows the script, and how a batch is known to be safe.
-    pub(crate) fn guarded(&self) -> Result<(Connection, Guard), RedisError> {
-        let mut connection = self.connect()?;
+    pub(crate) fn guarded(&self, server: &Server) -> Result<(Connection, Guard), RedisError> {
+        let mut connection = connect(server)?;
         let load = redis::cmd("SCRIPT").arg("LOAD").arg(SCRIPT).query::<String>(&mut connection);
-        load.map_err(|error| self.away(error))?;
-        let guard = self.guard(&mut connection)?;
+        load.map_err(|error| away(server, error))?;
+        let guard = self.guard(server, &mut connection)?;
         Ok((connection, guard))
     }
 
-    fn guard(&self, connection: &mut Connection) -> Result<Guard, RedisError> {
+    /// Counts the replicas again where that was long ago.
+    pub(crate) fn renew(
+        &self,
+        server: &Server,
+        connection: &mut Connection,
+        guard: &mut Guard,
+    ) -> Result<(), RedisError> {
+        if guard.until.is_some_and(|until| Instant::now() >= until) {
+            *guard = self.guard(server, connection)?;
+        }
+        Ok(())
+    }
+
+    fn guard(&self, server: &Server, connection: &mut Connection) -> Result<Guard, RedisError> {
         if self.durability == Durability::Memory {
             return Ok(Guard::default());
         }
         let not_safe = |missing: &str| RedisError::NotSafe {
-            address: self.address.clone(),
+            address: server.address.clone(),
             missing: missing.to_string(),
         };
         let mut ask = |command: &str, arg: &str| {
@@ -135,7 +146,7 @@ impl Source {
             if command == "CONFIG" {
                 asked.arg("GET");
             }
-            asked.arg(arg).query::<Value>(connection).map_err(|error| self.away(error))
+            asked.arg(arg).query::<Value>(connection).map_err(|error| away(server, error))
         };
         let is = |value: &Value, wanted: &str| text_of(value).split(' ').any(|word| word == wanted);
         if !is(&ask("CONFIG", "appendonly")?, "yes") {
@@ -150,20 +161,26 @@ impl Source {
         }
         let synced = (!is_always).then_some(0);
         if self.durability == Durability::Fsync {
-            return Ok(Guard { synced, replicas: None });
+            return Ok(Guard { synced, ..Guard::default() });
         }
         let info = text_of(&ask("INFO", "replication")?);
-        let replicas =
-            info.lines().find_map(|line| line.trim().strip_prefix("connected_slaves:")?.parse().ok());
-        match replicas.unwrap_or(0) {
+        // One that is being given all records does not count yet.
+        match info.lines().filter(|line| line.contains("state=online")).count() as u64 {
             0 => Err(not_safe("cluster.durability = \"replicated\" needs a replica that is connected")),
-            replicas => Ok(Guard { synced, replicas: Some(replicas) }),
+            replicas => {
+                Ok(Guard { synced, replicas: Some(replicas), until: Some(Instant::now() + COUNTS_EVERY) })
+            }
         }
     }
+}
 
-    pub(crate) fn away(&self, error: redis::RedisError) -> RedisError {
-        RedisError::Away { address: self.address.clone(), error }
-    }
+/// A connection to a server.
+pub(crate) fn connect(server: &Server) -> Result<Connection, RedisError> {
+    timely(&server.client).map_err(|error| away(server, error))
+}
+
+pub(crate) fn away(server: &Server, error: redis::RedisError) -> RedisError {
+    RedisError::Away { address: server.address.clone(), error }
 }
 
 impl Guard {

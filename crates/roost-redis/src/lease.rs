@@ -6,6 +6,7 @@ use redis::{Connection, Script};
 use roost_cluster::Leases;
 
 use crate::connection::{RedisError, Source};
+use crate::place::Kept;
 
 /// The table of nodes.
 const NODES: &str = "roost:nodes";
@@ -14,18 +15,18 @@ const SCRIPT: &str = include_str!("lease.lua");
 /// It, and a connection.
 pub(crate) struct Table {
     source: Source,
-    connection: Option<Connection>,
+    kept: Kept<Connection>,
     script: Script,
 }
 
 impl Table {
     pub(crate) fn new(source: Source) -> Table {
-        Table { source, connection: None, script: Script::new(SCRIPT) }
+        Table { kept: Kept::new(&source.place), source, script: Script::new(SCRIPT) }
     }
 
     fn ask(&mut self, own: Option<(&str, &str)>) -> Result<Vec<(String, String, u64)>, RedisError> {
-        let connection = self.source.kept(&mut self.connection)?;
-        let away = |error| self.source.away(error);
+        let connection = self.source.kept(&mut self.kept, NODES.as_bytes())?;
+        let away = |error| RedisError::Away { address: NODES.to_string(), error };
         let now_ms = match own {
             Some((name, figures)) => {
                 let now = self.script.key(NODES).arg(name).arg(figures).invoke::<String>(connection);
@@ -50,13 +51,13 @@ impl Leases for Table {
     fn renew(&mut self, own: Option<(&str, &str)>) -> Result<Vec<(String, String, u64)>, String> {
         let asked = self.ask(own);
         if asked.is_err() {
-            self.connection = None;
+            self.kept = Kept::new(&self.source.place);
         }
         asked.map_err(|error| error.to_string())
     }
 
     fn forget(&mut self, name: &str) {
-        if let Some(connection) = &mut self.connection {
+        if let Ok(connection) = self.source.kept(&mut self.kept, NODES.as_bytes()) {
             let _ = redis::cmd("HDEL").arg(NODES).arg(name).exec(connection);
         }
     }

@@ -8,6 +8,7 @@
 mod connection;
 mod lease;
 mod listener;
+mod place;
 mod reader;
 mod record;
 mod scan;
@@ -19,19 +20,19 @@ use roost_cluster::{Health, Member, News, Nodes, Receipts, Running, keep_lease, 
 
 pub use connection::{Durability, RedisError};
 
-/// Connects and starts the threads.
+/// Connects and starts the threads. `authorities`: certificates in PEM that the store's is checked by, with TLS; `None`: the system's.
 ///
 /// # Errors
 /// [`RedisError`]: the store cannot be reached, or does not keep what `durability` promises; or another node has this one's name.
 pub fn start(
-    url: &str,
+    (url, authorities): (&str, Option<Vec<u8>>),
     durability: Durability,
     member: Member,
     receipts: &Receipts,
     news: &News,
     health: Health,
 ) -> Result<Running, RedisError> {
-    let source = connection::Source::new(url, durability)?;
+    let source = connection::Source::new(url, authorities, durability)?;
     let nodes = Nodes::default();
     let scan = scan::start(source.clone(), &member, Arc::clone(news))?;
     let leases = lease::Table::new(source.clone());
@@ -39,6 +40,7 @@ pub fn start(
     let (handle, queues) = queues();
     let writer = writer::start(source.clone(), queues.commits, Arc::clone(receipts), health)?;
     let reader = reader::start(source.clone(), queues.questions, Arc::clone(receipts))?;
+    let watched = source.place.watch().map_err(RedisError::Thread)?;
     let listener = listener::start(source, Arc::clone(news))?;
-    Ok(Running::new(handle, vec![writer, reader], vec![scan, listener, lease], nodes))
+    Ok(Running::new(handle, vec![writer, reader], vec![scan, listener, lease], nodes).with(watched))
 }

@@ -1,12 +1,12 @@
 //! The thread that hears which records have changed.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use redis::{Connection, PubSub};
 use roost_cluster::{Background, Change, News};
 
-use crate::connection::{RedisError, Source};
+use crate::connection::{RedisError, Source, away, connect};
 use crate::record::{CHANNEL, told};
 
 /// How often it looks whether it shall end.
@@ -19,9 +19,13 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 pub(crate) fn start(source: Source, news: News) -> Result<Background, RedisError> {
     let started = Background::start("roost-redis-news", move |ends| {
         while !ends.load(Ordering::Relaxed) {
-            let heard = source.connect().and_then(|mut connection| {
-                listen(&mut connection, &news, ends)
-                    .map_err(|error| RedisError::Away { address: source.address.clone(), error })
+            let topology = source.place.topology();
+            let is_same = || source.place.topology().generation == topology.generation;
+            // Any server of a Cluster says what all publish.
+            let heard = topology.servers.first().map_or(Ok(()), |server| {
+                let mut connection = connect(server)?;
+                listen(&mut connection, &news, &|| is_same() && !ends.load(Ordering::Relaxed))
+                    .map_err(|error| away(server, error))
             });
             if let Err(error) = heard {
                 tracing::warn!(%error, "the store does not say which records change; each is read again before it counts");
@@ -32,19 +36,23 @@ pub(crate) fn start(source: Source, news: News) -> Result<Background, RedisError
     started.map_err(RedisError::Thread)
 }
 
-fn listen(connection: &mut Connection, news: &News, ends: &AtomicBool) -> Result<(), redis::RedisError> {
+fn listen(
+    connection: &mut Connection,
+    news: &News,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<(), redis::RedisError> {
     let mut heard = connection.as_pubsub();
     heard.subscribe(CHANNEL)?;
     // What happened before is not known.
     news(Change::Doubtful);
-    let ended = follow(&mut heard, news, ends);
+    let ended = follow(&mut heard, news, goes_on);
     news(Change::Doubtful);
     ended
 }
 
-fn follow(heard: &mut PubSub<'_>, news: &News, ends: &AtomicBool) -> Result<(), redis::RedisError> {
+fn follow(heard: &mut PubSub<'_>, news: &News, goes_on: &dyn Fn() -> bool) -> Result<(), redis::RedisError> {
     let mut silent_since = Instant::now();
-    while !ends.load(Ordering::Relaxed) {
+    while goes_on() {
         heard.set_read_timeout(Some(LOOKS_EVERY))?;
         match heard.get_message() {
             Ok(message) => {

@@ -8,7 +8,8 @@ use redis::Connection;
 use roost_cluster::{Background, Change, Member, News};
 use roost_core::StoredRecord;
 
-use crate::connection::{RedisError, Source};
+use crate::connection::{RedisError, Source, away, connect};
+use crate::place::Kept;
 use crate::record::{aor_of, every_key, record_of};
 
 /// Keys of one round trip, about.
@@ -32,16 +33,18 @@ pub(crate) fn start(source: Source, member: &Member, news: News) -> Result<Backg
 
 fn find(source: &Source, (own, here): (&[u8], &[String]), news: &News, ends: &AtomicBool) {
     let begun = Instant::now();
-    let (mut cursor, mut found, mut connection) = (0, 0, None);
+    let (mut cursor, mut found, mut server) = (0, 0, 0);
+    let mut kept = Kept::new(&source.place);
     while !ends.load(Ordering::Relaxed) {
-        match some(source, &mut connection, cursor) {
+        match some(source, &mut kept, (server, cursor)) {
             Ok((next, records)) => {
                 for (aor, record) in records.into_iter().filter(|(_, record)| has(record, own, here)) {
                     found += 1;
                     news(Change::Found { aor, record });
                 }
                 cursor = next;
-                if next == 0 {
+                server += usize::from(next == 0);
+                if server >= kept.topology.servers.len() {
                     let milliseconds = begun.elapsed().as_millis() as u64;
                     tracing::info!(extensions = found, milliseconds, "the bindings of this node are known");
                     return;
@@ -49,7 +52,8 @@ fn find(source: &Source, (own, here): (&[u8], &[String]), news: &News, ends: &At
             }
             Err(error) => {
                 tracing::warn!(%error, "the bindings of this node are not all read yet");
-                connection = None;
+                kept = Kept::new(&source.place);
+                (server, cursor) = (0, 0);
                 std::thread::sleep(AGAIN_AFTER);
             }
         }
@@ -59,16 +63,23 @@ fn find(source: &Source, (own, here): (&[u8], &[String]), news: &News, ends: &At
 /// Records and their AORs.
 type Records = Vec<(Box<[u8]>, StoredRecord)>;
 
-/// Some records, and where the next ones are; 0: there are no more.
-fn some(source: &Source, kept: &mut Option<Connection>, cursor: u64) -> Result<(u64, Records), RedisError> {
-    let connection = source.kept(kept)?;
+/// Some records of a server, and where the next ones are; 0: it has no more.
+fn some(
+    source: &Source,
+    kept: &mut Kept<Connection>,
+    (at, cursor): (usize, u64),
+) -> Result<(u64, Records), RedisError> {
+    let topology = Arc::clone(&kept.topology);
+    let Some(server) = topology.servers.get(at) else { return Ok((0, Vec::new())) };
+    let connection = kept.get(at, connect)?;
     let mut asked = redis::cmd("SCAN");
     asked.arg(cursor).arg("MATCH").arg(every_key()).arg("COUNT").arg(AT_ONCE);
-    let (next, keys) = asked.query::<(u64, Vec<Vec<u8>>)>(connection).map_err(|error| source.away(error))?;
+    let (next, keys) = asked.query::<(u64, Vec<Vec<u8>>)>(connection).map_err(|error| away(server, error))?;
     if keys.is_empty() {
         return Ok((next, Vec::new()));
     }
-    let answers = source.hashes(connection, keys.iter().map(Vec::as_slice))?;
+    let answers = source.hashes(connection, keys.iter().map(Vec::as_slice));
+    let answers = answers.map_err(|error| away(server, error))?;
     let records = keys.iter().zip(&answers);
     let records = records.filter_map(|(key, answer)| Some((aor_of(key)?.into(), record_of(answer)?)));
     Ok((next, records.collect()))

@@ -1,5 +1,6 @@
 //! The thread that writes: everything that is queued goes in one round trip.
 
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,6 +10,7 @@ use roost_cluster::{Commit, Health, Receipts};
 use roost_core::{CommitOutcome, Receipt, Write};
 
 use crate::connection::{Guard, RedisError, Source};
+use crate::place::Kept;
 use crate::record::{CHANNEL, SCRIPT, field_of, key_of, record_of};
 
 /// Commits of one round trip at most.
@@ -23,8 +25,8 @@ pub(crate) fn start(
     health: Health,
 ) -> Result<JoinHandle<()>, RedisError> {
     let run = move || {
-        let mut writer =
-            Writer { source, script: redis::Script::new(SCRIPT).get_hash().to_string(), connection: None };
+        let script = redis::Script::new(SCRIPT).get_hash().to_string();
+        let mut writer = Writer { kept: Kept::new(&source.place), source, script };
         while let Ok(first) = queue.recv() {
             let mut commits = first;
             while commits.len() < AT_ONCE
@@ -45,26 +47,51 @@ struct Writer {
     source: Source,
     /// The script's hash.
     script: String,
-    connection: Option<(Connection, Guard)>,
+    kept: Kept<(Connection, Guard)>,
 }
 
 impl Writer {
-    /// What became of each. Where the store does not answer nobody knows.
+    /// What became of each, in their order.
     fn write(&mut self, commits: &[Commit]) -> Vec<CommitOutcome> {
-        match self.try_write(commits) {
+        self.kept.follow(&self.source.place);
+        let topology = Arc::clone(&self.kept.topology);
+        if let [_] = topology.servers.as_slice() {
+            return self.write_at(0, &commits.iter().collect::<Vec<_>>());
+        }
+        let homes: Vec<usize> =
+            commits.iter().map(|one| topology.server_of(&key_of(&one.planned.aor))).collect();
+        let mut outcomes: Vec<_> =
+            commits.iter().map(|_| CommitOutcome::Failed("no server is known".to_string())).collect();
+        for server in 0..topology.servers.len() {
+            let own: Vec<usize> = (0..commits.len()).filter(|at| homes[*at] == server).collect();
+            if !own.is_empty() {
+                let some: Vec<_> = own.iter().map(|at| &commits[*at]).collect();
+                own.into_iter()
+                    .zip(self.write_at(server, &some))
+                    .for_each(|(at, outcome)| outcomes[at] = outcome);
+            }
+        }
+        outcomes
+    }
+
+    /// The same of those that one server has. Where it does not answer nobody knows.
+    fn write_at(&mut self, server: usize, commits: &[&Commit]) -> Vec<CommitOutcome> {
+        match self.try_write(server, commits) {
             Ok(outcomes) => outcomes,
             Err(error) => {
-                self.connection = None;
+                self.kept.drop(server);
                 commits.iter().map(|_| CommitOutcome::Failed(error.clone())).collect()
             }
         }
     }
 
-    fn try_write(&mut self, commits: &[Commit]) -> Result<Vec<CommitOutcome>, String> {
-        if self.connection.is_none() {
-            self.connection = Some(self.source.guarded().map_err(|error| error.to_string())?);
-        }
-        let Some((connection, guard)) = &mut self.connection else { return Ok(Vec::new()) };
+    fn try_write(&mut self, server: usize, commits: &[&Commit]) -> Result<Vec<CommitOutcome>, String> {
+        let source = &self.source;
+        let topology = Arc::clone(&self.kept.topology);
+        let known = topology.servers.get(server).ok_or("no server is known")?;
+        let kept = self.kept.get(server, |server| source.guarded(server));
+        let (connection, guard) = kept.map_err(|error| error.to_string())?;
+        source.renew(known, connection, guard).map_err(|error| error.to_string())?;
         let mut pipe = Pipeline::with_capacity(commits.len() + 2);
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         for commit in commits {
@@ -76,6 +103,10 @@ impl Writer {
         let (done, guarded) = answers.split_at_checked(commits.len()).ok_or("answers are missing")?;
         if !guard.is_safe(guarded) {
             return Err("the store has not said that it is safe".to_string());
+        }
+        // Another server is the primary now, or has these keys: it is asked where.
+        if done.iter().any(|answer| matches!(answer, Value::ServerError(_))) {
+            self.kept.drop(server);
         }
         Ok(done.iter().map(outcome_of).collect())
     }

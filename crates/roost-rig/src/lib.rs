@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub use database::{ALL_KINDS, Database, Kind, SERVERS};
-pub use redis::Redis;
+pub use redis::{Redis, RedisCluster, Sentinels};
 
 /// How long anything may take that does not fail.
 pub const PATIENCE: Duration = Duration::from_secs(20);

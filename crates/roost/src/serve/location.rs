@@ -64,7 +64,14 @@ pub(super) fn start(
             let with = SharedWith { case_sensitive, is_own_socket };
             store.share(with, member, &receipts, &news, health)?
         }
-        url => roost_redis::start(url, settings.durability(), member, &receipts, &news, health)?,
+        url => roost_redis::start(
+            (url, settings.location_authorities()?),
+            settings.durability(),
+            member,
+            &receipts,
+            &news,
+            health,
+        )?,
     };
     let watched = addresses.watch(started.waker())?;
     Ok(Some(started.with(watched)))

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use roost_core::{Listener, Node, Transport};
 use roost_redis::Durability;
 
@@ -30,6 +30,19 @@ impl Settings {
             "replicated" => Durability::Replicated,
             _ => Durability::Fsync,
         }
+    }
+
+    /// What the certificate of the store is checked by.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn location_authorities(&self) -> Result<Option<Vec<u8>>> {
+        if self.location_tls_ca.is_empty() {
+            return Ok(None);
+        }
+        let path = self.folder().join(&self.location_tls_ca);
+        let read = std::fs::read(&path);
+        read.map(Some).with_context(|| format!("cannot read {} (`location_tls_ca`)", path.display()))
     }
 
     /// Reads [cluster], and listens where the other nodes reach this one.

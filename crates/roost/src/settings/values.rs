@@ -30,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) streams: StreamSettings,
     pub(crate) database: String,
     pub(crate) location: String,
+    pub(crate) location_tls_ca: String,
     pub(crate) cluster_node: String,
     pub(crate) cluster_listen: String,
     pub(crate) cluster_secrets: Vec<String>,

@@ -8,24 +8,27 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use roost_cluster::{Change, Commit, Handle, Member, News, Receipts, Running};
 use roost_core::{CommitOutcome, Planned, Receipt, Row, ShardId, StoredRecord, Ticket, Write, contact_id};
 use roost_redis::Durability;
-use roost_rig::{Database, Kind, PATIENCE, Redis, wait_for};
+use roost_rig::{Database, Kind, PATIENCE, Redis, RedisCluster, Sentinels, wait_for};
 use roost_store::{Access, Columns, SharedWith, Store};
 
 /// A server of each kind.
 enum Server {
     Redis(Redis),
+    Cluster(RedisCluster),
     Database(Database),
 }
 
 impl Server {
     fn all() -> Vec<Server> {
         let databases = [Kind::MariaDb, Kind::Postgres].map(|kind| Server::Database(Database::start(kind)));
-        [Server::Redis(Redis::start())].into_iter().chain(databases).collect()
+        let redis = [Server::Redis(Redis::start()), Server::Cluster(RedisCluster::start())];
+        redis.into_iter().chain(databases).collect()
     }
 
     fn kill(&mut self) {
         match self {
             Server::Redis(redis) => redis.kill(),
+            Server::Cluster(cluster) => cluster.0.iter_mut().for_each(Redis::kill),
             Server::Database(database) => database.kill(),
         }
     }
@@ -33,20 +36,20 @@ impl Server {
     fn restart(&mut self) {
         match self {
             Server::Redis(redis) => redis.restart(),
+            Server::Cluster(cluster) => cluster.0.iter_mut().for_each(Redis::restart),
             Server::Database(database) => database.restart(),
         }
     }
 
     fn tells_of_changes(&self) -> bool {
-        matches!(self, Server::Redis(_))
+        !matches!(self, Server::Database(_))
     }
 
     fn share(&self, member: Member, receipts: &Receipts, news: &News) -> Running {
-        let health = Arc::new(|_| {});
         match self {
-            Server::Redis(redis) => {
-                roost_redis::start(&redis.url(), Durability::Fsync, member, receipts, news, health)
-                    .expect("it starts")
+            Server::Redis(redis) => share_redis(&redis.url(), Durability::Fsync, member, receipts, news),
+            Server::Cluster(cluster) => {
+                share_redis(&cluster.url(), Durability::Replicated, member, receipts, news)
             }
             Server::Database(database) => {
                 let store =
@@ -56,10 +59,20 @@ impl Server {
                     case_sensitive: false,
                     is_own_socket: Arc::new(|socket| socket == "udp:10.0.0.5:5060"),
                 };
-                store.share(with, member, receipts, news, health).expect("it starts")
+                store.share(with, member, receipts, news, Arc::new(|_| {})).expect("it starts")
             }
         }
     }
+}
+
+fn share_redis(
+    url: &str,
+    durability: Durability,
+    member: Member,
+    receipts: &Receipts,
+    news: &News,
+) -> Running {
+    roost_redis::start((url, None), durability, member, receipts, news, Arc::new(|_| {})).expect("it starts")
 }
 
 struct Node {
@@ -72,6 +85,10 @@ struct Node {
 
 impl Node {
     fn start(server: &Server, name: &str) -> Node {
+        Node::sharing(name, |member, receipts, news| server.share(member, receipts, news))
+    }
+
+    fn sharing(name: &str, share: impl FnOnce(Member, &Receipts, &News) -> Running) -> Node {
         let (told, receipts): (Sender<Receipt>, _) = channel();
         let told = Mutex::new(told);
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -88,7 +105,7 @@ impl Node {
         };
         let to: Receipts = Arc::new(receipts_to);
         let news: News = Arc::new(move |change| hears.lock().unwrap().push(change));
-        let running = server.share(member, &to, &news);
+        let running = share(member, &to, &news);
         Node { handle: running.handle(), running, receipts, heard, next: 0 }
     }
 
@@ -100,6 +117,17 @@ impl Node {
             Receipt::Commit(ticket, outcome) if ticket == Ticket(self.next) => outcome,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The first binding of a user.
+    fn try_put_new(&mut self, user: &str) -> CommitOutcome {
+        let contact_id = contact_id::compose(user.as_bytes(), 5, 1);
+        let row = Row { contact_id, username: user.as_bytes().into(), ..row(1, "sip:one", 600) };
+        self.commit(user, 0, vec![Write::Put(row.pack())])
+    }
+
+    fn put_new(&mut self, user: &str) -> u64 {
+        stored(self.try_put_new(user))
     }
 
     fn load(&mut self, aor: &str) -> Result<StoredRecord, String> {
@@ -331,4 +359,32 @@ fn is_found_again(mut server: Server) {
     let begun = std::time::Instant::now();
     running.stop();
     assert!(begun.elapsed() < Duration::from_secs(5), "it ends");
+}
+
+#[test]
+fn a_primary_that_is_gone_takes_nothing_along_that_was_accepted() {
+    let (mut primary, replicas) = Redis::with_replicas(2);
+    let sentinels = Sentinels::start(&primary);
+    let url = sentinels.url();
+    let mut node =
+        Node::sharing("a", |member, to, news| share_redis(&url, Durability::Replicated, member, to, news));
+    let mut accepted = Vec::new();
+    for number in 0..50 {
+        let user = format!("7{number:03}");
+        accepted.push((user.clone(), node.put_new(&user)));
+    }
+    let old = primary.address.port();
+    primary.kill();
+    // Nothing is accepted until another one is the primary; all that was accepted is there then.
+    let new = wait_for("another primary", PATIENCE, || sentinels.primary().filter(|port| *port != old));
+    assert!(replicas.iter().any(|one| one.address.port() == new));
+    let version = wait_for("a registration", PATIENCE, || match node.try_put_new("7999") {
+        CommitOutcome::Stored(version) => Some(version),
+        _ => None,
+    });
+    accepted.push(("7999".to_string(), version));
+    for (user, version) in &accepted {
+        let record = wait_for("a record", PATIENCE, || node.load(user).ok());
+        assert_eq!((record.version, record.rows.len()), (*version, 1), "{user}");
+    }
 }
