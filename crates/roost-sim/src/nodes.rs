@@ -194,6 +194,7 @@ fn engine(index: usize, address: SocketAddr, staleness_ms: Option<u64>, dice: &m
     config.identity.mac_key = dice.key();
     config.identity.node = Some(Arc::new(Node {
         address: node,
+        is_secure: false,
         keys: vec![[7; 32]],
         nonce_keys: vec![[8; 32]],
         dialog_keys: vec![[9; 32]],

@@ -30,6 +30,8 @@ pub struct Planned {
 pub struct Node {
     /// Where the other nodes reach it, over TCP (`cluster.listen`).
     pub address: SocketAddr,
+    /// Over TLS (`cluster.tls`).
+    pub is_secure: bool,
     /// Keys of `cluster.secrets`: the first one signs, all are taken.
     pub keys: Vec<[u8; 32]>,
     /// Those of nonces that hold at all nodes, in the same order.
@@ -76,7 +78,8 @@ impl Node {
         push_escaped(user, out);
         out.push(b'@');
         out.extend_from_slice(at.to_string().as_bytes());
-        out.extend_from_slice(b";transport=tcp;lr;");
+        let transport = if self.is_secure { &b";transport=tls;lr;"[..] } else { b";transport=tcp;lr;" };
+        out.extend_from_slice(transport);
         if let Some(domain) = aor.get(user.len() + 1..) {
             out.extend_from_slice(DOMAIN);
             out.push(b'=');
@@ -129,6 +132,7 @@ mod tests {
     fn a_route_to_a_binding_is_taken_from_nodes_alone() {
         let node = Node {
             address: "10.0.0.5:5070".parse().unwrap(),
+            is_secure: false,
             keys: vec![[7; 32], [8; 32]],
             nonce_keys: Vec::new(),
             dialog_keys: Vec::new(),

@@ -189,6 +189,7 @@ fn shared() -> Lab {
     let mut lab = Lab::new(|shard| {
         let node = Node {
             address: "10.0.0.1:5070".parse().unwrap(),
+            is_secure: false,
             keys: vec![[7; 32]],
             nonce_keys: vec![[8; 32]],
             dialog_keys: vec![[9; 32]],

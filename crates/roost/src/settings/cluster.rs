@@ -83,14 +83,15 @@ impl Settings {
         }
         let policy = &mut self.core.policy;
         if let Some(other) =
-            policy.listeners.iter().find(|other| other.transport == Transport::Tcp && other.covers(address))
+            policy.listeners.iter().find(|other| other.transport.is_reliable() && other.covers(address))
         {
             let message = format!(
                 "`cluster.listen` and `listen` both name {other}: give the nodes a port of their own"
             );
             return Err(file.error("cluster", "listen", message));
         }
-        policy.listeners.push(Listener::new(Transport::Tcp, address));
+        let transport = if self.cluster_tls { Transport::Tls } else { Transport::Tcp };
+        policy.listeners.push(Listener::new(transport, address));
         policy.node = Some(address);
         let keys = |purpose: &'static str| {
             self.cluster_secrets.iter().map(|secret| blake3::derive_key(purpose, secret.as_bytes())).collect()
@@ -99,6 +100,7 @@ impl Settings {
         let is_asked = self.location.is_empty();
         let staleness_ms = is_asked.then_some(u64::from(self.cluster_staleness_s) * 1000);
         let node = Node {
+            is_secure: self.cluster_tls,
             address,
             keys: keys(BINDINGS),
             nonce_keys: keys(NONCES),

@@ -36,6 +36,7 @@ pub(crate) struct Settings {
     pub(crate) cluster_secrets: Vec<String>,
     pub(crate) cluster_durability: String,
     pub(crate) cluster_staleness_s: u32,
+    pub(crate) cluster_tls: bool,
     pub(crate) database_password_file: String,
     pub(crate) database_tls_ca: String,
     pub(crate) access: Access,

@@ -360,3 +360,66 @@ fn ended(server: &Server) -> String {
     assert_ne!(ran.code, Some(0), "it serves");
     ran.stderr
 }
+
+#[test]
+fn nodes_reach_one_another_and_their_store_over_tls() {
+    // One authority for all.
+    let maker = Server::prepared("", "");
+    maker.succeed(&["tls", "new", "localhost", "127.0.0.1"]);
+    let file = |name: &str| maker.path(&format!("tls/{name}")).display().to_string();
+    let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let secure = free_port();
+    let (port, certificate, key, ca) =
+        (secure.to_string(), file("localhost.pem"), file("localhost.key"), file("ca.pem"));
+    let shared = Shared::Redis(Redis::start_with(&[
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &certificate,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &ca,
+        "--tls-auth-clients",
+        "no",
+    ]));
+    let Shared::Redis(redis) = &shared else { return };
+    let sections = format!(
+        "tls = true\n[tls]\ncertificate = \"{certificate}\"\nprivate_key = \"{key}\"\nca_list = \"{ca}\"\n"
+    );
+    let nodes = ["a", "b"].map(|name| {
+        let mut server = shared.prepared(name, &sections);
+        let url = format!("rediss://localhost:{secure}/0\"\nlocation_tls_ca = \"{ca}");
+        server.replace_in_config(&redis.url(), &url);
+        let tls = at(free_port());
+        server.also_listen(&format!("tls:{tls}"));
+        server.start();
+        (server, tls)
+    });
+    let mut phones = nodes.iter().zip(["9001", "9002"]).map(|((_, tls), user)| {
+        let mut phone = phone(AnyLine::open("tls", *tls, &maker.path("tls/ca.pem")), user);
+        phone.contact = phone.contact.replace("sip:", "sips:").replace(";transport=tls", "");
+        assert_eq!(phone.register(300).line(), "200 OK");
+        phone
+    });
+    let (mut caller, callee) = (phones.next().expect("a phone"), phones.next().expect("a phone"));
+    // A sips call: secure all the way, between the nodes, too.
+    let invite = caller.initial("INVITE", "9002", &[]).replacen(" sip:", " sips:", 1);
+    caller.send(&invite);
+    let received = callee.await_request("INVITE");
+    assert_eq!(received.headers("Via").len(), 3, "{}", received.text);
+    assert!(
+        received.headers("Via").iter().take(2).all(|via| via.starts_with("SIP/2.0/TLS ")),
+        "{}",
+        received.text
+    );
+    callee.answer(&received, "486 Busy Here");
+    let refused = caller.await_final("INVITE");
+    assert_eq!(refused.line(), "486 Busy Here", "{}", refused.text);
+    caller.send(ack_of_failure(&invite, &refused));
+    talk(&mut caller, &callee, false);
+}
