@@ -1,11 +1,13 @@
 //! The commands: names of OpenSIPS 2.4 and 3.x, and their 4.0 aliases (`usrloc:dump`).
 
+use std::pin::Pin;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Local};
 use roost_core::{Admin, AdminReply, AorRecord};
 use serde_json::{Value, json};
 
+use crate::across;
 use crate::agents;
 use crate::ask::{answered, aors, ask, ask_owner, shards, stored_aor};
 use crate::bans;
@@ -318,6 +320,10 @@ pub(crate) fn takes(call: &Call) -> bool {
 /// Runs a call.
 pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
     let (command, params) = Command::of(call)?;
+    if let Some(peers) = mi.peers.as_ref().filter(|_| is_across(command.name)) {
+        // It runs here, too: there it is told to the log.
+        return across::run(mi, peers, command.name, call, run_here).await.map(Answer::Value);
+    }
     let answer = carry_out(mi, command, &params).await?;
     if changes(command, &params) {
         let given: Vec<_> =
@@ -325,6 +331,29 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
         tracing::info!("an operator: {} {}", command.name, given.join(" "));
     }
     Ok(answer)
+}
+
+/// Commands that are asked of all nodes.
+const ACROSS: [&str; 7] =
+    ["dlg_list", "dlg_list_ctx", "dlg_end_dlg", "agent_list", "why", "ban_add", "ban_rm"];
+
+/// Whether a command is asked of all nodes.
+fn is_across(name: &str) -> bool {
+    ACROSS.contains(&name)
+}
+
+/// Runs a call that is asked of all nodes at this one alone.
+pub(crate) fn run_here(mi: Mi, call: Call) -> Pin<Box<dyn Future<Output = Result<Value, RpcError>> + Send>> {
+    let own = Mi { peers: None, ..mi };
+    Box::pin(async move {
+        match Command::of(&call).map(|(command, _)| is_across(command.name)) {
+            Ok(true) => match run(&own, &call).await? {
+                Answer::Value(value) => Ok(value),
+                Answer::Aors(_) => Err(RpcError::new(500, "no list of AORs")),
+            },
+            _ => Err(RpcError::new(-32601, "Method not found")),
+        }
+    })
 }
 
 /// Whether an operator changes something by it: that leaves a line in the log.

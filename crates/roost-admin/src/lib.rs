@@ -5,6 +5,7 @@
 //! web page can reach it through a browser.
 #![forbid(unsafe_code)]
 
+mod across;
 mod agents;
 mod api;
 mod ask;
@@ -18,6 +19,7 @@ mod health;
 mod hops;
 mod http;
 mod mi;
+mod peers;
 mod rpc;
 mod shapes;
 mod statistics;
@@ -37,6 +39,7 @@ pub use events::{Hub, ShellEvent, Webhook, WebhookError};
 pub use gate::Gate;
 pub use http::serve;
 pub use mi::{DatagramAddress, Fifo, MiDatagram, MiFifo};
+pub use peers::Peers;
 pub use shapes::TABLE;
 pub use statistics::{STATISTICS, Statistic, StatisticKind, Statistics};
 
@@ -135,6 +138,13 @@ pub struct Process {
     pub log: LogControl,
 }
 
+/// Answers what other nodes ask, and tells them what they want to hear; as long as the process lives. At once where there is none.
+pub async fn serve_peers(mi: Mi) {
+    if let Some(peers) = mi.peers.clone() {
+        peers.serve(mi, commands::run_here).await;
+    }
+}
+
 /// What the interface needs to know of the running server.
 #[derive(Clone)]
 pub struct Mi {
@@ -158,6 +168,8 @@ pub struct Mi {
     pub process: Process,
     /// The nodes that share bindings; `None` where it is alone.
     pub nodes: Option<Arc<dyn Fn() -> serde_json::Value + Send + Sync>>,
+    /// The other nodes; `None` where it is alone, or is asked for itself.
+    pub peers: Option<Peers>,
     /// What happened to each extension; `None` where nothing is recorded.
     pub recorder: Option<Recorder>,
     /// When the server started.

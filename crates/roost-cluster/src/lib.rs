@@ -8,7 +8,7 @@ mod background;
 mod lease;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -39,6 +39,8 @@ pub enum Change {
     Leased(Instant),
     /// Records may have changed meanwhile: nobody was listening.
     Doubtful,
+    /// What another node has said to all.
+    Said(String),
 }
 
 /// Writes that happen together, if a record is still what they were planned against.
@@ -95,24 +97,42 @@ impl Handle {
     }
 }
 
+/// Says something to all nodes, as far as they hear it: nobody answers for it. Clones are cheap, and keep no thread.
+#[derive(Debug, Clone)]
+pub struct Speaker(SyncSender<String>);
+
+impl Speaker {
+    /// Whether there was room for it.
+    pub fn say(&self, text: String) -> bool {
+        self.0.try_send(text).is_ok()
+    }
+}
+
 /// What is asked, for the threads that do it.
 #[derive(Debug)]
 pub struct Queues {
     pub commits: Receiver<Vec<Commit>>,
     pub questions: Receiver<Question>,
+    /// What all nodes shall hear.
+    pub said: Receiver<String>,
 }
 
-/// A handle, and where what it is asked arrives.
-pub fn queues() -> (Handle, Queues) {
+/// What may wait to be said.
+const UNSAID: usize = 4_096;
+
+/// What asks and speaks, and where that arrives.
+pub fn queues() -> (Handle, Speaker, Queues) {
     let (writer, commits) = channel();
     let (reader, questions) = channel();
-    (Handle { writer, reader }, Queues { commits, questions })
+    let (speaker, said) = sync_channel(UNSAID);
+    (Handle { writer, reader }, Speaker(speaker), Queues { commits, questions, said })
 }
 
 /// The threads that speak to the store; they end when all handles are dropped.
 #[derive(Debug)]
 pub struct Running {
     handle: Handle,
+    speaker: Speaker,
     /// These end once nobody asks any more: nothing would be written or read without them.
     workers: Vec<JoinHandle<()>>,
     /// These are told to end, in this order.
@@ -122,16 +142,20 @@ pub struct Running {
 
 impl Running {
     pub fn new(
-        handle: Handle,
+        (handle, speaker): (Handle, Speaker),
         workers: Vec<JoinHandle<()>>,
         helpers: Vec<Background>,
         nodes: Nodes,
     ) -> Running {
-        Running { handle, workers, helpers, nodes }
+        Running { handle, speaker, workers, helpers, nodes }
     }
 
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    pub fn speaker(&self) -> Speaker {
+        self.speaker.clone()
     }
 
     /// All nodes.

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use redis::{Connection, ConnectionLike as _, Pipeline, Value};
 
+use crate::error::RedisError;
 use crate::place::{Kept, Place, Server, timely};
 use crate::record::SCRIPT;
 
-/// How long a connection may take to be made, and an answer to come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the store may take to put a batch where it is safe, in milliseconds.
 const SAFE_MS: u64 = 1_500;
 
@@ -22,26 +21,6 @@ pub enum Durability {
     Fsync,
     /// Once all replicas have it, too.
     Replicated,
-}
-
-/// Why the store cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RedisError {
-    /// The URL is none, or of a kind that is not taken.
-    #[error("`location`: {0}")]
-    Url(String),
-    /// It cannot be reached, or refuses.
-    #[error("{address}: {error}")]
-    Away { address: String, error: redis::RedisError },
-    /// It does not keep what `cluster.durability` promises.
-    #[error("{address}: {missing}")]
-    NotSafe { address: String, missing: String },
-    /// There is no lease for this node.
-    #[error("{0}")]
-    Lease(String),
-    /// A thread could not be started.
-    #[error("starting a thread: {0}")]
-    Thread(std::io::Error),
 }
 
 /// Where the store is, and what it must promise.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use redis::{Connection, Script};
 use roost_cluster::Leases;
 
-use crate::connection::{RedisError, Source};
+use crate::connection::Source;
+use crate::error::RedisError;
 use crate::place::Kept;
 
 /// The table of nodes.

@@ -6,19 +6,22 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod error;
 mod lease;
 mod listener;
 mod place;
 mod reader;
 mod record;
 mod scan;
+mod speaker;
 mod writer;
 
 use std::sync::Arc;
 
 use roost_cluster::{Health, Member, News, Nodes, Receipts, Running, keep_lease, queues};
 
-pub use connection::{Durability, RedisError};
+pub use connection::Durability;
+pub use error::RedisError;
 
 /// Connects and starts the threads. `authorities`: certificates in PEM that the store's is checked by, with TLS; `None`: the system's.
 ///
@@ -37,10 +40,12 @@ pub fn start(
     let scan = scan::start(source.clone(), &member, Arc::clone(news))?;
     let leases = lease::Table::new(source.clone());
     let lease = keep_lease(leases, member, nodes.clone(), Arc::clone(news)).map_err(RedisError::Lease)?;
-    let (handle, queues) = queues();
+    let (handle, speaker, queues) = queues();
     let writer = writer::start(source.clone(), queues.commits, Arc::clone(receipts), health)?;
     let reader = reader::start(source.clone(), queues.questions, Arc::clone(receipts))?;
+    let speaks = speaker::start(source.clone(), queues.said)?;
     let watched = source.place.watch().map_err(RedisError::Thread)?;
     let listener = listener::start(source, Arc::clone(news))?;
-    Ok(Running::new(handle, vec![writer, reader], vec![scan, listener, lease], nodes).with(watched))
+    Ok(Running::new((handle, speaker), vec![writer, reader], vec![scan, speaks, listener, lease], nodes)
+        .with(watched))
 }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use redis::{Connection, PubSub};
 use roost_cluster::{Background, Change, News};
 
-use crate::connection::{RedisError, Source, away, connect};
+use crate::connection::{Source, away, connect};
+use crate::error::RedisError;
 use crate::record::{CHANNEL, told};
+use crate::speaker;
 
 /// How often it looks whether it shall end.
 const LOOKS_EVERY: Duration = Duration::from_millis(200);
@@ -43,6 +45,7 @@ fn listen(
 ) -> Result<(), redis::RedisError> {
     let mut heard = connection.as_pubsub();
     heard.subscribe(CHANNEL)?;
+    heard.subscribe(speaker::CHANNEL)?;
     // What happened before is not known.
     news(Change::Doubtful);
     let ended = follow(&mut heard, news, goes_on);
@@ -57,7 +60,9 @@ fn follow(heard: &mut PubSub<'_>, news: &News, goes_on: &dyn Fn() -> bool) -> Re
         match heard.get_message() {
             Ok(message) => {
                 silent_since = Instant::now();
-                if let Some((version, aor)) = told(message.get_payload_bytes()) {
+                if message.get_channel_name() == speaker::CHANNEL {
+                    news(Change::Said(String::from_utf8_lossy(message.get_payload_bytes()).into_owned()));
+                } else if let Some((version, aor)) = told(message.get_payload_bytes()) {
                     news(Change::Record { aor, version });
                 }
             }

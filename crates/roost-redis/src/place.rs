@@ -8,8 +8,10 @@ use crc16::{State, XMODEM};
 use redis::{Client, Connection, TlsCertificates, Value};
 use roost_cluster::Background;
 
-use crate::connection::{PATIENCE, RedisError};
+use crate::error::RedisError;
 
+/// How long a connection may take to be made, and an answer to come.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How often Sentinel, or the Cluster, is asked.
 const ASKS_EVERY: Duration = Duration::from_millis(500);
 /// Slots of a Cluster.

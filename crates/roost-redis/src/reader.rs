@@ -8,7 +8,8 @@ use redis::Connection;
 use roost_cluster::{Question, Receipts};
 use roost_core::{Receipt, StoredRecord};
 
-use crate::connection::{RedisError, Source, away, connect};
+use crate::connection::{Source, away, connect};
+use crate::error::RedisError;
 use crate::place::Kept;
 use crate::record::{key_of, record_of};
 

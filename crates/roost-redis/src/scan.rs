@@ -8,7 +8,8 @@ use redis::Connection;
 use roost_cluster::{Background, Change, Member, News};
 use roost_core::StoredRecord;
 
-use crate::connection::{RedisError, Source, away, connect};
+use crate::connection::{Source, away, connect};
+use crate::error::RedisError;
 use crate::place::Kept;
 use crate::record::{aor_of, every_key, record_of};
 

@@ -9,7 +9,8 @@ use redis::{Connection, ConnectionLike as _, Pipeline, Value};
 use roost_cluster::{Commit, Health, Receipts};
 use roost_core::{CommitOutcome, Receipt, Write};
 
-use crate::connection::{Guard, RedisError, Source};
+use crate::connection::{Guard, Source};
+use crate::error::RedisError;
 use crate::place::Kept;
 use crate::record::{CHANNEL, SCRIPT, field_of, key_of, record_of};
 

@@ -16,7 +16,7 @@ use utoipa::IntoParams;
 
 use crate::Mi;
 use crate::api::answer::{ApiError, Asked};
-use crate::events::{Next, Stream, TYPES, type_named};
+use crate::events::{Next, Reads, Stream, TYPES, type_named};
 
 /// Parts on their way to one reader, beside the events of the hub.
 const ON_THE_WAY: usize = 4;
@@ -40,6 +40,9 @@ pub(crate) struct StreamQuery {
     /// Only those about this extension.
     #[param(nullable = false)]
     aor: Option<String>,
+    /// Only those of this node, where several share bindings.
+    #[param(nullable = false)]
+    local: Option<bool>,
 }
 
 /// Events as they happen. A reader that comes back with the header Last-Event-ID first gets what it missed, as far as that is
@@ -69,9 +72,10 @@ pub(crate) async fn stream(
         false => TYPES.into_iter().filter(|(name, _)| names.contains(name)).collect(),
     };
     let topics = wanted.iter().fold(Topics::NONE, |all, (_, topics)| all.and(*topics));
+    let reads = if query.local.unwrap_or(false) { Reads::Own } else { Reads::All };
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok());
     let too_many = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many readers of events");
-    let stream = mi.events.stream(topics, after).ok_or_else(too_many)?;
+    let stream = mi.events.stream(topics, reads, after).ok_or_else(too_many)?;
     let (sender, receiver) = mpsc::channel(ON_THE_WAY);
     let names = wanted.into_iter().map(|(name, _)| name).collect();
     tokio::spawn(Feed { stream, names, aor: query.aor, sender }.run());

@@ -19,6 +19,8 @@ pub(crate) struct Batch {
     pub(crate) first_id: u64,
     /// Milliseconds of unix time.
     pub(crate) at_ms: u64,
+    /// Of another node.
+    pub(crate) is_remote: bool,
     /// Of each event the extensions that it is about, then what it is as a server-sent event.
     text: Vec<u8>,
     places: Vec<Place>,
@@ -42,7 +44,7 @@ pub(crate) struct Told<'b> {
     pub(crate) at_ms: u64,
     pub(crate) name: &'static str,
     /// The extensions that it is about, one behind the other.
-    about: &'b [u8],
+    pub(crate) about: &'b [u8],
     /// As a server-sent event: number, name and data.
     pub(crate) frame: &'b [u8],
     params: &'b [u8],
@@ -63,7 +65,7 @@ impl Told<'_> {
 impl Batch {
     /// An empty one.
     pub(crate) fn new(first_id: u64) -> Batch {
-        Batch { first_id, at_ms: 0, text: Vec::new(), places: Vec::new() }
+        Batch { first_id, at_ms: 0, is_remote: false, text: Vec::new(), places: Vec::new() }
     }
 
     /// Takes it out; what comes after it is of the same time, and may well be as much.
@@ -71,6 +73,7 @@ impl Batch {
         let next = Batch {
             first_id: self.next_id(),
             at_ms: self.at_ms,
+            is_remote: false,
             text: Vec::with_capacity(self.text.len()),
             places: Vec::with_capacity(self.len()),
         };

@@ -70,7 +70,19 @@ struct State {
 struct StreamReader {
     number: u64,
     topics: Topics,
+    reads: Reads,
     gone: Option<Instant>,
+}
+
+/// Whose events a reader of the stream reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// Those of all nodes.
+    All,
+    /// Those of this one.
+    Own,
+    /// Those of this one, to tell other nodes: it is no reader of its own.
+    ForOthers,
 }
 
 impl Hub {
@@ -136,15 +148,15 @@ impl Hub {
 
     /// What follows the event of this number, of those that are kept, and all that comes from now on; `None`: there are
     /// too many readers. `topics` are what events the reader may want.
-    pub(crate) fn stream(&self, topics: Topics, after: Option<u64>) -> Option<Stream> {
+    pub(crate) fn stream(&self, topics: Topics, reads: Reads, after: Option<u64>) -> Option<Stream> {
         let mut state = self.0.state();
         self.0.forget(&mut state);
-        if state.readers() >= MAX_STREAMS {
+        if reads != Reads::ForOthers && state.readers() >= MAX_STREAMS {
             return None;
         }
         let number = state.next_stream;
         state.next_stream += 1;
-        state.streams.push(StreamReader { number, topics, gone: None });
+        state.streams.push(StreamReader { number, topics, reads, gone: None });
         let newest = state.batch.first_id - 1;
         let seen = match after {
             None => newest,
@@ -153,7 +165,33 @@ impl Hub {
             Some(after) => after.min(newest),
         };
         self.0.look(&state);
-        Some(Stream { hub: self.clone(), number, seen, more: self.0.more.subscribe() })
+        Some(Stream { hub: self.clone(), number, reads, seen, more: self.0.more.subscribe() })
+    }
+
+    /// What readers here want of other nodes.
+    pub(crate) fn wanted_of_others(&self) -> Topics {
+        let state = self.0.state();
+        let readers = state.streams.iter().filter(|one| one.reads == Reads::All && one.gone.is_none());
+        readers.fold(Topics::NONE, |all, one| all.and(one.topics))
+    }
+
+    /// Gives events of another node to the readers of the stream: name, the extensions that it is about, parameters.
+    pub(crate) fn publish_remote(&self, events: &[(&'static str, String, serde_json::Value)]) {
+        let mut state = self.0.state();
+        if !state.streams.iter().any(|one| one.reads == Reads::All) {
+            return;
+        }
+        state.batch.at_ms = unix_ms();
+        for (name, about, params) in events {
+            let about: Vec<&[u8]> = about.split(' ').map(str::as_bytes).collect();
+            state.batch.push(name, &about, params);
+        }
+        if !state.batch.is_empty() {
+            let mut batch = state.batch.take();
+            batch.is_remote = true;
+            state.kept.push(Arc::new(batch));
+            self.0.more.send_replace(());
+        }
     }
 
     pub(crate) fn subscribe_datagrams(
@@ -241,7 +279,8 @@ impl State {
 
     /// Readers of the stream that have not gone.
     fn readers(&self) -> usize {
-        self.streams.iter().filter(|reader| reader.gone.is_none()).count()
+        let counts = |reader: &&StreamReader| reader.gone.is_none() && reader.reads != Reads::ForOthers;
+        self.streams.iter().filter(counts).count()
     }
 }
 
@@ -250,6 +289,7 @@ impl State {
 pub(crate) struct Stream {
     hub: Hub,
     number: u64,
+    reads: Reads,
     /// The number of the last event that it was given, or will not be given.
     seen: u64,
     more: watch::Receiver<()>,
@@ -275,6 +315,9 @@ impl Stream {
             return Some(self.lost(lost));
         }
         self.seen = next.next_id() - 1;
+        if next.is_remote && self.reads != Reads::All {
+            return self.try_next();
+        }
         Some(Next::Told(next, from))
     }
 
@@ -303,6 +346,10 @@ impl Drop for Stream {
         self.hub.0.stream_lost.fetch_add(lost, Ordering::Relaxed);
         if let Some(reader) = state.streams.iter_mut().find(|reader| reader.number == self.number) {
             reader.gone = Some(Instant::now());
+        }
+        if self.reads == Reads::ForOthers {
+            state.streams.retain(|reader| reader.number != self.number);
+            self.hub.0.look(&state);
         }
     }
 }

@@ -28,7 +28,7 @@ fn events_are_made_only_while_somebody_listens() {
     assert!(wants(&hub, CallState) && !wants(&hub, Loss));
     hub.subscribe_datagrams("E_DLG_STATE_CHANGED", "udp:127.0.0.1:9", 0).unwrap();
     assert!(!wants(&hub, CallState));
-    let stream = hub.stream(Topics::of(Loss), None).unwrap();
+    let stream = hub.stream(Topics::of(Loss), Reads::All, None).unwrap();
     assert!(wants(&hub, Loss));
     drop(stream);
     hub.publish([]);
@@ -89,8 +89,8 @@ async fn next(stream: &mut Stream) -> Result<Vec<(u64, String)>, u64> {
 #[tokio::test]
 async fn a_reader_that_comes_back_gets_what_it_missed_and_a_slow_one_loses_its_own() {
     let hub = hub();
-    let mut first = hub.stream(Topics::ALL, None).unwrap();
-    let mut slow = hub.stream(Topics::ALL, None).unwrap();
+    let mut first = hub.stream(Topics::ALL, Reads::All, None).unwrap();
+    let mut slow = hub.stream(Topics::ALL, Reads::All, None).unwrap();
     hub.publish(&[flow_lost(b"9001"), flow_lost(b"9002"), flow_lost(b"9003")]);
     let told = next(&mut first).await.unwrap();
     let ids: Vec<_> = told.iter().map(|(id, _)| *id).collect();
@@ -99,7 +99,7 @@ async fn a_reader_that_comes_back_gets_what_it_missed_and_a_slow_one_loses_its_o
     drop(first);
     hub.publish(&[flow_lost(b"9004")]);
     // From the middle of a batch on.
-    let mut again = hub.stream(Topics::ALL, Some(ids[0])).unwrap();
+    let mut again = hub.stream(Topics::ALL, Reads::All, Some(ids[0])).unwrap();
     let named = |aors: &[&str], from: u64| -> Vec<_> {
         aors.iter().zip(from..).map(|(aor, id)| (id, (*aor).to_owned())).collect()
     };
@@ -112,16 +112,16 @@ async fn a_reader_that_comes_back_gets_what_it_missed_and_a_slow_one_loses_its_o
     assert_eq!(next(&mut slow).await, Err(14));
     assert!(hub.statistics().contains(&("event:streams_lost", 14)));
     assert!(next(&mut slow).await.is_ok());
-    let mut late = hub.stream(Topics::ALL, Some(u64::MAX)).unwrap();
+    let mut late = hub.stream(Topics::ALL, Reads::All, Some(u64::MAX)).unwrap();
     assert!(late.try_next().is_none(), "a number of the future is as good as none");
-    let all: Vec<_> = (0..MAX_STREAMS).map_while(|_| hub.stream(Topics::ALL, None)).collect();
+    let all: Vec<_> = (0..MAX_STREAMS).map_while(|_| hub.stream(Topics::ALL, Reads::All, None)).collect();
     assert_eq!(all.len(), MAX_STREAMS - 3);
 }
 
 #[test]
 fn many_events_are_kept_in_batches_that_are_not_too_large() {
     let hub = hub();
-    let mut stream = hub.stream(Topics::ALL, None).unwrap();
+    let mut stream = hub.stream(Topics::ALL, Reads::All, None).unwrap();
     let many: Vec<_> = (0..1_200).map(|_| flow_lost(b"9001")).collect();
     hub.publish(&many);
     let mut seen = Vec::new();

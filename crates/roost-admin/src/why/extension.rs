@@ -73,6 +73,8 @@ pub(super) async fn extension(
     since_ms: u64,
 ) -> Result<Value, RpcError> {
     let contacts = contacts(mi, aor).await?;
+    // Where bindings are shared: whether its phone is this node's.
+    let is_here = contacts.iter().any(|contact| !contact.is_elsewhere());
     let life = recorder.life(aor.as_bytes());
     let (exists, similar, mistaken) = named_like(mi, recorder, aor).await;
     let situation = Situation::now(mi, now_ms).await?;
@@ -92,10 +94,14 @@ pub(super) async fn extension(
     let code = Explanation::of(&word).map(Explanation::code);
     let notes = life.iter().flat_map(Life::notes).filter(|note| note.last_ms >= since_ms);
     let timeline = notes.map(|note| line(note, now_ms)).collect::<Vec<_>>();
-    Ok(json!({
+    let mut answer = json!({
         "AOR": aor, "State": if is_online { "online" } else { "offline" }, "Code": code, "Reason": word, "Verdict": sentence, "Do": remedy,
         "Timeline": timeline,
-    }))
+    });
+    if mi.nodes.is_some() {
+        answer["Here"] = json!(is_here);
+    }
+    Ok(answer)
 }
 
 fn line(note: &Note, now_ms: u64) -> Value {

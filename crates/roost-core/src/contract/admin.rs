@@ -156,6 +156,14 @@ pub struct ContactRecord {
     pub pings: Option<PingsRecord>,
 }
 
+impl ContactRecord {
+    /// Whether another node has its phone: its path leads there first.
+    pub fn is_elsewhere(&self) -> bool {
+        let first = self.path.split(|byte| *byte == b'>').next().unwrap_or(&[]);
+        memchr::memmem::find(first, b";binding=").is_some()
+    }
+}
+
 /// How a phone answers pings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PingsRecord {

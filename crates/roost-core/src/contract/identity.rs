@@ -99,12 +99,9 @@ impl Default for Identity {
 }
 
 impl Identity {
-    /// The keys of what a dialog's Route says: the first one signs, all are taken.
-    pub(crate) fn dialog_keys(&self) -> &[[u8; 32]] {
-        match &self.node {
-            Some(node) if !node.dialog_keys.is_empty() => &node.dialog_keys,
-            _ => std::slice::from_ref(&self.mac_key),
-        }
+    /// The keys of what the Route of a dialog over a floating address says: the first one signs, all are taken.
+    pub(crate) fn floating_keys(&self) -> &[[u8; 32]] {
+        self.node.as_ref().map_or(&[], |node| &node.dialog_keys)
     }
 
     /// The shard that a user's bindings live in: a pure function of the user as rows have it (no escapes), never of its

@@ -27,11 +27,13 @@ use crate::contract::call::{
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::context::Ctx;
 use crate::contract::event::{Event, EventKind};
+use crate::contract::identity::Identity;
 use crate::dialog::agents::Agents;
 use crate::dialog::call::Call;
 pub(crate) use crate::dialog::own::{CallPing, InDialog};
 use crate::message::dialog_token::DialogToken;
 use crate::message::request::Request;
+use crate::message::route::route_uri;
 
 /// How long after the end of its session a call may still be refreshed, in seconds: timer F.
 const GRACE_S: u64 = 32;
@@ -165,11 +167,10 @@ impl Dialogs {
         let Some(call) = self.calls.get_mut(slot).filter(|call| !call.is_answered()) else { return };
         let to = head.value(bytes, HeaderName::To).and_then(|value| NameAddr::parse(value).ok());
         let mut routes = Vec::new();
-        // Ours is the last one above those that were there before.
-        let is_beyond = |value: &[u8]| {
-            let mut params = memchr::memchr_iter(b';', value);
-            !params.any(|at| value.get(at..).is_some_and(|from| from.starts_with(b";did=")))
-        };
+        // Ours is the last one above those that were there before. Another node may stand above it.
+        let identity = ctx.identity;
+        let call_id = head.value(bytes, HeaderName::CallId).unwrap_or(&[]);
+        let is_beyond = |value: &[u8]| !is_mark_of(identity, call_id, value, number);
         join_routes(head, bytes, HeaderName::RecordRoute, is_beyond, &mut routes);
         let old = std::mem::replace(&mut call.state, CallState::ConfirmedNotAcknowledged);
         call.answered_s = ctx.now.unix_s.max(1);
@@ -525,6 +526,17 @@ fn aor_of(ctx: &Ctx<'_>, who: Option<UserHost<'_>>) -> Option<Vec<u8>> {
     let mut aor = Vec::new();
     ctx.write_aor(who, &mut aor).ok()?;
     Some(aor)
+}
+
+/// Whether a Record-Route is ours, and of this call.
+fn is_mark_of(identity: &Identity, call_id: &[u8], value: &[u8], number: CallNumber) -> bool {
+    let has_mark = memchr::memmem::find(value, b";did=").is_some();
+    if !has_mark || identity.node.is_none() {
+        return has_mark;
+    }
+    let Some(mark) = route_uri(value).and_then(|(uri, _)| uri.param(b"did")) else { return false };
+    let mut keys = std::iter::once(&identity.mac_key).chain(identity.floating_keys());
+    keys.any(|key| DialogToken::parse(key, call_id, mark).is_some_and(|token| token.call == Some(number)))
 }
 
 /// Appends the values of a route header up to the first that is not wanted, joined by commas.

@@ -106,8 +106,8 @@ impl<'e, 'r, 'a> RouteReader<'e, 'r, 'a> {
     fn takes(&self, uri: &Uri<'a>, routes: &mut Routes<'a>) -> bool {
         if let Some(mark) = uri.param(b"did") {
             let call_id = self.request.call_id().unwrap_or(&[]);
-            let mut keys = self.identity.dialog_keys().iter();
-            let token = keys.find_map(|key| DialogToken::parse(key, call_id, mark));
+            let own = DialogToken::parse(&self.identity.mac_key, call_id, mark);
+            let token = own.or_else(|| self.of_floating(uri, call_id, mark));
             if token.is_some() || self.is_old_mark(mark) {
                 routes.is_authentic = true;
                 routes.mark = Some(mark);
@@ -116,6 +116,17 @@ impl<'e, 'r, 'a> RouteReader<'e, 'r, 'a> {
             }
         }
         self.is_own(uri)
+    }
+
+    /// What another node may have said of a dialog over a floating address, which is here now, or of one at a node that is down.
+    fn of_floating(&self, uri: &Uri<'a>, call_id: &[u8], mark: &[u8]) -> Option<DialogToken> {
+        let mut keys = self.identity.floating_keys().iter();
+        let token = keys.find_map(|key| DialogToken::parse(key, call_id, mark))?;
+        let is_of_dead = || {
+            let address = uri.host_ip().map(|ip| SocketAddr::new(ip, port_of(uri)));
+            address.is_some_and(|address| self.policy.nodes_down.contains(&address))
+        };
+        (self.is_own(uri) || is_of_dead()).then_some(token)
     }
 
     /// Sixteen hexadecimal digits, a keyed MAC of the Call-ID: what calls carry that began before there were tokens.

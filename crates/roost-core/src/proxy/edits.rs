@@ -151,10 +151,12 @@ impl ForwardWriter<'_, '_> {
             None => Side::of_flow(&policy.listeners, flow),
         };
         let token = DialogToken::new(request, call, side(caller, &request.flow), side(callee, flow));
-        token.write(
-            identity.dialog_keys().first().unwrap_or(&identity.mac_key),
-            request.call_id().unwrap_or(&[]),
-            mark,
-        );
+        // What goes over a floating address goes on at the node that takes it over.
+        let floats = |flow: &Flow| {
+            let mut all = policy.listeners.iter();
+            all.any(|one| one.is_floating && one.transport == flow.transport && one.covers(flow.local))
+        };
+        let shared = identity.floating_keys().first().filter(|_| floats(&request.flow) || floats(flow));
+        token.write(shared.unwrap_or(&identity.mac_key), request.call_id().unwrap_or(&[]), mark);
     }
 }

@@ -285,7 +285,7 @@ fn here(identity: &Identity, policy: &Policy, aor: &[u8], mut row: Row) -> Row {
         _ if is_own => rest.to_vec(),
         _ => path.to_vec(),
     };
-    row.path = Some(path.into()).filter(|path: &Box<[u8]>| !path.is_empty());
+    row.path = Some(path).filter(|path| !path.is_empty()).map(Into::into);
     row
 }
 

@@ -7,6 +7,7 @@
 mod lease;
 mod reader;
 mod record;
+mod said;
 mod scan;
 mod tables;
 mod writer;
@@ -62,10 +63,12 @@ impl Store {
         let leases = lease::Table::new(link(), &self.database);
         let lease =
             keep_lease(leases, member.clone(), nodes.clone(), Arc::clone(news)).map_err(StoreError::Lease)?;
-        let (handle, queues) = queues();
+        let (handle, speaker, queues) = queues();
+        let speaks = said::speak(link(), member.name.clone(), queues.said)?;
+        let heard = said::listen(link(), member.name.clone(), Arc::clone(news))?;
         let writer = writer::Writer::new(self, records.clone(), member.name);
         let writer = writer::start(writer, queues.commits, Arc::clone(receipts), health)?;
         let reader = reader::start(link(), records, queues.questions, Arc::clone(receipts))?;
-        Ok(Running::new(handle, vec![writer, reader], vec![scan, lease], nodes))
+        Ok(Running::new((handle, speaker), vec![writer, reader], vec![scan, speaks, heard, lease], nodes))
     }
 }

@@ -19,11 +19,18 @@ pub(super) fn make(database: &Database, client: &mut Client) -> Result<(), Store
         "CREATE TABLE IF NOT EXISTS roost_node (name {text}(64) PRIMARY KEY NOT NULL, seen_ms BIGINT NOT NULL, \
          told TEXT NOT NULL){end}"
     );
-    for (name, sql) in [("roost_flow", flow), ("roost_node", node)] {
+    let [counted, long] = match database {
+        Database::Postgres(_) => ["BIGSERIAL PRIMARY KEY", "TEXT"],
+        _ => ["BIGINT AUTO_INCREMENT PRIMARY KEY", "MEDIUMTEXT"],
+    };
+    let said = format!(
+        "CREATE TABLE IF NOT EXISTS roost_said (id {counted} NOT NULL, node {text}(64) NOT NULL, told {long} NOT NULL){end}"
+    );
+    for (name, sql) in [("roost_flow", flow), ("roost_node", node), ("roost_said", said)] {
         if !there.iter().any(|table| table.eq_ignore_ascii_case(name)) {
-            client
-                .run(&sql)
-                .map_err(StoreError::sql("making the tables of nodes (roost_flow, roost_node)"))?;
+            client.run(&sql).map_err(StoreError::sql(
+                "making the tables of nodes (roost_flow, roost_node, roost_said)",
+            ))?;
         }
     }
     if let (Database::MySql(_), Ok(Some(_))) =

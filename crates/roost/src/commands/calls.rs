@@ -50,22 +50,39 @@ fn show(settings: &Settings, is_json: bool) -> Result<()> {
     }
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut table = table();
-    table.set_header(["ID", "STATE", "CALLER", "CALLEE", "FOR", "CALL-ID"]);
+    // Where several nodes share bindings.
+    let has_nodes =
+        result["Dialogs"].as_array().is_some_and(|all| all.iter().any(|one| one["node"].is_string()));
+    let mut header = vec!["ID", "STATE", "CALLER", "CALLEE", "FOR", "CALL-ID"];
+    header.extend(has_nodes.then_some("NODE"));
+    table.set_header(header);
     for dialog in result["Dialogs"].as_array().into_iter().flatten() {
         let text = |name: &str| dialog[name].as_str().unwrap_or_default().to_owned();
         let who =
             |aor: &str, uri: &str| Some(text(aor)).filter(|aor| !aor.is_empty()).unwrap_or_else(|| text(uri));
         let since = dialog["answered"].as_u64().or(dialog["begun"].as_u64()).unwrap_or(now_s);
-        table.add_row([
+        let mut row = vec![
             text("ID"),
             state(&dialog["state"]).to_owned(),
             who("caller_aor", "from_uri"),
             who("callee_aor", "to_uri"),
             length(now_s.saturating_sub(since)),
             text("callid"),
-        ]);
+        ];
+        row.extend(has_nodes.then(|| text("node")));
+        table.add_row(row);
     }
-    say(&table.trim_fmt())
+    say(&table.trim_fmt())?;
+    match silent(&result) {
+        Some(silent) => say(&silent),
+        None => Ok(()),
+    }
+}
+
+/// Which nodes did not say anything in time.
+pub(crate) fn silent(told: &Value) -> Option<String> {
+    let names: Vec<_> = told["Silent"].as_array()?.iter().filter_map(Value::as_str).collect();
+    (!names.is_empty()).then(|| format!("\nNo answer in time from: {}.", names.join(", ")))
 }
 
 fn state(number: &Value) -> &'static str {

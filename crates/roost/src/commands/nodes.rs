@@ -17,13 +17,16 @@ pub(crate) fn run(settings: &Settings, is_json: bool) -> Result<()> {
         return say(&serde_json::to_string_pretty(&result)?);
     }
     let mut table = table();
-    table.set_header(["NODE", "STATE", "ADDRESS", "BINDINGS", "CALLS", "HEARD", "VERSION"]);
+    table.set_header(["NODE", "STATE", "ADDRESS", "BINDINGS", "CALLS", "HEARD", "VERSION", "FLOATING"]);
     for node in result["Nodes"].as_array().into_iter().flatten() {
         let text = |name: &str| node[name].as_str().unwrap_or("-").to_owned();
         let number = |name: &str| node[name].as_u64().map_or("-".to_owned(), |number| number.to_string());
         let own = if node["Self"] == true { " (this one)" } else { "" };
         let heard =
             node["Heard_ms"].as_u64().map_or("-".to_owned(), |ms| format!("{:.1} s ago", ms as f64 / 1000.0));
+        let floating: Vec<_> =
+            node["Floating"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let floating = if floating.is_empty() { "-".to_owned() } else { floating.join(", ") };
         table.add_row([
             text("Node") + own,
             text("State"),
@@ -32,6 +35,7 @@ pub(crate) fn run(settings: &Settings, is_json: bool) -> Result<()> {
             number("Calls"),
             heard,
             text("Version"),
+            floating,
         ]);
     }
     say(&table.trim_fmt())?;

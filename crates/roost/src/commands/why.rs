@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use crate::commands::calls::silent;
 use crate::mi_client::{MiError, call};
 use crate::output::{say, table};
 use crate::settings::Settings;
@@ -95,7 +96,14 @@ fn say_verdict(told: &Value) -> Result<()> {
     }
     for problem in list("Problems") {
         let text = |name: &str| problem[name].as_str().unwrap_or_default();
-        say(&format!("\n{}\n  Do: {}", text("Problem"), text("Do")))?;
+        let node = problem["Node"].as_str().map_or(String::new(), |node| format!(" (node {node})"));
+        say(&format!("\n{}{node}\n  Do: {}", text("Problem"), text("Do")))?;
+    }
+    if let Some(node) = told["Node"].as_str() {
+        say(&format!("\nSo says the node {node}."))?;
+    }
+    if let Some(silent) = silent(told) {
+        say(&silent)?;
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! Bindings that are shared with other nodes: starts what speaks to their store.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use roost_cluster::{Change, Health, Member, News, NodeState, Nodes, Receipts, Running};
+use roost_admin::Peers;
+use roost_cluster::{Change, Health, Member, News, NodeState, Nodes, Receipts, Running, Speaker};
 use roost_core::{Admin, AdminReply, Config, Listener, ShardEvent, ShardId};
 use roost_net::{Clock, Inbox, InboxItem};
 use roost_store::{SharedWith, Store};
@@ -32,9 +33,9 @@ pub(super) fn start(
     config: &Arc<Config>,
     store: &Store,
     Ends { inboxes, health, ask, clock }: Ends<'_>,
-) -> Result<Option<Running>> {
+) -> Result<(Option<Running>, Option<Peers>)> {
     if !settings.is_clustered() {
-        return Ok(None);
+        return Ok((None, None));
     }
     let shards = config.identity.shards;
     let address = settings.cluster_listen.clone();
@@ -55,7 +56,8 @@ pub(super) fn start(
     let to = Arc::clone(inboxes);
     let receipts: Receipts = Arc::new(move |receipts| deliver(&to, receipts));
     let nodes = (addresses.clone(), settings.cluster_listen.clone());
-    let news = news_to(Arc::clone(inboxes), Arc::clone(config), clock, nodes);
+    let (peers, speaker) = peers_of(settings);
+    let news = news_to(Arc::clone(inboxes), Arc::clone(config), clock, (nodes, peers.clone()));
     let health: Health = Arc::new(move |is_away| health.note(is_away));
     let started = match settings.location.as_str() {
         "" => {
@@ -74,7 +76,28 @@ pub(super) fn start(
         )?,
     };
     let watched = addresses.watch(started.waker())?;
-    Ok(Some(started.with(watched)))
+    let started = started.with(watched);
+    let _ = speaker.set((started.speaker(), started.nodes()));
+    Ok((Some(started), Some(peers)))
+}
+
+/// What speaks to the other nodes, once it is known.
+type Speaks = Arc<OnceLock<(Speaker, Nodes)>>;
+
+fn peers_of(settings: &Settings) -> (Peers, Speaks) {
+    let speaker = Speaks::default();
+    let own = settings.cluster_node.clone();
+    let (says, knows, name) = (Arc::clone(&speaker), Arc::clone(&speaker), own.clone());
+    let peers = Peers::new(
+        own,
+        move |text| says.get().is_some_and(|(speaker, _)| speaker.say(text)),
+        move || {
+            let (all, _) = knows.get().map_or_else(Default::default, |(_, nodes)| nodes.list());
+            let others = all.into_iter().filter(|node| node.is_alive && node.name != name);
+            others.map(|node| node.name).collect()
+        },
+    );
+    (peers, speaker)
 }
 
 /// Whether `udp:10.0.0.5:5060` is an address of ours.
@@ -89,7 +112,7 @@ fn news_to(
     inboxes: Arc<Vec<Inbox>>,
     config: Arc<Config>,
     clock: Clock,
-    (addresses, own): (Addresses, String),
+    ((addresses, own), peers): ((Addresses, String), Peers),
 ) -> News {
     let of_aor = {
         let inboxes = Arc::clone(&inboxes);
@@ -118,6 +141,7 @@ fn news_to(
             let lasts = until.saturating_duration_since(Instant::now());
             all(ShardEvent::Leased { until_ms: clock.now().mono_ms + lasts.as_millis() as u64 });
         }
+        Change::Said(text) => peers.hear(text),
         Change::Doubtful => all(ShardEvent::RecordsDoubtful),
     })
 }

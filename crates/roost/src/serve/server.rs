@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
-use roost_admin::{Hub, Mi, ShellEvent, Statistics};
+use roost_admin::{Hub, Mi, Peers, ShellEvent, Statistics};
 use roost_core::{CallRecord, Config, Engine, Rng, ShardId, Topics, Transport};
 use roost_hep::Tracer;
 use roost_net::{Carriers, Clock, Inbox, InboxItem, Resolver, SlowNames, Streams, Tls, Worker, WorkerPool};
@@ -37,6 +37,7 @@ pub(super) struct Server {
     running: Running,
     /// What speaks to the store that nodes share, where they do.
     location: Option<roost_cluster::Running>,
+    peers: Option<Peers>,
     loading: Option<Loading>,
     hub: Hub,
     health: Health,
@@ -81,12 +82,8 @@ impl Server {
             store.start(config.identity.write_through, receipts, Arc::clone(&shed), health.clone())?;
         let questions = Questions::default();
         let ask = asker(Arc::clone(&inboxes), Arc::clone(&questions));
-        let location = location::start(
-            settings,
-            &config,
-            store,
-            Ends { inboxes: &inboxes, health: health.clone(), ask, clock },
-        )?;
+        let ends = Ends { inboxes: &inboxes, health: health.clone(), ask, clock };
+        let (location, peers) = location::start(settings, &config, store, ends)?;
         let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
         let (streams, stream_threads) =
             start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock)?;
@@ -99,15 +96,14 @@ impl Server {
         let resolver = start_resolver(settings, &config, tls.clone(), &inboxes, hub.clone())?;
         let dispatch = dispatchers(&config, &doers, &resolver);
         let sockets = datagram_sockets(&config.policy.listeners, shards)?;
-        let engines =
-            engines(&config)?.into_iter().zip(sockets).zip(dispatch).map(|((a, b), c)| (a, b, c)).collect();
+        let engines = engines(&config)?.into_iter().zip(sockets).zip(dispatch);
+        let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
         let recorder = recorder_of(settings);
         let (news, teller) = news::start(hub.clone(), recorder.clone(), take_calls)?;
         let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone(), news, shed, tracer.tap())?;
         let (ended, worker_ended) = mpsc::channel(shards);
         let workers = start_workers(&pool, clock, &ended)?;
-        let load = || Loading::start(store.loader(), Arc::clone(&config), Arc::clone(&inboxes), clock);
-        let loading = reads_table(&config).then(load).transpose()?;
+        let loading = start_loading(store, &config, &inboxes, clock)?;
         // The workers take the rows as they are read.
         running.keep_subscribers(store, preload(settings, &config, &inboxes, clock))?;
         Ok(Server {
@@ -116,6 +112,7 @@ impl Server {
             questions,
             running,
             location,
+            peers,
             loading,
             hub,
             health,
@@ -160,6 +157,7 @@ impl Server {
             tracer: self.tracer.clone(),
             recorder: self.recorder.clone(),
             nodes: self.nodes(settings),
+            peers: self.peers.clone(),
             process: interfaces::process(levels, self.health.clone(), self.streams.clone()),
             server: interfaces::server_name(),
             database: self.store.identity(),
@@ -168,6 +166,7 @@ impl Server {
             tables: tables(&self.store, self.config.identity.use_domain, settings.acc_db),
         };
         let served = interfaces.serve(&mi);
+        let peers = tokio::spawn(roost_admin::serve_peers(mi.clone()));
         let watched = self.tls.clone().map(|tls| tokio::spawn(certificates::watch(tls, self.hub.clone())));
         let signalled = async {
             while signals.next().await == Asked::Reload {
@@ -183,8 +182,8 @@ impl Server {
             _ = self.worker_ended.recv() => Err(anyhow!("a worker ended; see the log")),
             () = thread_ended(&self.stream_threads) => Err(anyhow!("a thread of the connections has ended; see the log")),
         };
-        if let Some(watched) = watched {
-            watched.abort();
+        for task in watched.into_iter().chain([peers]) {
+            task.abort();
         }
         served.stop().await;
         outcome
@@ -416,6 +415,17 @@ fn preload(settings: &Settings, config: &Arc<Config>, inboxes: &Arc<Vec<Inbox>>,
         every: Duration::from_secs(u64::from(config.policy.auth_db.cache_ttl_s)) / 2,
         tell: reading_teller(Arc::clone(config), Arc::clone(inboxes), clock),
     }
+}
+
+/// Starts reading the bindings, where they are read at start.
+fn start_loading(
+    store: &Store,
+    config: &Arc<Config>,
+    inboxes: &Arc<Vec<Inbox>>,
+    clock: Clock,
+) -> Result<Option<Loading>> {
+    let load = || Loading::start(store.loader(), Arc::clone(config), Arc::clone(inboxes), clock);
+    reads_table(config).then(load).transpose()
 }
 
 /// Whether the database's table has the bindings, and is read at start.

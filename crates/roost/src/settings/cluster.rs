@@ -93,22 +93,26 @@ impl Settings {
         let transport = if self.cluster_tls { Transport::Tls } else { Transport::Tcp };
         policy.listeners.push(Listener::new(transport, address));
         policy.node = Some(address);
+        self.core.identity.node = Some(Arc::new(self.node_at(address)));
+        Ok(())
+    }
+
+    /// This node, where the others reach it.
+    fn node_at(&self, address: SocketAddr) -> Node {
         let keys = |purpose: &'static str| {
             self.cluster_secrets.iter().map(|secret| blake3::derive_key(purpose, secret.as_bytes())).collect()
         };
         // A store that is told of changes, or a database that is asked again.
         let is_asked = self.location.is_empty();
         let staleness_ms = is_asked.then_some(u64::from(self.cluster_staleness_s) * 1000);
-        let node = Node {
+        Node {
             is_secure: self.cluster_tls,
             address,
             keys: keys(BINDINGS),
             nonce_keys: keys(NONCES),
             dialog_keys: keys(DIALOGS),
             staleness_ms,
-        };
-        self.core.identity.node = Some(Arc::new(node));
-        Ok(())
+        }
     }
 }
 

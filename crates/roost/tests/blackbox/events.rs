@@ -103,10 +103,10 @@ fn subscribers_hear_of_bindings_and_calls_as_from_opensips() {
 }
 
 /// Reads the stream of events.
-struct Reader(BufReader<TcpStream>);
+pub(crate) struct Reader(BufReader<TcpStream>);
 
 impl Reader {
-    fn open(server: &Server, query: &str, last_id: Option<&str>) -> Reader {
+    pub(crate) fn open(server: &Server, query: &str, last_id: Option<&str>) -> Reader {
         let mut stream = TcpStream::connect(server.mi).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let last = last_id.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
@@ -125,7 +125,7 @@ impl Reader {
     }
 
     /// Number, name and data of the next event.
-    fn event(&mut self) -> (String, String, Value) {
+    pub(crate) fn event(&mut self) -> (String, String, Value) {
         let (mut id, mut name) = (String::new(), String::new());
         loop {
             let line = self.line();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 
+use crate::events::Reader;
 use crate::support::{
     AnyLine, Challenge, Database, Kind, PATIENCE, Phone, Redis, SERVERS, Server, TLS_SECTION, TRANSPORTS,
     ack_of_failure, cancel_of, free_port, phone, report, talk, wait_for,
@@ -422,4 +423,61 @@ fn nodes_reach_one_another_and_their_store_over_tls() {
     assert_eq!(refused.line(), "486 Busy Here", "{}", refused.text);
     caller.send(ack_of_failure(&invite, &refused));
     talk(&mut caller, &callee, false);
+}
+
+#[test]
+fn what_an_operator_asks_one_node_all_answer() {
+    Shared::all().iter().for_each(answer_together);
+}
+
+fn answer_together(shared: &Shared) {
+    let [a, b] = shared.two("[auth]\nban_failures = 3\n");
+    let (mut one, other) = (a.registered("9001"), b.registered("9002"));
+    // Each hears of the other.
+    let is_known = |server: &Server| server.succeed(&["nodes"]).matches(" up ").count() == 2;
+    wait_for("both nodes", PATIENCE, || (is_known(&a) && is_known(&b)).then_some(()));
+    // A call that node a keeps, seen and ended from node b.
+    let mut events = Reader::open(&b, "?type=E_DLG_STATE_CHANGED", None);
+    // The wish to hear of it goes from node to node.
+    std::thread::sleep(std::time::Duration::from_millis(1_000));
+    one.establish(&other);
+    let listed = b.mi("dlg_list", json!({})).expect("the calls");
+    assert_eq!((&listed["count"], &listed["Dialogs"][0]["node"]), (&json!(1), &json!("a")), "{listed}");
+    let (_, name, told) = events.event();
+    assert_eq!(
+        (name.as_str(), &told["node"], &told["caller_aor"]),
+        ("E_DLG_STATE_CHANGED", &json!("a"), &json!("9001"))
+    );
+    let shown = b.succeed(&["calls"]);
+    assert!(shown.contains("NODE") && shown.contains("9001"), "{shown}");
+    let agents = b.mi("agent_list", json!(["9001"])).expect("an extension");
+    assert_eq!(agents["Agents"][0]["state"], "INUSE", "{agents}");
+    // Why, too: the node that has the phone says it, and of a call the one that keeps it.
+    let why = b.mi("why", json!(["9001"])).expect("a verdict");
+    assert_eq!((&why["Node"], &why["State"]), (&json!("a"), &json!("online")), "{why}");
+    let why = b.mi("why", json!(["9002", "9001"])).expect("a verdict");
+    assert_eq!((&why["Node"], &why["Reason"]), (&json!("a"), &json!("in-progress")), "{why}");
+    let id = listed["Dialogs"][0]["ID"].as_str().expect("its id").to_owned();
+    b.succeed(&["calls", "end", &id]);
+
+    for phone in [&one, &other] {
+        let bye = phone.await_request("BYE");
+        phone.answer(&bye, "200 OK");
+    }
+    // Who guesses at one node is banned at the other.
+    let mut guesser = Phone::at("127.0.0.3", a.sip, "9003", "wrong");
+    wait_for("a ban", PATIENCE, || {
+        guesser.register(60);
+        a.mi("ban_list", json!({})).expect("the bans").to_string().contains("9003").then_some(())
+    });
+    wait_for("the ban at the other node", PATIENCE, || {
+        b.mi("ban_list", json!({})).expect("the bans").to_string().contains("9003").then_some(())
+    });
+    b.succeed(&["ban", "rm", "9003"]);
+    assert!(!a.mi("ban_list", json!({})).expect("the bans").to_string().contains("9003"));
+    // A node that is gone is told of as silent until its lease has ended.
+    b.signal("STOP");
+    let listed = a.mi("dlg_list", json!({})).expect("the calls");
+    assert_eq!(listed["Silent"], json!(["b"]), "{listed}");
+    b.signal("CONT");
 }
