@@ -1,7 +1,7 @@
 //! The thread that says to all nodes what one of them has to say.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use redis::Pipeline;
@@ -23,7 +23,11 @@ pub(crate) fn start(source: Source, queue: Receiver<String>) -> Result<Backgroun
     let started = Background::start("roost-redis-say", move |ends| {
         let mut kept = Kept::new(&source.place);
         while !ends.load(Ordering::Relaxed) {
-            let Ok(first) = queue.recv_timeout(LOOKS_EVERY) else { continue };
+            let first = match queue.recv_timeout(LOOKS_EVERY) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let mut pipe = Pipeline::new();
             for text in std::iter::once(first).chain(queue.try_iter().take(AT_ONCE - 1)) {
                 pipe.cmd("PUBLISH").arg(CHANNEL).arg(text).ignore();

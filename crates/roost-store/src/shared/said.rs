@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use roost_cluster::{Background, Change, News};
@@ -26,7 +26,11 @@ pub(super) fn speak(mut link: Link, node: String, queue: Receiver<String>) -> Re
     let started = Background::start("roost-say", move |ends| {
         let mut swept = Instant::now();
         while !ends.load(Ordering::Relaxed) {
-            let Ok(first) = queue.recv_timeout(READS_EVERY) else { continue };
+            let first = match queue.recv_timeout(READS_EVERY) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             for text in std::iter::once(first).chain(queue.try_iter().take(MOST)) {
                 let params = [Value::from(node.as_str()), Value::from(text.as_str())];
                 let said = link.run(|client| {
