@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::events::Reader;
 use crate::support::{
-    AnyLine, Challenge, Database, Kind, PATIENCE, Phone, Redis, SERVERS, Server, TLS_SECTION, TRANSPORTS,
-    ack_of_failure, cancel_of, free_port, phone, report, talk, wait_for,
+    AnyLine, Challenge, Database, Dialog, Kind, PATIENCE, Phone, Redis, SERVERS, Server, TLS_SECTION,
+    TRANSPORTS, ack_of_failure, cancel_of, free_port, phone, report, talk, wait_for,
 };
 
 const SECRET: &str = "nodes know one another by this";
@@ -480,4 +480,57 @@ fn answer_together(shared: &Shared) {
     let listed = a.mi("dlg_list", json!({})).expect("the calls");
     assert_eq!(listed["Silent"], json!(["b"]), "{listed}");
     b.signal("CONT");
+}
+
+#[test]
+fn a_call_is_transferred_to_a_phone_of_another_node() {
+    let shared = Shared::redis();
+    let [a, b] = shared.two("");
+    let (mut alice, mut bob, carol) = (a.registered("9001"), b.registered("9002"), a.registered("9003"));
+    // Alice talks to Bob, and asks Carol beside it.
+    let (mut with_bob, mut of_bob) = alice.establish(&bob);
+    let (mut with_carol, mut of_carol) = alice.establish(&carol);
+    // Bob is told to take her place in Carol's call; Carol's Contact leads to her, from Bob's node as well.
+    let to = format!("Refer-To: <{}?Replaces={}>", carol.contact, with_carol.call_id);
+    alice.send(&with_bob.request("REFER", &[&to]));
+    let refer = bob.await_request("REFER");
+    bob.answer(&refer, "202 Accepted");
+    alice.await_status(202, "REFER");
+    let notify = of_bob.request("NOTIFY", &["Event: refer", "Subscription-State: active"]);
+    bob.send(&notify);
+    let notified = alice.await_request("NOTIFY");
+    alice.answer(&notified, "200 OK");
+    bob.await_status(200, "NOTIFY");
+    let replaces = format!("Replaces: {}", with_carol.call_id);
+    let invite = bob.initial("INVITE", "9003", &[&replaces]);
+    let aor = invite.lines().next().and_then(|line| line.split(' ').nth(1)).expect("a URI").to_owned();
+    let invite = invite.replacen(&format!("INVITE {aor} "), &format!("INVITE {} ", carol.contact), 1);
+    bob.send(&invite);
+    let received = carol.await_request("INVITE");
+    assert_eq!(received.header("Replaces"), Some(&*with_carol.call_id));
+    carol.answer(&received, "200 OK");
+    let ok = bob.await_status(200, "INVITE");
+    let (mut bob_to_carol, mut carol_to_bob) =
+        (Dialog::of_caller(&bob, &ok), Dialog::of_callee(&carol, &received));
+    bob.send(&bob_to_carol.request("ACK", &[]));
+    carol.await_request("ACK");
+    // The replaced call ends, and the first one.
+    carol.send(&of_carol.request("BYE", &[]));
+    let bye = alice.await_request("BYE");
+    alice.answer(&bye, "200 OK");
+    carol.await_status(200, "BYE");
+    alice.send(&with_bob.request("BYE", &[]));
+    let bye = bob.await_request("BYE");
+    bob.answer(&bye, "200 OK");
+    alice.await_status(200, "BYE");
+    carol.send(&carol_to_bob.request("BYE", &[]));
+    let bye = bob.await_request("BYE");
+    bob.answer(&bye, "200 OK");
+    carol.await_status(200, "BYE");
+    for node in [&a, &b] {
+        wait_for("the calls' ends", PATIENCE, || {
+            (node.statistic("dialog:active_dialogs") == 0).then_some(())
+        });
+    }
+    assert_eq!((a.statistic("dialog:processed_dialogs"), b.statistic("dialog:processed_dialogs")), (2, 1));
 }
