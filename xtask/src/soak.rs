@@ -3,6 +3,7 @@
 mod flood;
 mod fuzz;
 mod mutants;
+mod nodes;
 mod pings;
 mod rows;
 mod server;
@@ -19,6 +20,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use tempfile::TempDir;
 
 use crate::bench::Store;
+use nodes::Loss;
 use server::{Binaries, Place, Server};
 
 #[derive(Debug, Subcommand)]
@@ -56,6 +58,24 @@ pub(crate) enum Soak {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         parts: u32,
     },
+    /// Two nodes with a floating address in a network of their own (it takes root): what their phones notice when something is lost.
+    Nodes {
+        /// How many phones.
+        #[arg(long, value_name = "N", default_value_t = 20_000)]
+        count: u32,
+        /// Calls a second.
+        #[arg(long, value_name = "N", default_value_t = 200)]
+        calls: u32,
+        /// How long each lasts, in seconds.
+        #[arg(long, value_name = "S", default_value_t = 20)]
+        hold: u64,
+        /// What is lost; several in turn.
+        #[arg(long, value_enum, value_name = "WHAT", default_values_t = [Loss::Node, Loss::Time, Loss::Way, Loss::Primary])]
+        lose: Vec<Loss>,
+        /// With the build that tests use.
+        #[arg(long)]
+        debug: bool,
+    },
     /// Ping many phones: what it takes, and the largest burst.
     Pings {
         /// How many.
@@ -88,6 +108,10 @@ pub(crate) fn run(soak: &Soak) -> ExitCode {
         Soak::Flood { sources, seconds } => flood::run(*sources, *seconds),
         Soak::Fuzz { target, seconds } => fuzz::run(target.as_deref(), *seconds),
         Soak::Mutants { part, parts } => mutants::run(*part, *parts),
+        Soak::Nodes { count, calls, hold, lose, debug } => {
+            let size = nodes::Size { phones: *count, calls: *calls, hold_s: *hold };
+            server::roost(*debug).and_then(|roost| nodes::run(&roost, size, lose))
+        }
         Soak::Pings { count } => pings::run(*count),
         Soak::Tls { count } => tls::run(*count),
         Soak::Rows { count, database } => rows::run(*count, database),

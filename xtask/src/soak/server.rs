@@ -61,6 +61,15 @@ impl Binaries {
     }
 }
 
+/// The binary of roost.
+pub(super) fn roost(is_debug: bool) -> Result<PathBuf> {
+    if !is_debug {
+        return Ok(Binaries::build()?.roost);
+    }
+    ensure!(exit_code(&mut cargo(["build", "-p", "roost"]))? == 0, "the build failed");
+    Ok(target_dir()?.join("debug/roost"))
+}
+
 /// A folder with a configuration: one address for UDP and TCP, anybody may call, from anywhere.
 #[derive(Debug)]
 pub(crate) struct Place {

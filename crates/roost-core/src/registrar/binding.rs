@@ -141,12 +141,25 @@ fn cut(text: &[u8], at: u16) -> (&[u8], &[u8]) {
     text.split_at_checked(at.into()).unwrap_or((text, &[]))
 }
 
+/// Whether a path begins with the Route to a node.
+fn leads_to_node(path: &[u8]) -> bool {
+    !path.is_empty() && first_hop(path).is_some_and(|hop| hop.param(BINDING).is_some())
+}
+
+/// Whether a REGISTER came through a proxy, which is not the node that has its binding.
+fn has_proxy(path: &[u8]) -> bool {
+    match leads_to_node(path) {
+        true => path.iter().filter(|byte| **byte == b'>').nth(1).is_some(),
+        false => !path.is_empty(),
+    }
+}
+
 impl Binding {
     /// A binding from a row that has not expired.
     pub(crate) fn from_row(row: &Row, now: Now) -> Binding {
         let path = row.path.as_deref().unwrap_or(&[]);
         let source = row.received.as_deref().and_then(received_address).or_else(|| {
-            let uri = Uri::parse(&row.contact).ok().filter(|_| path.is_empty())?;
+            let uri = Uri::parse(&row.contact).ok().filter(|_| !has_proxy(path))?;
             uri_address(&uri)
         });
         let local = row.socket.as_deref().and_then(socket_address);
@@ -212,8 +225,7 @@ impl Binding {
 
     /// Whether another node has its phone: its path leads there first.
     pub(crate) fn is_elsewhere(&self) -> bool {
-        let path = self.path();
-        !path.is_empty() && first_hop(path).is_some_and(|hop| hop.param(BINDING).is_some())
+        leads_to_node(self.path())
     }
 
     /// Its features as [`features_of`] gives them; empty when there are none.
@@ -346,7 +358,7 @@ impl Binding {
     /// Whether [`Binding::source`] may be another than the REGISTER's: OpenSIPS writes the phone's address where a proxy's
     /// stood, if it is told to (`path-received`).
     pub(crate) fn is_source_doubtful(&self) -> bool {
-        matches!(self.origin(), Origin::Loaded { .. }) && !self.path().is_empty()
+        matches!(self.origin(), Origin::Loaded { .. }) && has_proxy(self.path())
     }
 
     pub(crate) fn source_ip(&self) -> Option<IpAddr> {

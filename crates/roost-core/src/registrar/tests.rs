@@ -390,3 +390,18 @@ fn what_was_registered_over_a_floating_address_is_where_that_is() {
     assert_eq!(path(&lab), "");
     assert_eq!(lab.contacts(), ["sip:9001@10.0.0.9"]);
 }
+
+#[test]
+fn an_extension_of_another_node_belongs_to_the_address_of_its_phone_whatever_call_id_is_named() {
+    let mut lab = shared();
+    lab.register(PHONE, "a", 1, "<sip:9001@10.0.0.9>");
+    let (_, writes) = lab.commit();
+    let mut lab = shared();
+    lab.registrar.record_found(&mut lab.shard.ctx(), b"9001", &stored(&writes, 5, ":5071"));
+    match lab.register("10.0.0.7:5062", "a", 2, "<sip:9001@10.0.0.7>") {
+        Saved::Unread { .. } => drop(lab.reading()),
+        other => panic!("{other:?}"),
+    }
+    let saved = lab.register(PHONE, "a", 2, "<sip:9001@10.0.0.9>");
+    assert!(matches!(saved, Saved::Committing { .. }), "{saved:?}");
+}

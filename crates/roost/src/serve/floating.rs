@@ -2,16 +2,23 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::ifaddrs::getifaddrs;
+use nix::libc;
+use nix::sys::socket::{
+    self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use roost_cluster::{Background, NodeState};
 use roost_core::{Floating, Holder, Listener, Transport};
 
-/// How often it looks which addresses this machine has.
-const LOOKS_EVERY: Duration = Duration::from_millis(100);
+/// How often it looks which addresses this machine has, whether or not the kernel has said that one has come or gone.
+const LOOKS_EVERY: Duration = Duration::from_millis(200);
 
 /// What is known of them. Clones are one.
 #[derive(Clone)]
@@ -49,7 +56,7 @@ impl Addresses {
     /// Those that are here, as `location.socket` has them.
     pub(super) fn here(&self) -> Vec<String> {
         let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.here.iter().map(socket).collect()
+        known.here.iter().map(socket_text).collect()
     }
 
     /// Takes what all nodes say of themselves.
@@ -76,12 +83,15 @@ impl Addresses {
             return Ok(None);
         }
         let addresses = self.clone();
+        let changes = changes().context("asking the kernel which addresses come and go")?;
         let watched = Background::start("roost-floating", move |ends| {
-            while !ends.load(std::sync::atomic::Ordering::Relaxed) {
-                std::thread::park_timeout(LOOKS_EVERY);
+            let mut bytes = [0; 4_096];
+            while !ends.load(Ordering::Relaxed) {
+                // Whatever it says, or that it says nothing for a while.
+                let _ = recv(changes.as_raw_fd(), &mut bytes, MsgFlags::empty());
                 let here = local(&addresses.0.listeners);
                 let before = addresses.here();
-                let now: Vec<_> = here.iter().map(socket).collect();
+                let now: Vec<_> = here.iter().map(socket_text).collect();
                 if now != before {
                     tracing::warn!(here = ?now, before = ?before, "floating addresses have moved");
                     addresses.update(|known| known.here = here);
@@ -108,7 +118,7 @@ impl Known {
     fn all(&self, listeners: &[Listener]) -> Vec<Floating> {
         let of = |transport, address, holder| Floating { transport, address, holder };
         let own = listeners.iter().map(|one| {
-            let elsewhere = self.elsewhere.iter().find(|(other, _)| *other == socket(one));
+            let elsewhere = self.elsewhere.iter().find(|(other, _)| *other == socket_text(one));
             let holder = match elsewhere {
                 _ if self.here.contains(one) => Holder::Here,
                 Some((_, at)) => Holder::Node(*at),
@@ -128,7 +138,18 @@ impl Known {
     }
 }
 
-fn socket(listener: &Listener) -> String {
+/// A socket on which the kernel says that an address has come or gone.
+fn changes() -> nix::Result<OwnedFd> {
+    let kind = (SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute);
+    let changes = socket::socket(AddressFamily::Netlink, SockType::Raw, kind.0, kind.1)?;
+    let groups = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
+    socket::bind(changes.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+    let wait = TimeVal::milliseconds(LOOKS_EVERY.as_millis() as i64);
+    socket::setsockopt(&changes, sockopt::ReceiveTimeout, &wait)?;
+    Ok(changes)
+}
+
+fn socket_text(listener: &Listener) -> String {
     format!("{}:{}", listener.transport.as_str(), listener.address)
 }
 
