@@ -6,11 +6,12 @@ local have = redis.call('HGET', KEYS[1], 'v') or '0'
 if have ~= ARGV[1] then
   return redis.call('HGETALL', KEYS[1])
 end
--- Never a version that this record had before, even if it was gone in between.
-local version = tonumber(have) + 1
-if have == '0' then
-  local time = redis.call('TIME')
-  version = tonumber(time[1]) * 1000000 + tonumber(time[2])
+-- Never a version that this record had before, even if it was gone in between, or if another server became the primary that had
+-- not heard of the last change.
+local time = redis.call('TIME')
+local version = tonumber(time[1]) * 1000000 + tonumber(time[2])
+if version <= tonumber(have) then
+  version = tonumber(have) + 1
 end
 local shown = string.format('%.0f', version)
 local gone = tonumber(ARGV[5])

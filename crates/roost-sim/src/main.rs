@@ -84,7 +84,7 @@ fn play_nodes(first: u64, count: u64, trace: bool) -> ExitCode {
     }
     println!(
         "{count} seeds of three nodes: {} REGISTERs, {} accepted, {} refused, {} planned again; {} crashes, {} nodes that stood still, \
-         {} cut off, {} lost answers of the store; nothing broken",
+         {} cut off, {} lost answers of the store, {} primaries lost; nothing broken",
         sum.registers,
         sum.accepted,
         sum.refused,
@@ -92,7 +92,8 @@ fn play_nodes(first: u64, count: u64, trace: bool) -> ExitCode {
         sum.crashes,
         sum.freezes,
         sum.cuts,
-        sum.lost_answers
+        sum.lost_answers,
+        sum.failovers
     );
     ExitCode::SUCCESS
 }

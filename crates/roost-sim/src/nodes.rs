@@ -49,6 +49,8 @@ const ANY_LIFE: u32 = u32::MAX;
 pub struct Options {
     /// The store takes every change, whatever it was planned against: a fault that the world must find.
     pub last_writer_wins: bool,
+    /// A version that was lost with a primary is given again: a fault that the world must find.
+    pub versions_again: bool,
     pub trace: bool,
 }
 
@@ -63,6 +65,7 @@ pub struct Report {
     pub freezes: u64,
     pub cuts: u64,
     pub lost_answers: u64,
+    pub failovers: u64,
 }
 
 impl Report {
@@ -76,6 +79,7 @@ impl Report {
         self.freezes += other.freezes;
         self.cuts += other.cuts;
         self.lost_answers += other.lost_answers;
+        self.failovers += other.failovers;
     }
 }
 
@@ -147,6 +151,8 @@ struct PhoneState {
 struct Store {
     records: BTreeMap<Vec<u8>, (u64, BTreeMap<u64, PackedRow>)>,
     version: u64,
+    /// What changes that nobody was told of had found: a replica may not have them.
+    before: BTreeMap<Vec<u8>, (u64, BTreeMap<u64, PackedRow>)>,
     /// AOR, contact, Call-ID and CSeq of whatever it had.
     kept: BTreeSet<Kept>,
 }
@@ -395,7 +401,7 @@ impl World {
         let before = self.store.record(&planned.aor);
         let outcome = match self.options.last_writer_wins || before.version == planned.version {
             true => {
-                let version = self.store.apply(&planned.aor, writes);
+                let version = self.store.apply(&planned.aor, writes, is_told);
                 self.check(&planned.aor, &before)?;
                 for other in 0..NODES {
                     let at_ms = self.now_ms + self.dice.between((0, 20));
@@ -525,7 +531,17 @@ impl World {
             return;
         }
         let node = self.dice.below(NODES as u64) as usize;
-        match self.dice.below(3) {
+        match self.dice.below(4) {
+            3 => {
+                self.report.failovers += 1;
+                let World { store, dice, options, .. } = self;
+                store.fail_over(dice, options.versions_again);
+                // All have lost their connections, and know that they may have missed something.
+                for node in 0..NODES {
+                    let (life, at_ms) = (ANY_LIFE, self.now_ms + self.dice.below(1_500));
+                    self.queue.push(at_ms, Event::Heard { node, life, event: ShardEvent::RecordsDoubtful });
+                }
+            }
             0 => {
                 self.report.crashes += 1;
                 let fresh = engine(node, self.nodes[node].address, self.staleness_ms, &mut self.dice);
@@ -607,7 +623,32 @@ impl Store {
         })
     }
 
-    fn apply(&mut self, aor: &[u8], writes: &[Write]) -> u64 {
+    /// A replica becomes the primary: it has what was acknowledged, and of the rest what it has.
+    fn fail_over(&mut self, dice: &mut Dice, versions_again: bool) {
+        for (aor, (version, rows)) in std::mem::take(&mut self.before) {
+            if !dice.chance(500) {
+                continue;
+            }
+            if versions_again {
+                self.version = version;
+            }
+            match rows.is_empty() {
+                true => drop(self.records.remove(&aor)),
+                false => drop(self.records.insert(aor, (version, rows))),
+            }
+        }
+    }
+
+    /// `is_told`: somebody will be told that it has happened, once all replicas have it.
+    fn apply(&mut self, aor: &[u8], writes: &[Write], is_told: bool) -> u64 {
+        match is_told {
+            // With it the replicas have what came before.
+            true => drop(self.before.remove(aor)),
+            false => {
+                let now = self.records.get(aor).cloned().unwrap_or_default();
+                self.before.entry(aor.to_vec()).or_insert(now);
+            }
+        }
         self.version += 1;
         let (version, rows) = self.records.entry(aor.to_vec()).or_default();
         *version = self.version;

@@ -489,10 +489,10 @@ fn a_call_is_transferred_to_a_phone_of_another_node() {
     let (mut alice, mut bob, carol) = (a.registered("9001"), b.registered("9002"), a.registered("9003"));
     // Alice talks to Bob, and asks Carol beside it.
     let (mut with_bob, mut of_bob) = alice.establish(&bob);
-    let (mut with_carol, mut of_carol) = alice.establish(&carol);
+    let (with_carol, mut of_carol) = alice.establish(&carol);
     // Bob is told to take her place in Carol's call; Carol's Contact leads to her, from Bob's node as well.
     let to = format!("Refer-To: <{}?Replaces={}>", carol.contact, with_carol.call_id);
-    alice.send(&with_bob.request("REFER", &[&to]));
+    alice.send(with_bob.request("REFER", &[&to]));
     let refer = bob.await_request("REFER");
     bob.answer(&refer, "202 Accepted");
     alice.await_status(202, "REFER");
@@ -512,18 +512,18 @@ fn a_call_is_transferred_to_a_phone_of_another_node() {
     let ok = bob.await_status(200, "INVITE");
     let (mut bob_to_carol, mut carol_to_bob) =
         (Dialog::of_caller(&bob, &ok), Dialog::of_callee(&carol, &received));
-    bob.send(&bob_to_carol.request("ACK", &[]));
+    bob.send(bob_to_carol.request("ACK", &[]));
     carol.await_request("ACK");
     // The replaced call ends, and the first one.
-    carol.send(&of_carol.request("BYE", &[]));
+    carol.send(of_carol.request("BYE", &[]));
     let bye = alice.await_request("BYE");
     alice.answer(&bye, "200 OK");
     carol.await_status(200, "BYE");
-    alice.send(&with_bob.request("BYE", &[]));
+    alice.send(with_bob.request("BYE", &[]));
     let bye = bob.await_request("BYE");
     bob.answer(&bye, "200 OK");
     alice.await_status(200, "BYE");
-    carol.send(&carol_to_bob.request("BYE", &[]));
+    carol.send(carol_to_bob.request("BYE", &[]));
     let bye = bob.await_request("BYE");
     bob.answer(&bye, "200 OK");
     carol.await_status(200, "BYE");
