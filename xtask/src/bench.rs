@@ -369,6 +369,8 @@ impl<'a> Runs<'a> {
             );
             (format!("location = \"{}\"", redis.url()), cluster)
         });
+        // Nodes have secrets of their own.
+        let secret = if redis.is_some() { "" } else { "secret = \"nonces outlive a restart\"" };
         let database = database.map_or("sqlite:roost.db".to_string(), Database::url);
         let config = dir.join("roost.toml");
         let text = format!(
@@ -379,7 +381,7 @@ use_domain = true
 workers = {workers}
 {cluster}
 [auth]
-secret = "nonces outlive a restart"
+{secret}
 [usrloc]
 db_mode = "{db_mode}"
 [registrar]

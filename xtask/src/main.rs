@@ -108,8 +108,9 @@ fn test_steps(args: &[OsString]) -> Vec<Step> {
         Step::run("tests of the binary and black box", binary),
         Step::run("the same behaviour on MariaDB", on_database("mariadb", args)),
         Step::run("the same behaviour on PostgreSQL", on_database("postgres", args)),
+        Step::run("nodes of which one is lost", lost_node()),
         sim_step(Seeds { seed: None, seeds: Some(500), nodes: false }),
-        sim_step(Seeds { seed: None, seeds: Some(2_000), nodes: true }),
+        sim_step(Seeds { seed: None, seeds: Some(1_000), nodes: true }),
         gates_step(false),
     ]
 }
@@ -129,6 +130,14 @@ fn on_database(kind: &str, args: &[OsString]) -> Command {
     }
     tests.args(args);
     tests
+}
+
+/// A short `cargo xtask soak nodes`.
+fn lost_node() -> Command {
+    let size = ["--count", "300", "--calls", "20", "--hold", "3"];
+    let mut lost = cargo(["xtask", "soak", "nodes", "--debug", "--lose", "node"]);
+    lost.args(size);
+    lost
 }
 
 fn gates_step(write: bool) -> Step {

@@ -14,7 +14,7 @@ struct Tool {
     package: &'static str,
 }
 
-const BLACK_BOX: [Tool; 17] = [
+const BLACK_BOX: [Tool; 19] = [
     Tool { command: "sipp", package: "sip-tester" },
     Tool { command: "baresip", package: "baresip-core" },
     Tool { command: "linphonec", package: "linphone-cli" },
@@ -26,6 +26,8 @@ const BLACK_BOX: [Tool; 17] = [
     Tool { command: "openssl", package: "openssl" },
     Tool { command: "haproxy", package: "haproxy" },
     Tool { command: "redis-server", package: "redis-server" },
+    Tool { command: "redis-cli", package: "redis-tools" },
+    Tool { command: "ip", package: "iproute2" },
     // For phones in browsers.
     Tool { command: "chromium", package: "chromium" },
     Tool { command: "npm", package: "npm" },
@@ -91,7 +93,7 @@ fn is_there(command: &str) -> bool {
     folders.into_iter().any(|folder| folder.path().join("kamailio/modules").join(command).is_file())
 }
 
-fn is_root() -> anyhow::Result<bool> {
+pub(crate) fn is_root() -> anyhow::Result<bool> {
     let output = Command::new("id").arg("-u").output().context("cannot run `id -u`")?;
     Ok(output.stdout.trim_ascii() == b"0")
 }

@@ -1,6 +1,7 @@
 //! Two nodes with a floating address in a network of their own, and what happens to their phones when something is lost: a node, its
 //! time, its way to the store, the store's primary.
 
+mod cost;
 mod net;
 mod phones;
 mod world;
@@ -28,6 +29,8 @@ pub(crate) enum Loss {
     Way,
     /// The store's primary, by kill -9.
     Primary,
+    /// Nothing: what calls cost at one node and across two.
+    Nothing,
 }
 
 /// How much goes on.
@@ -47,7 +50,14 @@ const TRIED: u32 = 20;
 /// # Errors
 /// Something could not be started, or was lost that must not be.
 pub(crate) fn run(roost: &Path, size: Size, losses: &[Loss]) -> Result<()> {
+    if let Some(is_well) = net::as_root()? {
+        ensure!(is_well, "it did not end well");
+        return Ok(());
+    }
     losses.iter().try_for_each(|loss| {
+        if *loss == Loss::Nothing {
+            return cost::run(roost, size);
+        }
         eprintln!("    {loss:?} lost; {} phones, {} calls a second", size.phones, size.calls);
         play(roost, size, *loss)
     })
@@ -122,6 +132,7 @@ fn lose(world: &mut World, loss: Loss, phones: &mut Phones, rates: Rates) -> Res
             world.net.heal("a", STORE)?;
             Ok("a")
         }
+        Loss::Nothing => Ok("a"),
         Loss::Primary => {
             world.kill_primary()?;
             phones.run(Duration::from_secs(15), rates)?;

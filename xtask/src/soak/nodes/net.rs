@@ -99,6 +99,19 @@ impl Drop for Net {
     }
 }
 
+/// Who is not root plays it in namespaces in which he is: the same command again; `None`: there is no need.
+pub(super) fn as_root() -> Result<Option<bool>> {
+    if crate::tools::is_root()? {
+        return Ok(None);
+    }
+    let mut again = Command::new("unshare");
+    again.args(["--user", "--map-root-user", "--net", "--mount", "sh", "-c"]);
+    again.args(["mount -t tmpfs none /run && exec \"$@\"", "sh"]).arg(std::env::current_exe()?);
+    let status = again.args(std::env::args_os().skip(1)).status();
+    let status = status.context("network namespaces: be root, or have `unshare` (util-linux)")?;
+    Ok(Some(status.success()))
+}
+
 fn ip(args: &[&str]) -> Result<()> {
     let output = Command::new("ip").args(args).stdin(Stdio::null()).output();
     let output = output.context("`ip` is missing: apt-get install iproute2")?;

@@ -181,7 +181,7 @@ impl Phones {
         Ok(self.tally.calls[before..].iter().filter(|call| call.answered.is_none()).count())
     }
 
-    fn any(&mut self) -> u32 {
+    pub(super) fn any(&mut self) -> u32 {
         self.random.below(self.phones.len() as u64) as u32
     }
 
@@ -194,7 +194,7 @@ impl Phones {
         let _ = self.socket.send_to(text.as_bytes(), self.server);
     }
 
-    fn step(&mut self) -> Result<()> {
+    pub(super) fn step(&mut self) -> Result<()> {
         let mut bytes = [0; 8_192];
         // What comes at once is taken at once.
         for _ in 0..64 {
@@ -282,7 +282,7 @@ impl Phones {
         }
     }
 
-    fn call(&mut self, caller: u32, callee: u32) {
+    pub(super) fn call(&mut self, caller: u32, callee: u32) {
         self.next += 1;
         let (id, own, host) = (self.next, self.own, self.server.ip());
         let (from, to) = (self.first + caller, self.first + callee);

@@ -138,6 +138,19 @@ impl World {
         Ok(aors.iter().filter_map(one).collect())
     }
 
+    /// CPU time of both nodes and their store so far, in microseconds.
+    pub(super) fn cpu_us(&self) -> Result<u64> {
+        let processes = self.nodes.values().map(|node| &node.process).chain(&self.store);
+        let mut sum = 0;
+        for process in processes {
+            for task in fs::read_dir(format!("/proc/{}/task", process.0.id()))? {
+                let spent = fs::read_to_string(task?.path().join("schedstat"))?;
+                sum += spent.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0) / 1_000;
+            }
+        }
+        Ok(sum)
+    }
+
     /// What a node has logged.
     pub(super) fn log(&self, node: &str) -> String {
         self.nodes[node].log.text()
