@@ -124,6 +124,10 @@ impl Phones {
         (answered, self.calls.len() - answered)
     }
 
+    pub(super) fn going_at_all(&self) -> usize {
+        self.calls.len()
+    }
+
     /// All register; how many were accepted.
     pub(super) fn register_all(&mut self) -> Result<u64> {
         let count = self.phones.len() as u32;
