@@ -135,7 +135,7 @@ fn on_database(kind: &str, args: &[OsString]) -> Command {
 /// A short `cargo xtask soak nodes`.
 fn lost_node() -> Command {
     let size = ["--count", "300", "--calls", "20", "--hold", "3"];
-    let mut lost = cargo(["xtask", "soak", "nodes", "--debug", "--lose", "node"]);
+    let mut lost = cargo(["xtask", "soak", "nodes", "--debug", "--if-possible", "--lose", "node"]);
     lost.args(size);
     lost
 }

@@ -75,6 +75,9 @@ pub(crate) enum Soak {
         /// With the build that tests use.
         #[arg(long)]
         debug: bool,
+        /// Where the machine gives no network namespaces: say so, and end well.
+        #[arg(long)]
+        if_possible: bool,
     },
     /// Ping many phones: what it takes, and the largest burst.
     Pings {
@@ -108,9 +111,9 @@ pub(crate) fn run(soak: &Soak) -> ExitCode {
         Soak::Flood { sources, seconds } => flood::run(*sources, *seconds),
         Soak::Fuzz { target, seconds } => fuzz::run(target.as_deref(), *seconds),
         Soak::Mutants { part, parts } => mutants::run(*part, *parts),
-        Soak::Nodes { count, calls, hold, lose, debug } => {
+        Soak::Nodes { count, calls, hold, lose, debug, if_possible } => {
             let size = nodes::Size { phones: *count, calls: *calls, hold_s: *hold };
-            server::roost(*debug).and_then(|roost| nodes::run(&roost, size, lose))
+            server::roost(*debug).and_then(|roost| nodes::run(&roost, size, lose, *if_possible))
         }
         Soak::Pings { count } => pings::run(*count),
         Soak::Tls { count } => tls::run(*count),

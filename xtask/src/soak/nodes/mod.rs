@@ -49,9 +49,13 @@ const TRIED: u32 = 20;
 ///
 /// # Errors
 /// Something could not be started, or was lost that must not be.
-pub(crate) fn run(roost: &Path, size: Size, losses: &[Loss]) -> Result<()> {
+pub(crate) fn run(roost: &Path, size: Size, losses: &[Loss], if_possible: bool) -> Result<()> {
     if let Some(is_well) = net::as_root()? {
         ensure!(is_well, "it did not end well");
+        return Ok(());
+    }
+    if let Some(why) = net::Net::why_not().filter(|_| if_possible) {
+        eprintln!("    NOT PLAYED: this machine gives no network namespaces, which it takes: {why}");
         return Ok(());
     }
     losses.iter().try_for_each(|loss| {

@@ -43,6 +43,12 @@ impl Net {
         Ok(net)
     }
 
+    /// Why this machine lets nobody make such networks (some containers do not); `None`: it does.
+    pub(super) fn why_not() -> Option<String> {
+        let made = Net::make(&[("test", "10.77.0.1")]);
+        made.err().map(|error| format!("{error:#}"))
+    }
+
     fn name(&self, machine: &str) -> String {
         format!("{}-{machine}", self.prefix)
     }
