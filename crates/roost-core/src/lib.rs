@@ -64,6 +64,6 @@ pub use contract::policy::{
 pub use contract::preview::{Decision, Preview, Signer, SubscriberName, Supposed, SupposedSubscriber};
 pub use contract::reason::Reason;
 pub use contract::row::{PackedRow, Row, RowError, Write};
-pub use contract::shared::{Floating, Holder, Node, Planned, StoredRecord};
+pub use contract::shared::{Floating, Holder, Node, Planned, StoredRecord, split_route};
 pub use contract::subscriber::{Reading, Secrets, SubscriberRow};
 pub use engine::Engine;

@@ -12,6 +12,7 @@ use crate::contract::call::{AgentCalls, CallNumber, CallRecord};
 use crate::contract::next_hops::{HopState, NextHops, Rule};
 use crate::contract::preview::{Preview, Supposed};
 use crate::contract::reason::Reason;
+use crate::contract::shared::split_route;
 
 /// A request of an operator to one shard.
 #[derive(Debug)]
@@ -159,8 +160,7 @@ pub struct ContactRecord {
 impl ContactRecord {
     /// Whether another node has its phone: its path leads there first.
     pub fn is_elsewhere(&self) -> bool {
-        let first = self.path.split(|byte| *byte == b'>').next().unwrap_or(&[]);
-        memchr::memmem::find(first, b";binding=").is_some()
+        split_route(&self.path).0.is_some()
     }
 }
 

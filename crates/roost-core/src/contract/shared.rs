@@ -106,6 +106,16 @@ impl Node {
     }
 }
 
+/// The Route to the node that a binding belongs to, and the rest of its path.
+pub fn split_route(path: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    let end = path.iter().position(|byte| *byte == b'>').map(|end| end + 1);
+    let Some((first, rest)) = end.and_then(|end| path.split_at_checked(end)) else { return (None, path) };
+    match memchr::memmem::find(first, b";binding=") {
+        Some(_) => (Some(first), rest.strip_prefix(b",").unwrap_or(rest)),
+        None => (None, path),
+    }
+}
+
 /// What may stand in a user and in a parameter as it is; the rest is escaped.
 fn push_escaped(text: &[u8], out: &mut Vec<u8>) {
     for byte in text {
@@ -160,6 +170,18 @@ mod tests {
         assert_eq!(stranger.contact_of(b"90;1@pbx", given.as_bytes()), None);
         for bad in ["", "1", "0000000000001234", "0000000000001234-", "0000000000001234-00", "zz"] {
             assert_eq!(older.contact_of(b"90;1@pbx", bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    const ROUTE: &[u8] = b"<sip:9001@10.0.0.5:5070;transport=tcp;lr;binding=01-02>";
+
+    #[test]
+    fn the_route_to_a_node_is_told_from_the_path() {
+        assert_eq!(split_route(ROUTE), (Some(ROUTE), &b""[..]));
+        let longer = [ROUTE, b",<sip:10.0.0.9;lr>"].concat();
+        assert_eq!(split_route(&longer), (Some(ROUTE), &b"<sip:10.0.0.9;lr>"[..]));
+        for path in [&b""[..], b"<sip:10.0.0.9;lr>", b"<sip:10.0.0.9;lr", b"x"] {
+            assert_eq!(split_route(path), (None, path));
         }
     }
 }

@@ -192,8 +192,14 @@ fn numbered(listeners: &[Listener], number: u8) -> Option<&Listener> {
 const FLOATS: u8 = 0x80;
 
 fn floating_number(listener: &Listener) -> u8 {
-    let text = format!("{}:{}", listener.transport.as_str(), listener.address);
-    tag_hash(Some(text.as_bytes())) as u8 & !FLOATS
+    let mut bytes = SmallVec::<[u8; 24]>::new();
+    match listener.address.ip() {
+        IpAddr::V4(v4) => bytes.extend_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => bytes.extend_from_slice(&v6.octets()),
+    }
+    bytes.extend_from_slice(&listener.address.port().to_be_bytes());
+    bytes.extend_from_slice(listener.transport.as_str().as_bytes());
+    tag_hash(Some(&bytes)) as u8 & !FLOATS
 }
 
 impl DialogToken {

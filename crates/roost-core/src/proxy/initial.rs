@@ -134,15 +134,13 @@ fn from_node(
     }
     let callee = check(ctx, request)?;
     let routes = RouteReader::of(ctx, request).read();
-    // One that has come with an address is not known yet.
-    if registrar.binding_routed_to(ctx, route).is_none()
-        && let Some(topic) = unread(ctx, registrar, registrar_user(route)).map(Topic::Record)
-    {
-        let then = Continuation::Initial { mark: Mark::None, age, hash: 0 };
-        return Ok(forwarder.parking.wait(ctx, topic, message_of(ctx, request), then)?);
-    }
     let Some((binding, reference)) = registrar.binding_routed_to(ctx, route).filter(|_| routes.own > 0)
     else {
+        // One that has come with an address is not known yet.
+        if let Some(topic) = unread(ctx, registrar, registrar_user(route)).map(Topic::Record) {
+            let then = Continuation::Initial { mark: Mark::None, age, hash: 0 };
+            return Ok(forwarder.parking.wait(ctx, topic, message_of(ctx, request), then)?);
+        }
         return Err(Reason::NotRegistered.into());
     };
     ctx.decide("cluster.listen", || "another node sends it to the phone of this one".to_string());

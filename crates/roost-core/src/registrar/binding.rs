@@ -10,8 +10,7 @@ use crate::base::text::push_socket;
 use crate::base::transport::Transport;
 use crate::contract::event::ContactFacts;
 use crate::contract::row::{PackedRow, Row};
-use crate::contract::shared::BINDING;
-use crate::message::path::first_hop;
+use crate::contract::shared::split_route;
 use crate::registrar::features::features_of;
 
 /// Room for `sip:`, an IPv4 address, a port and `;transport=tcp`; longer ones grow.
@@ -141,25 +140,12 @@ fn cut(text: &[u8], at: u16) -> (&[u8], &[u8]) {
     text.split_at_checked(at.into()).unwrap_or((text, &[]))
 }
 
-/// Whether a path begins with the Route to a node.
-fn leads_to_node(path: &[u8]) -> bool {
-    !path.is_empty() && first_hop(path).is_some_and(|hop| hop.param(BINDING).is_some())
-}
-
-/// Whether a REGISTER came through a proxy, which is not the node that has its binding.
-fn has_proxy(path: &[u8]) -> bool {
-    match leads_to_node(path) {
-        true => path.iter().filter(|byte| **byte == b'>').nth(1).is_some(),
-        false => !path.is_empty(),
-    }
-}
-
 impl Binding {
     /// A binding from a row that has not expired.
     pub(crate) fn from_row(row: &Row, now: Now) -> Binding {
         let path = row.path.as_deref().unwrap_or(&[]);
         let source = row.received.as_deref().and_then(received_address).or_else(|| {
-            let uri = Uri::parse(&row.contact).ok().filter(|_| !has_proxy(path))?;
+            let uri = Uri::parse(&row.contact).ok().filter(|_| split_route(path).1.is_empty())?;
             uri_address(&uri)
         });
         let local = row.socket.as_deref().and_then(socket_address);
@@ -225,7 +211,7 @@ impl Binding {
 
     /// Whether another node has its phone: its path leads there first.
     pub(crate) fn is_elsewhere(&self) -> bool {
-        leads_to_node(self.path())
+        split_route(self.path()).0.is_some()
     }
 
     /// Its features as [`features_of`] gives them; empty when there are none.
@@ -358,7 +344,8 @@ impl Binding {
     /// Whether [`Binding::source`] may be another than the REGISTER's: OpenSIPS writes the phone's address where a proxy's
     /// stood, if it is told to (`path-received`).
     pub(crate) fn is_source_doubtful(&self) -> bool {
-        matches!(self.origin(), Origin::Loaded { .. }) && has_proxy(self.path())
+        // The Route to its node is no proxy that it came through.
+        matches!(self.origin(), Origin::Loaded { .. }) && !split_route(self.path()).1.is_empty()
     }
 
     pub(crate) fn source_ip(&self) -> Option<IpAddr> {

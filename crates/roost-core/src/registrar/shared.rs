@@ -21,7 +21,7 @@ use crate::contract::context::Ctx;
 use crate::contract::identity::Identity;
 use crate::contract::policy::Policy;
 use crate::contract::row::Row;
-use crate::contract::shared::{BINDING, Holder, StoredRecord};
+use crate::contract::shared::{BINDING, Holder, StoredRecord, split_route};
 use crate::message::path::first_hop;
 use crate::registrar::Registrar;
 use crate::registrar::binding::{Binding, socket_address};
@@ -264,11 +264,7 @@ fn here(identity: &Identity, policy: &Policy, aor: &[u8], mut row: Row) -> Row {
     let is_own = hop
         .as_ref()
         .is_some_and(|hop| hop.host_ip() == Some(node.address.ip()) && hop.port == Some(node.address.port()));
-    let behind = || {
-        let end = path.iter().position(|byte| *byte == b'>').map_or(path.len(), |end| end + 1);
-        path.get(end..).map_or(&[][..], |rest| rest.strip_prefix(b",").unwrap_or(rest))
-    };
-    let rest = if hop.is_some() { behind() } else { &path[..] };
+    let rest = split_route(&path).1;
     let local = row.socket.as_deref().and_then(socket_address);
     let path = match local.and_then(|local| floating(policy, local)) {
         Some(Holder::Here) => rest.to_vec(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use roost_core::{PackedRow, Row, StoredRecord, contact_id};
+use roost_core::{PackedRow, Row, StoredRecord, contact_id, split_route};
 
 use crate::client::Client;
 use crate::columns::LocationColumns;
@@ -125,16 +125,6 @@ impl Record {
     }
 }
 
-/// The Route to the node that a binding belongs to, and the rest of its path.
-pub(super) fn split_route(path: &[u8]) -> (Option<&[u8]>, &[u8]) {
-    let end = path.iter().position(|byte| *byte == b'>').map(|end| end + 1);
-    let Some((first, rest)) = end.and_then(|end| path.split_at_checked(end)) else { return (None, path) };
-    match first.windows(9).any(|part| part == b";binding=") {
-        true => (Some(first), rest.strip_prefix(b",").unwrap_or(rest)),
-        false => (None, path),
-    }
-}
-
 /// The beginning of a statement whose rows [`read_joined`] takes.
 pub(super) fn select_all(database: &Database, columns: &LocationColumns) -> String {
     columns.sql(&select_with(database, &format!(", {ROUTE}")))
@@ -158,16 +148,6 @@ mod tests {
     use super::*;
 
     const ROUTE: &[u8] = b"<sip:9001@10.0.0.5:5070;transport=tcp;lr;binding=01-02>";
-
-    #[test]
-    fn the_route_to_a_node_is_told_from_the_path() {
-        assert_eq!(split_route(ROUTE), (Some(ROUTE), &b""[..]));
-        let longer = [ROUTE, b",<sip:10.0.0.9;lr>"].concat();
-        assert_eq!(split_route(&longer), (Some(ROUTE), &b"<sip:10.0.0.9;lr>"[..]));
-        for path in [&b""[..], b"<sip:10.0.0.9;lr>", b"<sip:10.0.0.9;lr", b"x"] {
-            assert_eq!(split_route(path), (None, path));
-        }
-    }
 
     #[test]
     fn a_version_is_another_one_after_each_change_that_counts() {

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use roost_cluster::{Background, Change, Member, News};
-use roost_core::Row;
+use roost_core::{Row, split_route};
 
 use crate::client::Client;
 use crate::error::{DbError, StoreError};
 use crate::link::Link;
 use crate::shared::SharedWith;
-use crate::shared::record::{ROUTE, Records, read_joined, select_all, split_route};
+use crate::shared::record::{ROUTE, Records, read_joined, select_all};
 use crate::store::Store;
 use crate::value::Value;
 

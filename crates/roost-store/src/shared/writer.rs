@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use roost_cluster::{Commit, Health, Receipts};
-use roost_core::{CommitOutcome, Receipt, Row, Write};
+use roost_core::{CommitOutcome, Receipt, Row, Write, split_route};
 
 use crate::client::Client;
 use crate::columns::LocationColumns;
@@ -14,7 +14,7 @@ use crate::error::{DbError, StoreError};
 use crate::job::spawn;
 use crate::link::Link;
 use crate::locks::{HELD_BY_ANOTHER, LOCK_WAIT, LockBy, Locks};
-use crate::shared::record::{Record, Records, split_route};
+use crate::shared::record::{Record, Records};
 use crate::store::Store;
 use crate::value::Value;
 
