@@ -23,6 +23,8 @@ pub(super) const PONG_MS: u64 = 8_000;
 pub(super) const MAX_HANDSHAKES: usize = 4_096;
 pub(super) const MAX_HANDSHAKES_PER_SOURCE: usize = 256;
 pub(super) const MAX_HANDSHAKES_PER_SECOND: u32 = 1_000;
+/// What a thread is told to do that it takes at once: messages among it for one peer are written together.
+pub(super) const COMMANDS_AT_ONCE: usize = 64;
 /// Keep-alives that are answered at once.
 pub(super) const MAX_PONGS: usize = 8;
 /// Bytes that wait for one peer to read; a connection with more is closed.

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::stream::command::{ConnectionRecord, Outgoing, StreamCommand};
 use crate::stream::connection::{Close, Connection};
 use crate::stream::connections::Connections;
 use crate::stream::limits::{
-    CONNECT_TIMEOUT, LAST_MS, MAX_CONNECTING, MAX_CONNECTING_PER_ADDRESS, MAX_HANDSHAKES,
+    COMMANDS_AT_ONCE, CONNECT_TIMEOUT, LAST_MS, MAX_CONNECTING, MAX_CONNECTING_PER_ADDRESS, MAX_HANDSHAKES,
     MAX_HANDSHAKES_PER_SECOND, MAX_HANDSHAKES_PER_SOURCE, MAX_PONGS, MAX_WAITING_PER_PEER, MAX_WRITE_QUEUE,
     READ, READS_PER_TURN, SWEEP,
 };
@@ -43,6 +43,8 @@ pub(super) struct StreamThread {
     connecting: RefCell<HashMap<Peer, Vec<Outgoing>>>,
     /// Connections that it has had.
     opened: Cell<u64>,
+    /// Connections that messages of this round wait for.
+    gathered: RefCell<Vec<Rc<Connection>>>,
     buffer: RefCell<Vec<u8>>,
     head: RefCell<Box<Head>>,
 }
@@ -60,6 +62,7 @@ impl StreamThread {
             connections: RefCell::default(),
             connecting: RefCell::default(),
             opened: Cell::new(0),
+            gathered: RefCell::default(),
             buffer: RefCell::new(vec![0; READ]),
             head: RefCell::new(Head::new()),
         })
@@ -84,22 +87,34 @@ impl StreamThread {
                 sweeper.sweep();
             }
         });
-        while let Some(command) = commands.recv().await {
-            match command {
-                StreamCommand::Send(outgoing) => {
-                    self.shared.commanded.fetch_sub(outgoing.message.len(), Ordering::Relaxed);
-                    self.send(outgoing);
+        let mut taken = Vec::with_capacity(COMMANDS_AT_ONCE);
+        while commands.recv_many(&mut taken, COMMANDS_AT_ONCE).await > 0 {
+            let is_one = taken.len() == 1;
+            for command in taken.drain(..) {
+                match command {
+                    StreamCommand::Send(outgoing) => {
+                        self.shared.commanded.fetch_sub(outgoing.message.len(), Ordering::Relaxed);
+                        self.send(outgoing, is_one);
+                    }
+                    StreamCommand::End => return self.write_gathered(),
+                    command => self.obey(command),
                 }
-                StreamCommand::Keep { connection, until_ms } => self.keep(connection, until_ms),
-                StreamCommand::Accepted { transport, stream, remote } => match TcpStream::from_std(stream) {
-                    Ok(stream) => self.begin(transport, stream, remote),
-                    Err(_) => self.shared.sources.release(remote.ip()),
-                },
-                StreamCommand::List(answer) => {
-                    let _ = answer.send(self.list());
-                }
-                StreamCommand::End => return,
             }
+            self.write_gathered();
+        }
+    }
+
+    fn obey(self: &Rc<Self>, command: StreamCommand) {
+        match command {
+            StreamCommand::Keep { connection, until_ms } => self.keep(connection, until_ms),
+            StreamCommand::Accepted { transport, stream, remote } => match TcpStream::from_std(stream) {
+                Ok(stream) => self.begin(transport, stream, remote),
+                Err(_) => self.shared.sources.release(remote.ip()),
+            },
+            StreamCommand::List(answer) => {
+                let _ = answer.send(self.list());
+            }
+            StreamCommand::Send(_) | StreamCommand::End => {}
         }
     }
 
@@ -363,31 +378,69 @@ impl StreamThread {
 
     /// Writes to a connection, or queues what its peer does not read now.
     fn write(&self, connection: &Connection, bytes: &[u8]) -> Result<(), Close> {
-        let mut queue = connection.queue.borrow_mut();
         let mut written = 0;
         let now_ms = self.shared.now_ms();
-        if queue.left() == 0 {
+        if connection.queue.borrow().left() == 0 {
             connection.written_ms.set(now_ms);
-            match connection.wire.borrow_mut().write(bytes, |bytes| connection.stream.try_write(bytes)) {
+            let mut wire = connection.wire.borrow_mut();
+            match wire.write(&[IoSlice::new(bytes)], |slices| connection.stream.try_write_vectored(slices)) {
                 Ok(count) => written = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Err(Close::Broken),
             }
         }
         connection.active_ms.set(now_ms);
-        let rest = bytes.len() - written;
-        if rest == 0 {
+        if written == bytes.len() {
             return Ok(());
         }
-        if queue.left() + rest > MAX_WRITE_QUEUE {
-            return Err(Close::Stuck);
-        }
-        if !self.shared.try_hold(rest) {
-            return Err(Close::MemoryFull);
-        }
-        queue.push(bytes, written);
+        self.enqueue(connection, bytes.into(), written).map_err(|(why, _)| why)?;
         connection.wake();
         Ok(())
+    }
+
+    /// Queues a message of which so many bytes are written.
+    fn enqueue(
+        &self,
+        connection: &Connection,
+        message: Box<[u8]>,
+        written: usize,
+    ) -> Result<(), (Close, Box<[u8]>)> {
+        let mut queue = connection.queue.borrow_mut();
+        let rest = message.len() - written;
+        if queue.left() + rest > MAX_WRITE_QUEUE {
+            return Err((Close::Stuck, message));
+        }
+        if !self.shared.try_hold(rest) {
+            return Err((Close::MemoryFull, message));
+        }
+        queue.push(message, written);
+        Ok(())
+    }
+
+    /// Queues a message that is written with others of the same round.
+    fn gather(&self, connection: &Rc<Connection>, message: Box<[u8]>) -> Result<(), (Close, Box<[u8]>)> {
+        let is_first = connection.queue.borrow().left() == 0;
+        self.enqueue(connection, message, 0)?;
+        if is_first {
+            let now_ms = self.shared.now_ms();
+            connection.written_ms.set(now_ms);
+            connection.active_ms.set(now_ms);
+            self.gathered.borrow_mut().push(Rc::clone(connection));
+        }
+        Ok(())
+    }
+
+    fn write_gathered(&self) {
+        for connection in self.gathered.take() {
+            if connection.must_close.get().is_some() {
+                continue;
+            }
+            match self.write_on(&connection) {
+                Ok(()) if connection.queue.borrow().left() > 0 => connection.wake(),
+                Ok(()) => {}
+                Err(why) => self.close(&connection, why),
+            }
+        }
     }
 
     /// Writes what has waited.
@@ -396,7 +449,7 @@ impl StreamThread {
         let mut queue = connection.queue.borrow_mut();
         let before = queue.left();
         let answers = wire.to_write();
-        let flushed = wire.flush(|bytes| connection.stream.try_write(bytes));
+        let flushed = wire.flush(|slices| connection.stream.try_write_vectored(slices));
         if wire.to_write() < answers {
             connection.written_ms.set(self.shared.now_ms());
         }
@@ -406,7 +459,8 @@ impl StreamThread {
             Ok(()) if connection.is_over.get() => return Err(Close::Last),
             Ok(()) => {}
         }
-        let written = queue.write(|bytes| wire.write(bytes, |bytes| connection.stream.try_write(bytes)));
+        let socket = |slices: &[IoSlice<'_>]| connection.stream.try_write_vectored(slices);
+        let written = queue.write(|messages| wire.write(messages, socket));
         if before > queue.left() {
             connection.written_ms.set(self.shared.now_ms());
             self.shared.release(before - queue.left());
@@ -414,7 +468,8 @@ impl StreamThread {
         written.map_err(|_| Close::Broken).map(drop)
     }
 
-    fn send(self: &Rc<Self>, outgoing: Outgoing) {
+    /// Sends at once, or gathers what [`StreamThread::write_gathered`] writes.
+    fn send(self: &Rc<Self>, outgoing: Outgoing, at_once: bool) {
         let number = outgoing.flow.connection;
         let is_any = number == 0 || is_named(number);
         let found = match number {
@@ -422,10 +477,17 @@ impl StreamThread {
             number => self.connections.borrow().get(number),
         };
         match found.filter(|connection| connection.must_close.get().is_none()) {
-            Some(connection) => {
+            Some(connection) if at_once => {
                 if let Err(why) = self.write(&connection, &outgoing.message) {
                     self.close(&connection, why);
                     self.shared.unsent(outgoing);
+                }
+            }
+            Some(connection) => {
+                let Outgoing { flow, message } = outgoing;
+                if let Err((why, message)) = self.gather(&connection, message) {
+                    self.close(&connection, why);
+                    self.shared.unsent(Outgoing { flow, message });
                 }
             }
             None if is_any => self.connect(outgoing),
@@ -511,7 +573,8 @@ impl StreamThread {
         self.shared.sources.admit(remote.ip(), usize::MAX);
         // What comes back over it is for the address that our Via names.
         self.open(flow, stream, wire, false);
-        waiting.into_iter().for_each(|outgoing| self.send(outgoing));
+        waiting.into_iter().for_each(|outgoing| self.send(outgoing, false));
+        self.write_gathered();
     }
 
     /// What operators may know of each connection.
@@ -560,7 +623,7 @@ impl StreamThread {
         if !matches!(why, Close::ByPeer | Close::Broken | Close::Tls) {
             let mut wire = connection.wire.borrow_mut();
             wire.close();
-            let _ = wire.flush(|bytes| connection.stream.try_write(bytes));
+            let _ = wire.flush(|slices| connection.stream.try_write_vectored(slices));
         }
         let queue = std::mem::take(&mut *connection.queue.borrow_mut());
         self.shared.release(queue.left() + connection.wire.borrow().held());

@@ -4,7 +4,7 @@
 //! not a message as it stands (records, frames, answers of theirs) waits in `outgoing`, in order. The rest of the connection
 //! knows the transport by its flow alone.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -56,9 +56,9 @@ impl Outgoing {
         self.bytes.len() - self.written
     }
 
-    fn flush(&mut self, socket: &mut impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
+    fn flush(&mut self, socket: &mut impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<()> {
         while self.left() > 0 {
-            self.written += socket(&self.bytes[self.written..])?;
+            self.written += socket(&[IoSlice::new(&self.bytes[self.written..])])?;
         }
         *self = Outgoing::default();
         Ok(())
@@ -139,33 +139,36 @@ impl Wire {
         }
     }
 
-    /// Writes a message, or the rest of one, as far as the peer takes it; how many of its bytes need not be written again.
+    /// Writes messages, the first perhaps the rest of one, as far as the peer takes them; how many of their bytes need not be
+    /// written again.
     ///
     /// # Errors
     /// `WouldBlock` when the peer takes nothing now.
     pub(super) fn write(
         &mut self,
-        bytes: &[u8],
-        mut socket: impl FnMut(&[u8]) -> io::Result<usize>,
+        messages: &[IoSlice<'_>],
+        mut socket: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<usize> {
         if self.tls.is_none() && matches!(self.framing, Framing::Stream(_)) {
-            return socket(bytes);
+            return socket(messages);
         }
         self.outgoing.flush(&mut socket)?;
         if !self.is_ready() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        match &mut self.framing {
-            Framing::Stream(_) => self.put(bytes),
-            Framing::WebSocket(socket) => {
-                let mut frame = Vec::with_capacity(bytes.len() + 16);
-                socket.frame(bytes, &mut frame)?;
-                self.put(&frame);
+        for message in messages {
+            match &mut self.framing {
+                Framing::Stream(_) => self.put(message),
+                Framing::WebSocket(socket) => {
+                    let mut frame = Vec::with_capacity(message.len() + 16);
+                    socket.frame(message, &mut frame)?;
+                    self.put(&frame);
+                }
             }
         }
         match self.outgoing.flush(&mut socket) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-            _ => Ok(bytes.len()),
+            _ => Ok(messages.iter().map(|message| message.len()).sum()),
         }
     }
 
@@ -173,7 +176,10 @@ impl Wire {
     ///
     /// # Errors
     /// `WouldBlock` when the peer takes nothing now.
-    pub(super) fn flush(&mut self, mut socket: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
+    pub(super) fn flush(
+        &mut self,
+        mut socket: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<()> {
         self.outgoing.flush(&mut socket)
     }
 
