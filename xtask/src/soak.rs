@@ -58,7 +58,7 @@ pub(crate) enum Soak {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         parts: u32,
     },
-    /// Two nodes with a floating address in a network of their own (it takes root): what their phones notice when something is lost.
+    /// Three nodes with a floating address in a network of their own (it takes root): what their phones notice when something is lost.
     Nodes {
         /// How many phones.
         #[arg(long, value_name = "N", default_value_t = 20_000)]

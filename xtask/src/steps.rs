@@ -63,7 +63,10 @@ impl Work {
     fn carry_out(self) -> anyhow::Result<u8> {
         match self {
             Work::Run(mut command) => exit_code(&mut command),
-            Work::DebianPackages => tools::have_debian_packages().map(|()| 0),
+            Work::DebianPackages => {
+                tools::have_debian_packages()?;
+                tools::have_valkey().map(|()| 0)
+            }
             Work::CargoDeny => tools::have_cargo_deny().map(|()| 0),
             Work::Gates { write } => gates::run(write).map(|()| 0),
             Work::Dist => dist::run().map(|()| 0),

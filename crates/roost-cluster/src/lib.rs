@@ -15,7 +15,7 @@ use std::time::Instant;
 use roost_core::{Planned, Receipt, ShardId, StoredRecord, Ticket, Write};
 
 pub use background::Background;
-pub use lease::{Figures, LASTS, Leases, NodeState, Nodes, keep_lease};
+pub use lease::{Figures, Leases, NodeState, Nodes, keep_lease};
 
 /// Takes receipts, a batch at a time, on a thread of the store's.
 pub type Receipts = Arc<dyn Fn(Vec<(ShardId, Receipt)>) + Send + Sync>;

@@ -26,6 +26,7 @@ mod stateless;
 mod transaction;
 mod waiting;
 
+pub use base::aor::split_aor;
 pub use base::flow::{Flow, Now, Rng, ShardId, Ticket};
 pub use base::histogram::Histogram;
 pub use base::limits;

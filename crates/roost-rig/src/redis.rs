@@ -2,12 +2,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::{free_port, need, wait_for};
+use crate::{find, free_port, need, wait_for};
+
+/// Names the file of Valkey's server, which Debian 12 does not have.
+const VALKEY: &str = "ROOST_TEST_VALKEY";
 
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(20);
@@ -18,28 +22,43 @@ pub struct Redis {
     pub address: SocketAddr,
     folder: TempDir,
     options: Vec<String>,
+    program: PathBuf,
     process: Option<Child>,
 }
+
+/// What a server writes to its disk before it answers: everything.
+const FSYNC: [&str; 6] =
+    ["--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0"];
 
 impl Redis {
     /// A server that writes everything to its disk before it answers.
     pub fn start() -> Redis {
-        Redis::start_with(&[
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "always",
-            "--repl-diskless-sync-delay",
-            "0",
-        ])
+        Redis::start_with(&FSYNC)
+    }
+
+    /// The same of Valkey.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn valkey() -> Redis {
+        let named = std::env::var_os(VALKEY).map(PathBuf::from).or_else(|| find("valkey-server"));
+        let fetched = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/valkey-server"));
+        let program = named.or_else(|| Some(fetched).filter(|file| file.is_file()));
+        let missing =
+            "valkey-server is missing: `cargo xtask test` fetches it, or name its file in ROOST_TEST_VALKEY";
+        Redis::of(program.expect(missing), &FSYNC)
     }
 
     /// The same with these options alone.
     pub fn start_with(options: &[&str]) -> Redis {
+        Redis::of(need("redis-server", "redis-server"), options)
+    }
+
+    fn of(program: PathBuf, options: &[&str]) -> Redis {
         let folder = TempDir::with_prefix("roost-redis-").expect("a temporary folder");
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let options = options.iter().map(|option| (*option).to_string()).collect();
-        let mut redis = Redis { address, folder, options, process: None };
+        let mut redis = Redis { address, folder, options, program, process: None };
         redis.restart();
         redis
     }
@@ -75,7 +94,7 @@ impl Redis {
 
     /// Starts it again after [`Redis::kill`].
     pub fn restart(&mut self) {
-        let mut serve = Command::new(need("redis-server", "redis-server"));
+        let mut serve = Command::new(&self.program);
         // A file, if there is one, stands first.
         let (files, options) =
             self.options.split_at(self.options.iter().take_while(|one| one.ends_with(".conf")).count());
@@ -160,7 +179,8 @@ impl Sentinels {
         std::fs::write(&file, text).expect("a configuration file");
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let options = vec![file.display().to_string(), "--sentinel".to_string()];
-        let mut sentinel = Redis { address, folder, options, process: None };
+        let program = need("redis-server", "redis-server");
+        let mut sentinel = Redis { address, folder, options, program, process: None };
         sentinel.restart();
         sentinel
     }

@@ -84,7 +84,8 @@ fn play_nodes(first: u64, count: u64, trace: bool) -> ExitCode {
     }
     println!(
         "{count} seeds of three nodes: {} REGISTERs, {} accepted, {} refused, {} planned again; {} crashes, {} nodes that stood still, \
-         {} cut off, {} lost answers of the store, {} primaries lost; nothing broken",
+         {} cut off, {} lost answers of the store, {} primaries lost, {} ways between nodes lost; {} calls, {} rang, {} of them \
+         at another node; nothing broken",
         sum.registers,
         sum.accepted,
         sum.refused,
@@ -93,7 +94,11 @@ fn play_nodes(first: u64, count: u64, trace: bool) -> ExitCode {
         sum.freezes,
         sum.cuts,
         sum.lost_answers,
-        sum.failovers
+        sum.failovers,
+        sum.partitions,
+        sum.calls,
+        sum.rang,
+        sum.across
     );
     ExitCode::SUCCESS
 }

@@ -4,7 +4,7 @@ use roost_sim::nodes::{Options, run};
 
 #[test]
 fn nodes_keep_their_promises_whatever_fails() {
-    let mut all = [0; 5];
+    let mut all = [0; 7];
     for seed in 0..100 {
         let report = run(seed, Options::default()).unwrap_or_else(|broken| panic!("{broken}"));
         let figures = [
@@ -13,11 +13,14 @@ fn nodes_keep_their_promises_whatever_fails() {
             report.crashes + report.freezes + report.cuts,
             report.lost_answers,
             report.failovers,
+            report.across,
+            report.partitions,
         ];
         all.iter_mut().zip(figures).for_each(|(sum, figure)| *sum += figure);
     }
-    let [accepted, conflicts, faults, lost, failovers] = all;
+    let [accepted, conflicts, faults, lost, failovers, across, partitions] = all;
     assert!(accepted > 4_000 && conflicts > 100 && faults > 1_000 && lost > 50 && failovers > 100, "{all:?}");
+    assert!(across > 2_000 && partitions > 200, "{all:?}");
 }
 
 #[test]

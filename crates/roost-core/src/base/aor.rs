@@ -56,8 +56,26 @@ pub(crate) fn write_aor(
     Ok(())
 }
 
-/// Splits an AOR into user and domain.
-pub(crate) fn split_aor(aor: &[u8], use_domain: bool) -> (&[u8], Option<&[u8]>) {
+/// The AOR of a row's user and domain; `None` where `use_domain` misses a domain.
+pub(crate) fn compose_aor(
+    (user, domain): (&[u8], Option<&[u8]>),
+    use_domain: bool,
+    case_sensitive: bool,
+) -> Option<Vec<u8>> {
+    let mut aor = user.to_vec();
+    if !case_sensitive {
+        aor.make_ascii_lowercase();
+    }
+    if use_domain {
+        let domain = domain.filter(|domain| !domain.is_empty())?;
+        aor.push(b'@');
+        aor.extend(domain.iter().map(u8::to_ascii_lowercase));
+    }
+    Some(aor)
+}
+
+/// Splits an AOR into user and domain; that is `None` without `use_domain`.
+pub fn split_aor(aor: &[u8], use_domain: bool) -> (&[u8], Option<&[u8]>) {
     match memchr::memrchr(b'@', aor).filter(|_| use_domain) {
         Some(at) => (aor.get(..at).unwrap_or(&[]), aor.get(at + 1..)),
         None => (aor, None),

@@ -1,6 +1,8 @@
 //! The transports, and all facts that differ between them. A new one is a variant here, what it makes of arrived bytes in
 //! `roost-net`'s `stream/wire.rs`, and an entry of `listen` that its `listen.rs` takes.
 
+use std::net::SocketAddr;
+
 use roost_sip::{Scheme, Uri, eq_unescaped};
 
 /// A transport protocol.
@@ -102,6 +104,12 @@ impl Transport {
     /// The one of this name, in any case.
     pub fn named(name: &[u8]) -> Option<Transport> {
         Transport::ALL.into_iter().find(|transport| name.eq_ignore_ascii_case(transport.as_str().as_bytes()))
+    }
+
+    /// One with an address of ours, as the column `socket` has them: `udp:ip:port`.
+    pub fn of_socket(text: &[u8]) -> Option<(Transport, SocketAddr)> {
+        let (transport, address) = std::str::from_utf8(text).ok()?.split_once(':')?;
+        Some((Transport::named(transport.as_bytes())?, address.parse().ok()?))
     }
 
     /// The one that a SIP URI asks for by its parameter and scheme; without a parameter UDP, or TLS for `sips` (RFC 3261

@@ -1,5 +1,7 @@
 //! Rows of the `location` table (version 1013), as the core gives them to a store and takes them at start.
 
+use crate::base::aor::compose_aor;
+
 /// One change of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
@@ -65,6 +67,12 @@ const MOST: usize = NO_TEXT as usize - 1;
 const NO_Q: u16 = u16::MAX;
 
 impl<T: AsRef<[u8]>> Row<T> {
+    /// The AOR that it belongs to; `None` where `use_domain` misses a domain.
+    pub fn aor(&self, use_domain: bool, case_sensitive: bool) -> Option<Vec<u8>> {
+        let domain = self.domain.as_ref().map(AsRef::as_ref);
+        compose_aor((self.username.as_ref(), domain), use_domain, case_sensitive)
+    }
+
     /// The row in one piece. A text beyond 65,534 bytes, which no column holds, is cut; `kv_others` is whole at any length.
     pub fn pack(&self) -> PackedRow {
         let optional = |text: &'_ Option<T>| text.as_ref().map_or(0, |text| text.as_ref().len());

@@ -148,7 +148,7 @@ impl Binding {
             let uri = Uri::parse(&row.contact).ok().filter(|_| split_route(path).1.is_empty())?;
             uri_address(&uri)
         });
-        let local = row.socket.as_deref().and_then(socket_address);
+        let local = row.socket.as_deref().and_then(Transport::of_socket);
         let features = features_of(Params::new(row.features.as_deref().unwrap_or(&[])));
         let text = BindingText {
             contact: &row.contact,
@@ -434,12 +434,6 @@ fn received_address(text: &[u8]) -> Option<SocketAddr> {
 pub(crate) fn uri_address(uri: &Uri<'_>) -> Option<SocketAddr> {
     let transport = Transport::of_uri(uri).unwrap_or(Transport::Udp);
     Some(SocketAddr::new(uri.host_ip()?, transport.port_or_default(uri.port)))
-}
-
-/// The transport and address in a `socket` column: `udp:ip:port`.
-pub(super) fn socket_address(text: &[u8]) -> Option<(Transport, SocketAddr)> {
-    let (transport, address) = std::str::from_utf8(text).ok()?.split_once(':')?;
-    Some((Transport::named(transport.as_bytes())?, address.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ impl Registrar {
         let mut surplus = Vec::new();
         let remove = |contact_id, row: &Row| Write::Remove { contact_id, username: row.username.clone() };
         for row in rows {
-            loading.is_unordered |= aor_of(ctx.identity, row).is_ok_and(|aor| {
+            loading.is_unordered |= aor_of(ctx.identity, row).is_some_and(|aor| {
                 // Ids that a database counted stand before all others.
                 let hash = contact_id::aor_hash(row.contact_id);
                 hash != 0 && hash != hash_of(&aor)
@@ -98,7 +98,7 @@ impl Registrar {
         if row.path.as_deref().is_some_and(|path| !path.is_empty() && !is_path(path)) {
             return Err(RowError::Path);
         }
-        let aor = aor_of(identity, row)?;
+        let aor = aor_of(identity, row).ok_or(RowError::NoDomain)?;
         let binding = Binding::from_row(row, now);
         let id = self.location.find_or_insert(&aor, || contact_id::aor_label(row.contact_id));
         let same = |other: &&Binding| other.is_contact(&uri);
@@ -129,18 +129,8 @@ impl Registrar {
     }
 }
 
-/// The AOR that a row belongs to.
-fn aor_of(identity: &Identity, row: &Row) -> Result<Vec<u8>, RowError> {
-    let mut aor = row.username.to_vec();
-    if !identity.case_sensitive {
-        aor.make_ascii_lowercase();
-    }
-    if identity.use_domain {
-        let domain = row.domain.as_deref().filter(|domain| !domain.is_empty());
-        aor.push(b'@');
-        aor.extend(domain.ok_or(RowError::NoDomain)?.iter().map(u8::to_ascii_lowercase));
-    }
-    Ok(aor)
+fn aor_of(identity: &Identity, row: &Row) -> Option<Vec<u8>> {
+    row.aor(identity.use_domain, identity.case_sensitive)
 }
 
 fn hash_of(aor: &[u8]) -> u16 {

@@ -24,7 +24,7 @@ use crate::contract::row::Row;
 use crate::contract::shared::{BINDING, Holder, StoredRecord, split_route};
 use crate::message::path::first_hop;
 use crate::registrar::Registrar;
-use crate::registrar::binding::{Binding, socket_address};
+use crate::registrar::binding::Binding;
 use crate::registrar::location::RecordId;
 
 /// How long an AOR without bindings, or whose record the store did not give, is not asked for again, in milliseconds.
@@ -265,7 +265,7 @@ fn here(identity: &Identity, policy: &Policy, aor: &[u8], mut row: Row) -> Row {
         .as_ref()
         .is_some_and(|hop| hop.host_ip() == Some(node.address.ip()) && hop.port == Some(node.address.port()));
     let rest = split_route(&path).1;
-    let local = row.socket.as_deref().and_then(socket_address);
+    let local = row.socket.as_deref().and_then(Transport::of_socket);
     let path = match local.and_then(|local| floating(policy, local)) {
         Some(Holder::Here) => rest.to_vec(),
         Some(Holder::Node(at)) => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use roost_core::{PackedRow, Row, StoredRecord, contact_id, split_route};
+use roost_core::{PackedRow, Row, StoredRecord, contact_id, split_aor, split_route};
 
 use crate::client::Client;
 use crate::columns::LocationColumns;
@@ -81,25 +81,12 @@ impl Records {
 
     /// User and domain of an AOR.
     pub(super) fn split<'a>(&self, aor: &'a [u8]) -> (&'a [u8], Option<&'a [u8]>) {
-        let at = self.use_domain.then(|| aor.iter().rposition(|byte| *byte == b'@')).flatten();
-        match at.and_then(|at| aor.split_at_checked(at)) {
-            Some((user, domain)) => (user, domain.get(1..)),
-            None => (aor, None),
-        }
+        split_aor(aor, self.use_domain)
     }
 
     /// The AOR that a row belongs to.
     pub(super) fn aor_of(&self, row: &Row) -> Option<Vec<u8>> {
-        let mut aor = row.username.to_vec();
-        if !self.case_sensitive {
-            aor.make_ascii_lowercase();
-        }
-        if self.use_domain {
-            let domain = row.domain.as_deref().filter(|domain| !domain.is_empty())?;
-            aor.push(b'@');
-            aor.extend(domain.iter().map(u8::to_ascii_lowercase));
-        }
-        Some(aor)
+        row.aor(self.use_domain, self.case_sensitive)
     }
 }
 

@@ -128,7 +128,7 @@ impl Known {
         });
         let mut all: Vec<_> = own.collect();
         for (other, at) in &self.elsewhere {
-            if let Some((transport, address)) = parse(other)
+            if let Some((transport, address)) = Transport::of_socket(other.as_bytes())
                 && !all.iter().any(|one| one.transport == transport && one.address == address)
             {
                 all.push(of(transport, address, Holder::Node(*at)));
@@ -151,11 +151,6 @@ fn changes() -> nix::Result<OwnedFd> {
 
 fn socket_text(listener: &Listener) -> String {
     format!("{}:{}", listener.transport.as_str(), listener.address)
-}
-
-fn parse(socket: &str) -> Option<(Transport, SocketAddr)> {
-    let (transport, address) = socket.split_once(':')?;
-    Some((Transport::named(transport.as_bytes())?, address.parse().ok()?))
 }
 
 /// Those of them that this machine has now.

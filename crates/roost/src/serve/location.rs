@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use roost_admin::Peers;
 use roost_cluster::{Change, Health, Member, News, NodeState, Nodes, Receipts, Running, Speaker};
-use roost_core::{Admin, AdminReply, Config, Listener, ShardEvent, ShardId};
+use roost_core::{Admin, AdminReply, Config, ShardEvent, ShardId, Transport};
 use roost_net::{Clock, Inbox, InboxItem};
 use roost_store::{SharedWith, Store};
 use serde_json::{Value, json};
@@ -102,9 +102,10 @@ fn peers_of(settings: &Settings) -> (Peers, Speaks) {
 
 /// Whether `udp:10.0.0.5:5060` is an address of ours.
 fn is_own_socket(config: &Config, socket: &str) -> bool {
-    let Some((transport, address)) = socket.split_once(':') else { return false };
-    let is_it = |own: &Listener, address| own.transport.as_str() == transport && own.covers(address);
-    address.parse().is_ok_and(|address| config.policy.listeners.iter().any(|own| is_it(own, address)))
+    let is_it = |(transport, address)| {
+        config.policy.listeners.iter().any(|own| own.transport == transport && own.covers(address))
+    };
+    Transport::of_socket(socket.as_bytes()).is_some_and(is_it)
 }
 
 /// What takes changes to the workers.

@@ -1,4 +1,7 @@
-//! What a store that nodes share must do, on real servers: a change counts only against the record that it was planned on.
+//! What a store that nodes share must do, on real servers and on that of the simulated world: a change counts only against the record
+//! that it was planned on.
+
+mod simulated;
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,19 +13,26 @@ use roost_core::{CommitOutcome, Planned, Receipt, Row, ShardId, StoredRecord, Ti
 use roost_redis::Durability;
 use roost_rig::{Database, Kind, PATIENCE, Redis, RedisCluster, Sentinels, wait_for};
 use roost_store::{Access, Columns, SharedWith, Store};
+use simulated::Simulated;
 
 /// A server of each kind.
 enum Server {
     Redis(Redis),
     Cluster(RedisCluster),
     Database(Database),
+    Simulated(Simulated),
 }
 
 impl Server {
     fn all() -> Vec<Server> {
         let databases = [Kind::MariaDb, Kind::Postgres].map(|kind| Server::Database(Database::start(kind)));
-        let redis = [Server::Redis(Redis::start()), Server::Cluster(RedisCluster::start())];
-        redis.into_iter().chain(databases).collect()
+        let others = [
+            Server::Redis(Redis::start()),
+            Server::Redis(Redis::valkey()),
+            Server::Cluster(RedisCluster::start()),
+            Server::Simulated(Simulated::default()),
+        ];
+        others.into_iter().chain(databases).collect()
     }
 
     fn kill(&mut self) {
@@ -30,6 +40,7 @@ impl Server {
             Server::Redis(redis) => redis.kill(),
             Server::Cluster(cluster) => cluster.0.iter_mut().for_each(Redis::kill),
             Server::Database(database) => database.kill(),
+            Server::Simulated(store) => store.kill(),
         }
     }
 
@@ -38,6 +49,7 @@ impl Server {
             Server::Redis(redis) => redis.restart(),
             Server::Cluster(cluster) => cluster.0.iter_mut().for_each(Redis::restart),
             Server::Database(database) => database.restart(),
+            Server::Simulated(store) => store.restart(),
         }
     }
 
@@ -47,6 +59,7 @@ impl Server {
 
     fn share(&self, member: Member, receipts: &Receipts, news: &News) -> Running {
         match self {
+            Server::Simulated(store) => store.share(receipts, news),
             Server::Redis(redis) => share_redis(&redis.url(), Durability::Fsync, member, receipts, news),
             Server::Cluster(cluster) => {
                 share_redis(&cluster.url(), Durability::Replicated, member, receipts, news)

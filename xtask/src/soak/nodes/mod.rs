@@ -1,4 +1,4 @@
-//! Two nodes with a floating address in a network of their own, and what happens to their phones when something is lost: a node, its
+//! Three nodes with a floating address in a network of their own, and what happens to their phones when something is lost: a node, its
 //! time, its way to the store, the store's primary.
 
 mod cost;

@@ -1,4 +1,4 @@
-//! Two nodes, their store, and the network between them.
+//! Three nodes, their store, and the network between them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,7 +20,7 @@ use super::net::{FLOATING, Net};
 pub(super) const STORE: &str = "10.77.0.2";
 pub(super) const PHONES: &str = "10.77.0.20";
 pub(super) const RIVALS: &str = "10.77.0.21";
-const NODES: [(&str, &str); 2] = [("a", "10.77.0.11"), ("b", "10.77.0.12")];
+const NODES: [(&str, &str); 3] = [("a", "10.77.0.11"), ("b", "10.77.0.12"), ("c", "10.77.0.13")];
 /// How long anything may take to start.
 const STARTS: Duration = Duration::from_secs(30);
 
@@ -53,7 +53,7 @@ struct Node {
 impl World {
     /// Starts it; the floating address is at node a.
     pub(super) fn make(roost: &std::path::Path, count: u32, first: u32) -> Result<World> {
-        let net = Net::make(&[("s", STORE), NODES[0], NODES[1], ("p", PHONES)])?;
+        let net = Net::make(&[("s", STORE), NODES[0], NODES[1], NODES[2], ("p", PHONES)])?;
         net.add_address("p", RIVALS)?;
         net.add_address("a", FLOATING)?;
         let folder = TempDir::with_prefix("roost-soak-")?;
@@ -157,8 +157,8 @@ impl World {
     }
 }
 
-/// The ports of the store: its primary, its replica, those that watch them.
-const SERVERS: [u16; 2] = [6_379, 6_380];
+/// The ports of the store: its primary, its replicas (of two one is left to a new primary), those that watch them.
+const SERVERS: [u16; 3] = [6_379, 6_380, 6_381];
 const SENTINELS: [u16; 3] = [26_379, 26_380, 26_381];
 
 fn store(net: &Net, folder: &TempDir) -> Result<Vec<Process>> {
@@ -181,10 +181,14 @@ fn store(net: &Net, folder: &TempDir) -> Result<Vec<Process>> {
         all.push(Process(serve.spawn()?));
         Ok(())
     };
-    let [primary, replica] = SERVERS.map(|port| port.to_string());
+    let [primary, replica, other] = SERVERS.map(|port| port.to_string());
     start(SERVERS[0], &["--repl-diskless-sync-delay", "0"], None)?;
-    start(SERVERS[1], &["--replicaof", STORE, &primary, "--repl-diskless-sync-delay", "0"], None)?;
-    says(net, &primary, "INFO replication", "state=online")?;
+    for port in [SERVERS[1], SERVERS[2]] {
+        start(port, &["--replicaof", STORE, &primary, "--repl-diskless-sync-delay", "0"], None)?;
+    }
+    for port in [&replica, &other] {
+        says(net, port, "INFO replication", "master_link_status:up")?;
+    }
     let watch = format!(
         "sentinel monitor roost {STORE} {primary} 2\nsentinel down-after-milliseconds roost 2000\n\
          sentinel failover-timeout roost 10000\n"
@@ -194,6 +198,7 @@ fn store(net: &Net, folder: &TempDir) -> Result<Vec<Process>> {
     }
     for port in SENTINELS {
         says(net, &port.to_string(), "SENTINEL REPLICAS roost", &replica)?;
+        says(net, &port.to_string(), "SENTINEL REPLICAS roost", &other)?;
         says(net, &port.to_string(), "SENTINEL SENTINELS roost", "ip")?;
     }
     Ok(all)

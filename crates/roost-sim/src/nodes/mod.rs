@@ -2,7 +2,11 @@
 //! crash, or stop for half a minute and go on with what they believed; clocks that differ. Phones wander between nodes.
 //!
 //! What must hold: a 200 is given for what the store has; of an extension under the Occupied rule there are never two places; a CSeq
-//! never goes back; when all is well again, everybody registers and everybody knows it.
+//! never goes back; a call visits no node twice and comes to an end; when all is well again, everybody registers, everybody knows it,
+//! each extension rings whatever node it is called at, and no call is left.
+
+mod calls;
+mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,7 +14,7 @@ use std::sync::Arc;
 
 use roost_core::{
     Admin, AdminReply, Command, CommitOutcome, Config, Engine, Flow, Listener, Node, Now, Outbox, PackedRow,
-    Planned, Reading, Receipt, ShardEvent, ShardId, ShownExpires, StoredRecord, Ticket, Write,
+    Planned, Reading, Receipt, ShardEvent, ShardId, ShownExpires, StoredRecord, Ticket, Transport, Write,
 };
 use roost_sip::Head;
 
@@ -18,6 +22,9 @@ use crate::client::{Ask, Client, Reply};
 use crate::dice::Dice;
 use crate::event_queue::EventQueue;
 use crate::harness::{PASSWORD, REALM, subscriber};
+use crate::nodes::calls::{Calls, GATEWAY};
+
+pub use store::Store;
 
 const NODES: usize = 3;
 const EXTENSIONS: u32 = 3;
@@ -66,6 +73,12 @@ pub struct Report {
     pub cuts: u64,
     pub lost_answers: u64,
     pub failovers: u64,
+    /// Ways between two nodes that were lost for a while.
+    pub partitions: u64,
+    pub calls: u64,
+    pub rang: u64,
+    /// Of these, at a phone of another node.
+    pub across: u64,
 }
 
 impl Report {
@@ -80,19 +93,37 @@ impl Report {
         self.cuts += other.cuts;
         self.lost_answers += other.lost_answers;
         self.failovers += other.failovers;
+        self.partitions += other.partitions;
+        self.calls += other.calls;
+        self.rang += other.rang;
+        self.across += other.across;
     }
 }
 
 enum Event {
     /// A phone does something.
     Act(usize),
+    /// A message arrives at a node.
     Arrive {
         node: usize,
-        phone: usize,
+        flow: Flow,
         bytes: Vec<u8>,
     },
+    /// Or at a phone, from a node.
     Answer {
         phone: usize,
+        node: usize,
+        bytes: Vec<u8>,
+    },
+    /// The gateway calls an extension at a node, because all is looked at or by chance.
+    Call {
+        extension: u32,
+        node: usize,
+        must_ring: bool,
+    },
+    /// Or hears of a call from a node.
+    Gateway {
+        node: usize,
         bytes: Vec<u8>,
     },
     Commit {
@@ -146,19 +177,6 @@ struct PhoneState {
     wakes: u64,
 }
 
-/// The records, by AOR.
-#[derive(Default)]
-struct Store {
-    records: BTreeMap<Vec<u8>, (u64, BTreeMap<u64, PackedRow>)>,
-    version: u64,
-    /// What changes that nobody was told of had found: a replica may not have them.
-    before: BTreeMap<Vec<u8>, (u64, BTreeMap<u64, PackedRow>)>,
-    /// AOR, contact, Call-ID and CSeq of whatever it had.
-    kept: BTreeSet<Kept>,
-}
-
-type Kept = (Vec<u8>, Vec<u8>, Vec<u8>, u32);
-
 struct World {
     options: Options,
     dice: Dice,
@@ -168,6 +186,7 @@ struct World {
     staleness_ms: Option<u64>,
     phones: Vec<PhoneState>,
     store: Store,
+    calls: Calls,
     report: Report,
     branch: u64,
 }
@@ -185,16 +204,18 @@ pub fn run(seed: u64, options: Options) -> Result<Report, String> {
         world.now_ms = at_ms;
         world.handle(event).map_err(|broken| format!("seed {seed}, {at_ms} ms: {broken}"))?;
     }
+    world.check_calls().map_err(|broken| format!("seed {seed}, at the end: {broken}"))?;
     Ok(world.report)
 }
 
 fn engine(index: usize, address: SocketAddr, staleness_ms: Option<u64>, dice: &mut Dice) -> Engine {
     let mut config = Config::default();
     let node: SocketAddr = SocketAddr::from(([10, 0, 0, 1 + index as u8], 5_070));
-    config.policy.listeners = vec![Listener::udp(address)];
+    config.policy.listeners = vec![Listener::udp(address), Listener::new(Transport::Tcp, node)];
     config.policy.node = Some(node);
     config.policy.auth.realm = REALM.to_string();
     config.policy.registrar.exclusive_ip = true;
+    config.policy.proxy.trusted = vec![GATEWAY.ip()];
     config.policy.registrar.min_expires_s = 0;
     config.identity.hash_seed = dice.next_u64();
     config.identity.mac_key = dice.key();
@@ -246,7 +267,8 @@ impl World {
             phones: phones.collect(),
             nodes,
             staleness_ms,
-            store: Store::default(),
+            store: Store { last_writer_wins: options.last_writer_wins, ..Store::default() },
+            calls: Calls::default(),
             report: Report::default(),
             branch: 0,
             dice,
@@ -288,20 +310,24 @@ impl World {
         }
         match event {
             Event::Act(phone) => self.act(phone),
-            Event::Arrive { node, phone, bytes } => {
+            Event::Arrive { node, flow, bytes } => {
                 let mut head = Head::new();
                 head.parse(&bytes).map_err(|error| format!("{error:?}"))?;
-                let flow = Flow::udp(self.nodes[node].address, self.phones[phone].address);
+                self.visit(node, &flow, &bytes)?;
                 self.engine(node, |engine, now, out| engine.handle_message(&flow, &bytes, &head, now, out));
             }
-            Event::Answer { phone, bytes } => return self.answered(phone, &bytes),
+            Event::Answer { phone, node, bytes } => match bytes.starts_with(b"SIP/2.0") {
+                true => return self.answered(phone, &bytes),
+                false => self.rings(phone, node, &bytes),
+            },
+            Event::Call { extension, node, must_ring } => self.call(extension, node, must_ring),
+            Event::Gateway { node, bytes } => self.gateway_hears(node, &bytes),
             Event::Commit { node, life, ticket, planned, writes, is_told } => {
                 return self.commit((node, life, ticket), &planned, &writes, is_told);
             }
             Event::Load { node, life, ticket, aor } => {
-                let record = self.store.record(&aor);
+                let receipt = Receipt::Record(ticket, Ok(self.store.record(&aor)));
                 let at_ms = self.now_ms + self.dice.between((0, 3));
-                let receipt = Receipt::Record(ticket, Ok(record));
                 self.queue.push(at_ms, Event::Receipt { node, life, receipt });
             }
             Event::Receipt { node, life, receipt } if life == self.nodes[node].life => {
@@ -315,17 +341,19 @@ impl World {
                 self.engine(node, |engine, now, out| engine.handle_timeout(now, out));
                 self.queue.push(self.now_ms + 1_000, Event::Tick(node));
             }
-            Event::Renew(node) => {
-                if self.nodes[node].cut_until_ms <= self.now_ms {
-                    let event = ShardEvent::Leased { until_ms: BEGIN_MS + self.now_ms + LEASE_MS };
-                    self.engine(node, |engine, now, out| engine.handle_shard_event(event, now, out));
-                }
-                self.queue.push(self.now_ms + 1_000, Event::Renew(node));
-            }
+            Event::Renew(node) => self.renew(node),
             Event::Fault => self.fault(),
             Event::Judge(extension) => return self.judge(extension),
         }
         Ok(())
+    }
+
+    fn renew(&mut self, node: usize) {
+        if self.nodes[node].cut_until_ms <= self.now_ms {
+            let event = ShardEvent::Leased { until_ms: BEGIN_MS + self.now_ms + LEASE_MS };
+            self.engine(node, |engine, now, out| engine.handle_shard_event(event, now, out));
+        }
+        self.queue.push(self.now_ms + 1_000, Event::Renew(node));
     }
 
     /// Gives a node something to do, and carries out what it wants.
@@ -337,10 +365,15 @@ impl World {
         act(&mut own.engine, now, &mut out);
         let life = own.life;
         for transmit in &out.transmits {
-            let to = self.phones.iter().position(|phone| phone.address == transmit.flow.remote);
-            if let Some(phone) = to {
-                let at_ms = self.now_ms + self.dice.between((1, 30));
-                self.queue.push(at_ms, Event::Answer { phone, bytes: out.message(transmit).to_vec() });
+            let bytes = out.message(transmit).to_vec();
+            let remote = transmit.flow.remote;
+            let at_ms = self.now_ms + self.dice.between((1, 30));
+            if let Some(other) = self.nodes.iter().position(|other| other.address.ip() == remote.ip()) {
+                self.send_across(node, other, (transmit.flow, bytes));
+            } else if remote == GATEWAY {
+                self.queue.push(at_ms, Event::Gateway { node, bytes });
+            } else if let Some(phone) = self.phones.iter().position(|phone| phone.address == remote) {
+                self.queue.push(at_ms, Event::Answer { phone, node, bytes });
             }
         }
         for command in out.commands {
@@ -399,32 +432,32 @@ impl World {
         is_told: bool,
     ) -> Result<(), String> {
         let before = self.store.record(&planned.aor);
-        let outcome = match self.options.last_writer_wins || before.version == planned.version {
-            true => {
-                let version = self.store.apply(&planned.aor, writes, is_told);
+        let outcome = self.store.compare_and_set(planned, writes, is_told);
+        match &outcome {
+            CommitOutcome::Stored(version) => {
                 self.check(&planned.aor, &before)?;
-                for other in 0..NODES {
-                    let at_ms = self.now_ms + self.dice.between((0, 20));
-                    let own = &self.nodes[other];
-                    // Who is cut off hears nothing, and knows afterwards that it may have missed something.
-                    if self.staleness_ms.is_none() && own.cut_until_ms <= self.now_ms {
-                        let event = ShardEvent::RecordChanged { aor: planned.aor.clone(), version };
-                        self.queue.push(at_ms, Event::Heard { node: other, life: own.life, event });
-                    }
-                }
-                CommitOutcome::Stored(version)
+                self.tell(&planned.aor, *version);
             }
-            false => {
-                self.report.conflicts += 1;
-                CommitOutcome::Changed(Box::new(before))
-            }
-        };
+            _ => self.report.conflicts += 1,
+        }
         if is_told {
             let at_ms = self.now_ms + self.dice.between((0, 8));
             let receipt = Receipt::Commit(ticket, outcome);
             self.queue.push(at_ms, Event::Receipt { node, life, receipt });
         }
         Ok(())
+    }
+
+    /// All hear of a change, but who is cut off: it knows afterwards that it may have missed something.
+    fn tell(&mut self, aor: &[u8], version: u64) {
+        for node in 0..NODES {
+            let at_ms = self.now_ms + self.dice.between((0, 20));
+            let own = &self.nodes[node];
+            if self.staleness_ms.is_none() && own.cut_until_ms <= self.now_ms {
+                let event = ShardEvent::RecordChanged { aor: aor.into(), version };
+                self.queue.push(at_ms, Event::Heard { node, life: own.life, event });
+            }
+        }
     }
 
     /// What must hold of a record after each change.
@@ -471,6 +504,12 @@ impl World {
             client.forget_challenge();
         }
         self.ask(phone, node, ask);
+        if self.dice.chance(300) {
+            let (extension, node) =
+                (self.dice.below(u64::from(EXTENSIONS)) as u32, self.dice.below(NODES as u64));
+            let at_ms = self.now_ms + self.dice.between((0, 2_000));
+            self.queue.push(at_ms, Event::Call { extension, node: node as usize, must_ring: false });
+        }
         let at_ms = self.now_ms + self.dice.between((1_000, 20_000)).max(ANSWER_MS);
         self.queue.push(at_ms, Event::Act(phone));
     }
@@ -483,7 +522,8 @@ impl World {
         own.wakes += 1;
         let bytes = own.client.register(ask, self.branch);
         let at_ms = self.now_ms + self.dice.between((1, 30));
-        self.queue.push(at_ms, Event::Arrive { node, phone, bytes });
+        let flow = Flow::udp(self.nodes[node].address, self.phones[phone].address);
+        self.queue.push(at_ms, Event::Arrive { node, flow, bytes });
     }
 
     fn answered(&mut self, phone: usize, bytes: &[u8]) -> Result<(), String> {
@@ -531,7 +571,8 @@ impl World {
             return;
         }
         let node = self.dice.below(NODES as u64) as usize;
-        match self.dice.below(4) {
+        match self.dice.below(5) {
+            4 => self.part(node),
             3 => {
                 self.report.failovers += 1;
                 let World { store, dice, options, .. } = self;
@@ -603,6 +644,10 @@ impl World {
                         return Err(format!("node {node} does not know of extension {extension}"));
                     }
                     let aor = aor.clone();
+                    // So long before the end, that it is over then.
+                    if self.now_ms < END_MS - 40_000 {
+                        self.call(extension, node, true);
+                    }
                     let show = move |engine: &mut Engine, now: Now, out: &mut Outbox| {
                         engine.handle_admin(Ticket(1), Admin::Show { aor }, now, out);
                     };
@@ -612,61 +657,5 @@ impl World {
         }
         self.queue.push(self.now_ms + 5_000, Event::Judge(extension));
         Ok(())
-    }
-}
-
-impl Store {
-    fn record(&self, aor: &[u8]) -> StoredRecord {
-        self.records.get(aor).map_or_else(StoredRecord::default, |(version, rows)| StoredRecord {
-            version: *version,
-            rows: rows.values().cloned().collect(),
-        })
-    }
-
-    /// A replica becomes the primary: it has what was acknowledged, and of the rest what it has.
-    fn fail_over(&mut self, dice: &mut Dice, versions_again: bool) {
-        for (aor, (version, rows)) in std::mem::take(&mut self.before) {
-            if !dice.chance(500) {
-                continue;
-            }
-            if versions_again {
-                self.version = version;
-            }
-            match rows.is_empty() {
-                true => drop(self.records.remove(&aor)),
-                false => drop(self.records.insert(aor, (version, rows))),
-            }
-        }
-    }
-
-    /// `is_told`: somebody will be told that it has happened, once all replicas have it.
-    fn apply(&mut self, aor: &[u8], writes: &[Write], is_told: bool) -> u64 {
-        match is_told {
-            // With it the replicas have what came before.
-            true => drop(self.before.remove(aor)),
-            false => {
-                let now = self.records.get(aor).cloned().unwrap_or_default();
-                self.before.entry(aor.to_vec()).or_insert(now);
-            }
-        }
-        self.version += 1;
-        let (version, rows) = self.records.entry(aor.to_vec()).or_default();
-        *version = self.version;
-        for write in writes {
-            match write {
-                Write::Put(packed) => {
-                    let row = packed.row();
-                    self.kept.insert((aor.to_vec(), row.contact.to_vec(), row.callid.to_vec(), row.cseq));
-                    rows.insert(row.contact_id, packed.clone());
-                }
-                Write::Remove { contact_id, .. } | Write::Purge { contact_id, .. } => {
-                    rows.remove(contact_id);
-                }
-            }
-        }
-        if rows.is_empty() {
-            self.records.remove(aor);
-        }
-        self.version
     }
 }
