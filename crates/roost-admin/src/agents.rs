@@ -37,7 +37,7 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
             agents.entry(aor.into()).or_default().1 = calls;
         }
     }
-    let most = mi.config.policy.dialog.max_calls;
+    let most = mi.config().policy.dialog.max_calls;
     let shown = agents.into_iter().map(|(aor, (is_reached, calls))| {
         json!({
             "AOR": text(&aor),

@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// All of them.
 pub(crate) fn shards(mi: &Mi) -> impl Iterator<Item = ShardId> + use<> {
-    (0..mi.config.identity.shards).map(ShardId)
+    (0..mi.config().identity.shards).map(ShardId)
 }
 
 /// Asks one; its answer.
@@ -55,12 +55,12 @@ pub(crate) async fn agents(mi: &Mi, shard: ShardId) -> Result<Vec<(Box<[u8]>, Ag
 
 /// The shard that an AOR belongs to.
 pub(crate) fn owner(mi: &Mi, aor: &[u8]) -> ShardId {
-    mi.config.identity.shard_of_aor(aor)
+    mi.config().identity.shard_of_aor(aor)
 }
 
 /// An AOR as the table has it: without its domain where AORs have none. `None`: it needs one, and has none.
 pub(crate) fn stored_aor<'a>(mi: &Mi, aor: &'a str) -> Option<&'a str> {
-    match (mi.config.identity.use_domain, aor.rsplit_once('@')) {
+    match (mi.config().identity.use_domain, aor.rsplit_once('@')) {
         (true, None) => None,
         (false, Some((user, _))) => Some(user),
         _ => Some(aor),

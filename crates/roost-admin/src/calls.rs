@@ -46,7 +46,7 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
 pub(crate) async fn end(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
     let not_found = || RpcError::new(404, "Dialog not found");
     let number = CallNumber::of_id(&params.text("dialog_id")?).ok_or_else(not_found)?;
-    match ask::ask(mi, number.home(mi.config.identity.shards), Admin::EndCall(number)).await? {
+    match ask::ask(mi, number.home(mi.config().identity.shards), Admin::EndCall(number)).await? {
         AdminReply::Done => Ok(json!("OK")),
         _ => Err(not_found()),
     }

@@ -16,6 +16,7 @@ use crate::dump::{Aors, dump};
 use crate::events;
 use crate::health;
 use crate::hops;
+use crate::reload::{ChangedKey, Scope, reload};
 use crate::rpc::{Call, Params, RpcError};
 use crate::shapes::{TABLE, aor};
 use crate::statistics;
@@ -100,6 +101,18 @@ const COMMANDS: &[Command] = &[
         alias: "dispatcher:set_state",
         params: &["state", "group", "address"],
         help: "takes a next hop out (i), in (a), or has it prove itself first (p)",
+    },
+    Command {
+        name: "config_show",
+        alias: "",
+        params: &[],
+        help: "all keys of the configuration with the values in force, and whether a reload takes another one",
+    },
+    Command {
+        name: "reload",
+        alias: "",
+        params: &["dry_run"],
+        help: "reads the configuration file anew; dry_run: says what that would change, and what needs a restart",
     },
     Command {
         name: "ds_reload",
@@ -366,7 +379,8 @@ fn changes(command: &Command, params: &Params<'_>) -> bool {
     }
 }
 
-const CHANGES: [&str; 14] = [
+const CHANGES: [&str; 15] = [
+    "reload",
     "reset_statistics",
     "reset_all_statistics",
     "trace_start",
@@ -382,6 +396,10 @@ const CHANGES: [&str; 14] = [
     "ban_rm",
     "auth_db_forget",
 ];
+
+async fn reloaded(mi: &Mi, scope: Scope, is_dry: bool) -> Result<Vec<ChangedKey>, RpcError> {
+    reload(mi, scope, is_dry).await.map_err(|error| RpcError::new(500, &error))
+}
 
 fn certificates(mi: &Mi) -> Result<&Certificates, RpcError> {
     mi.certificates.as_ref().ok_or_else(|| RpcError::new(404, "nothing listens for TLS or WSS"))
@@ -424,7 +442,8 @@ async fn carry_out(mi: &Mi, command: &Command, params: &Params<'_>) -> Result<An
         "ds_set_state" => hops::set_state(mi, params).await?,
         "ds_reload" => {
             hops::check_partition(params)?;
-            hops::reload(mi).await?
+            reloaded(mi, Scope::Routes, false).await?;
+            json!("OK")
         }
         "dlg_list" | "dlg_list_ctx" => calls::list(mi, params).await?,
         "agent_list" => agents::list(mi, params).await?,
@@ -453,6 +472,11 @@ async fn carry_out_own(mi: &Mi, command: &Command, params: &Params<'_>) -> Resul
         },
         "list_tcp_conns" => (mi.process.connections)(),
         "log_level" => log_level(mi, params)?,
+        "config_show" => mi.reload.show(),
+        "reload" => {
+            let is_dry = params.number("dry_run")?.is_some_and(|dry| dry != 0);
+            crate::reload::shown(&reloaded(mi, Scope::All, is_dry).await?)
+        }
         "trace_start" => traces::start(mi, params)?,
         "trace_stop" => traces::stop(mi, params)?,
         "trace_last" => traces::last(mi, params)?,
@@ -511,7 +535,7 @@ fn done(reply: AdminReply, failure: &str) -> Result<Value, RpcError> {
 /// Rewrites the rows of one AOR, or of all: a slice of them at a time, which share their commits.
 async fn sync(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
     const FAILURE: &str = "Failed to sync";
-    if !mi.config.identity.write_through {
+    if !mi.config().identity.write_through {
         return Err(RpcError::new(200, "Contacts already synced"));
     }
     if params.get("aor").is_some() {

@@ -78,15 +78,3 @@ pub(crate) async fn set_state(mi: &Mi, params: &Params<'_>) -> Result<Value, Rpc
         _ => Err(RpcError::new(404, "destination not found")),
     }
 }
-
-/// `ds_reload`: the rules of the file as it is; a file that is wrong changes nothing.
-pub(crate) async fn reload(mi: &Mi) -> Result<Value, RpcError> {
-    let reload = std::sync::Arc::clone(&mi.reload);
-    let read = tokio::task::spawn_blocking(move || reload()).await;
-    let rules = read.unwrap_or_else(|_| Err("the file was not read".to_string()));
-    let rules = rules.map_err(|error| RpcError::new(500, &error))?;
-    match ask(mi, WATCHER, Admin::SetRules(rules)).await? {
-        AdminReply::Done => Ok(json!("OK")),
-        _ => Err(RpcError::new(500, "Failed to reload")),
-    }
-}

@@ -20,6 +20,7 @@ mod hops;
 mod http;
 mod mi;
 mod peers;
+mod reload;
 mod rpc;
 mod shapes;
 mod statistics;
@@ -29,7 +30,7 @@ mod why;
 
 use std::sync::Arc;
 
-use roost_core::{Admin, AdminReply, Config, Histogram, Rule, Secrets, ShardId, SubscriberName};
+use roost_core::{Admin, AdminReply, Config, Histogram, Secrets, ShardId, SubscriberName};
 use roost_hep::Tracer;
 use roost_recorder::Recorder;
 use tokio::sync::oneshot;
@@ -40,6 +41,7 @@ pub use gate::Gate;
 pub use http::serve;
 pub use mi::{DatagramAddress, Fifo, MiDatagram, MiFifo};
 pub use peers::Peers;
+pub use reload::{ChangedKey, Found, InForce, ReadFile, Reload, Scope, Show, reload};
 pub use shapes::TABLE;
 pub use statistics::{STATISTICS, Statistic, StatisticKind, Statistics};
 
@@ -53,22 +55,11 @@ pub fn check_text(bytes: &[u8]) -> usize {
     mi::taken(bytes)
 }
 
-/// `ds_reload`, for who has no HTTP.
-///
-/// # Errors
-/// What is wrong with the file; nothing has changed.
-pub async fn ds_reload(mi: &Mi) -> Result<(), String> {
-    hops::reload(mi).await.map(drop).map_err(|error| error.message)
-}
-
 /// Sends a request to a shard; the answer comes through the receiver.
 pub type Ask = Arc<dyn Fn(ShardId, Admin) -> oneshot::Receiver<AdminReply> + Send + Sync>;
 
 /// Names (`group:name`) and values.
 pub type Counters = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
-
-/// Reads the `[[route]]`s of the configuration file; the error is for people.
-pub type Reload = Arc<dyn Fn() -> Result<Vec<Rule>, String> + Send + Sync>;
 
 /// Reads the database's tables; errors are for people.
 #[derive(Clone)]
@@ -148,7 +139,7 @@ pub async fn serve_peers(mi: Mi) {
 /// What the interface needs to know of the running server.
 #[derive(Clone)]
 pub struct Mi {
-    pub config: Arc<Config>,
+    pub in_force: InForce,
     pub ask: Ask,
     pub reload: Reload,
     /// `None` where nothing speaks TLS.
@@ -178,6 +169,13 @@ pub struct Mi {
     pub server: String,
     /// The database: a file's whole path, or a server's address and the database's name.
     pub database: String,
+}
+
+impl Mi {
+    /// What is in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.in_force.get()
+    }
 }
 
 impl std::fmt::Debug for Certificates {

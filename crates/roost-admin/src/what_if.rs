@@ -247,7 +247,8 @@ fn source(text: &str) -> Option<SocketAddr> {
 fn flow_of(mi: &Mi, transport: Transport, from: Option<SocketAddr>) -> Option<Flow> {
     let is_fit =
         |own: &SocketAddr| from.is_none_or(|from| own.is_ipv4() == from.ip().to_canonical().is_ipv4());
-    let mut listeners = mi.config.policy.listeners.iter().filter(|own| own.transport == transport);
+    let config = mi.config();
+    let mut listeners = config.policy.listeners.iter().filter(|own| own.transport == transport);
     let mut local = listeners.find(|own| is_fit(&own.address))?.address;
     let remote = from.unwrap_or(if local.is_ipv4() { NOBODY } else { NOBODY_V6 });
     if local.ip().is_unspecified() {
@@ -261,7 +262,8 @@ fn flow_of(mi: &Mi, transport: Transport, from: Option<SocketAddr>) -> Option<Fl
 
 /// The domain that a phone would write: ours, or our address.
 fn domain_of(mi: &Mi, flow: &Flow) -> String {
-    let policy = &mi.config.policy;
+    let config = mi.config();
+    let policy = &config.policy;
     let realm = &policy.auth.realm;
     let named = policy.domains.first().map(|domain| domain.host().to_string());
     named

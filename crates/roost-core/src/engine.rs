@@ -158,11 +158,13 @@ impl Engine {
         }
     }
 
-    /// Other settings from here on; what is derived from them is made anew.
+    /// Other settings from here on; what is derived from them is made anew. What the shells have told of other nodes stays.
     pub fn handle_policy(&mut self, policy: &Policy, now: Now, out: &mut Outbox) {
-        let has_other_rules = !Arc::ptr_eq(&policy.routes, &self.shared.policy.routes);
-        let has_other_pike = policy.pike != self.shared.policy.pike;
-        self.shared.policy = Arc::new(policy.clone());
+        let before = &self.shared.policy;
+        let has_other_rules = !Arc::ptr_eq(&policy.routes, &before.routes);
+        let has_other_pike = policy.pike != before.pike;
+        let (nodes_down, floating) = (Arc::clone(&before.nodes_down), Arc::clone(&before.floating));
+        self.shared.policy = Arc::new(Policy { nodes_down, floating, ..policy.clone() });
         self.shared.responses = ResponseTexts::of(policy);
         if has_other_pike {
             self.admission.set_pike(&self.shared.identity, &policy.pike);

@@ -15,7 +15,6 @@ use crate::contract::call::CallNumber;
 use crate::contract::command::Command;
 use crate::contract::mark::Mark;
 use crate::contract::outbox::Outbox;
-use crate::contract::policy::Policy;
 use crate::contract::preview::{Decision, Preview, Signer, Supposed};
 use crate::contract::subscriber::Secrets;
 use crate::engine::Engine;
@@ -109,11 +108,7 @@ impl Engine {
                     return AdminReply::HopNotFound;
                 }
             }
-            Admin::SetRules(rules) => {
-                let policy = Policy { routes: rules.into(), ..Policy::clone(&self.shared.policy) };
-                self.shared.policy = Arc::new(policy);
-                self.set_rules(now, out);
-            }
+            Admin::SetPolicy(policy) => self.handle_policy(&policy, now, out),
             _ => return AdminReply::Failed,
         }
         AdminReply::Done

@@ -126,6 +126,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DbCommand,
     },
+    /// Have the running server read its configuration file anew
+    ///
+    /// The whole file is read and checked first; if anything is wrong with it nothing changes. SIGHUP does the same.
+    Reload {
+        /// Only say what would change, and what needs a restart
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Check and show the configuration
     Config {
         #[command(subcommand)]
@@ -440,6 +448,9 @@ pub(crate) enum ConfigCommand {
         /// Only what differs from the defaults
         #[arg(long)]
         changed: bool,
+        /// As the running server has it, not as the file has it now
+        #[arg(long)]
+        running: bool,
     },
     /// Print docs/reference.md
     #[command(hide = true)]

@@ -16,8 +16,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
 use commands::{
-    agents, ban, calls, config_show, db, doctor, ds, explain, log_level, mcp, nodes, stats, tls, trace, ul,
-    user, what_if, why,
+    agents, ban, calls, config_show, db, doctor, ds, explain, log_level, mcp, nodes, reload, stats, tls,
+    trace, ul, user, what_if, why,
 };
 use output::{say, say_done, say_error};
 use roost_recorder::Language;
@@ -76,12 +76,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
             log_level::run(&Settings::load(file)?, level, only.as_deref(), seconds, cli.json)
         }
         Command::Ban { command } => ban::run(&Settings::load(file)?, &command, cli.json),
+        Command::Reload { dry_run } => reload::run(file, dry_run, cli.json),
         Command::Ds { command } => ds::run(&Settings::load(file)?, &command, cli.json),
         Command::Tls { command } => tls::run(&Settings::load(file)?, &command, cli.json),
         Command::Ul { command } => ul::run(&Settings::load(file)?, &command, cli.json),
         Command::Config { command: ConfigCommand::Check } => say_done(&settings::check(file)?, cli.json),
-        Command::Config { command: ConfigCommand::Show { changed } } => {
-            config_show::run(&Settings::load(file)?, changed, cli.json)
+        Command::Config { command: ConfigCommand::Show { changed, running } } => {
+            config_show::run(&Settings::load(file)?, changed, running, cli.json)
         }
         Command::Config { command: ConfigCommand::Reasons { language } } => {
             let language = if language == "zh" { Language::Chinese } else { Language::English };

@@ -30,7 +30,7 @@ pub(crate) struct Agent {
 
 impl Agent {
     fn of(mi: &Mi, aor: &[u8], calls: AgentCalls, is_reached: bool) -> Agent {
-        let state = State_::of(calls, is_reached, mi.config.policy.dialog.max_calls);
+        let state = State_::of(calls, is_reached, mi.config().policy.dialog.max_calls);
         let aor = String::from_utf8_lossy(aor).into_owned();
         Agent { aor, state, ringing: calls.ringing, in_use: calls.in_use }
     }
@@ -69,7 +69,7 @@ pub(crate) async fn list(
     let (first, mut from) = place_of(query.after.as_deref())?;
     let is_wanted = |agent: &Agent| query.state.is_none_or(|state| state == agent.state);
     let mut items = Vec::new();
-    for shard in first..mi.config.identity.shards {
+    for shard in first..mi.config().identity.shards {
         let mut calls: HashMap<Box<[u8]>, AgentCalls> =
             ask::agents(&mi, ShardId(shard)).await?.into_iter().collect();
         let mut place = Some(std::mem::take(&mut from));

@@ -131,7 +131,7 @@ pub(crate) async fn list(
         })
     };
     let mut items = Vec::new();
-    for shard in first..mi.config.identity.shards {
+    for shard in first..mi.config().identity.shards {
         let mut place = Some(std::mem::take(&mut from));
         while let Some(at) = place {
             let (calls, next) = ask::calls(&mi, ShardId(shard), at).await?;
@@ -152,7 +152,7 @@ pub(crate) async fn list(
 
 fn number_of(mi: &Mi, id: &str) -> Result<(CallNumber, ShardId), ApiError> {
     let number = CallNumber::of_id(id).ok_or_else(not_found)?;
-    Ok((number, number.home(mi.config.identity.shards)))
+    Ok((number, number.home(mi.config().identity.shards)))
 }
 
 fn not_found() -> ApiError {

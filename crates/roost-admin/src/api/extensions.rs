@@ -190,7 +190,7 @@ async fn extensions(mi: &Mi, names: Vec<String>) -> Result<Vec<Extension>, ApiEr
         (name, (mi.ask)(shard, Admin::Show { aor: aor.clone() }), (mi.ask)(shard, Admin::Agent { aor }))
     };
     let asked: Vec<_> = names.into_iter().map(ask).collect();
-    let most = mi.config.policy.dialog.max_calls;
+    let most = mi.config().policy.dialog.max_calls;
     let mut found = Vec::with_capacity(asked.len());
     for (aor, bindings, calls) in asked {
         let record = match answered(bindings).await? {

@@ -10,7 +10,7 @@ mod mi;
 mod shape;
 mod webhooks;
 
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -44,7 +44,7 @@ struct Inner {
     /// What is wanted whoever listens here.
     base: Topics,
     /// `dialog.max_calls`, for the states of agents.
-    max_calls: u32,
+    max_calls: AtomicU32,
     /// The number of this process's first event.
     first_id: u64,
     /// Wakes readers of the stream.
@@ -97,7 +97,7 @@ impl Hub {
             first_id,
             wanted: Arc::default(),
             base,
-            max_calls,
+            max_calls: AtomicU32::new(max_calls),
             more: watch::Sender::new(()),
             stream_lost: AtomicU64::new(0),
             state: Mutex::new(State {
@@ -111,6 +111,11 @@ impl Hub {
         }));
         hub.0.look(&hub.0.state());
         Ok(hub)
+    }
+
+    /// Calls that an extension may have at once from here on (`dialog.max_calls`).
+    pub fn set_max_calls(&self, max_calls: u32) {
+        self.0.max_calls.store(max_calls, Ordering::Relaxed);
     }
 
     /// Topics of which every event is wanted, as [`Topics::bits`].
@@ -127,8 +132,9 @@ impl Hub {
             return;
         }
         state.batch.at_ms = unix_ms();
+        let max_calls = self.0.max_calls.load(Ordering::Relaxed);
         for event in events.into_iter().filter(|event| wanted.meet(Topics::of(event.kind()))) {
-            describe(event, self.0.max_calls, &mut |name, about, params| {
+            describe(event, max_calls, &mut |name, about, params| {
                 state.batch.push(name, about, params);
             });
             if state.batch.is_full() {

@@ -79,7 +79,8 @@ async fn gather(mi: &Mi, is_wanted: impl Fn(&str) -> bool) -> Result<Figures, Rp
     }
     sums.extend(mi.events.statistics());
     sums.extend((mi.counters)());
-    let registrar = &mi.config.policy.registrar;
+    let config = mi.config();
+    let registrar = &config.policy.registrar;
     sums.extend([
         ("registrar:max_expires", u64::from(registrar.max_expires_s)),
         ("registrar:max_contacts", registrar.max_contacts as u64),
@@ -95,7 +96,7 @@ async fn gather(mi: &Mi, is_wanted: impl Fn(&str) -> bool) -> Result<Figures, Rp
         figures.values.extend(process::memory().unwrap_or_default());
     }
     if is_wanted("net") {
-        figures.values.extend(process::waiting(&mi.config.policy.listeners).unwrap_or_default());
+        figures.values.extend(process::waiting(&mi.config().policy.listeners).unwrap_or_default());
     }
     Ok(figures)
 }
@@ -226,7 +227,8 @@ pub(crate) async fn reset_all(mi: &Mi) -> Result<Value, RpcError> {
 
 /// `ps`: the threads, as OpenSIPS names its processes.
 pub(crate) fn ps(mi: &Mi) -> Result<Value, RpcError> {
-    let listeners = &mi.config.policy.listeners;
+    let config = mi.config();
+    let listeners = &config.policy.listeners;
     let datagrams = listeners.iter().find(|listener| !listener.transport.is_reliable());
     let threads = process::threads().map_err(|error| RpcError::new(500, &error.to_string()))?;
     let shown = threads.into_iter().map(|thread| {

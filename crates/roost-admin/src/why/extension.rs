@@ -43,7 +43,8 @@ impl Situation {
 
     /// Of an extension of which nothing is known.
     pub(super) fn facts<'a>(&'a self, mi: &Mi, aor: &'a str) -> Facts<'a> {
-        let policy = &mi.config.policy;
+        let config = mi.config();
+        let policy = &config.policy;
         Facts {
             aor,
             now_ms: self.now_ms,

@@ -9,7 +9,8 @@ use crate::base::histogram::Histogram;
 use crate::base::stats::Timed;
 use crate::contract::ban::Ban;
 use crate::contract::call::{AgentCalls, CallNumber, CallRecord};
-use crate::contract::next_hops::{HopState, NextHops, Rule};
+use crate::contract::next_hops::{HopState, NextHops};
+use crate::contract::policy::Policy;
 use crate::contract::preview::{Preview, Supposed};
 use crate::contract::reason::Reason;
 use crate::contract::shared::split_route;
@@ -57,8 +58,8 @@ pub enum Admin {
     Hops,
     /// Puts a next hop into a state; for shard 0.
     SetHop { set: u32, uri: String, state: HopState },
-    /// Other `[[route]]`s from here on; for shard 0.
-    SetRules(Vec<Rule>),
+    /// Other settings from here on; for every shard. The other nodes are as they were.
+    SetPolicy(Arc<Policy>),
     /// What would become of a request. Nothing happens.
     Preview(Box<Supposed>),
 }

@@ -52,7 +52,7 @@ pub struct TlsDomain {
 /// What sessions are begun with. A swap changes those that begin later; the others live on.
 #[derive(Debug)]
 pub struct Tls {
-    settings: TlsSettings,
+    settings: RwLock<TlsSettings>,
     contexts: RwLock<Arc<Contexts>>,
     /// Names that servers must prove.
     pub(crate) names: ProvenNames,
@@ -65,7 +65,7 @@ impl Tls {
     /// [`TlsError`] names the file and the remedy.
     pub fn load(settings: TlsSettings) -> Result<Tls, TlsError> {
         let contexts = RwLock::new(Arc::new(Contexts::load(&settings)?));
-        Ok(Tls { settings, contexts, names: ProvenNames::default() })
+        Ok(Tls { settings: RwLock::new(settings), contexts, names: ProvenNames::default() })
     }
 
     /// Reads the files again, and takes them into use if they are sound; false when nothing has changed.
@@ -76,14 +76,24 @@ impl Tls {
         if self.changed_digest().is_none() {
             return Ok(false);
         }
-        let contexts = Arc::new(Contexts::load(&self.settings)?);
+        let contexts = Arc::new(Contexts::load(&self.settings())?);
         *self.contexts.write().unwrap_or_else(PoisonError::into_inner) = contexts;
         Ok(true)
     }
 
+    /// Other settings from here on, whose files have been read.
+    pub fn take(&self, other: &Tls) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = other.settings();
+        *self.contexts.write().unwrap_or_else(PoisonError::into_inner) = other.current();
+    }
+
+    fn settings(&self) -> TlsSettings {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// A digest of what the files hold, where it is something else than what is in use.
     pub fn changed_digest(&self) -> Option<u64> {
-        Some(load::digest(&self.settings)).filter(|digest| *digest != self.current().digest)
+        Some(load::digest(&self.settings())).filter(|digest| *digest != self.current().digest)
     }
 
     /// The certificates in use.

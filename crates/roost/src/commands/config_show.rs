@@ -1,51 +1,31 @@
 //! `roost config show`: what is in force, and where it comes from.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 
+use crate::mi_client::{MiError, call};
 use crate::output::{say, table, terminal_width};
 use crate::settings::Settings;
 use crate::settings::key::{Key, Kind, Value};
 use crate::settings::keys::{HEP_KEYS, KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
+use crate::settings::live::is_live;
 
-/// Prints every key, or those that are not at their defaults.
+/// Prints every key, or those that are not at their defaults; of the file, or of the running server.
 ///
 /// # Errors
-/// The key table is wrong, or nothing can be printed.
-pub(crate) fn run(settings: &Settings, is_changed_only: bool, is_json: bool) -> Result<()> {
-    let file = settings.file.as_ref().map_or(String::new(), |file| file.display().to_string());
-    let mut lines = Vec::new();
-    for key in KEYS {
-        lines.push(Line::new(settings, key, &file)?);
-    }
-    for (index, route) in settings.routes.iter().enumerate() {
-        for key in ROUTE_KEYS {
-            let name = format!("{}[{}].{}", key.section, index + 1, key.name);
-            lines.push(Line::of(name, key, route.given.get(key.name), &file)?);
-        }
-    }
-    for (index, domain) in settings.tls_domains.iter().enumerate() {
-        for key in TLS_DOMAIN_KEYS {
-            let name = format!("{}[{}].{}", key.section, index + 1, key.name);
-            lines.push(Line::of(name, key, domain.given.get(key.name), &file)?);
-        }
-    }
-    for (index, webhook) in settings.webhooks.iter().enumerate() {
-        for key in WEBHOOK_KEYS {
-            let name = format!("{}[{}].{}", key.section, index + 1, key.name);
-            lines.push(Line::of(name, key, webhook.given.get(key.name), &file)?);
-        }
-    }
-    for (index, hep) in settings.hep.iter().enumerate() {
-        for key in HEP_KEYS {
-            let name = format!("{}[{}].{}", key.section, index + 1, key.name);
-            lines.push(Line::of(name, key, hep.given.get(key.name), &file)?);
-        }
-    }
-    lines.retain(|line| !is_changed_only || line.value != line.default);
+/// The key table is wrong, no server answers, or nothing can be printed.
+pub(crate) fn run(settings: &Settings, is_changed_only: bool, is_running: bool, is_json: bool) -> Result<()> {
+    let all = match is_running {
+        true => call(settings, "config_show", &json!({})).map_err(MiError::into_error)?,
+        false => lines(settings)?.iter().map(Line::to_json).collect(),
+    };
+    let all = all.as_array().cloned().unwrap_or_default();
+    let is_wanted = |line: &&Json| !is_changed_only || line["value"] != line["default"];
+    let all: Vec<&Json> = all.iter().filter(is_wanted).collect();
     if is_json {
-        let lines: Vec<_> = lines.iter().map(Line::to_json).collect();
-        return say(&serde_json::to_string_pretty(&lines)?);
+        return say(&serde_json::to_string_pretty(&all)?);
     }
     let width = terminal_width();
     let is_narrow = width.is_some_and(|width| width < NARROW);
@@ -54,36 +34,81 @@ pub(crate) fn run(settings: &Settings, is_changed_only: bool, is_json: bool) -> 
         true => table.set_header(["key", "value, and what it means"]),
         false => table.set_header(["key", "value", "default", "from", "meaning"]),
     };
-    for line in lines {
-        let [value, default] = [&line.value, &line.default].map(|value| masked(line.kind, value).to_string());
-        let meaning = line.meaning;
+    for line in all {
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_string();
+        let (value, default) = (as_in_file(&line["value"]), as_in_file(&line["default"]));
         match is_narrow {
             true => {
                 let from = if value == default { String::new() } else { format!("\n(default {default})") };
-                table.add_row([line.name, format!("{value}{from}\n{meaning}")]);
+                table.add_row([text("name"), format!("{value}{from}\n{}", text("meaning"))]);
             }
             false => {
-                table.add_row([line.name, value, default, line.source, meaning.to_string()]);
+                table.add_row([text("name"), value, default, text("from"), text("meaning")]);
             }
         }
     }
     say(&table.trim_fmt())
 }
 
+/// Every key, and those of each table.
+///
+/// # Errors
+/// The key table is wrong.
+pub(crate) fn lines(settings: &Settings) -> Result<Vec<Line>> {
+    let file = settings.file.as_ref().map_or(String::new(), |file| file.display().to_string());
+    let mut lines = KEYS.iter().map(|key| Line::new(settings, key, &file)).collect::<Result<Vec<_>>>()?;
+    let mut table = |all: Vec<Line>| lines.extend(all);
+    for (index, route) in settings.routes.iter().enumerate() {
+        table(of_table(ROUTE_KEYS, index, &route.given, &file)?);
+    }
+    for (index, domain) in settings.tls_domains.iter().enumerate() {
+        table(of_table(TLS_DOMAIN_KEYS, index, &domain.given, &file)?);
+    }
+    for (index, webhook) in settings.webhooks.iter().enumerate() {
+        table(of_table(WEBHOOK_KEYS, index, &webhook.given, &file)?);
+    }
+    for (index, hep) in settings.hep.iter().enumerate() {
+        table(of_table(HEP_KEYS, index, &hep.given, &file)?);
+    }
+    Ok(lines)
+}
+
+fn of_table<T>(
+    keys: &[Key<T>],
+    index: usize,
+    given: &BTreeMap<&str, Value>,
+    file: &str,
+) -> Result<Vec<Line>> {
+    let line = |key: &Key<T>| {
+        let name = format!("{}[{}].{}", key.section, index + 1, key.name);
+        Line::of(name, key, given.get(key.name), file)
+    };
+    keys.iter().map(line).collect()
+}
+
+/// A value as it stands in a file.
+fn as_in_file(value: &Json) -> String {
+    match value {
+        Json::Array(all) => format!("[{}]", all.iter().map(Json::to_string).collect::<Vec<_>>().join(", ")),
+        value => value.to_string(),
+    }
+}
+
 /// Below so many columns the meaning stands under its key.
 const NARROW: u16 = 120;
 
 /// One key.
-struct Line {
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
     /// With its section, and the number of its table where there are several.
-    name: String,
+    pub(crate) name: String,
     section: &'static str,
     key: &'static str,
     kind: Kind,
     meaning: &'static str,
     opensips: &'static str,
-    value: Value,
-    default: Value,
+    pub(crate) value: Value,
+    pub(crate) default: Value,
     /// The file, `default`, or the key that it follows from.
     source: String,
 }
@@ -110,7 +135,17 @@ impl Line {
         Ok(Line { name, section, key: key_name, kind, meaning, opensips, value, default, source })
     }
 
-    fn to_json(&self) -> Json {
+    /// The value as it stands in a file, without what must not be shown.
+    pub(crate) fn shown(&self) -> String {
+        masked(self.kind, &self.value).to_string()
+    }
+
+    /// Whether a running server takes another value.
+    pub(crate) fn is_live(&self) -> bool {
+        is_live(self.section, self.key)
+    }
+
+    pub(crate) fn to_json(&self) -> Json {
         let plain = |value: &Value| match masked(self.kind, value) {
             Value::Text(text) => json!(text),
             Value::Switch(is_on) => json!(is_on),
@@ -124,6 +159,7 @@ impl Line {
             "value": plain(&self.value),
             "default": plain(&self.default),
             "from": self.source,
+            "live": self.is_live(),
             "meaning": self.meaning,
             "opensips": self.opensips,
         })

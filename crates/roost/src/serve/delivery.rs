@@ -1,7 +1,6 @@
 //! Joins the crates: what an engine asks for goes to what does it, and answers go to the inbox of the shard that asked.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,8 +8,6 @@ use roost_core::{Admin, AdminReply, Command, Config, Reading, Receipt, ShardId, 
 use roost_net::{Clock, Inbox, InboxItem, Resolver, Streams};
 use roost_store::{Commit, ReadTold, StoreHandle};
 use tokio::sync::oneshot;
-
-use crate::settings::Settings;
 
 /// Operators' requests that wait for their answers.
 pub(super) type Questions = Arc<Mutex<HashMap<Ticket, oneshot::Sender<AdminReply>>>>;
@@ -113,17 +110,6 @@ pub(super) fn dispatcher(
         if let Some(location) = location.as_ref().filter(|_| !shared.is_empty()) {
             location.commit(shared);
         }
-    })
-}
-
-/// Reads the `[[route]]`s of the configuration file anew.
-pub(super) fn reloader(file: Option<PathBuf>) -> roost_admin::Reload {
-    Arc::new(move || match &file {
-        Some(file) => match Settings::load(Some(file)) {
-            Ok(settings) => Ok(settings.core.policy.routes.to_vec()),
-            Err(error) => Err(format!("{error:#}")),
-        },
-        None => Err("the server was started without a configuration file: it has no [[route]]".to_string()),
     })
 }
 

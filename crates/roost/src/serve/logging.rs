@@ -117,7 +117,7 @@ impl Levels {
         shown
     }
 
-    fn change(&self, change: LogChange) {
+    pub(super) fn change(&self, change: LogChange) {
         {
             let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
             match change.only {

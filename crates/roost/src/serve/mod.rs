@@ -9,6 +9,7 @@ mod loading;
 mod location;
 mod logging;
 mod news;
+mod reload;
 mod server;
 mod signals;
 mod sockets;

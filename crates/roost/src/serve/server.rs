@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
-use roost_admin::{Hub, Mi, Peers, ShellEvent, Statistics};
+use roost_admin::{Hub, InForce, Mi, Peers, Scope, ShellEvent, Statistics};
 use roost_core::{CallRecord, Config, Engine, Rng, ShardId, Topics, Transport};
 use roost_hep::Tracer;
 use roost_net::{Carriers, Clock, Inbox, InboxItem, Resolver, SlowNames, Streams, Tls, Worker, WorkerPool};
@@ -17,12 +17,13 @@ use roost_store::{
 use tokio::sync::mpsc;
 
 use crate::serve::certificates;
-use crate::serve::delivery::{Dispatch, Questions, asker, deliver, dispatcher, reading_teller, reloader};
+use crate::serve::delivery::{Dispatch, Questions, asker, deliver, dispatcher, reading_teller};
 use crate::serve::interfaces::{self, Interfaces};
 use crate::serve::loading::Loading;
 use crate::serve::location::{self, Ends};
 use crate::serve::logging::Levels;
 use crate::serve::news::{self, Teller};
+use crate::serve::reload::{Takers, reloader};
 use crate::serve::signals::{Asked, Signals};
 use crate::serve::sockets::{datagram_sockets, stream_settings};
 use crate::serve::tables::tables;
@@ -144,9 +145,9 @@ impl Server {
     ) -> Result<()> {
         let mi = Mi {
             ask: asker(Arc::clone(&self.inboxes), Arc::clone(&self.questions)),
-            config: Arc::clone(&self.config),
+            in_force: InForce::new(Arc::clone(&self.config)),
             started: SystemTime::now(),
-            reload: reloader(settings.file.clone()),
+            reload: reloader(settings, self.takers(levels)),
             certificates: self
                 .tls
                 .as_ref()
@@ -170,10 +171,8 @@ impl Server {
         let watched = self.tls.clone().map(|tls| tokio::spawn(certificates::watch(tls, self.hub.clone())));
         let signalled = async {
             while signals.next().await == Asked::Reload {
-                match roost_admin::ds_reload(&mi).await {
-                    Ok(()) => tracing::info!("SIGHUP: routes read anew"),
-                    Err(error) => tracing::warn!("SIGHUP: nothing was changed: {error}"),
-                }
+                // It logs what has become of it.
+                drop(roost_admin::reload(&mi, Scope::All, false).await);
             }
         };
         let outcome = tokio::select! {
@@ -187,6 +186,12 @@ impl Server {
         }
         served.stop().await;
         outcome
+    }
+
+    /// Who takes what a reload changes outside of the shards.
+    fn takers(&self, levels: &Levels) -> Takers {
+        let (tls, levels) = (self.tls.clone(), levels.clone());
+        Takers { tls, tracer: self.tracer.clone(), hub: self.hub.clone(), levels }
     }
 
     /// The nodes that share bindings, where it is not alone.

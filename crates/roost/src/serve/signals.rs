@@ -45,7 +45,7 @@ impl Signals {
                 _ = second.recv() => "SIGUSR2",
             };
             tracing::info!(
-                "{name} means nothing here: SIGHUP reads the routes anew, SIGTERM ends the server"
+                "{name} means nothing here: SIGHUP reads the configuration anew, SIGTERM ends the server"
             );
         }
     }

@@ -8,6 +8,7 @@ mod heps;
 mod interfaces;
 pub(crate) mod key;
 pub(crate) mod keys;
+pub(crate) mod live;
 mod route;
 mod routes;
 mod source;

@@ -1,0 +1,141 @@
+//! `reload`: what of the configuration file is other than what is in force, and who takes it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use roost_admin::{ChangedKey, Found, Hub, LogChange, ReadFile, Reload, Scope, Show};
+use roost_core::{Config, Policy};
+use roost_hep::Tracer;
+use roost_net::Tls;
+
+use crate::commands::config_show::{Line, lines};
+use crate::serve::logging::Levels;
+use crate::settings::Settings;
+use crate::settings::hep::Hep;
+
+/// Who takes what the shards do not.
+#[derive(Clone)]
+pub(super) struct Takers {
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) tracer: Tracer,
+    pub(super) hub: Hub,
+    pub(super) levels: Levels,
+}
+
+/// What reads the file that the server was started with.
+pub(super) fn reloader(settings: &Settings, takers: Takers) -> Reload {
+    let running = Arc::new(Mutex::new(settings.clone()));
+    let shown = Arc::clone(&running);
+    let show: Show = Arc::new(move || {
+        let running = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        lines(&running).unwrap_or_default().iter().map(Line::to_json).collect()
+    });
+    let read: ReadFile = Arc::new(move |scope, config| {
+        let before = running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        find(&before, scope, config, (&running, &takers)).map_err(|error| format!("{error:#}"))
+    });
+    Reload::new(read, show)
+}
+
+fn find(
+    before: &Settings,
+    scope: Scope,
+    config: &Config,
+    (running, takers): (&Arc<Mutex<Settings>>, &Takers),
+) -> anyhow::Result<Found> {
+    let file: PathBuf = before.file.clone().ok_or_else(|| {
+        anyhow::anyhow!("the server was started without a configuration file: there is nothing to read")
+    })?;
+    let mut after = Settings::load(Some(&file))?;
+    if scope == Scope::Routes {
+        let routes = std::mem::take(&mut after.routes);
+        let policy = Policy { routes: after.core.policy.routes, ..before.core.policy.clone() };
+        after = Settings { routes, core: Config { policy, ..before.core.clone() }, ..before.clone() };
+    }
+    let tls = match (&takers.tls, after.tls()) {
+        (Some(_), Some(settings)) => Some(Tls::load(settings)?),
+        _ => None,
+    };
+    let changes = changes(before, &after)?;
+    let has_other_routes = changes.iter().any(|change| change.name.starts_with("route["));
+    let policy = policy(&after, config, has_other_routes);
+    for change in changes.iter().filter(|change| !change.is_live) {
+        match before.given.get(&change.name) {
+            Some(value) => drop(after.given.insert(change.name.clone(), value.clone())),
+            None => drop(after.given.remove(&change.name)),
+        }
+    }
+    after.webhooks.clone_from(&before.webhooks);
+    let (running, takers, before) = (Arc::clone(running), takers.clone(), before.clone());
+    let finish = Box::new(move || {
+        takers.take(&before, &after, tls.as_ref());
+        *running.lock().unwrap_or_else(PoisonError::into_inner) = after;
+    });
+    Ok(Found { changes, policy: Arc::new(policy), finish })
+}
+
+/// What the shards are given: what counts from the start on stays.
+fn policy(after: &Settings, config: &Config, has_other_routes: bool) -> Policy {
+    let (new, now) = (&after.core.policy, &config.policy);
+    Policy {
+        auth_db: now.auth_db.clone(),
+        listeners: now.listeners.clone(),
+        node: now.node,
+        routes: Arc::clone(if has_other_routes { &new.routes } else { &now.routes }),
+        ..new.clone()
+    }
+}
+
+/// The keys whose values differ, in the order of the reference.
+fn changes(before: &Settings, after: &Settings) -> anyhow::Result<Vec<ChangedKey>> {
+    let (old, new) = (lines(before)?, lines(after)?);
+    let find = |all: &[Line]| -> BTreeMap<String, (Line, usize)> {
+        all.iter().cloned().enumerate().map(|(at, line)| (line.name.clone(), (line, at))).collect()
+    };
+    let (old_by_name, new_by_name) = (find(&old), find(&new));
+    let mut changes: Vec<(usize, ChangedKey)> = Vec::new();
+    for (name, (line, at)) in old_by_name.iter().chain(&new_by_name) {
+        let (old, new) = (old_by_name.get(name), new_by_name.get(name));
+        let is_same = match (old, new) {
+            (Some((old, _)), Some((new, _))) => old.value == new.value,
+            _ => line.value == line.default,
+        };
+        if is_same || changes.iter().any(|(_, change)| change.name == *name) {
+            continue;
+        }
+        let shown = |line: Option<&(Line, usize)>| line.map(|(line, _)| line.shown());
+        let change =
+            ChangedKey { name: name.clone(), old: shown(old), new: shown(new), is_live: line.is_live() };
+        changes.push((*at, change));
+    }
+    changes.sort_by_key(|(at, _)| *at);
+    Ok(changes.into_iter().map(|(_, change)| change).collect())
+}
+
+impl Takers {
+    fn take(&self, before: &Settings, after: &Settings, tls: Option<&Tls>) {
+        if let (Some(own), Some(other)) = (&self.tls, tls) {
+            own.take(other);
+        }
+        self.hub.set_max_calls(after.core.policy.dialog.max_calls);
+        if before.log_level != after.log_level {
+            self.levels.change(LogChange { level: after.log_level, only: None, seconds: None });
+        }
+        let is_in = |one: &Hep, all: &[Hep]| {
+            all.iter().any(|other| other.given == one.given && other.collector().is_some())
+        };
+        for gone in before.hep.iter().filter(|one| !is_in(one, &after.hep)) {
+            if let Some((collector, _)) = gone.collector() {
+                self.tracer.remove(&collector.id);
+            }
+        }
+        for (collector, filter) in
+            after.hep.iter().filter(|one| !is_in(one, &before.hep)).filter_map(Hep::collector)
+        {
+            if let Err(error) = self.tracer.add(collector, filter) {
+                tracing::warn!("[[hep]]: {error}");
+            }
+        }
+    }
+}
