@@ -5,6 +5,7 @@ mod fuzz;
 mod mutants;
 mod nodes;
 mod pings;
+mod reload;
 mod rows;
 mod server;
 mod tls;
@@ -92,6 +93,12 @@ pub(crate) enum Soak {
         #[arg(long, value_name = "N", default_value_t = 10_000)]
         count: usize,
     },
+    /// Reload the configuration many times under load, every second time from a broken file: nothing fails, memory stays.
+    Reload {
+        /// How often.
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        count: u32,
+    },
     /// Start with a table of many bindings: how long it takes to read, what a binding takes in memory, when the first call
     /// is delivered, and that nobody gets a wrong 404 meanwhile.
     Rows {
@@ -116,6 +123,7 @@ pub(crate) fn run(soak: &Soak) -> ExitCode {
             server::roost(*debug).and_then(|roost| nodes::run(&roost, size, lose, *if_possible))
         }
         Soak::Pings { count } => pings::run(*count),
+        Soak::Reload { count } => reload::run(*count),
         Soak::Tls { count } => tls::run(*count),
         Soak::Rows { count, database } => rows::run(*count, database),
     };

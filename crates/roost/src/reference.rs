@@ -9,6 +9,7 @@ use roost_admin::{STATISTICS, Statistic, StatisticKind};
 use crate::cli::Cli;
 use crate::settings::key::{Key, Kind};
 use crate::settings::keys::{HEP_KEYS, KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
+use crate::settings::live::is_live;
 
 /// The whole page, with a line end.
 pub(crate) fn page() -> String {
@@ -20,7 +21,7 @@ pub(crate) fn page() -> String {
         let title = if section.is_empty() { "Top level".to_string() } else { format!("[{section}]") };
         let _ = write!(
             page,
-            "\n### {title}\n\n| key | type | default | meaning | OpenSIPS |\n|---|---|---|---|---|\n"
+            "\n### {title}\n\n| key | type | default | meaning | OpenSIPS | live |\n|---|---|---|---|---|---|\n"
         );
         for key in KEYS.iter().filter(|key| key.section == section) {
             write_key(key, &mut page);
@@ -61,7 +62,8 @@ pub(crate) fn page() -> String {
 
 const HEAD: &str = "# Reference
 
-Every key of the configuration file and every command. [README](../README.md) says how they go together.
+Every key of the configuration file and every command. [README](../README.md) says how they go together. A key that is
+*live* counts from `roost reload` on; the others from the next start.
 
 This page is made by `cargo run -q -- config reference > docs/reference.md`; a test compares the two.
 ";
@@ -72,8 +74,8 @@ const ROUTES: &str = "
 Where calls go that are for no extension: any number of tables, of which the first that fits decides. `ds_reload` reads
 them anew.
 
-| key | type | default | meaning | OpenSIPS |
-|---|---|---|---|---|
+| key | type | default | meaning | OpenSIPS | live |
+|---|---|---|---|---|---|
 ";
 
 const TLS_DOMAINS: &str = "
@@ -81,8 +83,8 @@ const TLS_DOMAINS: &str = "
 
 Certificates for names that clients ask for: any number of tables. Who asks for none of them gets the one of [tls].
 
-| key | type | default | meaning | OpenSIPS |
-|---|---|---|---|---|
+| key | type | default | meaning | OpenSIPS | live |
+|---|---|---|---|---|---|
 ";
 
 const STATISTICS_HEAD: &str = "
@@ -102,8 +104,8 @@ const HEP: &str = "
 Who is sent copies of all messages, by HEPv3 (Homer, sngrep): any number of tables, up to 16. Passwords are masked, TLS and WSS are in
 clear text. One that is slow loses its own. `trace_start` adds others while roost runs.
 
-| key | type | default | meaning | OpenSIPS |
-|---|---|---|---|---|
+| key | type | default | meaning | OpenSIPS | live |
+|---|---|---|---|---|---|
 ";
 
 const WEBHOOKS: &str = "
@@ -111,14 +113,15 @@ const WEBHOOKS: &str = "
 
 Where events are posted: any number of tables. What is not taken waits (10,000 events for each) and is tried again for an hour.
 
-| key | type | default | meaning | OpenSIPS |
-|---|---|---|---|---|
+| key | type | default | meaning | OpenSIPS | live |
+|---|---|---|---|---|---|
 ";
 
 fn write_key<T>(key: &Key<T>, page: &mut String) {
-    let Key { name, default, meaning, opensips, .. } = key;
-    let kind = kind(key.kind);
-    let _ = writeln!(page, "| `{name}` | {kind} | `{default}` | {} | {} |", cell(meaning), cell(opensips));
+    let Key { section, name, default, meaning, opensips, .. } = key;
+    let (kind, meaning, opensips) = (kind(key.kind), cell(meaning), cell(opensips));
+    let live = if is_live(section, name) { "yes" } else { "" };
+    let _ = writeln!(page, "| `{name}` | {kind} | `{default}` | {meaning} | {opensips} | {live} |");
 }
 
 /// What values a key takes, in words.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use roost_rig::{Log, free_port};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bench::target_dir;
 use crate::command::{cargo, exit_code};
@@ -37,7 +37,10 @@ impl Binaries {
     pub(crate) fn load(&self, place: &Place, scenario: &str, args: &[(&str, &dyn Display)]) -> Result<Value> {
         let mut load = Command::new(&self.bench);
         load.arg(scenario).args(["--json", "--no-echo", "--domain", "127.0.0.1"]);
-        load.args(["--server", &place.sip.to_string(), "--first", &FIRST.to_string()]);
+        load.args(["--server", &place.sip.to_string()]);
+        if !args.iter().any(|(name, _)| *name == "--first") {
+            load.args(["--first", &FIRST.to_string()]);
+        }
         for (name, value) in args {
             load.arg(name).arg(value.to_string());
         }
@@ -75,6 +78,7 @@ pub(super) fn roost(is_debug: bool) -> Result<PathBuf> {
 pub(crate) struct Place {
     dir: PathBuf,
     pub(crate) sip: SocketAddrV4,
+    mi: SocketAddrV4,
 }
 
 impl Place {
@@ -91,7 +95,21 @@ impl Place {
                  [mi]\nlisten = \"{mi}\"\n{sections}\n"
             ),
         )?;
-        Ok(Place { dir: dir.to_owned(), sip })
+        Ok(Place { dir: dir.to_owned(), sip, mi })
+    }
+
+    /// The configuration's file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.dir.join("roost.toml")
+    }
+
+    /// What a method of the management interface answers, whole.
+    pub(crate) fn mi(&self, method: &str) -> Result<Value> {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method }).to_string();
+        let sent = ureq::post(format!("http://{}/mi", self.mi))
+            .header("content-type", "application/json")
+            .send(body);
+        Ok(serde_json::from_str(&sent?.body_mut().read_to_string()?)?)
     }
 
     fn command(&self, binaries: &Binaries) -> Command {

@@ -37,6 +37,7 @@ mod prometheus;
 mod proxy;
 mod records;
 mod register;
+mod reload;
 mod routes;
 mod serve;
 mod services;
