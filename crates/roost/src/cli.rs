@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::commands::opensips::Import;
 use clap::{Parser, Subcommand};
 
 /// A SIP registrar for the extensions of a call centre.
@@ -126,6 +127,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DbCommand,
     },
+    /// Make a configuration from a script of OpenSIPS, and a report of what became of each of its lines
+    Import(Import),
     /// Have the running server read its configuration file anew
     ///
     /// The whole file is read and checked first; if anything is wrong with it nothing changes. SIGHUP does the same.

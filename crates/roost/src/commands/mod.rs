@@ -14,6 +14,7 @@ pub(crate) mod log_level;
 pub(crate) mod mcp;
 mod names;
 pub(crate) mod nodes;
+pub(crate) mod opensips;
 pub(crate) mod reload;
 pub(crate) mod stats;
 pub(crate) mod tls;

@@ -32,6 +32,7 @@ mod monitoring;
 mod names;
 mod nathelper;
 mod nodes;
+mod opensips_import;
 mod path;
 mod prometheus;
 mod proxy;

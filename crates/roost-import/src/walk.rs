@@ -1,0 +1,380 @@
+//! The ways that a request can take through a script: `route()` is followed, what is known of the request decides conditions, and
+//! every other condition is taken both ways. So it does not matter in which route something stands.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use crate::ast::{Call, Expr, Op, Place, Statement, What};
+
+/// Ways that are followed at once; a script with more is read in part.
+const MOST: usize = 4_096;
+/// How deep routes may call one another.
+const DEEPEST: usize = 32;
+
+/// What is known of a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request {
+    pub(crate) method: &'static str,
+    pub(crate) has_totag: bool,
+}
+
+/// What happens on a way.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Event {
+    Call(Call, Place),
+    Assign {
+        to: String,
+        value: Expr,
+        at: Place,
+    },
+    /// A condition that was taken one way.
+    Guard {
+        condition: Expr,
+        holds: bool,
+        at: Place,
+    },
+}
+
+/// One way, from the first statement to its end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Way {
+    pub(crate) events: Vec<Event>,
+    values: HashMap<String, Expr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Next,
+    Exit,
+    Return,
+    Break,
+}
+
+/// Calls that change nothing of what becomes of a request.
+const QUIET: &[&str] =
+    &["xlog", "log", "script_trace", "setflag", "resetflag", "setbflag", "resetbflag", "sip_trace", "trace"];
+
+pub(crate) struct Walker<'s> {
+    /// Bodies of `route[…]` by name; `route` without a name is the empty one.
+    routes: HashMap<&'s str, &'s [Statement]>,
+    request: Request,
+    depth: Cell<usize>,
+    /// Whether there were more ways than are followed.
+    is_cut: Cell<bool>,
+}
+
+impl<'s> Walker<'s> {
+    pub(crate) fn new(routes: HashMap<&'s str, &'s [Statement]>, request: Request) -> Walker<'s> {
+        Walker { routes, request, depth: Cell::new(0), is_cut: Cell::new(false) }
+    }
+
+    /// All ways through a body, and whether that are all.
+    pub(crate) fn ways(&self, body: &[Statement]) -> (Vec<Way>, bool) {
+        let ways = self.run(body, Way::default()).into_iter().map(|(way, _)| way).collect();
+        (ways, !self.is_cut.get())
+    }
+
+    fn run(&self, body: &[Statement], way: Way) -> Vec<(Way, Flow)> {
+        let (mut going, mut ended) = (vec![way], Vec::new());
+        for statement in body {
+            let mut next = Vec::new();
+            for way in going {
+                for (way, flow) in self.step(statement, way) {
+                    match flow {
+                        Flow::Next => next.push(way),
+                        _ => ended.push((way, flow)),
+                    }
+                }
+            }
+            if next.len() > MOST {
+                next.truncate(MOST);
+                self.is_cut.set(true);
+            }
+            going = next;
+        }
+        ended.extend(going.into_iter().map(|way| (way, Flow::Next)));
+        ended.truncate(MOST);
+        ended
+    }
+
+    fn step(&self, statement: &Statement, way: Way) -> Vec<(Way, Flow)> {
+        let at = statement.span.at;
+        match &statement.what {
+            What::Exit | What::Drop => vec![(way, Flow::Exit)],
+            What::Break => vec![(way, Flow::Break)],
+            What::Return(_) => vec![(way, Flow::Return)],
+            What::Block(body) => self.run(body, way),
+            What::Call(call) => self.call(call, at, way),
+            What::Assign { to, op, value } => self.assign((to, op, value), at, way),
+            What::If { condition, then, other } => self.choose(condition, (then, other), at, way),
+            What::Loop { condition, body } => {
+                let once = condition.clone().unwrap_or(Expr::Nothing);
+                let ways = self.choose(&once, (body, &[]), at, way);
+                ways.into_iter()
+                    .map(|(way, flow)| (way, if flow == Flow::Break { Flow::Next } else { flow }))
+                    .collect()
+            }
+            What::Switch { on, arms } => self.switch(on, arms, at, way),
+        }
+    }
+
+    fn call(&self, call: &Call, at: Place, mut way: Way) -> Vec<(Way, Flow)> {
+        if call.name == "route" {
+            return self.route(&call.arg(0), way);
+        }
+        let call =
+            Call { name: call.name.clone(), args: call.args.iter().map(|arg| way.resolve(arg)).collect() };
+        for name in ["$retcode", "$rc"] {
+            way.values.insert(name.to_string(), Expr::Call(call.clone()));
+        }
+        way.events.push(Event::Call(call, at));
+        vec![(way, Flow::Next)]
+    }
+
+    /// What follows a return is what follows the call.
+    fn route(&self, name: &str, way: Way) -> Vec<(Way, Flow)> {
+        let Some(body) = self.routes.get(name).filter(|_| self.depth.get() < DEEPEST) else {
+            return vec![(way, Flow::Next)];
+        };
+        self.depth.set(self.depth.get() + 1);
+        let ways = self.run(body, way);
+        self.depth.set(self.depth.get() - 1);
+        let after = |flow| if flow == Flow::Exit { Flow::Exit } else { Flow::Next };
+        ways.into_iter().map(|(way, flow)| (way, after(flow))).collect()
+    }
+
+    fn assign(&self, (to, op, value): (&str, &str, &Expr), at: Place, way: Way) -> Vec<(Way, Flow)> {
+        let ways = self.ask(value, at, way);
+        let one = |(mut way, flow): (Way, Flow)| {
+            let mut value = way.resolve(value);
+            if op == "+=" || op == ".=" {
+                let before = way.resolve(&Expr::Var(to.to_string()));
+                value = Expr::Two(Op::Plus, Box::new(before), Box::new(value));
+            }
+            way.values.insert(to.to_string(), value.clone());
+            way.events.push(Event::Assign { to: to.to_string(), value, at });
+            (way, flow)
+        };
+        ways.into_iter().map(one).collect()
+    }
+
+    /// Makes the calls of an expression.
+    fn ask(&self, expr: &Expr, at: Place, way: Way) -> Vec<(Way, Flow)> {
+        let mut ways = vec![(way, Flow::Next)];
+        for call in calls(expr) {
+            if ["is_method", "has_totag"].contains(&call.name.as_str()) {
+                continue;
+            }
+            let next = ways.into_iter().flat_map(|(way, flow)| match flow {
+                Flow::Next => self.call(call, at, way),
+                _ => vec![(way, flow)],
+            });
+            ways = next.collect();
+        }
+        ways
+    }
+
+    fn choose(
+        &self,
+        condition: &Expr,
+        (then, other): (&[Statement], &[Statement]),
+        at: Place,
+        way: Way,
+    ) -> Vec<(Way, Flow)> {
+        let mut all = Vec::new();
+        for (way, flow) in self.ask(condition, at, way) {
+            if flow != Flow::Next {
+                all.push((way, flow));
+                continue;
+            }
+            let condition = way.resolve(condition);
+            match self.decide(&condition) {
+                Some(true) => all.extend(self.run(then, way)),
+                Some(false) => all.extend(self.run(other, way)),
+                None if is_quiet(then) && is_quiet(other) => all.push((way, Flow::Next)),
+                None => {
+                    for (holds, body) in [(true, then), (false, other)] {
+                        let mut way = way.clone();
+                        way.events.push(Event::Guard { condition: condition.clone(), holds, at });
+                        all.extend(self.run(body, way));
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn switch(
+        &self,
+        on: &Expr,
+        arms: &[(Option<Expr>, Vec<Statement>)],
+        at: Place,
+        way: Way,
+    ) -> Vec<(Way, Flow)> {
+        let mut all = Vec::new();
+        for (way, flow) in self.ask(on, at, way) {
+            if flow != Flow::Next {
+                all.push((way, flow));
+                continue;
+            }
+            let on = way.resolve(on);
+            let mut has_default = false;
+            for (index, (label, _)) in arms.iter().enumerate() {
+                let mut way = way.clone();
+                if let Some(label) = label {
+                    let condition = Expr::Two(Op::Equal, Box::new(on.clone()), Box::new(label.clone()));
+                    match self.decide(&condition) {
+                        Some(false) => continue,
+                        Some(true) => has_default = true,
+                        None => way.events.push(Event::Guard { condition, holds: true, at }),
+                    }
+                } else {
+                    has_default = true;
+                }
+                // What has no `break` goes on with the next arm.
+                let body: Vec<Statement> =
+                    arms.iter().skip(index).flat_map(|(_, body)| body.clone()).collect();
+                all.extend(self.run(&body, way));
+            }
+            if !has_default {
+                let mut way = way.clone();
+                way.events.push(Event::Guard { condition: on, holds: true, at });
+                all.push((way, Flow::Next));
+            }
+        }
+        all.into_iter()
+            .map(|(way, flow)| (way, if flow == Flow::Break { Flow::Next } else { flow }))
+            .collect()
+    }
+
+    /// What a condition is for this request; `None`: it may be either.
+    fn decide(&self, condition: &Expr) -> Option<bool> {
+        match condition {
+            Expr::Not(of) => self.decide(of).map(|is| !is),
+            Expr::Two(Op::And, left, right) => match (self.decide(left), self.decide(right)) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (Some(true), Some(true)) => Some(true),
+                _ => None,
+            },
+            Expr::Two(Op::Or, left, right) => match (self.decide(left), self.decide(right)) {
+                (Some(true), _) | (_, Some(true)) => Some(true),
+                (Some(false), Some(false)) => Some(false),
+                _ => None,
+            },
+            Expr::Two(op, left, right) if is_method(left) => {
+                let named = right.text()?;
+                let names = named.trim_matches(['^', '$', '(', ')']);
+                let is = names.split('|').any(|name| name == self.request.method);
+                match op {
+                    Op::Equal | Op::Matches => Some(is),
+                    Op::Unequal | Op::Differs => Some(!is),
+                    _ => None,
+                }
+            }
+            Expr::Two(Op::Above, left, right) if **right == Expr::Number(0) => self.decide(left),
+            Expr::Two(Op::Equal | Op::AtLeast, left, right) if **right == Expr::Number(1) => {
+                self.decide(left)
+            }
+            Expr::Two(Op::Below, left, right) if **right == Expr::Number(0) => {
+                self.decide(left).map(|is| !is)
+            }
+            Expr::Call(call) if call.name == "is_method" => {
+                Some(call.arg(0).split('|').any(|name| name.trim() == self.request.method))
+            }
+            Expr::Call(call) if call.name == "has_totag" => Some(self.request.has_totag),
+            Expr::Number(number) => Some(*number > 0),
+            _ => None,
+        }
+    }
+}
+
+fn is_method(expr: &Expr) -> bool {
+    matches!(expr, Expr::Var(name) if name == "$rm") || matches!(expr, Expr::Word(name) if name == "method")
+}
+
+fn is_quiet(body: &[Statement]) -> bool {
+    body.iter().all(|statement| match &statement.what {
+        What::Call(call) => QUIET.contains(&call.name.as_str()),
+        What::Block(body) => is_quiet(body),
+        What::If { condition, then, other } => {
+            calls(condition).is_empty() && is_quiet(then) && is_quiet(other)
+        }
+        _ => false,
+    })
+}
+
+/// The calls in an expression, from left to right.
+pub(crate) fn calls(expr: &Expr) -> Vec<&Call> {
+    match expr {
+        Expr::Call(call) => vec![call],
+        Expr::Not(of) | Expr::Negative(of) => calls(of),
+        Expr::Two(_, left, right) => calls(left).into_iter().chain(calls(right)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+impl Way {
+    /// An expression with what is known of its variables.
+    fn resolve(&self, expr: &Expr) -> Expr {
+        match expr {
+            Expr::Var(name) => self.values.get(name).cloned().unwrap_or_else(|| expr.clone()),
+            Expr::Not(of) => Expr::Not(Box::new(self.resolve(of))),
+            Expr::Negative(of) => Expr::Negative(Box::new(self.resolve(of))),
+            Expr::Two(op, left, right) => {
+                Expr::Two(*op, Box::new(self.resolve(left)), Box::new(self.resolve(right)))
+            }
+            Expr::Text(text) if text.contains("$var(") || text.contains("$avp(") => {
+                let mut text = text.clone();
+                for (name, value) in &self.values {
+                    if let Some(value) = value.text().filter(|_| text.contains(name.as_str())) {
+                        text = text.replace(name.as_str(), &value);
+                    }
+                }
+                Expr::Text(text)
+            }
+            _ => expr.clone(),
+        }
+    }
+
+    /// The calls of this name.
+    pub(crate) fn calls_of<'w>(&'w self, names: &'w [&str]) -> impl Iterator<Item = (&'w Call, Place)> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Call(call, at) if names.contains(&call.name.as_str()) => Some((call, *at)),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn has_call(&self, names: &[&str]) -> bool {
+        self.calls_of(names).next().is_some()
+    }
+
+    /// What each part of a condition was on this way, as far as that is known: each simple condition with whether it holds.
+    pub(crate) fn facts(&self) -> Vec<(&Expr, bool, Place)> {
+        let mut facts = Vec::new();
+        for event in &self.events {
+            if let Event::Guard { condition, holds, at } = event {
+                take_apart(condition, *holds, *at, &mut facts);
+            }
+        }
+        facts
+    }
+}
+
+fn take_apart<'e>(condition: &'e Expr, holds: bool, at: Place, facts: &mut Vec<(&'e Expr, bool, Place)>) {
+    match condition {
+        Expr::Not(of) => take_apart(of, !holds, at, facts),
+        Expr::Two(Op::And, left, right) if holds => {
+            take_apart(left, true, at, facts);
+            take_apart(right, true, at, facts);
+        }
+        Expr::Two(Op::Or, left, right) if !holds => {
+            take_apart(left, false, at, facts);
+            take_apart(right, false, at, facts);
+        }
+        Expr::Two(Op::Above, left, right) if **right == Expr::Number(0) => take_apart(left, holds, at, facts),
+        Expr::Two(Op::Below, left, right) if **right == Expr::Number(0) => {
+            take_apart(left, !holds, at, facts)
+        }
+        _ => facts.push((condition, holds, at)),
+    }
+}

@@ -1,0 +1,153 @@
+//! `roost import`: a script of OpenSIPS becomes a configuration, and each of its lines a line of a report.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use roost_import::{Fate, Imported, Line, import};
+use serde_json::{Value, json};
+
+use crate::output::{say, say_error};
+use crate::settings::Settings;
+
+/// What is read, and where it goes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Import {
+    /// OpenSIPS's script, 2.4 to 4.0
+    pub(crate) script: PathBuf,
+    /// Where the configuration goes; - prints it
+    #[arg(long, value_name = "FILE", default_value = "roost.toml")]
+    pub(crate) output: PathBuf,
+    /// Where the report goes, every line of the script with what became of it
+    #[arg(long, value_name = "FILE", default_value = "roost-import.txt")]
+    pub(crate) report: PathBuf,
+    /// Write over files that are there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Reads the script, and writes both files.
+///
+/// # Errors
+/// A line that is not understood, or a file that is there.
+pub(crate) fn run(args: &Import, is_json: bool) -> Result<()> {
+    let is_printed = args.output == Path::new("-");
+    let files = [&args.output, &args.report];
+    if let Some(there) = files.into_iter().find(|file| file.exists() && !args.force).filter(|_| !is_printed) {
+        bail!(
+            "{} is there already: --force writes over it, --output and --report name others",
+            there.display()
+        );
+    }
+    let imported = import(&args.script)?;
+    if let Err(error) = Settings::parse(&imported.toml, &args.output.display().to_string()) {
+        say_error(&error.context("what was written needs a look"), is_json);
+    }
+    let counts = Counts::of(&imported.lines);
+    if is_printed && !is_json {
+        say(imported.toml.trim_end())?;
+    } else if !is_printed {
+        write(&args.output, &imported.toml)?;
+        write(&args.report, &report(&args.script, &imported, &counts))?;
+    }
+    if is_json {
+        return say(&serde_json::to_string_pretty(&shown(&imported, &counts))?);
+    }
+    if is_printed {
+        return Ok(());
+    }
+    say(&format!(
+        "{}\n{}: the configuration\n{}: what became of every line",
+        counts.text(),
+        args.output.display(),
+        args.report.display()
+    ))?;
+    for line in imported.lines.iter().filter(|line| matches!(line.fate, Fate::Missing(_))) {
+        say(&format!("\n{}:{}: {}\n    {}", line.file, line.number, line.text.trim(), said(&line.fate).1))?;
+    }
+    for difference in &imported.differences {
+        say(&format!("\ndifferent: {difference}"))?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// How many lines became what.
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    carried: usize,
+    unneeded: usize,
+    missing: usize,
+}
+
+impl Counts {
+    fn of(lines: &[Line]) -> Counts {
+        let mut counts = Counts { all: lines.len(), ..Counts::default() };
+        for line in lines {
+            match line.fate {
+                Fate::Nothing => {}
+                Fate::Unneeded(_) => counts.unneeded += 1,
+                Fate::Carried(_) => counts.carried += 1,
+                Fate::Missing(_) => counts.missing += 1,
+            }
+        }
+        counts
+    }
+
+    fn text(&self) -> String {
+        let Counts { all, carried, unneeded, missing } = self;
+        format!("{all} lines: {carried} carried over, {unneeded} not needed, {missing} not carried over")
+    }
+}
+
+fn said(fate: &Fate) -> (&'static str, &str) {
+    match fate {
+        Fate::Nothing => ("", ""),
+        Fate::Unneeded(why) => ("not needed", why),
+        Fate::Carried(to) => ("carried to", to),
+        Fate::Missing(remedy) => ("NOT CARRIED", remedy),
+    }
+}
+
+fn report(script: &Path, imported: &Imported, counts: &Counts) -> String {
+    let mut out = format!("What became of {}\n\n{}\n", script.display(), counts.text());
+    if !imported.differences.is_empty() {
+        out.push_str("\nWhere roost behaves in another way on purpose:\n");
+        for difference in &imported.differences {
+            let _ = writeln!(out, "  - {difference}");
+        }
+    }
+    let mut file = "";
+    for line in &imported.lines {
+        if file != line.file {
+            file = &line.file;
+            let _ = writeln!(out, "\n{file}");
+        }
+        let (word, text) = said(&line.fate);
+        let _ = writeln!(out, "{:>5} | {}", line.number, line.text);
+        if !word.is_empty() {
+            let _ = writeln!(out, "      |     -> {word}: {text}");
+        }
+    }
+    out
+}
+
+fn shown(imported: &Imported, counts: &Counts) -> Value {
+    let line = |line: &Line| {
+        let (word, text) = said(&line.fate);
+        json!({ "file": line.file, "line": line.number, "text": line.text, "fate": word, "what": text })
+    };
+    json!({
+        "lines": counts.all,
+        "carried": counts.carried,
+        "not_needed": counts.unneeded,
+        "not_carried": counts.missing,
+        "differences": imported.differences,
+        "toml": imported.toml,
+        "each": imported.lines.iter().map(line).collect::<Vec<_>>(),
+    })
+}
