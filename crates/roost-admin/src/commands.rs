@@ -103,6 +103,12 @@ const COMMANDS: &[Command] = &[
         help: "takes a next hop out (i), in (a), or has it prove itself first (p)",
     },
     Command {
+        name: "drain",
+        alias: "",
+        params: &["within", "retry_after"],
+        help: "takes the server out of service: no registrations, no new calls; it ends after so many seconds, or when no call is left; 0: back",
+    },
+    Command {
         name: "config_show",
         alias: "",
         params: &[],
@@ -379,8 +385,9 @@ fn changes(command: &Command, params: &Params<'_>) -> bool {
     }
 }
 
-const CHANGES: [&str; 15] = [
+const CHANGES: [&str; 16] = [
     "reload",
+    "drain",
     "reset_statistics",
     "reset_all_statistics",
     "trace_start",
@@ -396,6 +403,25 @@ const CHANGES: [&str; 15] = [
     "ban_rm",
     "auth_db_forget",
 ];
+
+/// How long a drain takes where nobody says so, and when who is refused comes back, in seconds.
+const WITHIN_S: i64 = 60;
+const RETRY_AFTER_S: i64 = 30;
+
+/// `drain`.
+async fn drain(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let within_s = params.number("within")?.unwrap_or(WITHIN_S);
+    let retry_after_s = params.number("retry_after")?.unwrap_or(RETRY_AFTER_S).clamp(1, 3_600) as u32;
+    let is_drained = within_s > 0;
+    let failed = |error: String| RpcError::new(500, &error);
+    crate::reload::drain(mi, if is_drained { retry_after_s } else { 0 }).await.map_err(failed)?;
+    (mi.process.drain)(is_drained.then(|| std::time::Duration::from_secs(within_s.min(86_400) as u64)));
+    match is_drained {
+        true => tracing::info!(within_s, "taken out of service: no registrations, no new calls"),
+        false => tracing::info!("back in service"),
+    }
+    Ok(json!("OK"))
+}
 
 async fn reloaded(mi: &Mi, scope: Scope, is_dry: bool) -> Result<Vec<ChangedKey>, RpcError> {
     reload(mi, scope, is_dry).await.map_err(|error| RpcError::new(500, &error))
@@ -473,6 +499,7 @@ async fn carry_out_own(mi: &Mi, command: &Command, params: &Params<'_>) -> Resul
         "list_tcp_conns" => (mi.process.connections)(),
         "log_level" => log_level(mi, params)?,
         "config_show" => mi.reload.show(),
+        "drain" => drain(mi, params).await?,
         "reload" => {
             let is_dry = params.number("dry_run")?.is_some_and(|dry| dry != 0);
             crate::reload::shown(&reloaded(mi, Scope::All, is_dry).await?)

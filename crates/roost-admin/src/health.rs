@@ -7,10 +7,15 @@ use crate::Mi;
 use crate::ask::{ask, shards};
 use crate::rpc::RpcError;
 
+const CALLS: [&str; 2] = ["dialog:early_dialogs", "dialog:active_dialogs"];
+
 /// Why roost is not ready; `None`: it is.
 pub(crate) async fn why_not_ready(mi: &Mi) -> Option<String> {
     if let Some(why) = (mi.process.why_not_ready)() {
         return Some(why);
+    }
+    if mi.config().policy.drain_s > 0 {
+        return Some("it is being taken out of service".to_string());
     }
     let mut loading = 0;
     for shard in shards(mi) {
@@ -23,6 +28,19 @@ pub(crate) async fn why_not_ready(mi: &Mi) -> Option<String> {
         }
     }
     (loading > 0).then(|| "the table `location` is being read".to_string())
+}
+
+/// Calls that are in progress; `None`: a worker does not answer.
+pub(crate) async fn calls(mi: &Mi) -> Option<u64> {
+    let mut calls = 0;
+    for shard in shards(mi) {
+        let Ok(AdminReply::Statistics(figures)) = ask(mi, shard, Admin::Statistics).await else {
+            return None;
+        };
+        let of_calls = figures.values.iter().filter(|(name, _)| CALLS.contains(name));
+        calls += of_calls.map(|(_, value)| *value).sum::<u64>();
+    }
+    Some(calls)
 }
 
 /// `sr_get_status`: as OpenSIPS's status reports say it.

@@ -126,7 +126,19 @@ pub struct Process {
     pub why_not_ready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// The connections, an object.
     pub connections: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Closes all connections within so long, and ends the process then, or once no call is left; `None`: not any more.
+    pub drain: Arc<dyn Fn(Option<std::time::Duration>) + Send + Sync>,
     pub log: LogControl,
+}
+
+/// Calls that are in progress at this node.
+pub async fn calls_left(mi: &Mi) -> u64 {
+    health::calls(mi).await.unwrap_or(u64::MAX)
+}
+
+/// Whether every worker answers.
+pub async fn workers_answer(mi: &Mi) -> bool {
+    health::calls(mi).await.is_some()
 }
 
 /// Answers what other nodes ask, and tells them what they want to hear; as long as the process lives. At once where there is none.

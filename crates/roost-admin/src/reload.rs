@@ -127,14 +127,27 @@ async fn read_and_take(mi: &Mi, scope: Scope, is_dry: bool) -> Result<Vec<Change
     if is_dry {
         return Ok(found.changes);
     }
+    give(mi, &found.policy).await?;
+    (found.finish)();
+    Ok(found.changes)
+}
+
+/// Gives all shards another policy.
+async fn give(mi: &Mi, policy: &Arc<Policy>) -> Result<(), String> {
     // All are asked before the first answers.
-    let asked = shards(mi).map(|shard| (mi.ask)(shard, Admin::SetPolicy(Arc::clone(&found.policy))));
+    let asked = shards(mi).map(|shard| (mi.ask)(shard, Admin::SetPolicy(Arc::clone(policy))));
     for answer in asked.collect::<Vec<_>>() {
         answered(answer).await.map_err(|error| error.message)?;
     }
-    mi.in_force.set_policy(&found.policy);
-    (found.finish)();
-    Ok(found.changes)
+    mi.in_force.set_policy(policy);
+    Ok(())
+}
+
+/// Takes the server out of service: who comes is told to come back after so many seconds, or up to twice as many; 0 takes it back.
+pub(crate) async fn drain(mi: &Mi, retry_after_s: u32) -> Result<(), String> {
+    let _turn = mi.reload.turn.lock().await;
+    let policy = Policy { drain_s: retry_after_s, ..mi.config().policy.clone() };
+    give(mi, &Arc::new(policy)).await
 }
 
 /// The command's answer.

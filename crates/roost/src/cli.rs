@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::commands::drain::Drain;
 use crate::commands::opensips::Import;
 use clap::{Parser, Subcommand};
 
@@ -129,6 +130,11 @@ pub(crate) enum Command {
     },
     /// Make a configuration from a script of OpenSIPS, and a report of what became of each of its lines
     Import(Import),
+    /// Take the running server out of service: it takes no registrations and no new calls, and ends
+    ///
+    /// Calls in progress go on until they end or the time is over; connections are closed evenly over that time. /readyz says
+    /// so, for balancers.
+    Drain(Drain),
     /// Have the running server read its configuration file anew
     ///
     /// The whole file is read and checked first; if anything is wrong with it nothing changes. SIGHUP does the same.

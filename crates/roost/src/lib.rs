@@ -16,8 +16,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
 use commands::{
-    agents, ban, calls, config_show, db, doctor, ds, explain, log_level, mcp, nodes, opensips, reload, stats,
-    tls, trace, ul, user, what_if, why,
+    agents, ban, calls, config_show, db, doctor, drain, ds, explain, log_level, mcp, nodes, opensips, reload,
+    stats, tls, trace, ul, user, what_if, why,
 };
 use output::{say, say_done, say_error};
 use roost_recorder::Language;
@@ -76,6 +76,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             log_level::run(&Settings::load(file)?, level, only.as_deref(), seconds, cli.json)
         }
         Command::Ban { command } => ban::run(&Settings::load(file)?, &command, cli.json),
+        Command::Drain(args) => drain::run(&Settings::load(file)?, &args, cli.json),
         Command::Import(args) => opensips::run(&args, cli.json),
         Command::Reload { dry_run } => reload::run(file, dry_run, cli.json),
         Command::Ds { command } => ds::run(&Settings::load(file)?, &command, cli.json),

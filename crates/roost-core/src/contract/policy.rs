@@ -34,6 +34,9 @@ pub struct Policy {
     pub listeners: Vec<Listener>,
     /// The one of them that other nodes reach this one at (`cluster.listen`).
     pub node: Option<SocketAddr>,
+    /// Nobody registers or begins a call any more: who tries is told to come back after so many seconds, or up to twice as many;
+    /// 0: they do.
+    pub drain_s: u32,
     /// Those of other nodes that are down.
     pub nodes_down: Arc<[SocketAddr]>,
     /// Addresses that one node after the other has.
@@ -340,6 +343,7 @@ impl Default for Policy {
             routes: Arc::new([]),
             listeners: Vec::new(),
             node: None,
+            drain_s: 0,
             nodes_down: Arc::default(),
             floating: Arc::default(),
             domains: Vec::new(),

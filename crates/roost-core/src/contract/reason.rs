@@ -178,6 +178,8 @@ reasons! {
     TooManyTransactions 503 "Service Unavailable" Busy "too many transactions",
     NodeCutOff 503 "Service Unavailable" Busy
         "this node is cut off from the store that the nodes share",
+    Draining 503 "Service Unavailable" Busy
+        "this server is being taken out of service",
     RowsNotRead 503 "Service Unavailable" Busy
         "the table is being read, and this AOR's turn did not come in time",
 

@@ -283,6 +283,9 @@ fn has_room<'t>(
     targets: Targets<'t>,
 ) -> Result<Targets<'t>, Reason> {
     let is_new_call = request.method == Method::Invite && !request.has_replaces();
+    if is_new_call && ctx.policy.drain_s > 0 {
+        return Err(Reason::Draining);
+    }
     let most = u64::from(ctx.policy.proxy.max_calls);
     if is_new_call && most != 0 && ctx.identity.calls.now() >= most {
         return Err(Reason::TooManyCalls);

@@ -138,6 +138,13 @@ impl Registrar {
             ctx.count(Counter::RejectedRegs);
             return Saved::Refused(Reason::NodeCutOff.into(), None);
         }
+        if ctx.policy.drain_s > 0 {
+            ctx.count(Counter::RejectedRegs);
+            // Not all at once.
+            let spread = contact_id::core_hash(request.call_id().unwrap_or(&[])) % ctx.policy.drain_s;
+            let response = Response::from(Reason::Draining).retry_after(ctx.policy.drain_s + spread);
+            return Saved::Refused(response, None);
+        }
         let mut aor = ctx.buffers.take_text();
         let saved = match ctx.write_aor(request.registrant(), &mut aor) {
             Ok(()) => match self.save_aor(ctx, request, &aor) {

@@ -41,6 +41,10 @@ pub(super) enum StreamCommand {
     },
     /// Say which connections there are.
     List(Sender<Vec<ConnectionRecord>>),
+    /// Close all connections, a share each second, until then in monotonic milliseconds; 0: no more.
+    Drain {
+        until_ms: u64,
+    },
     /// End the thread.
     End,
 }

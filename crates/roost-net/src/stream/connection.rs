@@ -60,6 +60,8 @@ pub(super) enum Close {
     MemoryFull,
     /// It has had its last answer.
     Last,
+    /// The server is taken out of service.
+    Drained,
 }
 
 impl Connection {

@@ -121,6 +121,14 @@ impl Streams {
         }
     }
 
+    /// Closes all connections, evenly over so long; `None`: no more of them.
+    pub fn drain(&self, within: Option<Duration>) {
+        let until_ms = within.map_or(0, |within| self.shared.now_ms() + within.as_millis() as u64);
+        for thread in self.threads.iter() {
+            let _ = thread.send(StreamCommand::Drain { until_ms });
+        }
+    }
+
     /// Ends the threads, once what was sent before is written as far as the peers read.
     pub fn stop(&self) {
         for thread in self.threads.iter() {

@@ -41,6 +41,8 @@ pub(super) struct StreamThread {
     connections: RefCell<Connections>,
     /// What waits for a peer to be connected to.
     connecting: RefCell<HashMap<Peer, Vec<Outgoing>>>,
+    /// All connections are closed by then, in monotonic milliseconds; 0: they are not.
+    drain_until_ms: Cell<u64>,
     /// Connections that it has had.
     opened: Cell<u64>,
     /// Connections that messages of this round wait for.
@@ -61,6 +63,7 @@ impl StreamThread {
             threads,
             connections: RefCell::default(),
             connecting: RefCell::default(),
+            drain_until_ms: Cell::new(0),
             opened: Cell::new(0),
             gathered: RefCell::default(),
             buffer: RefCell::new(vec![0; READ]),
@@ -114,6 +117,7 @@ impl StreamThread {
             StreamCommand::List(answer) => {
                 let _ = answer.send(self.list());
             }
+            StreamCommand::Drain { until_ms } => self.drain_until_ms.set(until_ms),
             StreamCommand::Send(_) | StreamCommand::End => {}
         }
     }
@@ -610,6 +614,22 @@ impl StreamThread {
             }
             connection.ping(&self.shared.settings, now_ms);
         }
+        self.drain(now_ms);
+    }
+
+    /// Has a share of the connections end, so that all have when the time has come.
+    fn drain(&self, now_ms: u64) {
+        let until_ms = self.drain_until_ms.get();
+        if until_ms == 0 {
+            return;
+        }
+        let connections = self.connections.borrow();
+        let rounds = until_ms.saturating_sub(now_ms).div_ceil(SWEEP.as_millis() as u64).max(1);
+        let share = (connections.iter().count() as u64).div_ceil(rounds) as usize;
+        for connection in connections.iter().take(share) {
+            connection.must_close.set(Some(Close::Drained));
+            connection.wake();
+        }
     }
 
     fn close(&self, connection: &Connection, why: Close) {
@@ -637,7 +657,7 @@ impl StreamThread {
         self.end_handshake(connection);
         sources.release(flow.remote.ip());
         match why {
-            Close::ByPeer | Close::Broken | Close::Last => {}
+            Close::ByPeer | Close::Broken | Close::Last | Close::Drained => {}
             Close::Idle => counters.closed_idle.increment(),
             Close::Unfinished => counters.closed_unfinished.increment(),
             Close::Garbage => counters.closed_garbage.increment(),

@@ -276,6 +276,10 @@ reasons! {
         ["This node is cut off from the store that the nodes share: it takes no registrations (503) until it reaches it again.", "本节点与各节点共享的存储断开：恢复之前不接受注册（503）。"]
         ["See `roost nodes` and the log; mend the network to the store, or the store. Phones register with another node meanwhile.", "查看 `roost nodes` 和日志；修复到存储的网络或存储本身。期间话机向其他节点注册。"]
         ["The process stood still for more than five seconds.", "进程停顿超过五秒。"],
+    312 "draining"
+        ["This server is being taken out of service (`roost drain`): it takes no registrations and no new calls (503); calls in progress go on.", "本服务器正在退出服务（`roost drain`）：不接受注册和新呼叫（503），进行中的呼叫继续。"]
+        ["Let the phones use another server meanwhile; `roost drain --undo` takes it back into service.", "期间让话机使用其他服务器；`roost drain --undo` 恢复服务。"]
+        ["", ""],
     401 "occupied"
         ["The extension is registered from another IP address (`registrar.exclusive = \"ip\"`).", "该分机已在另一个 IP 注册（`registrar.exclusive = \"ip\"`）。"]
         ["See where with `roost ul show {extension}`; unregister that phone, wait until it expires, or remove it with `roost ul rm {extension}`; or set `registrar.exclusive = \"off\"`.", "用 `roost ul show {extension}` 查看在哪里；注销那台话机，或等它过期，或用 `roost ul rm {extension}` 删除；或设置 `registrar.exclusive = \"off\"`。"]

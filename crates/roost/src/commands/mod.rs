@@ -7,6 +7,7 @@ pub(crate) mod calls;
 pub(crate) mod config_show;
 pub(crate) mod db;
 pub(crate) mod doctor;
+pub(crate) mod drain;
 pub(crate) mod ds;
 pub(crate) mod explain;
 mod import;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::serve::drain::Drain;
 use crate::serve::logging::Levels;
 use crate::serve::sockets::bind_mi;
 use crate::settings::Settings;
@@ -109,7 +110,8 @@ async fn serve_http(listener: TcpListener, mi: Mi, stopped: oneshot::Receiver<()
 }
 
 /// What only the process knows.
-pub(super) fn process(levels: &Levels, health: Health, streams: Option<Streams>) -> Process {
+pub(super) fn process(levels: &Levels, health: Health, streams: Option<Streams>, drain: &Drain) -> Process {
+    let (drain, drained) = (drain.clone(), streams.clone());
     let connections = move || {
         let all = streams.as_ref().map_or(Vec::new(), Streams::list);
         json!({ "Connections": all.iter().map(shown).collect::<Vec<_>>() })
@@ -117,6 +119,12 @@ pub(super) fn process(levels: &Levels, health: Health, streams: Option<Streams>)
     Process {
         why_not_ready: Arc::new(move || health.is_away().then(|| "the database is away".to_string())),
         connections: Arc::new(connections),
+        drain: Arc::new(move |within| {
+            if let Some(streams) = &drained {
+                streams.drain(within);
+            }
+            drain.begin(within);
+        }),
         log: levels.control(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod delivery;
+mod drain;
 mod event_log;
 mod floating;
 mod interfaces;
@@ -13,6 +14,7 @@ mod reload;
 mod server;
 mod signals;
 mod sockets;
+mod systemd;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -61,7 +63,9 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let calls = server::CallsLeft { journal, calls };
     let mut server = Server::start(settings, Arc::clone(&config), &store, calls, stream_sockets, tls)?;
     announce(settings, &config, &store);
+    systemd::ready();
     let outcome = runtime.block_on(server.wait(settings, interfaces, &levels, signals));
+    systemd::stopping();
     server.stop(settings);
     outcome
 }

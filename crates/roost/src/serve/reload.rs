@@ -82,6 +82,7 @@ fn policy(after: &Settings, config: &Config, has_other_routes: bool) -> Policy {
         auth_db: now.auth_db.clone(),
         listeners: now.listeners.clone(),
         node: now.node,
+        drain_s: now.drain_s,
         routes: Arc::clone(if has_other_routes { &new.routes } else { &now.routes }),
         ..new.clone()
     }

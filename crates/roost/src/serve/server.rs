@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::serve::certificates;
 use crate::serve::delivery::{Dispatch, Questions, asker, deliver, dispatcher, reading_teller};
+use crate::serve::drain::Drain;
 use crate::serve::interfaces::{self, Interfaces};
 use crate::serve::loading::Loading;
 use crate::serve::location::{self, Ends};
@@ -26,6 +27,7 @@ use crate::serve::news::{self, Teller};
 use crate::serve::reload::{Takers, reloader};
 use crate::serve::signals::{Asked, Signals};
 use crate::serve::sockets::{datagram_sockets, stream_settings};
+use crate::serve::systemd;
 use crate::serve::tables::tables;
 use crate::settings::Settings;
 use crate::settings::hep::Hep;
@@ -143,6 +145,7 @@ impl Server {
         levels: &Levels,
         mut signals: Signals,
     ) -> Result<()> {
+        let drain = Drain::default();
         let mi = Mi {
             ask: asker(Arc::clone(&self.inboxes), Arc::clone(&self.questions)),
             in_force: InForce::new(Arc::clone(&self.config)),
@@ -159,7 +162,7 @@ impl Server {
             recorder: self.recorder.clone(),
             nodes: self.nodes(settings),
             peers: self.peers.clone(),
-            process: interfaces::process(levels, self.health.clone(), self.streams.clone()),
+            process: interfaces::process(levels, self.health.clone(), self.streams.clone(), &drain),
             server: interfaces::server_name(),
             database: self.store.identity(),
             events: self.hub.clone(),
@@ -172,16 +175,18 @@ impl Server {
         let signalled = async {
             while signals.next().await == Asked::Reload {
                 // It logs what has become of it.
-                drop(roost_admin::reload(&mi, Scope::All, false).await);
+                drop(systemd::reloading(roost_admin::reload(&mi, Scope::All, false)).await);
             }
         };
+        let watchdog = tokio::spawn(systemd::watchdog(mi.clone()));
         let outcome = tokio::select! {
             () = signalled => Ok(()),
+            () = drain.is_over(&mi) => Ok(()),
             () = store_ended(&self.running, self.location.as_ref(), self.calls.as_ref()) => Err(anyhow!("a thread of the database has ended; see the log")),
             _ = self.worker_ended.recv() => Err(anyhow!("a worker ended; see the log")),
             () = thread_ended(&self.stream_threads) => Err(anyhow!("a thread of the connections has ended; see the log")),
         };
-        for task in watched.into_iter().chain([peers]) {
+        for task in watched.into_iter().chain([peers, watchdog]) {
             task.abort();
         }
         served.stop().await;

@@ -17,6 +17,7 @@ mod config;
 mod dialog;
 mod digest;
 mod doctor;
+mod drain;
 mod events;
 mod examples;
 mod families;

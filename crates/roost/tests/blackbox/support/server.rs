@@ -163,6 +163,13 @@ impl Server {
         status.code()
     }
 
+    /// Waits until it ends by itself; its exit code.
+    pub fn wait_for_end(&mut self) -> Option<i32> {
+        let status = wait_for_end(self.process(), PATIENCE);
+        self.child = None;
+        status.expect("it ends in time").code()
+    }
+
     fn process(&mut self) -> &mut Child {
         self.child.as_mut().expect("it runs")
     }
