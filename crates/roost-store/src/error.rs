@@ -24,6 +24,14 @@ pub enum StoreError {
         path.display()
     )]
     Make { path: PathBuf, source: std::io::Error },
+    /// A copy of a file is wanted of a server.
+    #[error(
+        "{database} is no SQLite file: its server has its own tools (mysqldump, pg_dump); `roost db copy` copies its rows"
+    )]
+    NotSqlite { database: String },
+    /// A copy cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Copy { path: PathBuf, source: std::io::Error },
     /// The journal beside the database cannot be used.
     #[error(
         "cannot use the journal {}: {source}; it must stand beside the database and be readable and writable",

@@ -326,6 +326,21 @@ pub(crate) enum DbCommand {
     Check,
     /// Make the tables or the index that are missing; no column that is there is changed
     Migrate,
+    /// Copy subscribers and bindings from one database into another
+    ///
+    /// Each is a URL as `database` has it. Rows of the same name are replaced, so a copy that was broken off is made again. What
+    /// both hold afterwards is compared.
+    Copy {
+        /// Where from, such as mysql://opensips:opensipsrw@10.0.0.3/opensips
+        from: String,
+        /// Where to, such as sqlite:roost.db
+        to: String,
+    },
+    /// Copy the SQLite database, which may be in use, into a new file
+    Backup {
+        /// The file, which must not be there
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -63,6 +63,35 @@ pub(crate) fn recover(
     Ok(())
 }
 
+/// A copy as of one moment in a new file, for its owner alone; its size.
+pub(crate) fn copy(connection: &Connection, file: &Path) -> Result<u64, StoreError> {
+    let failed = |source: std::io::Error| StoreError::Copy { path: file.into(), source };
+    if file.exists() {
+        return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    make_private_file(file)?;
+    let copied = connection.execute("VACUUM INTO ?", [file.to_string_lossy()]);
+    let check = || -> rusqlite::Result<String> {
+        Connection::open(file)?.query_row("PRAGMA integrity_check", [], |row| row.get(0))
+    };
+    let checked = copied.and_then(|_| check());
+    match checked {
+        Ok(said) if said == "ok" => {
+            let copy = std::fs::File::open(file).map_err(failed)?;
+            copy.sync_all().map_err(failed)?;
+            Ok(copy.metadata().map_err(failed)?.len())
+        }
+        other => {
+            // Half a copy would be taken for a whole one.
+            let _ = std::fs::remove_file(file);
+            match other {
+                Ok(said) => Err(failed(std::io::Error::other(said))),
+                Err(error) => Err(StoreError::sql("copying the database")(error)),
+            }
+        }
+    }
+}
+
 pub(crate) fn each(
     connection: &Connection,
     sql: &str,

@@ -1,9 +1,15 @@
 //! `roost db`: the tables of the database.
 
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use anyhow::{Result, bail};
+use indicatif::ProgressBar;
+use roost_store::{Copied, Sum};
 use serde_json::json;
 
 use crate::cli::DbCommand;
+use crate::mi_client::{MiError, call};
 use crate::output::{say, say_done, table};
 use crate::settings::Settings;
 
@@ -18,6 +24,72 @@ pub(crate) fn run(settings: &Settings, command: &DbCommand, is_json: bool) -> Re
         }
         DbCommand::Check => check(settings, is_json),
         DbCommand::Migrate => migrate(settings, is_json),
+        DbCommand::Copy { from, to } => copy(settings, (from, to), is_json),
+        DbCommand::Backup { file } => back_up(settings, file, is_json),
+    }
+}
+
+fn copy(settings: &Settings, (from, to): (&str, &str), is_json: bool) -> Result<()> {
+    let (source, target) = (settings.open_store_at(from)?, settings.open_store_at(to)?);
+    if source.identity() == target.identity() {
+        bail!("{from} and {to} are one database");
+    }
+    let bar = ProgressBar::new_spinner();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let copied =
+        source.copy_to(&target, now, &mut |table, rows| bar.set_message(format!("{table}: {rows} rows")))?;
+    bar.finish_and_clear();
+    let is_whole = copied.iter().all(Copied::is_whole);
+    if is_json {
+        let one = |one: &Copied| {
+            let sum = |sum: &Sum| json!({ "rows": sum.rows, "hash": format!("{:016x}", sum.hash) });
+            let (source, target) = (sum(&one.source), sum(&one.target));
+            json!({ "table": one.table, "copied": one.rows, "source": source, "target": target, "left_out": one.left_out })
+        };
+        say(&serde_json::to_string_pretty(&copied.iter().map(one).collect::<Vec<_>>())?)?;
+    } else {
+        let mut shown = table();
+        shown.set_header(["table", "copied", "in the source", "in the target", "the same"]);
+        for one in &copied {
+            let (rows, same) = (one.rows.to_string(), if one.is_whole() { "yes" } else { "no" });
+            let (source, target) = (one.source.rows.to_string(), one.target.rows.to_string());
+            shown.add_row([one.table.to_string(), rows, source, target, same.to_string()]);
+        }
+        say(&shown.trim_fmt())?;
+        for one in copied.iter().filter(|one| !one.left_out.is_empty()) {
+            say(&format!(
+                "the target has no columns {} of {}: they were left out",
+                one.left_out.join(", "),
+                one.table
+            ))?;
+        }
+    }
+    if !is_whole {
+        bail!(
+            "the two differ: the target had other rows before, or the source has changed meanwhile (stop what writes to it, and copy \
+             again)"
+        );
+    }
+    Ok(())
+}
+
+/// What was accepted before is in the table so long after it was flushed, at most.
+const FOLDS: Duration = Duration::from_millis(1_500);
+
+fn back_up(settings: &Settings, file: &Path, is_json: bool) -> Result<()> {
+    settings.require_database()?;
+    let store = settings.open_store()?;
+    match call(settings, "ul_flush", &json!({})) {
+        Ok(_) => std::thread::sleep(FOLDS),
+        // Opening it has folded what a server left behind.
+        Err(MiError::NotRunning(_)) => {}
+        Err(error) => return Err(error.into_error()),
+    }
+    let bytes = store.back_up(file)?;
+    let (name, size) = (file.display(), bytes as f64 / 1e6);
+    match is_json {
+        true => say(&json!({ "file": name.to_string(), "bytes": bytes }).to_string()),
+        false => say(&format!("{name}: {size:.1} MB, checked; with all that was accepted before")),
     }
 }
 

@@ -20,6 +20,14 @@ impl Settings {
     /// # Errors
     /// With the file and the remedy.
     pub(crate) fn open_store(&self) -> Result<Store> {
+        self.open_store_at(&self.database)
+    }
+
+    /// The same of another database, with the same columns.
+    ///
+    /// # Errors
+    /// With the file and the remedy.
+    pub(crate) fn open_store_at(&self, database: &str) -> Result<Store> {
         let columns = Columns {
             user: self.user_column.clone(),
             domain: self.domain_column.clone(),
@@ -29,7 +37,7 @@ impl Settings {
             use_domain: self.core.identity.use_domain,
             location: self.location_columns.clone(),
         };
-        Ok(Store::open(&self.database, &self.folder(), &self.access()?, columns)?)
+        Ok(Store::open(database, &self.folder(), &self.access()?, columns)?)
     }
 
     /// Whether there is a database to change: one that a configuration names, or that stands here. A command in the wrong

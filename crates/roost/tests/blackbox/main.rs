@@ -30,6 +30,7 @@ mod mcp;
 mod media_servers;
 mod mi;
 mod monitoring;
+mod moving;
 mod names;
 mod nathelper;
 mod nodes;
