@@ -104,7 +104,7 @@ impl Store {
     fn each_subscriber<E>(
         &self,
         columns: &[&str],
-        take: &mut dyn FnMut(&[Vec<Value>]) -> Result<(), E>,
+        take: &mut impl FnMut(&[Vec<Value>]) -> Result<(), E>,
     ) -> Result<Result<(), E>, StoreError> {
         let (user, domain) = (&self.columns.user, &self.columns.domain);
         let names: Vec<_> = columns.iter().map(|name| format!("\"{name}\"")).collect();

@@ -34,7 +34,11 @@ fn subscribers_and_bindings_go_from_one_kind_to_the_other_and_back() {
         let database = Database::start(kind);
         for round in 0..2 {
             let all = copied(&server, &here, &database.url());
-            assert_eq!((&all[0]["table"], &all[0]["copied"]), (&"subscriber".into(), &1_207.into()), "{round}: {all}");
+            assert_eq!(
+                (&all[0]["table"], &all[0]["copied"]),
+                (&"subscriber".into(), &1_207.into()),
+                "{round}: {all}"
+            );
             assert_eq!((&all[1]["table"], &all[1]["copied"]), (&"location".into(), &1.into()), "{all}");
             assert_eq!(all[0]["source"], all[0]["target"], "{kind:?}");
             assert_eq!(all[1]["source"], all[1]["target"], "{kind:?}");
@@ -42,7 +46,11 @@ fn subscribers_and_bindings_go_from_one_kind_to_the_other_and_back() {
         // And back, into another file, with which the phones are served.
         let back = format!("sqlite:{}", server.path(&format!("back-{kind:?}.db")).display());
         let all = copied(&server, &database.url(), &back);
-        assert_eq!((&all[0]["target"]["rows"], &all[1]["target"]["rows"]), (&1_207.into(), &1.into()), "{all}");
+        assert_eq!(
+            (&all[0]["target"]["rows"], &all[1]["target"]["rows"]),
+            (&1_207.into(), &1.into()),
+            "{all}"
+        );
         server.replace_in_config("sqlite:roost.db", &back);
         server.start();
         assert!(server.succeed(&["ul", "show", "100@a.example"]).contains("AOR:: 100@a.example"));
