@@ -476,6 +476,14 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         running: bool,
     },
+    /// Print a configuration in which every key stands with its meaning and default
+    Template,
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
     /// Print docs/reference.md
     #[command(hide = true)]
     Reference,

@@ -8,6 +8,7 @@ mod output;
 mod reference;
 mod serve;
 mod settings;
+mod template;
 
 use std::process::ExitCode;
 
@@ -90,6 +91,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let language = if language == "zh" { Language::Chinese } else { Language::English };
             say(roost_recorder::page(language).trim_end())
         }
+        Command::Config { command: ConfigCommand::Template } => say(template::configuration().trim_end()),
+        Command::Config { command: ConfigCommand::Man { folder } } => template::manual(&folder),
         Command::Config { command: ConfigCommand::Reference } => say(reference::page().trim_end()),
         Command::Completion { shell } => {
             let mut script = Vec::new();
