@@ -83,7 +83,8 @@ fn debian_package(folder: &Path) -> Result<PathBuf> {
 fn static_tarball(folder: &Path, package: &Path) -> Result<PathBuf> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut build = cargo(["build", "--profile", "dist", "-p", "roost", "--target", &target]);
-    build.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    // Without libraries the kernel is asked for random numbers itself: an empty root has no /dev/urandom.
+    build.env("RUSTFLAGS", "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"");
     ensure!(exit_code(&mut build)? == 0, "roost does not build without libraries");
     let name = format!("roost-{}-{}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
     let inside = folder.join(&name);

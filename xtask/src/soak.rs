@@ -4,6 +4,7 @@ mod flood;
 mod fuzz;
 mod mutants;
 mod nodes;
+mod package;
 mod pings;
 mod reload;
 mod rows;
@@ -80,6 +81,8 @@ pub(crate) enum Soak {
         #[arg(long)]
         if_possible: bool,
     },
+    /// Install the Debian package (`cargo xtask dist`) in a fresh Debian that boots, use it, upgrade it and remove it. It takes root.
+    Package,
     /// Ping many phones: what it takes, and the largest burst.
     Pings {
         /// How many.
@@ -122,6 +125,7 @@ pub(crate) fn run(soak: &Soak) -> ExitCode {
             let size = nodes::Size { phones: *count, calls: *calls, hold_s: *hold };
             server::roost(*debug).and_then(|roost| nodes::run(&roost, size, lose, *if_possible))
         }
+        Soak::Package => package::run(),
         Soak::Pings { count } => pings::run(*count),
         Soak::Reload { count } => reload::run(*count),
         Soak::Tls { count } => tls::run(*count),
