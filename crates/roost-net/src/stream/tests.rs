@@ -162,3 +162,22 @@ fn what_the_queue_has_no_room_for_comes_back() {
     streams.send(flow, INVITE);
     assert!(matches!(next(&inboxes), InboxItem::ShardEvent(ShardEvent::NoRoom(..))));
 }
+
+/// Written together they would be more than may wait for a peer that does not read; this one does.
+#[test]
+fn many_large_messages_at_once_reach_a_peer_that_reads() {
+    let started = start(SETTINGS, 1);
+    let peer = TcpListener::bind("127.0.0.1:0").unwrap();
+    let flow = Flow::stream(Transport::Tcp, started.address, peer.local_addr().unwrap(), 0);
+    let message = vec![b'x'; 8_000];
+    let count = limits::MAX_WRITE_QUEUE / message.len() + 8;
+    assert!(count <= limits::MAX_WAITING_PER_PEER);
+    (0..count).for_each(|_| started.streams.send(flow, &message));
+    let (mut accepted, _) = peer.accept().unwrap();
+    accepted.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut all = vec![0; count * message.len()];
+    accepted.read_exact(&mut all).unwrap();
+    assert!(all.iter().all(|byte| *byte == b'x'));
+    assert_eq!((started.statistic("net:tcp_unsent"), started.statistic("net:tcp_closed_stuck")), (0, 0));
+    started.streams.stop();
+}

@@ -424,7 +424,11 @@ impl StreamThread {
     /// Queues a message that is written with others of the same round.
     fn gather(&self, connection: &Rc<Connection>, message: Box<[u8]>) -> Result<(), (Close, Box<[u8]>)> {
         let is_first = connection.queue.borrow().left() == 0;
-        self.enqueue(connection, message, 0)?;
+        if let Err((_, message)) = self.enqueue(connection, message, 0) {
+            // There is no room to wait for the others of the round: they go now, and it behind them.
+            let written = self.write_on(connection).and_then(|()| self.write(connection, &message));
+            return written.map_err(|why| (why, message));
+        }
         if is_first {
             let now_ms = self.shared.now_ms();
             connection.written_ms.set(now_ms);
