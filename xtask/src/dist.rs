@@ -91,7 +91,9 @@ fn static_tarball(folder: &Path, package: &Path) -> Result<PathBuf> {
     fs::create_dir_all(&inside)?;
     let built = target_dir()?.join(&target).join("dist/roost");
     binutils("strip", &["-o"], &[&inside.join("roost"), &built])?;
-    copy_all(package, &inside)?;
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(package.join(".")).arg(&inside);
+    ensure!(exit_code(&mut copy)? == 0, "cp failed");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for file in
         ["README.md", "README.zh-CN.md", "LICENSE-MIT", "LICENSE-APACHE", "contrib/debian/roost.service"]
@@ -108,19 +110,6 @@ fn static_tarball(folder: &Path, package: &Path) -> Result<PathBuf> {
         .arg(&name);
     ensure!(exit_code(&mut tar)? == 0, "tar failed");
     Ok(tarball)
-}
-
-fn copy_all(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        match entry.file_type()?.is_dir() {
-            true => copy_all(&entry.path(), &target)?,
-            false => drop(fs::copy(entry.path(), target)?),
-        }
-    }
-    Ok(())
 }
 
 fn binutils(program: &str, options: &[&str], paths: &[&Path]) -> Result<()> {

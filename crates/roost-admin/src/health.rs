@@ -7,8 +7,6 @@ use crate::Mi;
 use crate::ask::{ask, shards};
 use crate::rpc::RpcError;
 
-const CALLS: [&str; 2] = ["dialog:early_dialogs", "dialog:active_dialogs"];
-
 /// Why roost is not ready; `None`: it is.
 pub(crate) async fn why_not_ready(mi: &Mi) -> Option<String> {
     if let Some(why) = (mi.process.why_not_ready)() {
@@ -17,30 +15,29 @@ pub(crate) async fn why_not_ready(mi: &Mi) -> Option<String> {
     if mi.config().policy.drain_s > 0 {
         return Some("it is being taken out of service".to_string());
     }
-    let mut loading = 0;
-    for shard in shards(mi) {
-        match ask(mi, shard, Admin::Statistics).await {
-            Ok(AdminReply::Statistics(figures)) => {
-                let is_it = |(name, value): &&(&str, u64)| *name == "roost:loading" && *value > 0;
-                loading += figures.values.iter().filter(is_it).count();
-            }
-            _ => return Some("a worker does not answer".to_string()),
-        }
+    match sum(mi, &["roost:loading"]).await {
+        None => Some("a worker does not answer".to_string()),
+        Some(0) => None,
+        Some(_) => Some("the table `location` is being read".to_string()),
     }
-    (loading > 0).then(|| "the table `location` is being read".to_string())
 }
 
 /// Calls that are in progress; `None`: a worker does not answer.
 pub(crate) async fn calls(mi: &Mi) -> Option<u64> {
-    let mut calls = 0;
+    sum(mi, &["dialog:early_dialogs", "dialog:active_dialogs"]).await
+}
+
+/// What all shards say to these figures, together; `None`: one does not answer.
+async fn sum(mi: &Mi, names: &[&str]) -> Option<u64> {
+    let mut sum = 0;
     for shard in shards(mi) {
         let Ok(AdminReply::Statistics(figures)) = ask(mi, shard, Admin::Statistics).await else {
             return None;
         };
-        let of_calls = figures.values.iter().filter(|(name, _)| CALLS.contains(name));
-        calls += of_calls.map(|(_, value)| *value).sum::<u64>();
+        let asked = figures.values.iter().filter(|(name, _)| names.contains(name));
+        sum += asked.map(|(_, value)| *value).sum::<u64>();
     }
-    Some(calls)
+    Some(sum)
 }
 
 /// `sr_get_status`: as OpenSIPS's status reports say it.

@@ -7,6 +7,10 @@ const SDP: &str =
 const RULES: &str = "write a [[route]] for each prefix, its gateways as `hops`";
 const CACHE: &str = "scripts' caches are not there";
 
+/// Functions that write another Request-URI.
+pub(crate) const REWRITES: &[&str] =
+    &["strip", "prefix", "rewriteuri", "seturi", "rewritehostport", "sethostport", "rewritehost", "sethost"];
+
 /// What is built in: names, and where it went.
 const BUILT_IN: &[(&[&str], &str)] = &[
     (&["mf_process_maxfwd_header"], "Max-Forwards is counted, 483 where none is left"),
@@ -134,20 +138,7 @@ const BUILT_IN: &[(&[&str], &str)] = &[
         &["db_does_uri_exist", "does_uri_exist"],
         "404 where there is no such extension, 480 where it is not there",
     ),
-    (
-        &[
-            "strip",
-            "prefix",
-            "rewriteuri",
-            "seturi",
-            "rewritehostport",
-            "sethostport",
-            "rewritehost",
-            "sethost",
-            "sethostport",
-        ],
-        "it leads nowhere that is known",
-    ),
+    (REWRITES, "it leads nowhere that is known"),
     (&["update_stat", "reset_stat"], "`roost stats`"),
     (&["sd_lookup", "sd_load"], "speed dial is the media server's"),
     (&["set_advertised_address", "set_advertised_port", "force_send_socket"], "`listen … as …`"),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::ast::{Call, Expr, Item, Op, Place, Statement};
 use crate::config::{Config, From, Route, Value};
+use crate::functions::REWRITES;
 use crate::lines::TARGETS;
 use crate::report::{Fate, Notes};
 use crate::walk::{Event, Request, Walker, Way};
@@ -371,7 +372,7 @@ impl Target {
                     if let Some(hop) = target.take_call(call) {
                         found = Some((hop, *at));
                     }
-                    if CALLS.contains(&call.name.as_str()) {
+                    if is_target(&call.name) {
                         target.places.push(*at);
                     }
                 }
@@ -482,20 +483,10 @@ impl Target {
     }
 }
 
-/// Calls that say where a request goes.
-const CALLS: &[&str] = &[
-    "strip",
-    "prefix",
-    "rewriteuri",
-    "seturi",
-    "rewritehostport",
-    "sethostport",
-    "rewritehost",
-    "sethost",
-    "setdsturi",
-    "ds_select_dst",
-    "ds_select_domain",
-];
+/// Whether a call says where a request goes.
+fn is_target(name: &str) -> bool {
+    REWRITES.contains(&name) || SETS.contains(&name) || name == "setdsturi"
+}
 
 /// What a condition is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -109,10 +109,7 @@ impl<'s> Walker<'s> {
             What::If { condition, then, other } => self.choose(condition, (then, other), at, way),
             What::Loop { condition, body } => {
                 let once = condition.clone().unwrap_or(Expr::Nothing);
-                let ways = self.choose(&once, (body, &[]), at, way);
-                ways.into_iter()
-                    .map(|(way, flow)| (way, if flow == Flow::Break { Flow::Next } else { flow }))
-                    .collect()
+                behind_break(self.choose(&once, (body, &[]), at, way))
             }
             What::Switch { on, arms } => self.switch(on, arms, at, way),
         }
@@ -165,11 +162,7 @@ impl<'s> Walker<'s> {
             if ["is_method", "has_totag"].contains(&call.name.as_str()) {
                 continue;
             }
-            let next = ways.into_iter().flat_map(|(way, flow)| match flow {
-                Flow::Next => self.call(call, at, way),
-                _ => vec![(way, flow)],
-            });
-            ways = next.collect();
+            ways = go_on(ways, |way| self.call(call, at, way));
         }
         ways
     }
@@ -181,27 +174,22 @@ impl<'s> Walker<'s> {
         at: Place,
         way: Way,
     ) -> Vec<(Way, Flow)> {
-        let mut all = Vec::new();
-        for (way, flow) in self.ask(condition, at, way) {
-            if flow != Flow::Next {
-                all.push((way, flow));
-                continue;
-            }
+        go_on(self.ask(condition, at, way), |way| {
             let condition = way.resolve(condition);
             match self.decide(&condition) {
-                Some(true) => all.extend(self.run(then, way)),
-                Some(false) => all.extend(self.run(other, way)),
-                None if is_quiet(then) && is_quiet(other) => all.push((way, Flow::Next)),
+                Some(true) => self.run(then, way),
+                Some(false) => self.run(other, way),
+                None if is_quiet(then) && is_quiet(other) => vec![(way, Flow::Next)],
                 None => {
-                    for (holds, body) in [(true, then), (false, other)] {
+                    let branch = |(holds, body)| {
                         let mut way = way.clone();
                         way.events.push(Event::Guard { condition: condition.clone(), holds, at });
-                        all.extend(self.run(body, way));
-                    }
+                        self.run(body, way)
+                    };
+                    [(true, then), (false, other)].into_iter().flat_map(branch).collect()
                 }
             }
-        }
-        all
+        })
     }
 
     fn switch(
@@ -211,13 +199,8 @@ impl<'s> Walker<'s> {
         at: Place,
         way: Way,
     ) -> Vec<(Way, Flow)> {
-        let mut all = Vec::new();
-        for (way, flow) in self.ask(on, at, way) {
-            if flow != Flow::Next {
-                all.push((way, flow));
-                continue;
-            }
-            let on = way.resolve(on);
+        let ways = go_on(self.ask(on, at, way), |way| {
+            let (mut all, on) = (Vec::new(), way.resolve(on));
             let mut has_default = false;
             for (index, (label, _)) in arms.iter().enumerate() {
                 let mut way = way.clone();
@@ -237,14 +220,13 @@ impl<'s> Walker<'s> {
                 all.extend(self.run(&body, way));
             }
             if !has_default {
-                let mut way = way.clone();
+                let mut way = way;
                 way.events.push(Event::Guard { condition: on, holds: true, at });
                 all.push((way, Flow::Next));
             }
-        }
-        all.into_iter()
-            .map(|(way, flow)| (way, if flow == Flow::Break { Flow::Next } else { flow }))
-            .collect()
+            all
+        });
+        behind_break(ways)
     }
 
     /// What a condition is for this request; `None`: it may be either.
@@ -286,6 +268,17 @@ impl<'s> Walker<'s> {
             _ => None,
         }
     }
+}
+
+/// What follows on those ways that have not ended.
+fn go_on(ways: Vec<(Way, Flow)>, next: impl Fn(Way) -> Vec<(Way, Flow)>) -> Vec<(Way, Flow)> {
+    let one = |(way, flow)| if flow == Flow::Next { next(way) } else { vec![(way, flow)] };
+    ways.into_iter().flat_map(one).collect()
+}
+
+/// A `break` ends what it stands in, and no more.
+fn behind_break(ways: Vec<(Way, Flow)>) -> Vec<(Way, Flow)> {
+    ways.into_iter().map(|(way, flow)| (way, if flow == Flow::Break { Flow::Next } else { flow })).collect()
 }
 
 fn is_method(expr: &Expr) -> bool {

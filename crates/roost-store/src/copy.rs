@@ -80,9 +80,8 @@ impl Store {
         let left_out = left_out.into_iter().cloned().collect();
         let (user, domain) = (self.columns.user.as_str(), self.columns.domain.as_str());
         let mut client = target.database.connect()?;
-        let writing = StoreError::sql("writing subscribers");
         let mut rows = 0;
-        let copied = self.each_subscriber(&both, &mut |page| {
+        self.each_subscriber(&both, &mut |page| {
             let write = |client: &mut Client| {
                 client.begin()?;
                 for row in page {
@@ -91,21 +90,20 @@ impl Store {
                 client.run("COMMIT")
             };
             rows += page.len() as u64;
-            let written = write(&mut client);
+            let written = write(&mut client).map_err(StoreError::sql("writing subscribers"));
             progress(rows);
             written
         })?;
-        copied.map_err(writing)?;
         let (source, target) = (self.sum_subscribers(&both)?, target.sum_subscribers(&both)?);
         Ok(Copied { table: "subscriber", rows, source, target, left_out })
     }
 
     /// Gives all subscribers, some at a time, until `take` fails.
-    fn each_subscriber<E>(
+    fn each_subscriber(
         &self,
         columns: &[&str],
-        take: &mut impl FnMut(&[Vec<Value>]) -> Result<(), E>,
-    ) -> Result<Result<(), E>, StoreError> {
+        take: &mut impl FnMut(&[Vec<Value>]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let (user, domain) = (&self.columns.user, &self.columns.domain);
         let names: Vec<_> = columns.iter().map(|name| format!("\"{name}\"")).collect();
         let key = format!("COALESCE(\"{domain}\", '')");
@@ -123,19 +121,17 @@ impl Store {
             };
             let page = client.all(&format!("{select}{condition} {order}"), &params);
             let page = page.map_err(StoreError::sql("reading subscribers"))?;
-            let Some([name, of, ..]) = page.last().map(Vec::as_slice) else { return Ok(Ok(())) };
+            let Some([name, of, ..]) = page.last().map(Vec::as_slice) else { return Ok(()) };
             after = Some((name.clone(), of.clone()));
             let rows: Vec<Vec<Value>> =
                 page.into_iter().map(|row| row.into_iter().skip(2).collect()).collect();
-            if let Err(error) = take(&rows) {
-                return Ok(Err(error));
-            }
+            take(&rows)?;
         }
     }
 
     fn sum_subscribers(&self, columns: &[&str]) -> Result<Sum, StoreError> {
         let mut sum = Sum::default();
-        let summed = self.each_subscriber(columns, &mut |page| -> Result<(), std::convert::Infallible> {
+        self.each_subscriber(columns, &mut |page| {
             for row in page {
                 let texts: Vec<Box<[u8]>> = row.iter().cloned().map(Value::into_bytes).collect();
                 // A column of fixed width is filled up with blanks by some.
@@ -143,7 +139,7 @@ impl Store {
             }
             Ok(())
         })?;
-        summed.map(|()| sum).or(Ok(sum))
+        Ok(sum)
     }
 
     fn copy_bindings(

@@ -98,7 +98,7 @@ fn as_in_file(value: &Json) -> String {
 const NARROW: u16 = 120;
 
 /// One key.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Line {
     /// With its section, and the number of its table where there are several.
     pub(crate) name: String,

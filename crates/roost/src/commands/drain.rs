@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::mi_client::{MiError, call};
 use crate::output::{say, say_done};
@@ -55,10 +55,8 @@ pub(crate) fn run(settings: &Settings, args: &Drain, is_json: bool) -> Result<()
 
 /// Calls and connections that are left.
 fn left(settings: &Settings) -> Result<(u64, u64), MiError> {
-    let names = ["dialog:early_dialogs", "dialog:active_dialogs"];
+    let names = ["dialog:early_dialogs", "dialog:active_dialogs", "net:tcp_connections"];
     let found = call(settings, "get_statistics", &json!({ "statistics": names }))?;
     let of = |name: &str| found[name].as_u64().unwrap_or(0);
-    let connections = call(settings, "list_tcp_conns", &Value::Null)?;
-    let count = connections["Connections"].as_array().map_or(0, Vec::len) as u64;
-    Ok((of(names[0]) + of(names[1]), count))
+    Ok((of(names[0]) + of(names[1]), of(names[2])))
 }

@@ -1,6 +1,5 @@
 //! `reload`: what of the configuration file is other than what is in force, and who takes it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -91,25 +90,25 @@ fn policy(after: &Settings, config: &Config, has_other_routes: bool) -> Policy {
 /// The keys whose values differ, in the order of the reference.
 fn changes(before: &Settings, after: &Settings) -> anyhow::Result<Vec<ChangedKey>> {
     let (old, new) = (lines(before)?, lines(after)?);
-    let find = |all: &[Line]| -> BTreeMap<String, (Line, usize)> {
-        all.iter().cloned().enumerate().map(|(at, line)| (line.name.clone(), (line, at))).collect()
-    };
-    let (old_by_name, new_by_name) = (find(&old), find(&new));
-    let mut changes: Vec<(usize, ChangedKey)> = Vec::new();
-    for (name, (line, at)) in old_by_name.iter().chain(&new_by_name) {
-        let (old, new) = (old_by_name.get(name), new_by_name.get(name));
+    fn named<'l>(all: &'l [Line], name: &str) -> Option<&'l Line> {
+        all.iter().find(|line| line.name == name)
+    }
+    let change = |old: Option<&Line>, new: Option<&Line>| {
+        let line = old.or(new)?;
         let is_same = match (old, new) {
-            (Some((old, _)), Some((new, _))) => old.value == new.value,
+            (Some(old), Some(new)) => old.value == new.value,
+            // Of a table that has come or gone.
             _ => line.value == line.default,
         };
-        if is_same || changes.iter().any(|(_, change)| change.name == *name) {
-            continue;
-        }
-        let shown = |line: Option<&(Line, usize)>| line.map(|(line, _)| line.shown());
-        let change =
-            ChangedKey { name: name.clone(), old: shown(old), new: shown(new), is_live: line.is_live() };
-        changes.push((*at, change));
-    }
+        let (name, is_live) = (line.name.clone(), line.is_live());
+        (!is_same).then(|| ChangedKey { name, old: old.map(Line::shown), new: new.map(Line::shown), is_live })
+    };
+    let of_old = old.iter().enumerate();
+    let of_old = of_old.map(|(at, line)| (at, Some(line), named(&new, &line.name)));
+    let come = new.iter().enumerate().filter(|(_, line)| named(&old, &line.name).is_none());
+    let come = come.map(|(at, line)| (at, None, Some(line)));
+    let mut changes: Vec<(usize, ChangedKey)> =
+        of_old.chain(come).filter_map(|(at, old, new)| Some((at, change(old, new)?))).collect();
     changes.sort_by_key(|(at, _)| *at);
     Ok(changes.into_iter().map(|(_, change)| change).collect())
 }
