@@ -50,12 +50,11 @@ pub use contract::event::{
     Asked, AskedMore, CallStep, ContactFacts, Event, EventKind, Gone, Listening, Passed, Topics,
 };
 pub use contract::exclusive::Exclusive;
+pub use contract::hop_uri::{HopError, HopUri, Name};
 pub use contract::identity::{CallCount, Identity, Widths};
 pub use contract::listener::Listener;
 pub use contract::mark::Mark;
-pub use contract::next_hops::{
-    Address, Hop, HopAddress, HopError, HopId, HopState, HopUri, Name, NextHops, Numbers, Rule, Service,
-};
+pub use contract::next_hops::{Address, Hop, HopAddress, HopId, HopState, NextHops};
 pub use contract::outbox::{Outbox, Transmit};
 pub use contract::policy::{
     Algorithm, AssertedIdentity, AuthDbParams, AuthParams, Authorize, DialogParams, DispatcherParams,
@@ -65,6 +64,7 @@ pub use contract::policy::{
 pub use contract::preview::{Decision, Preview, Signer, SubscriberName, Supposed, SupposedSubscriber};
 pub use contract::reason::Reason;
 pub use contract::row::{PackedRow, Row, RowError, Write};
+pub use contract::rule::{DiversionStyle, Failure, Failures, HeaderEdits, Numbers, Reply, Rule, Service};
 pub use contract::shared::{Floating, Holder, Node, Planned, StoredRecord, split_route};
 pub use contract::subscriber::{Reading, Secrets, SubscriberRow};
 pub use engine::Engine;

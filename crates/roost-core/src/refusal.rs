@@ -61,7 +61,7 @@ pub(crate) fn refuse(ctx: &mut Ctx<'_>, registrar: &Registrar, request: &Request
     let realm = realm.as_deref().unwrap_or_else(|| registrar_realm(policy, request).unwrap_or(&[]));
     let only_named = ctx.policy.registrar.only_request_contacts;
     ctx.out.send(request.reply_flow(), |bytes| {
-        writer.write_head(request, response.code, response.phrase, bytes);
+        writer.write_head(request, response.code, response.phrase.as_str(), bytes);
         if response.has_contacts() {
             registrar.write_contacts(writer.now, only_named, request, *record, bytes);
         }

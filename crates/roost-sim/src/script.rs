@@ -7,7 +7,7 @@
 //! | `# …` | a comment |
 //! | `config KEY = VALUE` | a setting, before the first message; 1 and 0 for booleans |
 //! | `local IP:PORT` | our address, 10.2.84.19:5060 unless said |
-//! | `route KEY=VALUE …` | a `[[route]]`: `prefix`, `domain`, `strip`, `prepend`, `offline=1`, `hops=URI,URI` |
+//! | `route KEY=VALUE …` | a `[[route]]`: `prefix`, `domain`, `strip`, `prepend`, `on=FAILURE,FAILURE`, `after`, `diversion`, `hops=URI,URI` |
 //! | `dns NAME IP:PORT …` | where a name leads; nowhere without addresses |
 //! | `user NAME [@DOMAIN] PASSWORD` | a subscriber |
 //! | `>> IP:PORT` | a datagram from there; without lines it is a keep-alive |
@@ -26,7 +26,7 @@
 
 use std::net::SocketAddr;
 
-use roost_core::{HopUri, Numbers, Rule, Transport};
+use roost_core::{DiversionStyle, Failure, HopUri, Numbers, Rule, Transport};
 
 /// One step and the line it stands on.
 #[derive(Debug)]
@@ -191,16 +191,7 @@ fn user(rest: &str) -> Result<What, String> {
 }
 
 fn route(rest: &str) -> Result<Rule, String> {
-    let mut rule = Rule {
-        set: 0,
-        numbers: Numbers::Any,
-        domain: None,
-        strip: 0,
-        prepend: "".into(),
-        offline: false,
-        service: None,
-        hops: Vec::new(),
-    };
+    let mut rule = Rule::new(Numbers::Any, Vec::new());
     for word in rest.split_whitespace() {
         let (key, value) = word.split_once('=').ok_or("route KEY=VALUE …")?;
         match key {
@@ -208,7 +199,21 @@ fn route(rest: &str) -> Result<Rule, String> {
             "domain" => rule.domain = Some(value.into()),
             "strip" => rule.strip = value.parse().map_err(|_| format!("not a number: {value}"))?,
             "prepend" => rule.prepend = value.into(),
-            "offline" => rule.offline = value == "1",
+            "on" => {
+                let named = |name| Failure::NAMED.iter().find(|(known, _)| *known == name);
+                for name in value.split(',') {
+                    let (_, failure) = named(name).ok_or_else(|| format!("not a failure: {name}"))?;
+                    rule.on = rule.on.and(*failure);
+                }
+            }
+            "after" => rule.after_s = value.parse().map_err(|_| format!("not a number: {value}"))?,
+            "diversion" => {
+                rule.diversion = match value {
+                    "diversion" => DiversionStyle::Diversion,
+                    "history-info" => DiversionStyle::HistoryInfo,
+                    _ => return Err(format!("not a diversion: {value}")),
+                }
+            }
             "hops" => {
                 let hop = |text: &str| HopUri::parse(text).map_err(|error| format!("{text} {error}"));
                 rule.hops = value.split(',').map(hop).collect::<Result<_, _>>()?;

@@ -1,6 +1,8 @@
 //! What only an engine by itself shows of calls: rules that a mutant of the proxy has broken unseen once.
 
-use roost_core::{Admin, Authorize, Config, HopUri, Listener, Numbers, Rule, Transport, limits};
+use roost_core::{
+    Admin, Authorize, Config, Failure, Failures, HopUri, Listener, Numbers, Rule, Transport, limits,
+};
 use roost_sim::client::Challenge;
 use roost_sim::harness::{
     Harness, PASSWORD, REALM, memory, of_invite, open, phone, request, response, ringing,
@@ -78,13 +80,8 @@ fn an_anonymous_caller_authorizes_as_whom_it_likes_and_others_as_themselves() {
 fn who_is_registered_is_called_and_not_routed_out() {
     let rule = || Rule {
         set: 1,
-        numbers: Numbers::Any,
-        domain: None,
-        strip: 0,
-        prepend: "".into(),
-        offline: true,
-        service: None,
-        hops: vec![HopUri::parse("sip:10.0.0.5").expect("a hop")],
+        on: Failures::NONE.and(Failure::Offline),
+        ..Rule::new(Numbers::Any, vec![HopUri::parse("sip:10.0.0.5").expect("a hop")])
     };
     let mut harness = Harness::new(|config: &mut Config| {
         open(config);

@@ -6,75 +6,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use regex::bytes::Regex;
-use roost_sip::{Method, MethodSet, Scheme, Uri};
+use roost_sip::Method;
 
-use crate::base::limits;
-use crate::base::transport::Transport;
-
-/// One `[[route]]`: what it is for, and where that goes.
-#[derive(Debug, Clone)]
-pub struct Rule {
-    /// The number of its hops' set, as `ds_list` shows it.
-    pub set: u32,
-    pub numbers: Numbers,
-    /// The host of the Request-URI, in lower case; `None` takes any.
-    pub domain: Option<Box<str>>,
-    /// How many characters are taken off the front of the user.
-    pub strip: usize,
-    /// What is put before the user then.
-    pub prepend: Box<str>,
-    /// Whether extensions that exist and are not registered go this way too.
-    pub offline: bool,
-    /// What of a service it is for, before the extensions are looked up; `None`: for numbers of calls that are no extensions.
-    pub service: Option<Service>,
-    /// The next hops, in the order in which they are tried.
-    pub hops: Vec<HopUri>,
-}
-
-/// Requests of a service of a hop's, such as message waiting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
-    pub methods: MethodSet,
-    /// Event packages (RFC 6665 7.2), in lower case; empty: all.
-    pub events: Vec<Box<str>>,
-}
-
-impl Service {
-    fn takes(&self, method: Method, event: &[u8]) -> bool {
-        let is_taken = || self.events.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(event));
-        self.methods & method.bit() != 0 && (self.events.is_empty() || is_taken())
-    }
-}
-
-/// Which users of a Request-URI a rule is for.
-#[derive(Debug, Clone)]
-pub enum Numbers {
-    /// All: the rule is for a domain, whose Request-URIs keep their host.
-    Any,
-    /// Those that begin so.
-    Prefix(Box<str>),
-    /// Those in which this is found.
-    Pattern(Regex),
-}
-
-/// The URI of a next hop.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HopUri {
-    /// As the configuration has it.
-    pub text: Box<str>,
-    pub name: Name,
-}
-
-/// Where a host is to be looked up (RFC 3263).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Name {
-    /// A name or an address, without brackets, in lower case.
-    pub host: Box<str>,
-    /// The port, where one is written: then there is no SRV record to look for.
-    pub port: Option<u16>,
-    pub transport: Transport,
-}
+use crate::contract::hop_uri::{HopUri, Name};
+use crate::contract::rule::{DiversionStyle, Failure, Failures, Rule};
+use crate::contract::rule_index::RuleIndex;
 
 /// One address that a [`Name`] leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,17 +21,6 @@ pub struct Address {
     /// The connection that leads there ([`Flow::connection`](crate::Flow)): 0 for any, or a number that stands for those
     /// whose peer has proven the name.
     pub connection: u64,
-}
-
-/// Why a text is not a next hop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HopError {
-    #[error("is not a SIP URI such as \"sip:10.0.0.5:5060\" or \"sip:fs.example.com\"")]
-    Uri,
-    #[error("names a user: the user comes from the Request-URI, write the host alone")]
-    User,
-    #[error("may have one parameter, transport=udp, tcp or tls")]
-    Params,
 }
 
 /// A next hop's state, by OpenSIPS's names.
@@ -147,113 +72,28 @@ pub struct HopId {
     pub(crate) index: u16,
 }
 
+/// A rule of one reading of the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RuleId {
+    version: u32,
+    index: u16,
+}
+
 /// All rules and their hops.
 #[derive(Debug, Clone, Default)]
 pub struct NextHops {
     /// Counts the reloads: a hop is known by its index in one of them.
     pub(crate) version: u32,
     rules: Arc<[Rule]>,
+    index: Arc<RuleIndex>,
+    /// Why calls of extensions are diverted by any rule.
+    diverts: Failures,
+    has_first: bool,
     /// The hops of each rule, as indices into `hops`.
     hops_of: Arc<[Vec<u16>]>,
     pub(crate) hops: Vec<Hop>,
     /// The addresses of all hops, sorted.
     trusted: Vec<IpAddr>,
-}
-
-impl HopUri {
-    /// Reads one.
-    ///
-    /// # Errors
-    /// [`HopError`] says what it may be.
-    pub fn parse(text: &str) -> Result<HopUri, HopError> {
-        let uri = Uri::parse(text.as_bytes()).map_err(|_| HopError::Uri)?;
-        if uri.scheme != Scheme::Sip || text.len() > limits::MAX_CONTACT {
-            return Err(HopError::Uri);
-        }
-        if uri.user.is_some() {
-            return Err(HopError::User);
-        }
-        let host_port = text.split([';', '?']).next().unwrap_or("");
-        let transport = match text.get(host_port.len()..).unwrap_or("") {
-            "" => Transport::Udp,
-            params => {
-                let name = params.get(..11).filter(|start| start.eq_ignore_ascii_case(";transport="));
-                let name = name.and(params.as_bytes().get(11..)).ok_or(HopError::Params)?;
-                Transport::named(name).filter(|transport| transport.can_connect()).ok_or(HopError::Params)?
-            }
-        };
-        let name = Name::new(uri.host, uri.port, transport);
-        Ok(HopUri { text: text.into(), name })
-    }
-
-    /// `host[:port][;transport=…]`: what stands behind the user of a Request-URI that goes there.
-    fn behind_user(&self) -> &str {
-        self.text.split_once(':').map_or("", |(_, rest)| rest)
-    }
-}
-
-impl Name {
-    /// A host as a URI has it.
-    pub fn new(host: &[u8], port: Option<u16>, transport: Transport) -> Name {
-        let inner = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
-        let host = String::from_utf8_lossy(inner).to_ascii_lowercase().into();
-        Name { host, port, transport }
-    }
-
-    /// The address that it is, where it is not a name.
-    pub fn address(&self) -> Option<SocketAddr> {
-        let ip = self.host.parse().ok()?;
-        Some(SocketAddr::new(ip, self.transport.port_or_default(self.port)))
-    }
-}
-
-impl Numbers {
-    fn fit(&self, user: &[u8]) -> bool {
-        match self {
-            Numbers::Any => true,
-            Numbers::Prefix(prefix) => user.starts_with(prefix.as_bytes()),
-            Numbers::Pattern(pattern) => pattern.is_match(user),
-        }
-    }
-}
-
-impl Rule {
-    /// The Request-URI that goes to a hop: `None` when nothing is left of the user.
-    pub(crate) fn rewrite(&self, uri: &Uri<'_>, hop: &HopUri) -> Option<Vec<u8>> {
-        let user = uri.user_part().without_separators();
-        let user = stripped(&user, self.strip);
-        if user.is_empty() && self.prepend.is_empty() {
-            return None;
-        }
-        let keeps_host = matches!(self.numbers, Numbers::Any);
-        if keeps_host && self.strip == 0 && self.prepend.is_empty() {
-            return Some(uri.text.to_vec());
-        }
-        let mut text = Vec::with_capacity(uri.text.len() + hop.text.len() + self.prepend.len());
-        text.extend_from_slice(b"sip:");
-        text.extend_from_slice(self.prepend.as_bytes());
-        text.extend_from_slice(user);
-        text.push(b'@');
-        match keeps_host {
-            // Behind the `@` nothing changes.
-            true => {
-                let at = uri.text.iter().position(|byte| *byte == b'@').map_or(uri.text.len(), |at| at + 1);
-                text.extend_from_slice(uri.text.get(at..).unwrap_or(&[]));
-            }
-            false => text.extend_from_slice(hop.behind_user().as_bytes()),
-        }
-        Some(text)
-    }
-}
-
-/// A user without its first characters; an escape is one character.
-fn stripped(user: &[u8], count: usize) -> &[u8] {
-    let mut rest = user;
-    for _ in 0..count {
-        let len = if rest.first() == Some(&b'%') { 3 } else { 1 };
-        rest = rest.get(len..).unwrap_or(&[]);
-    }
-    rest
 }
 
 impl NextHops {
@@ -273,7 +113,12 @@ impl NextHops {
         };
         let hops_of: Vec<Vec<u16>> =
             rules.iter().map(|rule| rule.hops.iter().map(|uri| index_of(rule.set, uri)).collect()).collect();
-        let mut next_hops = NextHops { version, rules, hops_of: hops_of.into(), hops, trusted: Vec::new() };
+        let index = Arc::new(RuleIndex::of(&rules));
+        let diverts = rules.iter().fold(Failures::NONE, |all, rule| all.or(rule.on));
+        let has_first = rules.iter().any(Rule::is_first);
+        let hops_of = hops_of.into();
+        let mut next_hops =
+            NextHops { version, rules, index, diverts, has_first, hops_of, hops, trusted: Vec::new() };
         next_hops.note_trusted();
         next_hops
     }
@@ -292,32 +137,64 @@ impl NextHops {
         self.rules.is_empty()
     }
 
-    /// The first rule for a user (without escapes) and a host, and its hops.
-    pub(crate) fn rule_for(&self, user: &[u8], host: &[u8]) -> Option<(&Rule, &[u16])> {
-        self.first(user, host, |rule| rule.service.is_none())
+    /// Why calls of extensions are diverted by any rule.
+    pub(crate) fn diverts(&self) -> Failures {
+        self.diverts
     }
 
-    /// The first rule for a request of a service, and its hops.
+    /// Whether any rule is looked at before extensions are looked up.
+    pub(crate) fn has_first(&self) -> bool {
+        self.has_first
+    }
+
+    /// Whether a rule's hops are told whose call it was.
+    pub(crate) fn tells_diversions(&self, id: RuleId) -> bool {
+        self.rule(id).is_some_and(|rule| rule.diversion != DiversionStyle::Off)
+    }
+
+    /// The first rule for a user (without escapes) and a host who is no extension.
+    pub(crate) fn rule_for(&self, user: &[u8], host: &[u8]) -> Option<RuleId> {
+        self.first(user, host, |rule| !rule.is_first() && rule.on.takes_strangers())
+    }
+
+    /// The first rule for calls of an extension that end so.
+    pub(crate) fn rule_on(&self, failure: Failure, user: &[u8], host: &[u8]) -> Option<RuleId> {
+        if !self.diverts.has(failure) {
+            return None;
+        }
+        self.first(user, host, |rule| !rule.is_first() && rule.on.has(failure))
+    }
+
+    /// The first rule that takes a request before extensions are looked up.
     pub(crate) fn service_for(
         &self,
         method: Method,
         event: &[u8],
         (user, host): (&[u8], &[u8]),
-    ) -> Option<(&Rule, &[u16])> {
-        let is_it = |rule: &Rule| rule.service.as_ref().is_some_and(|service| service.takes(method, event));
+    ) -> Option<RuleId> {
+        let is_it = |rule: &Rule| match &rule.service {
+            Some(service) => service.takes(method, event),
+            None => rule.reply.is_some(),
+        };
         self.first(user, host, is_it)
     }
 
-    fn first(&self, user: &[u8], host: &[u8], is_it: impl Fn(&Rule) -> bool) -> Option<(&Rule, &[u16])> {
-        let is_for = |rule: &Rule| {
-            let domain = rule.domain.as_deref();
-            domain.is_none_or(|domain| domain.as_bytes().eq_ignore_ascii_case(host)) && rule.numbers.fit(user)
-        };
-        self.rules
-            .iter()
-            .zip(self.hops_of.iter())
-            .find(|(rule, _)| is_it(rule) && is_for(rule))
-            .map(|(rule, hops)| (rule, &hops[..]))
+    fn first(&self, user: &[u8], host: &[u8], is_it: impl Fn(&Rule) -> bool) -> Option<RuleId> {
+        let is_taken = |rule: &Rule| is_it(rule) && rule.is_for(user, host);
+        let candidates = self.index.candidates(user, host);
+        let index =
+            candidates.into_iter().find(|at| self.rules.get(usize::from(*at)).is_some_and(is_taken))?;
+        Some(RuleId { version: self.version, index })
+    }
+
+    pub(crate) fn rule(&self, id: RuleId) -> Option<&Rule> {
+        self.rules.get(usize::from(id.index)).filter(|_| id.version == self.version)
+    }
+
+    /// A rule's hops, in the order in which they are tried.
+    pub(crate) fn hops_of(&self, id: RuleId) -> impl Iterator<Item = HopId> {
+        let indices = self.hops_of.get(usize::from(id.index)).filter(|_| id.version == self.version);
+        indices.into_iter().flatten().map(|index| self.id_of(*index))
     }
 
     pub(crate) fn hop(&self, id: HopId) -> Option<&Hop> {
@@ -397,37 +274,19 @@ impl Hop {
 
 #[cfg(test)]
 mod tests {
+    use regex::bytes::Regex;
+    use roost_sip::Uri;
+
     use super::*;
+    use crate::contract::rule::Numbers;
 
     fn rule(numbers: Numbers, domain: Option<&str>, strip: usize, prepend: &str, hops: &[&str]) -> Rule {
         Rule {
             set: 1,
-            numbers,
             domain: domain.map(Into::into),
             strip,
             prepend: prepend.into(),
-            offline: false,
-            service: None,
-            hops: hops.iter().map(|hop| HopUri::parse(hop).unwrap()).collect(),
-        }
-    }
-
-    #[test]
-    fn what_is_a_hop() {
-        for (text, expected) in [
-            ("sip:10.0.0.5:5060", Ok(("10.0.0.5", Some(5060), Transport::Udp))),
-            ("sip:FS.example.com", Ok(("fs.example.com", None, Transport::Udp))),
-            ("sip:[2001:db8::1]:5070;transport=TCP", Ok(("2001:db8::1", Some(5070), Transport::Tcp))),
-            ("sip:9001@10.0.0.5", Err(HopError::User)),
-            ("sips:10.0.0.5", Err(HopError::Uri)),
-            ("10.0.0.5", Err(HopError::Uri)),
-            ("sip:10.0.0.5;lr", Err(HopError::Params)),
-            ("sip:10.0.0.5;transport=tls", Ok(("10.0.0.5", None, Transport::Tls))),
-            ("sip:10.0.0.5;transport=ws", Err(HopError::Params)),
-        ] {
-            let found = HopUri::parse(text);
-            let found = found.as_ref().map(|hop| (&*hop.name.host, hop.name.port, hop.name.transport));
-            assert_eq!(found.map_err(|error| *error), expected, "{text}");
+            ..Rule::new(numbers, hops.iter().map(|hop| HopUri::parse(hop).unwrap()).collect())
         }
     }
 
@@ -458,14 +317,15 @@ mod tests {
             let mut user = Vec::new();
             roost_sip::unescape_into(uri.user.unwrap(), &mut user);
             let found = next_hops.rule_for(&user, uri.host);
-            let rewritten = found.map(|(rule, hops)| {
-                let hop = &next_hops.hops()[usize::from(hops[0])].uri;
+            let rewritten = found.map(|id| {
+                let rule = next_hops.rule(id).unwrap();
+                let hop = &next_hops.hop(next_hops.hops_of(id).next().unwrap()).unwrap().uri;
                 String::from_utf8(rule.rewrite(&uri, hop).unwrap()).unwrap()
             });
             assert_eq!(rewritten.as_deref(), expected, "{text}");
         }
         let uri = Uri::parse(b"sip:0@roost").unwrap();
-        let (rule, _) = next_hops.rule_for(b"0", b"roost").unwrap();
+        let rule = next_hops.rule(next_hops.rule_for(b"0", b"roost").unwrap()).unwrap();
         assert_eq!(rule.rewrite(&uri, &rule.hops[0]), None, "nothing is left");
     }
 

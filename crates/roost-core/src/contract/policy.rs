@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::contract::domain::Domain;
 use crate::contract::listener::Listener;
-use crate::contract::next_hops::Rule;
+use crate::contract::rule::Rule;
 use crate::contract::shared::Floating;
 
 /// The settings that every shard obeys; replaced as a whole by [`crate::Engine::handle_policy`].

@@ -1,8 +1,8 @@
 //! What an engine would do with a request, for an operator who asks before it comes.
 
 use crate::base::flow::{Flow, ShardId};
+use crate::contract::hop_uri::Name;
 use crate::contract::mark::Mark;
-use crate::contract::next_hops::Name;
 use crate::contract::subscriber::Secrets;
 
 /// One decision about a request.

@@ -9,9 +9,11 @@ use crate::base::transport::Transport;
 use crate::contract::command::{Command, ShardEvent};
 use crate::contract::context::Ctx;
 use crate::contract::event::{Event, EventKind};
+use crate::contract::hop_uri::Name;
 use crate::contract::listener::{Listener, flow_to, local_for};
-use crate::contract::next_hops::{Address, Hop, HopAddress, HopId, HopState, Name, NextHops, Rule};
+use crate::contract::next_hops::{Address, Hop, HopAddress, HopId, HopState, NextHops};
 use crate::contract::policy::Policy;
+use crate::contract::rule::Rule;
 use crate::message::branch_id::BranchId;
 use crate::message::own_request::OwnRequest;
 

@@ -3,7 +3,8 @@
 use super::*;
 use crate::contract::context::TestShard;
 use crate::contract::event::Listening;
-use crate::contract::next_hops::{HopUri, Numbers};
+use crate::contract::hop_uri::HopUri;
+use crate::contract::rule::Numbers;
 
 const HOP: &str = "10.0.0.5:5060";
 
@@ -15,16 +16,7 @@ struct Lab {
 fn rules() -> Arc<[Rule]> {
     let hops = vec![HopUri::parse("sip:fs.example.com").unwrap()];
     let numbers = Numbers::Prefix("0".into());
-    let rule = Rule {
-        set: 1,
-        numbers,
-        domain: None,
-        strip: 0,
-        prepend: "".into(),
-        offline: false,
-        service: None,
-        hops,
-    };
+    let rule = Rule { set: 1, ..Rule::new(numbers, hops) };
     Arc::new([rule])
 }
 

@@ -35,6 +35,10 @@ pub(crate) struct Edits<'a> {
     /// Proxy-Authorization for this realm was meant for us, and belongs to nobody further down.
     pub(crate) own_realm: Option<&'a [u8]>,
     pub(crate) identity: IdentityEdit<'a>,
+    /// Names of other header fields that it loses.
+    pub(crate) removed: &'a [Box<str>],
+    /// Header lines that it gets, before those of the same names that it keeps.
+    pub(crate) added: &'a [u8],
 }
 
 /// What becomes of P-Asserted-Identity, P-Preferred-Identity and Remote-Party-ID (RFC 3325).
@@ -138,6 +142,7 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
     if let Some(record_route) = &edits.record_route {
         write_record_route(record_route, out);
     }
+    out.extend_from_slice(edits.added);
     if !edits.path.is_empty() {
         out.extend_from_slice(b"Route: ");
         out.extend_from_slice(edits.path);
@@ -171,6 +176,7 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
             HeaderName::ProxyAuthorization if edits.own_realm.is_some() => {
                 write_others_credentials(request.bytes, line, edits.own_realm, out);
             }
+            _ if is_removed(edits.removed, line.whole.of(request.bytes)) => {}
             _ => write_line(request.bytes, line, out),
         }
     }
@@ -181,6 +187,13 @@ pub(crate) fn write_request(request: &Request<'_>, edits: &Edits<'_>, out: &mut 
         out.extend_from_slice(b">\r\n");
     }
     write_body(request.head, request.bytes, edits.via.transport, out);
+}
+
+fn is_removed(removed: &[Box<str>], line: &[u8]) -> bool {
+    !removed.is_empty() && {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or(&[]).trim_ascii_end();
+        removed.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
+    }
 }
 
 fn write_identity(identity: IdentityEdit<'_>, out: &mut Vec<u8>) {
@@ -437,7 +450,7 @@ mod tests {
         Proxy-Authorization: Digest username=\"9001\", realm=\"a.com\", response=\"3\"\r\n\
         Route: <sip:10.0.0.9;lr>,<sip:10.0.0.8;lr>\r\nX-Odd :  as it  is \r\nContent-Length: 2\r\n\r\nhi, and more";
 
-    fn forwarded(edits: impl FnOnce(&mut Edits<'_>)) -> String {
+    fn forwarded(removed: &[Box<str>], edits: impl FnOnce(&mut Edits<'_>)) -> String {
         let mut head = Head::new();
         head.parse(ACK).unwrap();
         let local = "10.0.0.9:5060".parse().unwrap();
@@ -455,6 +468,8 @@ mod tests {
             path: b"",
             own_realm: None,
             identity: IdentityEdit::Keep,
+            removed,
+            added: b"",
         };
         edits(&mut all);
         let mut out = Vec::new();
@@ -463,8 +478,15 @@ mod tests {
     }
 
     #[test]
+    fn header_fields_come_and_go() {
+        let removed = ["x-odd".into(), "X-Gone".into()];
+        let text = forwarded(&removed, |edits| edits.added = b"X-Tenant: acme\r\n");
+        assert!(!text.contains("X-Odd") && text.contains("\r\nX-Tenant: acme\r\nVia: "), "{text}");
+    }
+
+    #[test]
     fn what_is_not_understood_passes_untouched() {
-        let text = forwarded(|_| ());
+        let text = forwarded(&[], |_| ());
         assert!(text.contains("\r\nX-Odd :  as it  is \r\n") && text.ends_with("\r\n\r\nhi"), "{text}");
         assert!(
             text.contains("\r\nMax-Forwards: 69\r\n") && text.contains("\r\nRoute: <sip:10.0.0.8;lr>\r\n"),
@@ -475,7 +497,7 @@ mod tests {
 
     #[test]
     fn credentials_that_were_meant_for_us_go_no_further_not_even_in_an_ack() {
-        let text = forwarded(|edits| edits.own_realm = Some(b"a.com"));
+        let text = forwarded(&[], |edits| edits.own_realm = Some(b"a.com"));
         assert_eq!(text.matches("Proxy-Authorization").count(), 1);
         assert!(text.contains("realm=\"b.com\", response=\"2\""), "{text}");
     }
@@ -513,7 +535,7 @@ mod tests {
             write_request_uri(target.as_bytes(), &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected, "{target}");
         }
-        let text = forwarded(|edits| edits.uri = b"sip:9002@10.0.0.2;line=1?Subject=x");
+        let text = forwarded(&[], |edits| edits.uri = b"sip:9002@10.0.0.2;line=1?Subject=x");
         assert!(text.starts_with("ACK sip:9002@10.0.0.2;line=1 SIP/2.0\r\n"), "{text}");
     }
 
@@ -533,14 +555,14 @@ mod tests {
             is_sips: false,
             from_tag: Some(b"1"),
         };
-        let text = forwarded(|edits| edits.record_route = Some(record_route));
+        let text = forwarded(&[], |edits| edits.record_route = Some(record_route));
         let did = "did=abababababababab";
         let expected = format!(
             "Record-Route: <sip:[2001:db8::9]:5070;r2=on;lr;ftag=1;{did}>\r\nRecord-Route: <sip:10.0.0.9;r2=on;lr;ftag=1;{did}>\r\n"
         );
         assert!(text.contains(&expected), "{text}");
         let same = RecordRoute { outbound: inbound, mark: b"", from_tag: None, ..record_route };
-        let text = forwarded(|edits| edits.record_route = Some(same));
+        let text = forwarded(&[], |edits| edits.record_route = Some(same));
         assert!(text.contains("\r\nRecord-Route: <sip:10.0.0.9;lr>\r\n"), "{text}");
     }
 
@@ -560,7 +582,7 @@ mod tests {
 
     #[test]
     fn routes_at_either_end_are_taken_off_and_put_on() {
-        let text = forwarded(|edits| {
+        let text = forwarded(&[], |edits| {
             edits.strip_routes = 0;
             edits.drop_last_route = true;
             edits.append_route = Some(b"sip:9002@10.0.0.2");

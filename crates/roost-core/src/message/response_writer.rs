@@ -78,7 +78,7 @@ impl<'a> ResponseWriter<'a> {
         out.extend_from_slice(b"SIP/2.0 ");
         push_number(u64::from(response.code), out);
         out.push(b' ');
-        out.extend_from_slice(response.phrase.as_bytes());
+        out.extend_from_slice(response.phrase.as_str().as_bytes());
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(head.get(copied..).unwrap_or(&[]));
         write_error(response, out);

@@ -43,7 +43,7 @@ pub(crate) fn response(request: &Request<'_>, response: &Response) {
         si = %request.flow.remote.ip(),
         sp = request.flow.remote.port(),
         code = response.code,
-        reason = response.phrase,
+        reason = response.phrase.as_str(),
         why = response.why(),
         "answer"
     );

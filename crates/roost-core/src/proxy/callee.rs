@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use roost_sip::{HeaderName, Uri};
 use smallvec::SmallVec;
@@ -12,20 +13,21 @@ use crate::base::limits;
 use crate::base::stats::Counter;
 use crate::base::transport::Transport;
 use crate::contract::context::Ctx;
-use crate::contract::listener::{flow_to, is_local, local_for};
-use crate::contract::next_hops::{HopState, NextHops, Numbers, Rule};
+use crate::contract::listener::{flow_to, is_local};
+use crate::contract::next_hops::{NextHops, RuleId};
 use crate::contract::policy::{Authorize, Policy};
 use crate::contract::reason::Reason;
+use crate::contract::rule::{Failure, Rule};
 use crate::contract::shared::BINDING;
 use crate::dispatch::monitor::HopMonitor;
 use crate::message::path::first_hop;
 use crate::message::request::Request;
-use crate::proxy::target::{NextHop, Target};
+use crate::message::response::Response;
+use crate::proxy::by_rule::targets_of;
+use crate::proxy::diversion::rule_on;
+use crate::proxy::target::{NextHop, Target, Targets};
 use crate::registrar::Registrar;
 use crate::registrar::binding::{Binding, Origin};
-
-/// Targets of one request, in the order in which they are tried; most have one.
-pub(crate) type Targets<'a> = SmallVec<[Target<Cow<'a, [u8]>>; 1]>;
 
 /// Where a request for a number that nobody has registered goes.
 pub(crate) enum Routed<'t> {
@@ -164,135 +166,87 @@ pub(crate) fn is_trusted(policy: &Policy, hops: &HopMonitor, next_hop: &NextHop)
     }
 }
 
-/// Where a request of a service goes, whether or not its Request-URI is an extension; `None` where no rule takes it.
-pub(crate) fn service_targets<'t>(
-    policy: &Policy,
+/// What becomes of a request that a rule takes whether or not its Request-URI is an extension; `None` where no rule does.
+pub(crate) fn first_rule<'t>(
+    ctx: &mut Ctx<'_>,
     hops: &mut HopMonitor,
     request: &Request<'_>,
-) -> Option<Result<Targets<'t>, Reason>> {
-    let uri = request.target.ok()?;
-    let next_hops = std::sync::Arc::clone(hops.next_hops());
-    let (rule, indices) = service_rule(&next_hops, request, &uri)?;
-    let found = hop_targets(policy, &next_hops, request.flow.local, &uri, rule, indices);
-    if let Ok(targets) = &found
-        && let Some(first) = targets.first().and_then(|first| first.hop)
-    {
-        hops.count_hit(first);
+) -> Option<Result<Targets<'t>, Response>> {
+    let next_hops = Arc::clone(hops.next_hops());
+    let id = service_rule(&next_hops, request)?;
+    if let Some(reply) = next_hops.rule(id).and_then(|rule| rule.reply.clone()) {
+        ctx.decide("route.reply", || "a [[route]] answers it, whoever is called".to_string());
+        return Some(Err(reply.into()));
     }
-    Some(found)
+    ctx.decide("route.methods", || "a [[route]] of a service takes it, whoever is called".to_string());
+    Some(targets_of(ctx, hops, request, (id, None)).map_err(Response::from))
 }
 
-/// Whether a rule takes a request of a service.
+/// Whether a rule takes a request of a service, or answers it.
 pub(crate) fn has_service(next_hops: &NextHops, request: &Request<'_>) -> bool {
-    request.target.is_ok_and(|uri| service_rule(next_hops, request, &uri).is_some())
+    service_rule(next_hops, request).is_some()
 }
 
-fn service_rule<'n>(
-    next_hops: &'n NextHops,
-    request: &Request<'_>,
-    uri: &Uri<'_>,
-) -> Option<(&'n Rule, &'n [u16])> {
+fn service_rule(next_hops: &NextHops, request: &Request<'_>) -> Option<RuleId> {
+    if !next_hops.has_first() {
+        return None;
+    }
+    let uri = request.target.ok()?;
     let event = request.value(HeaderName::Event).unwrap_or(&[]);
     let event = event.split(|byte| *byte == b';').next().unwrap_or(&[]).trim_ascii();
     next_hops.service_for(request.method, event, (&uri.user_part().plain(), uri.host))
 }
 
-/// Where a number goes that nobody has registered. Extensions that exist are at home here, registered or not.
+/// Where a number goes that has no target here; `reason` says why. Extensions that exist are at home here, registered or not.
 pub(crate) fn route_out<'t>(
     ctx: &mut Ctx<'_>,
     (registrar, auth, hops): (&Registrar, &mut Authenticator, &mut HopMonitor),
     request: &Request<'_>,
     uri: &Uri<'_>,
-    age: CacheAge,
+    (reason, age): (Reason, CacheAge),
 ) -> Routed<'t> {
     let user = uri.user_part().plain();
-    let next_hops = std::sync::Arc::clone(hops.next_hops());
-    let Some((rule, indices)) = next_hops.rule_for(&user, uri.host) else {
+    let next_hops = Arc::clone(hops.next_hops());
+    let callee = request.callee().unwrap_or(UserHost::of(uri));
+    if registrar.is_registered(ctx, callee) {
+        if reason == Reason::MethodNotTaken {
+            ctx.decide("route", || "who is called is registered, and stays here".to_string());
+            return Routed::Nowhere;
+        }
+        let Some(offline) = rule_on(ctx, &next_hops, request, Failure::Offline) else {
+            return Routed::Nowhere;
+        };
+        return routed(targets_of(ctx, hops, request, (offline, Some(Failure::Offline))));
+    }
+    let Some(any) = next_hops.rule_for(&user, uri.host) else {
         ctx.decide("route", || format!("no [[route]] takes {}", String::from_utf8_lossy(&user)));
         return Routed::Nowhere;
     };
-    ctx.decide("route", || rule_words(rule));
-    let callee = request.callee().unwrap_or(UserHost::of(uri));
-    if registrar.is_registered(ctx, callee) {
-        ctx.decide("route", || "but who is called is registered, and stays here".to_string());
-        return Routed::Nowhere;
-    }
-    if !rule.offline
-        && let Some(key) = UserKey::new(&user, callee.host, ctx.identity.use_domain)
-    {
-        match auth.is_extension(ctx, &key) {
-            Some(true) => {
-                ctx.decide("route.offline", || {
-                    "but who is called is an extension of ours, and the rule is not for those".to_string()
-                });
-                return Routed::Refused(Reason::NotRegistered);
+    let offline = rule_on(ctx, &next_hops, request, Failure::Offline);
+    let is_extension = match UserKey::new(&user, callee.host, ctx.identity.use_domain) {
+        Some(key) if offline != Some(any) || next_hops.tells_diversions(any) => {
+            match auth.is_extension(ctx, &key) {
+                Some(is_extension) => is_extension,
+                None if age == CacheAge::Any => return Routed::Refused(Reason::CalleeNotLookedUp),
+                None => return Routed::Ask(key),
             }
-            Some(false) => {}
-            None if age == CacheAge::Any => return Routed::Refused(Reason::CalleeNotLookedUp),
-            None => return Routed::Ask(key),
         }
-    }
-    ctx.out.decide_each("route.hops", || {
-        let hops = indices.iter().filter_map(|index| next_hops.hop(next_hops.id_of(*index)));
-        let passed_over = hops.filter(|hop| hop.state != HopState::Active);
-        passed_over.map(|hop| format!("{} is passed over: {}", hop.uri.text, hop.state.as_str()))
-    });
-    match hop_targets(ctx.policy, &next_hops, request.flow.local, uri, rule, indices) {
-        Ok(targets) => {
-            if let Some(first) = targets.first().and_then(|first| first.hop) {
-                hops.count_hit(first);
-            }
-            Routed::To(targets)
-        }
-        Err(reason) => Routed::Refused(reason),
-    }
-}
-
-/// What a rule is for, for who asks.
-fn rule_words(rule: &Rule) -> String {
-    let what = match &rule.numbers {
-        Numbers::Any => "any number".to_string(),
-        Numbers::Prefix(prefix) => format!("prefix = \"{prefix}\""),
-        Numbers::Pattern(pattern) => format!("user = '{pattern}'"),
+        _ => false,
     };
-    let domain = rule.domain.as_ref().map_or(String::new(), |domain| format!(", domain = \"{domain}\""));
-    let edits = match (rule.strip, rule.prepend.is_empty()) {
-        (0, true) => String::new(),
-        (strip, _) => {
-            format!("; {strip} characters are taken off the number, \"{}\" is put before it", rule.prepend)
+    let taken = match (is_extension, offline) {
+        (false, _) => (any, None),
+        (true, Some(offline)) => (offline, Some(Failure::Offline)),
+        (true, None) => {
+            let words = next_hops.rule(any).map_or(String::new(), Rule::words);
+            ctx.decide("route.on", || {
+                format!("{words}, but who is called is an extension of ours, and the rule is not for those")
+            });
+            return Routed::Refused(Reason::NotRegistered);
         }
     };
-    let hops: Vec<_> = rule.hops.iter().map(|hop| &*hop.text).collect();
-    format!("the [[route]] of set {} takes it ({what}{domain}): {}{edits}", rule.set, hops.join(", "))
+    routed(targets_of(ctx, hops, request, taken))
 }
 
-/// The hops of a rule that are up, in their order.
-fn hop_targets<'t>(
-    policy: &Policy,
-    next_hops: &NextHops,
-    usual: SocketAddr,
-    uri: &Uri<'_>,
-    rule: &Rule,
-    indices: &[u16],
-) -> Result<Targets<'t>, Reason> {
-    let mut targets = Targets::new();
-    let mut failure = Reason::NoNextHop;
-    for index in indices {
-        let id = next_hops.id_of(*index);
-        let Some(hop) = next_hops.hop(id).filter(|hop| hop.state == HopState::Active) else { continue };
-        let text = rule.rewrite(uri, &hop.uri).ok_or(Reason::NothingLeftOfNumber)?;
-        let name = &hop.uri.name;
-        let next_hop = match (name.address(), hop.addresses.first()) {
-            (Some(_), Some(known)) => {
-                let local = local_for(&policy.listeners, name.transport, &known.address, usual);
-                flow_to(&policy.listeners, name.transport, local, known.address.remote).map(NextHop::Flow)
-            }
-            _ => Ok(NextHop::Name(usual, Box::new(name.clone()))),
-        };
-        match next_hop {
-            Ok(next_hop) => targets.push(Target { hop: Some(id), ..Target::new(text, next_hop) }),
-            Err(reason) => failure = reason,
-        }
-    }
-    if targets.is_empty() { Err(failure) } else { Ok(targets) }
+fn routed(found: Result<Targets<'_>, Reason>) -> Routed<'_> {
+    found.map_or_else(Routed::Refused, Routed::To)
 }

@@ -143,7 +143,8 @@ fn forward_ack(
     };
     ctx.count(Counter::FwdRequests);
     let asserted = identity_of_request(ctx.policy, forwarder.hops, request, &flow);
-    let writer = ForwardWriter { identity: ctx.identity, policy: ctx.policy, request, edits, asserted };
+    let writer =
+        ForwardWriter { identity: ctx.identity, policy: ctx.policy, request, edits, asserted, route: None };
     ctx.out.send(flow, |bytes| writer.write(target, &flow, branch, bytes));
 }
 

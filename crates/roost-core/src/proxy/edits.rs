@@ -13,6 +13,7 @@ use crate::message::forward::{Edits, IdentityEdit, RecordRoute, Sender, write_re
 use crate::message::request::Request;
 use crate::message::route::Routes;
 use crate::proxy::authorize::call_realm;
+use crate::proxy::diversion::RouteHeaders;
 use crate::proxy::target::Target;
 
 use roost_sip::{HeaderName, Method};
@@ -89,6 +90,8 @@ pub(crate) struct ForwardWriter<'a, 'r> {
     pub(crate) policy: &'a Policy,
     pub(crate) request: &'a Request<'r>,
     pub(crate) edits: &'a RouteEdits<'a>,
+    /// What the `[[route]]` changes that leads there.
+    pub(crate) route: Option<RouteHeaders<'a>>,
     /// What becomes of the headers that say who the sender is.
     pub(crate) asserted: IdentityEdit<'a>,
 }
@@ -102,7 +105,7 @@ impl ForwardWriter<'_, '_> {
         branch: BranchId,
         bytes: &mut Vec<u8>,
     ) {
-        let ForwardWriter { policy, request, edits, asserted, .. } = *self;
+        let ForwardWriter { policy, request, edits, asserted, route, .. } = *self;
         let sender = |flow: &Flow| Sender::of(policy, flow);
         let is_open = policy.proxy.authorize == Authorize::Off;
         let mut mark = TokenText::new();
@@ -122,6 +125,10 @@ impl ForwardWriter<'_, '_> {
         // reads them could call in the caller's name while the nonce lives.
         let has_credentials = request.head.line(HeaderName::ProxyAuthorization).is_some();
         let own_realm = (has_credentials && !is_open).then(|| call_realm(policy, request));
+        let mut added = Vec::new();
+        if let Some(route) = &route {
+            route.write(request, &target.uri, &mut added);
+        }
         let edits = Edits {
             uri: &target.uri,
             via: sender(flow),
@@ -133,6 +140,8 @@ impl ForwardWriter<'_, '_> {
             path: &target.path,
             own_realm: own_realm.as_deref(),
             identity: asserted,
+            removed: route.map_or(&[], |route| route.removed()),
+            added: &added,
         };
         write_request(request, &edits, bytes);
     }

@@ -24,13 +24,14 @@ use crate::message::request::Request;
 use crate::message::route::RouteReader;
 use crate::message::trace;
 use crate::parking::Parking;
-use crate::proxy::callee::{Targets, own_host};
+use crate::proxy::callee::own_host;
+use crate::proxy::diversion::{RouteHeaders, diverted};
 use crate::proxy::edits::{Begun, ForwardWriter, RouteEdits};
 use crate::proxy::identity::{identity_of_request, strips_response};
 use crate::proxy::response_context::{Best, Noted, ResponseContext};
-use crate::proxy::target::{NextHop, Target};
+use crate::proxy::target::{NextHop, Target, Targets};
 use crate::transaction::arena::Stored;
-use crate::transaction::client::{ClientOutcome, ELSEWHERE, What};
+use crate::transaction::client::{ClientOutcome, ELSEWHERE, Going, What};
 use crate::transaction::server::tell_failure;
 use crate::transaction::{Transactions, routing_hash};
 
@@ -70,7 +71,7 @@ impl Forwarder<'_> {
         mut targets: Targets<'_>,
         edits: &RouteEdits<'_>,
     ) {
-        if targets.first().is_some_and(|first| first.hop.is_some()) {
+        if targets.first().is_some_and(|first| first.route.is_some()) {
             let first = targets.remove(0);
             ctx.out.decide_each("route", || {
                 let uris = targets.iter().map(|later| String::from_utf8_lossy(&later.uri));
@@ -148,16 +149,23 @@ impl Forwarder<'_> {
         rest: Vec<Target<Stored>>,
         edits: &RouteEdits<'_>,
     ) {
-        let routing = routing_hash(ctx, request);
+        let goes = Going {
+            flow,
+            routing: routing_hash(ctx, request),
+            ring_s: self.context(ticket).map_or(0, |context| context.ring_s()),
+        };
         trace::branch(request, &target.uri, &flow);
         ctx.decide("", || format!("sent to {} at {flow}", String::from_utf8_lossy(&target.uri)));
         if let Some(context) = self.context(ticket) {
-            context.add_branch(target.hop, rest);
+            context.add_branch(target.route.map(|route| route.hop), rest);
         }
         let asserted = identity_of_request(ctx.policy, self.hops, request, &flow);
-        let writer = ForwardWriter { identity: ctx.identity, policy: ctx.policy, request, edits, asserted };
+        let next_hops = self.hops.next_hops();
+        let route = target.route.map(|taken| RouteHeaders { next_hops, taken });
+        let writer =
+            ForwardWriter { identity: ctx.identity, policy: ctx.policy, request, edits, asserted, route };
         let write = |branch, bytes: &mut Vec<u8>| writer.write(target, &flow, branch, bytes);
-        self.transactions.open_client(ctx, ticket, flow, routing, write);
+        self.transactions.open_client(ctx, ticket, goes, write);
     }
 
     /// A name leads to these addresses, the first one first; to none when it does not exist or nobody answers.
@@ -353,8 +361,30 @@ impl Forwarder<'_> {
         }
         match self.context(ticket).and_then(ResponseContext::next_group) {
             Some(group) => self.try_stored(ctx, ticket, group, Vec::new()),
+            None if self.divert(ctx, ticket) => {}
             None => self.answer_best(ctx, ticket),
         }
+    }
+
+    /// Sends a call that has not reached its extension another way, where a rule says so.
+    fn divert(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket) -> bool {
+        if !self.hops.next_hops().diverts().has_diversions() || !self.transactions.is_open(ticket) {
+            return false;
+        }
+        let Some(failure) = self.context(ticket).and_then(ResponseContext::take_failure) else {
+            return false;
+        };
+        let mut bytes = ctx.buffers.take_text();
+        let source = self.transactions.copy_request(ticket, &mut bytes);
+        let is_sent = ctx.with_head(&bytes, |ctx, head| {
+            let request = Request::new(ctx.policy, source?, &bytes, head)?;
+            let targets = diverted(ctx, self.hops, &request, failure)?.ok()?;
+            let edits = self.edits_of(ctx, &request, ticket);
+            self.fork(ctx, &request, ticket, targets, &edits);
+            Some(())
+        });
+        ctx.buffers.give_text(bytes);
+        is_sent.flatten().is_some()
     }
 
     /// Keeps a failure if it is the best so far; one without a response is our own.

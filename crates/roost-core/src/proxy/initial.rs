@@ -18,6 +18,7 @@ use crate::contract::event::{CallStep, Event, EventKind};
 use crate::contract::mark::Mark;
 use crate::contract::policy::Authorize;
 use crate::contract::reason::Reason;
+use crate::contract::rule::Failure;
 use crate::contract::shared::DOMAIN;
 use crate::dialog::Parties;
 use crate::message::branch_id::BranchId;
@@ -27,13 +28,12 @@ use crate::message::route::{RouteReader, Routes};
 use crate::parking::Topic;
 use crate::proxy::admitted::Admitted;
 use crate::proxy::authorize::{Call, authorize_call};
-use crate::proxy::callee::{
-    Routed, Targets, look_up, next_hop_of, own_host, route_out, service_targets, trusted_target,
-};
+use crate::proxy::callee::{Routed, first_rule, look_up, next_hop_of, own_host, route_out, trusted_target};
+use crate::proxy::diversion::{diverted, ring_s};
 use crate::proxy::edits::{Begun, RouteEdits};
 use crate::proxy::forwarder::{Forwarder, Owner};
 use crate::proxy::response_context::ResponseContext;
-use crate::proxy::target::Target;
+use crate::proxy::target::{Target, Targets};
 use crate::refusal::Refusal;
 use crate::registrar::Registrar;
 use crate::transaction::routing_hash;
@@ -98,8 +98,10 @@ pub(crate) fn handle_initial(
     let known = (&*facts.registrar, &mut *facts.auth);
     let found = match find_targets(ctx, known, forwarder, request, &routes, (callee, place), age) {
         Found::Targets(targets) => obeying_sips(request, targets)
-            .and_then(|targets| has_room(ctx, forwarder, request, callee, targets)),
-        Found::Refused(reason) => Err(reason),
+            .and_then(|targets| has_room(ctx, forwarder, request, callee, targets))
+            .map_err(Response::from),
+        Found::Refused(reason) => Err(reason.into()),
+        Found::Answered(response) => Err(response),
         Found::Elsewhere(place) => {
             request.hand_over(ctx, place.shard, Mark::ToContact(caller, place));
             return Ok(());
@@ -108,7 +110,7 @@ pub(crate) fn handle_initial(
             let then = Continuation::Initial { mark, age: CacheAge::Fresh, hash: 0 };
             match wait_for_credentials(ctx, facts.auth, forwarder.parking, request, key, then) {
                 Ok(()) => return Ok(()),
-                Err(reason) => Err(reason),
+                Err(reason) => Err(reason.into()),
             }
         }
     };
@@ -150,7 +152,7 @@ fn from_node(
             Target { path: Cow::Borrowed(&[][..]), ..Target::of_binding(binding, reference, next_hop) };
         Targets::from_iter([target])
     });
-    let found = found.and_then(|targets| obeying_sips(request, targets));
+    let found = found.and_then(|targets| obeying_sips(request, targets)).map_err(Response::from);
     begin(ctx, forwarder, request, found, (callee, Sender::Node), &routes)
 }
 
@@ -207,7 +209,7 @@ fn begin<'r>(
     ctx: &mut Ctx<'_>,
     forwarder: &mut Forwarder<'_>,
     request: &Request<'r>,
-    found: Result<Targets<'_>, Reason>,
+    found: Result<Targets<'_>, Response>,
     (callee, sender): (UserHost<'_>, Sender),
     routes: &Routes<'r>,
 ) -> Result<(), Refusal> {
@@ -215,11 +217,10 @@ fn begin<'r>(
         Sender::Caller(caller) => caller,
         Sender::Node => None,
     };
-    if request.method != Method::Invite
-        && let Err(reason) = found
-    {
-        return Err(reason.into());
-    }
+    let found = match found {
+        Err(response) if request.method != Method::Invite => return Err(response.into()),
+        found => found,
+    };
     let owner = Owner::Forward(ResponseContext::of(Begun { caller, call: None }));
     let ticket = forwarder.transactions.open(ctx, request, owner)?;
     match found {
@@ -231,13 +232,19 @@ fn begin<'r>(
                 }
                 Sender::Node => None,
             };
+            let ring_s = is_for_extension(request, &targets)
+                .then(|| ring_s(ctx, forwarder.hops.next_hops(), request))
+                .filter(|_| matches!(sender, Sender::Caller(_)));
             if let Some(context) = forwarder.context(ticket) {
                 context.set_call(call);
+                if let Some(ring_s) = ring_s {
+                    context.may_be_diverted(ring_s);
+                }
             }
             let edits = RouteEdits::of(ctx.policy, request, routes, Begun { caller, call });
             forwarder.fork(ctx, request, ticket, targets, &edits);
         }
-        Err(reason) => forwarder.transactions.respond(ctx, ticket, &Response::from(reason)),
+        Err(response) => forwarder.transactions.respond(ctx, ticket, &response),
     }
     Ok(())
 }
@@ -274,10 +281,15 @@ fn check<'a>(ctx: &Ctx<'_>, request: &Request<'a>) -> Result<UserHost<'a>, Reaso
     Ok(callee)
 }
 
-/// The targets of a callee that may have another call.
+/// Whether it is a call that goes to an extension's phones.
+fn is_for_extension(request: &Request<'_>, targets: &Targets<'_>) -> bool {
+    request.method == Method::Invite && targets.iter().any(|target| target.binding.is_some())
+}
+
+/// The targets of a callee that may have another call; where he has as many as he may, he is busy.
 fn has_room<'t>(
-    ctx: &Ctx<'_>,
-    forwarder: &Forwarder<'_>,
+    ctx: &mut Ctx<'_>,
+    forwarder: &mut Forwarder<'_>,
     request: &Request<'_>,
     callee: UserHost<'_>,
     targets: Targets<'t>,
@@ -290,11 +302,12 @@ fn has_room<'t>(
     if is_new_call && most != 0 && ctx.identity.calls.now() >= most {
         return Err(Reason::TooManyCalls);
     }
-    let is_for_extension = is_new_call && targets.iter().any(|target| target.binding.is_some());
-    match is_for_extension && forwarder.dialogs.is_full(ctx, Some(callee)) {
-        true => Err(Reason::CalleeHasEnough),
-        false => Ok(targets),
+    let is_for_extension = is_new_call && is_for_extension(request, &targets);
+    if !is_for_extension || !forwarder.dialogs.is_full(ctx, Some(callee)) {
+        return Ok(targets);
     }
+    let diverted = diverted(ctx, forwarder.hops, request, Failure::Busy);
+    diverted.and_then(Result::ok).ok_or(Reason::CalleeHasEnough)
 }
 
 /// Of a `sips` request's targets those that it may go to (RFC 5630 5.3): a contact's scheme says less than the way there.
@@ -331,6 +344,8 @@ pub(crate) fn not_loaded(ctx: &mut Ctx<'_>, registrar: &Registrar, who: UserHost
 enum Found<'a> {
     Targets(Targets<'a>),
     Refused(Reason),
+    /// A rule answers it, or has no hop for it.
+    Answered(Response),
     /// The Contact of a binding of another shard is called.
     Elsewhere(Place),
     /// The database knows whether it is an extension.
@@ -357,10 +372,9 @@ fn find_targets<'t, 'r: 't>(
         };
     }
     if place.is_none()
-        && let Some(found) = service_targets(ctx.policy, forwarder.hops, request)
+        && let Some(first) = first_rule(ctx, forwarder.hops, request)
     {
-        ctx.decide("route.methods", || "a [[route]] of a service takes it, whoever is called".to_string());
-        return found.map_or_else(Found::Refused, Found::Targets);
+        return first.map_or_else(Found::Answered, Found::Targets);
     }
     if let Some(place) = place {
         ctx.decide("", || "its Request-URI is the Contact of a registered phone".to_string());
@@ -392,7 +406,7 @@ fn find_targets<'t, 'r: 't>(
         return Found::Refused(refused);
     }
     let known = (registrar, auth, &mut *forwarder.hops);
-    match route_out(ctx, known, request, &uri, age) {
+    match route_out(ctx, known, request, &uri, (refused, age)) {
         Routed::Nowhere => Found::Refused(refused),
         Routed::To(targets) => Found::Targets(targets),
         Routed::Refused(reason) => Found::Refused(reason),

@@ -4,9 +4,11 @@
 
 pub(crate) mod admitted;
 pub(crate) mod authorize;
+pub(crate) mod by_rule;
 pub(crate) mod callee;
 pub(crate) mod cancel_ack;
 pub(crate) mod dialog;
+pub(crate) mod diversion;
 mod edits;
 pub(crate) mod forwarder;
 pub(crate) mod handing_over;

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use crate::contract::call::CallNumber;
 use crate::contract::next_hops::HopId;
+use crate::contract::rule::Failure;
 use crate::proxy::edits::Begun;
 use crate::proxy::target::Target;
 use crate::transaction::arena::Stored;
@@ -22,6 +23,10 @@ pub(crate) struct ResponseContext {
     begun: Begun,
     /// Branches that wait for a name.
     resolving: u16,
+    /// How long a callee rings, in seconds; 0: `tm.fr_inv_timeout`.
+    ring_s: u32,
+    /// Whether it is a call for an extension that has not been diverted.
+    may_be_diverted: bool,
 }
 
 /// What one branch has besides its client transaction.
@@ -67,6 +72,27 @@ impl ResponseContext {
     /// It is this call.
     pub(crate) fn set_call(&mut self, call: Option<CallNumber>) {
         self.begun.call = call;
+    }
+
+    /// It is a call for an extension, which rings so long: it may be diverted, once.
+    pub(crate) fn may_be_diverted(&mut self, ring_s: u32) {
+        (self.may_be_diverted, self.ring_s) = (true, ring_s);
+    }
+
+    /// Why it has not reached its extension, if it may be diverted. It may not be again.
+    pub(crate) fn take_failure(&mut self) -> Option<Failure> {
+        let best = self.best.filter(|_| self.may_be_diverted && !self.is_cancelled)?;
+        let failure = match best.response {
+            Some(_) => Failure::of_code(best.code),
+            None => Failure::of_own_code(best.code),
+        };
+        (self.may_be_diverted, self.ring_s) = (false, 0);
+        failure
+    }
+
+    /// How long a callee rings, in seconds; 0: `tm.fr_inv_timeout`.
+    pub(crate) fn ring_s(&self) -> u32 {
+        self.ring_s
     }
 
     /// A client transaction was started.
@@ -217,7 +243,7 @@ mod tests {
             path,
             next_hop,
             q: None,
-            hop: None,
+            route: None,
             is_same,
             is_other_flow: false,
             binding: None,

@@ -4,16 +4,22 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use roost_sip::{Scheme, Uri};
+use smallvec::SmallVec;
 
 use crate::base::flow::{Flow, Ticket};
 use crate::base::transport::Transport;
 use crate::contract::binding_ref::BindingRef;
+use crate::contract::hop_uri::Name;
 use crate::contract::listener::{Listener, flow_to};
-use crate::contract::next_hops::{HopId, Name};
+use crate::contract::next_hops::{HopId, RuleId};
 use crate::contract::reason::Reason;
+use crate::contract::rule::Failure;
 use crate::registrar::binding::{Binding, Origin};
 use crate::transaction::Transactions;
 use crate::transaction::arena::Stored;
+
+/// Targets of one request, in the order in which they are tried; most have one.
+pub(crate) type Targets<'a> = SmallVec<[Target<Cow<'a, [u8]>>; 1]>;
 
 /// A target; its texts are a request's, a binding's, or kept with a transaction.
 #[derive(Debug, Clone)]
@@ -23,8 +29,8 @@ pub(crate) struct Target<T> {
     pub(crate) path: T,
     pub(crate) next_hop: NextHop,
     pub(crate) q: Option<u16>,
-    /// The hop of a `[[route]]` that it is, where it is one.
-    pub(crate) hop: Option<HopId>,
+    /// The `[[route]]` that leads there, where one does.
+    pub(crate) route: Option<RouteTaken>,
     /// Whether it is another address of the target before it.
     pub(crate) is_same: bool,
     /// Whether it is another flow of the phone before it (RFC 5626), to be tried when that fails.
@@ -33,6 +39,15 @@ pub(crate) struct Target<T> {
     pub(crate) binding: Option<BindingRef>,
     /// Where its REGISTER came from: there it is, should its name lead to ourselves.
     pub(crate) source: Option<Flow>,
+}
+
+/// Why a request goes to a next hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RouteTaken {
+    pub(crate) hop: HopId,
+    pub(crate) rule: RuleId,
+    /// Why it has not reached the extension that it was for, where it was for one.
+    pub(crate) failure: Option<Failure>,
 }
 
 /// How a target is reached.
@@ -89,7 +104,7 @@ impl<'a> Target<Cow<'a, [u8]>> {
             path: Cow::Borrowed(&[]),
             next_hop,
             q: None,
-            hop: None,
+            route: None,
             is_same: false,
             is_other_flow: false,
             binding: None,
@@ -148,15 +163,15 @@ impl Target<Stored> {
 impl Target<Box<[u8]>> {
     /// Taken up again.
     pub(crate) fn borrowed(&self) -> Target<Cow<'_, [u8]>> {
-        let Target { next_hop, q, hop, is_same, is_other_flow, binding, source, .. } = self.clone();
+        let Target { next_hop, q, route, is_same, is_other_flow, binding, source, .. } = self.clone();
         let (uri, path) = (Cow::Borrowed(&*self.uri), Cow::Borrowed(&*self.path));
-        Target { uri, path, next_hop, q, hop, is_same, is_other_flow, binding, source }
+        Target { uri, path, next_hop, q, route, is_same, is_other_flow, binding, source }
     }
 }
 
 impl<T> Target<T> {
     fn with<U>(self, uri: U, path: U) -> Target<U> {
-        let Target { next_hop, q, hop, is_same, is_other_flow, binding, source, .. } = self;
-        Target { uri, path, next_hop, q, hop, is_same, is_other_flow, binding, source }
+        let Target { next_hop, q, route, is_same, is_other_flow, binding, source, .. } = self;
+        Target { uri, path, next_hop, q, route, is_same, is_other_flow, binding, source }
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct ClientTransaction {
     since_ms: u64,
     /// When it counts as unanswered, in monotonic milliseconds.
     deadline_ms: u64,
+    /// How long its callee rings, in seconds; 0: `tm.fr_inv_timeout`.
+    ring_s: u32,
     /// Nobody waits for it any longer; what it says after all is still heard.
     is_given_up: bool,
     cancel: Cancel,
@@ -75,6 +77,16 @@ pub(crate) struct ClientOutcome {
     /// Whether anything was heard but a 100.
     pub(crate) has_rung: bool,
     pub(crate) what: What,
+}
+
+/// Where a request is sent on to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Going {
+    pub(crate) flow: Flow,
+    /// A hash of what its routing depends on.
+    pub(crate) routing: u32,
+    /// How long its callee rings, in seconds; 0: `tm.fr_inv_timeout`.
+    pub(crate) ring_s: u32,
 }
 
 /// What has happened. Of [`What::Failure`], [`What::Silence`] and [`What::Unsent`] there is one at most.
@@ -160,22 +172,20 @@ impl<O> Transactions<O> {
         let arena = self.arenas.open(0);
         let clients = smallvec::SmallVec::new();
         let ticket = self.entries.insert(Transaction { server: None, clients, arena, owner });
-        self.start_client(ctx, ticket, (method, flow), (resend_ms, 0), write);
+        self.start_client(ctx, ticket, (method, resend_ms), Going { flow, routing: 0, ring_s: 0 }, write);
         ticket
     }
 
-    /// Sends a transaction's request on as a new client transaction; its index. `write` is given its branch, `routing` is
-    /// a hash of what its routing depends on.
+    /// Sends a transaction's request on as a new client transaction; its index. `write` is given its branch.
     pub(crate) fn open_client(
         &mut self,
         ctx: &mut Ctx<'_>,
         ticket: Ticket,
-        flow: Flow,
-        routing: u32,
+        goes: Going,
         write: impl FnOnce(BranchId, &mut Vec<u8>),
     ) {
         let Some((_, method)) = self.asked(ticket) else { return };
-        self.start_client(ctx, ticket, (method, flow), (T1_MS, routing), write);
+        self.start_client(ctx, ticket, (method, T1_MS), goes, write);
         ctx.count(Counter::UacTransactions);
         ctx.count(Counter::FwdRequests);
     }
@@ -184,8 +194,8 @@ impl<O> Transactions<O> {
         &mut self,
         ctx: &mut Ctx<'_>,
         ticket: Ticket,
-        (method, flow): (Method, Flow),
-        (resend_ms, routing): (u64, u32),
+        (method, resend_ms): (Method, u64),
+        Going { flow, routing, ring_s }: Going,
         write: impl FnOnce(BranchId, &mut Vec<u8>),
     ) {
         let secret = self.fresh_secret(ctx, ticket);
@@ -207,6 +217,7 @@ impl<O> Transactions<O> {
             resend_ms,
             since_ms: ctx.now.mono_ms,
             deadline_ms: ctx.now.mono_ms + fr_ms,
+            ring_s,
             is_given_up: false,
             cancel: Cancel::No,
             has_rung: false,
@@ -318,11 +329,13 @@ impl<O> Transactions<O> {
 
     /// The first provisional ends timer B and starts timer C; a CANCEL that waited for it goes out.
     fn client_rings(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, index: u16, was_ringing: bool) {
-        let inv_ms = u64::from(ctx.policy.tm.fr_inv_timeout_s) * 1000;
+        let usual_s = ctx.policy.tm.fr_inv_timeout_s;
         let restarts = ctx.policy.tm.restart_fr_on_each_reply;
         let Some(client) = self.client_mut(ticket, index).filter(|client| client.is_ringing()) else {
             return;
         };
+        let ring_s = if client.ring_s == 0 { usual_s } else { client.ring_s };
+        let inv_ms = u64::from(ring_s) * 1000;
         if !client.is_given_up
             && (!was_ringing || restarts)
             && matches!(client.cancel, Cancel::No | Cancel::Wanted(_))

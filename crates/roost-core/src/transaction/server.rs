@@ -225,7 +225,7 @@ impl<O> Transactions<O> {
             ctx.count(Counter::LocalReplies);
             let writer = ResponseWriter::of(ctx);
             self.send_upstream(ctx, ticket, event_of(response.code), |out| {
-                writer.write_head(&request, response.code, response.phrase, out);
+                writer.write_head(&request, response.code, response.phrase.as_str(), out);
                 writer.write_refusal(&request, response, out);
                 writer.write_tail(out);
             });

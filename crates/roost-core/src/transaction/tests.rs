@@ -9,7 +9,7 @@ use crate::base::stats::Counter;
 use crate::contract::context::TestShard;
 use crate::message::branch_id::BranchId;
 use crate::message::response::Response;
-use crate::transaction::client::{NO_ANSWER, ORIGINATOR_CANCEL, What};
+use crate::transaction::client::{Going, NO_ANSWER, ORIGINATOR_CANCEL, What};
 use crate::transaction::timers::{LINGER_MS, T1_MS};
 
 const CALLER: &str = "10.0.0.9:5062";
@@ -49,10 +49,15 @@ impl Lab {
             let ctx = &mut lab.shard.ctx();
             lab.ticket = lab.transactions.open(ctx, request, "the caller's").unwrap();
             let id = &mut lab.id;
-            lab.transactions.open_client(ctx, lab.ticket, flow(CALLEE), 7, |branch, out| {
-                *id = Some(branch);
-                out.extend_from_slice(invite().as_bytes());
-            });
+            lab.transactions.open_client(
+                ctx,
+                lab.ticket,
+                Going { flow: flow(CALLEE), routing: 7, ring_s: 0 },
+                |branch, out| {
+                    *id = Some(branch);
+                    out.extend_from_slice(invite().as_bytes());
+                },
+            );
         });
         assert_eq!(lab.shard.lines(), ["SIP/2.0 100 Giving a try", "INVITE sip:9002@a.test SIP/2.0"]);
         lab

@@ -394,7 +394,7 @@ reasons! {
         ["The call never went through roost.", "这通呼叫没有经过 roost。"],
     508 "not-registered"
         ["The callee is not registered, and no `[[route]]` takes the call.", "被叫没有注册，也没有 `[[route]]` 接走这通呼叫。"]
-        ["Look at `roost ul show {callee}` and `roost config show`; for voicemail make a `[[route]]` with `offline = true`.", "查看 `roost ul show {callee}` 和 `roost config show`；要转语音信箱，设置 `offline = true` 的 `[[route]]`。"]
+        ["Look at `roost ul show {callee}` and `roost config show`; for voicemail make a `[[route]]` with `on = [\"offline\"]`.", "查看 `roost ul show {callee}` 和 `roost config show`；要转语音信箱，设置 `on = [\"offline\"]` 的 `[[route]]`。"]
         ["There is no such extension: the number was dialled wrongly.", "没有这个分机：号码拨错了。"],
     509 "method-not-taken"
         ["The callee is registered, but none of its phones takes this method, says its Allow header.", "被叫已注册，但其话机的 Allow 都不含该方法。"]
@@ -464,6 +464,10 @@ reasons! {
         ["The node that has the callee's phone is down (480).", "被叫话机所在的节点不可用（480）。"]
         ["See `roost nodes`, and bring that node back; its phones are reached at once when they register with another node, or when it is back.", "查看 `roost nodes` 并恢复该节点；话机向其他节点注册之后，或该节点恢复之后，即可呼叫。"]
         ["That node is cut off from the store for more than five seconds.", "该节点与存储服务器断开超过五秒。"],
+    526 "route-replies"
+        ["A `[[route]]` with `reply` answers calls like this one, for example during maintenance.", "设置了 `reply` 的 `[[route]]` 直接应答这类呼叫，例如维护期间。"]
+        ["If it should go through, change or remove that `[[route]]` and run `roost reload`; `roost try` shows which one it is.", "如果应当放行，修改或删除该 `[[route]]` 后执行 `roost reload`；`roost try` 显示是哪一条。"]
+        ["", ""],
     601 "flooded"
         ["An address sent more requests than `pike.reqs_density_per_unit`; the rest got no answer.", "某地址的请求数超过 `pike.reqs_density_per_unit`，多出的没有应答。"]
         ["If the address is one of yours, raise `pike.reqs_density_per_unit` to several times what your largest site sends; else ban it: `roost ban add {address}`.", "如果是自己的地址，把 `pike.reqs_density_per_unit` 调到最大站点请求数的数倍；否则用 `roost ban add {address}` 封禁。"]
@@ -526,7 +530,7 @@ reasons! {
         ["", ""],
     707 "callee-offline"
         ["The called extension is not registered (404 or 480).", "被叫分机没有注册（404 或 480）。"]
-        ["Look at `roost ul show {callee}`, and see why its phone does not register; for voicemail make a `[[route]]` with `offline = true`.", "查看 `roost ul show {callee}`，检查话机为什么没有注册；要转语音信箱，设置 `offline = true` 的 `[[route]]`。"]
+        ["Look at `roost ul show {callee}`, and see why its phone does not register; for voicemail make a `[[route]]` with `on = [\"offline\"]`.", "查看 `roost ul show {callee}`，检查话机为什么没有注册；要转语音信箱，设置 `on = [\"offline\"]` 的 `[[route]]`。"]
         ["", ""],
     708 "no-such-extension"
         ["No extension has the called number, and no `[[route]]` takes it (404).", "所拨号码不是分机，也没有 `[[route]]` 适用（404）。"]

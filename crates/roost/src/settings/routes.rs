@@ -30,6 +30,8 @@ pub(crate) fn read(
 
 #[cfg(test)]
 mod tests {
+    use roost_core::Failure;
+
     use crate::settings::Settings;
 
     #[test]
@@ -43,10 +45,27 @@ mod tests {
             .policy
             .routes
             .iter()
-            .map(|rule| (rule.set, rule.hops.len(), rule.offline))
+            .map(|rule| (rule.set, rule.hops.len(), rule.on.has(Failure::Offline)))
             .collect();
         assert_eq!(sets, [(1, 2, false), (7, 1, true)]);
         assert_eq!(settings.core.policy.tm.fr_timeout_s, 2);
+    }
+
+    #[test]
+    fn what_a_table_says_of_calls_that_fail() {
+        let text = "[[route]]\nuser = \"^9\"\non = [\"busy\", \"no-answer\"]\nafter = 20\ndiversion = \"history-info\"\n\
+                    hops = [\"sip:vm\"]\nset_headers = [\"X-Why:  busy \"]\nremove_headers = [\"X-In\"]\n\
+                    [[route]]\nuser = \"^9\"\nhops = [\"sip:vm\"]\n\
+                    [[route]]\nreply = \"503 Closed until 14:00\"\n";
+        let settings = Settings::parse(text, "x").unwrap();
+        let [diverts, plain, replies] = &settings.core.policy.routes[..] else { panic!() };
+        assert!(diverts.on.has(Failure::Busy) && diverts.on.has(Failure::NoAnswer));
+        assert!(!diverts.on.has(Failure::Offline) && plain.on == roost_core::Failures::NONE);
+        assert_eq!((diverts.after_s, diverts.diversion), (20, roost_core::DiversionStyle::HistoryInfo));
+        assert_eq!(&*diverts.headers.add, "X-Why: busy\r\n");
+        assert_eq!(diverts.headers.remove.join(","), "X-In,X-Why");
+        let reply = replies.reply.as_ref().unwrap();
+        assert_eq!((reply.code, &*reply.phrase), (503, "Closed until 14:00"));
     }
 
     #[test]
@@ -74,6 +93,28 @@ mod tests {
             (
                 "[[route]]\nprefix = \"0\"\nprepend = \"a@b\"\nhops = [\"sip:b\"]",
                 "x:3: `route.prepend` may hold",
+            ),
+            (
+                "[[route]]\nuser = \"8\"\nhops = [\"sip:b\"]\non = [\"ofline\"]",
+                "x:4: `route.on` holds \"ofline\": it may hold offline, busy, no-answer, refused",
+            ),
+            (
+                "[[route]]\nuser = \"8\"\nhops = [\"sip:b\"]\nafter = 20",
+                "x:4: `route.after` counts with on = [\"no-answer\"] only",
+            ),
+            (
+                "[[route]]\nuser = \"8\"\nhops = [\"sip:b\"]\nset_headers = [\"Via: x\"]",
+                "x:4: `route.set_headers` may set X-…, P-…, Alert-Info, ",
+            ),
+            (
+                "[[route]]\nuser = \"8\"\nhops = [\"sip:b\"]\nremove_headers = [\"P-Asserted-Identity\"]",
+                "x:4: `route.remove_headers` may remove X-…",
+            ),
+            ("[[route]]\nreply = \"200 OK\"", "x:2: `route.reply` must be a status code from 400 to 699"),
+            ("[[route]]\nreply = \"503 no\"\nhops = [\"sip:b\"]", "x:2: `reply` and `hops` in one"),
+            (
+                "[[route]]\nreply = \"503 no\"\nmethods = [\"BYE\"]",
+                "x:3: `route.methods` holds \"BYE\": it may hold INVITE, ",
             ),
             ("[[route]]\ndomain = \"a:5060\"\nhops = [\"sip:b\"]", "x:2: `route.domain` must be a host"),
             (

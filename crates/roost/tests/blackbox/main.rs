@@ -16,6 +16,7 @@ mod calls_tls;
 mod config;
 mod dialog;
 mod digest;
+mod diversions;
 mod doctor;
 mod drain;
 mod events;
