@@ -68,3 +68,4 @@ pub use contract::rule::{DiversionStyle, Failure, Failures, HeaderEdits, Numbers
 pub use contract::shared::{Floating, Holder, Node, Planned, StoredRecord, split_route};
 pub use contract::subscriber::{Reading, Secrets, SubscriberRow};
 pub use engine::Engine;
+pub use message::facts::REQUEST;

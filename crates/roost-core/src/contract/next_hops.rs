@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use roost_filter::Values;
 use roost_sip::Method;
 
 use crate::contract::hop_uri::{HopUri, Name};
@@ -153,16 +154,21 @@ impl NextHops {
     }
 
     /// The first rule for a user (without escapes) and a host who is no extension.
-    pub(crate) fn rule_for(&self, user: &[u8], host: &[u8]) -> Option<RuleId> {
-        self.first(user, host, |rule| !rule.is_first() && rule.on.takes_strangers())
+    pub(crate) fn rule_for(&self, who: (&[u8], &[u8]), values: &dyn Values) -> Option<RuleId> {
+        self.first(who, values, |rule| !rule.is_first() && rule.on.takes_strangers())
     }
 
     /// The first rule for calls of an extension that end so.
-    pub(crate) fn rule_on(&self, failure: Failure, user: &[u8], host: &[u8]) -> Option<RuleId> {
+    pub(crate) fn rule_on(
+        &self,
+        failure: Failure,
+        who: (&[u8], &[u8]),
+        values: &dyn Values,
+    ) -> Option<RuleId> {
         if !self.diverts.has(failure) {
             return None;
         }
-        self.first(user, host, |rule| !rule.is_first() && rule.on.has(failure))
+        self.first(who, values, |rule| !rule.is_first() && rule.on.has(failure))
     }
 
     /// The first rule that takes a request before extensions are looked up.
@@ -170,17 +176,38 @@ impl NextHops {
         &self,
         method: Method,
         event: &[u8],
-        (user, host): (&[u8], &[u8]),
+        who: (&[u8], &[u8]),
+        values: &dyn Values,
     ) -> Option<RuleId> {
         let is_it = |rule: &Rule| match &rule.service {
             Some(service) => service.takes(method, event),
             None => rule.reply.is_some(),
         };
-        self.first(user, host, is_it)
+        self.first(who, values, is_it)
     }
 
-    fn first(&self, user: &[u8], host: &[u8], is_it: impl Fn(&Rule) -> bool) -> Option<RuleId> {
-        let is_taken = |rule: &Rule| is_it(rule) && rule.is_for(user, host);
+    /// Rules for a user and a host whose condition does not hold, for who asks.
+    pub(crate) fn not_held(&self, (user, host): (&[u8], &[u8]), values: &dyn Values) -> Vec<String> {
+        let candidates = self.index.candidates(user, host);
+        let rules = candidates.iter().filter_map(|at| self.rules.get(usize::from(*at)));
+        let fit = rules.filter(|rule| rule.is_for(user, host) && !rule.holds(values));
+        fit.map(|rule| {
+            let when = rule.when.as_ref().map_or("", |when| when.text());
+            format!(
+                "the [[route]] of set {} does not take it: its condition `{when}` does not hold",
+                rule.set
+            )
+        })
+        .collect()
+    }
+
+    fn first(
+        &self,
+        (user, host): (&[u8], &[u8]),
+        values: &dyn Values,
+        is_it: impl Fn(&Rule) -> bool,
+    ) -> Option<RuleId> {
+        let is_taken = |rule: &Rule| is_it(rule) && rule.is_for(user, host) && rule.holds(values);
         let candidates = self.index.candidates(user, host);
         let index =
             candidates.into_iter().find(|at| self.rules.get(usize::from(*at)).is_some_and(is_taken))?;
@@ -280,6 +307,14 @@ mod tests {
     use super::*;
     use crate::contract::rule::Numbers;
 
+    struct NoValues;
+
+    impl Values for NoValues {
+        fn value(&self, _: usize) -> roost_filter::Value<'_> {
+            roost_filter::Value::Missing
+        }
+    }
+
     fn rule(numbers: Numbers, domain: Option<&str>, strip: usize, prepend: &str, hops: &[&str]) -> Rule {
         Rule {
             set: 1,
@@ -316,7 +351,7 @@ mod tests {
             let uri = Uri::parse(text.as_bytes()).unwrap();
             let mut user = Vec::new();
             roost_sip::unescape_into(uri.user.unwrap(), &mut user);
-            let found = next_hops.rule_for(&user, uri.host);
+            let found = next_hops.rule_for((&user, uri.host), &NoValues);
             let rewritten = found.map(|id| {
                 let rule = next_hops.rule(id).unwrap();
                 let hop = &next_hops.hop(next_hops.hops_of(id).next().unwrap()).unwrap().uri;
@@ -325,7 +360,7 @@ mod tests {
             assert_eq!(rewritten.as_deref(), expected, "{text}");
         }
         let uri = Uri::parse(b"sip:0@roost").unwrap();
-        let rule = next_hops.rule(next_hops.rule_for(b"0", b"roost").unwrap()).unwrap();
+        let rule = next_hops.rule(next_hops.rule_for((b"0", b"roost"), &NoValues).unwrap()).unwrap();
         assert_eq!(rule.rewrite(&uri, &rule.hops[0]), None, "nothing is left");
     }
 

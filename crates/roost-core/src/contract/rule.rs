@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use regex::bytes::Regex;
+use roost_filter::{Filter, Values};
 use roost_sip::{Method, MethodSet, Uri};
 
 use crate::contract::hop_uri::HopUri;
@@ -15,6 +16,8 @@ pub struct Rule {
     pub numbers: Numbers,
     /// The host of the Request-URI, in lower case; `None` takes any.
     pub domain: Option<Box<str>>,
+    /// What else must be so of a request, by the names of [`crate::REQUEST`].
+    pub when: Option<Arc<Filter>>,
     /// How many characters are taken off the front of the user.
     pub strip: usize,
     /// What is put before the user then.
@@ -211,6 +214,7 @@ impl Rule {
             set: 0,
             numbers,
             domain: None,
+            when: None,
             strip: 0,
             prepend: "".into(),
             on: Failures::NONE,
@@ -232,6 +236,11 @@ impl Rule {
     pub(crate) fn is_for(&self, user: &[u8], host: &[u8]) -> bool {
         let domain = self.domain.as_deref();
         domain.is_none_or(|domain| domain.as_bytes().eq_ignore_ascii_case(host)) && self.numbers.fit(user)
+    }
+
+    /// Whether its condition holds; without one it does.
+    pub(crate) fn holds(&self, values: &dyn Values) -> bool {
+        self.when.as_ref().is_none_or(|when| when.holds(values))
     }
 
     /// The Request-URI that goes to a hop: `None` when nothing is left of the user.
@@ -269,6 +278,7 @@ impl Rule {
             Numbers::Pattern(pattern) => format!("user = '{pattern}'"),
         };
         let domain = self.domain.as_ref().map_or(String::new(), |domain| format!(", domain = \"{domain}\""));
+        let when = self.when.as_ref().map_or(String::new(), |when| format!(", when = '{}'", when.text()));
         let edits = match (self.strip, self.prepend.is_empty()) {
             (0, true) => String::new(),
             (strip, _) => {
@@ -279,7 +289,11 @@ impl Rule {
             }
         };
         let hops: Vec<_> = self.hops.iter().map(|hop| &*hop.text).collect();
-        format!("the [[route]] of set {} takes it ({what}{domain}): {}{edits}", self.set, hops.join(", "))
+        format!(
+            "the [[route]] of set {} takes it ({what}{domain}{when}): {}{edits}",
+            self.set,
+            hops.join(", ")
+        )
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod branch_id;
 pub(crate) mod dialog_token;
+pub(crate) mod facts;
 pub(crate) mod forward;
 pub(crate) mod own_request;
 pub(crate) mod path;

@@ -20,6 +20,7 @@ use crate::contract::reason::Reason;
 use crate::contract::rule::{Failure, Rule};
 use crate::contract::shared::BINDING;
 use crate::dispatch::monitor::HopMonitor;
+use crate::message::facts::RequestFacts;
 use crate::message::path::first_hop;
 use crate::message::request::Request;
 use crate::message::response::Response;
@@ -194,7 +195,8 @@ fn service_rule(next_hops: &NextHops, request: &Request<'_>) -> Option<RuleId> {
     let uri = request.target.ok()?;
     let event = request.value(HeaderName::Event).unwrap_or(&[]);
     let event = event.split(|byte| *byte == b';').next().unwrap_or(&[]).trim_ascii();
-    next_hops.service_for(request.method, event, (&uri.user_part().plain(), uri.host))
+    let who = (&*uri.user_part().plain(), uri.host);
+    next_hops.service_for(request.method, event, who, &RequestFacts(request))
 }
 
 /// Where a number goes that has no target here; `reason` says why. Extensions that exist are at home here, registered or not.
@@ -218,7 +220,9 @@ pub(crate) fn route_out<'t>(
         };
         return routed(targets_of(ctx, hops, request, (offline, Some(Failure::Offline))));
     }
-    let Some(any) = next_hops.rule_for(&user, uri.host) else {
+    let facts = RequestFacts(request);
+    ctx.out.decide_each("route.when", || next_hops.not_held((&user, uri.host), &facts));
+    let Some(any) = next_hops.rule_for((&user, uri.host), &facts) else {
         ctx.decide("route", || format!("no [[route]] takes {}", String::from_utf8_lossy(&user)));
         return Routed::Nowhere;
     };

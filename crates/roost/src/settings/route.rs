@@ -1,9 +1,13 @@
 //! One `[[route]]`: what it says, whether that makes sense, and the core's rule that it becomes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use regex::bytes::Regex;
-use roost_core::{DiversionStyle, Failure, Failures, HeaderEdits, HopUri, Numbers, Reply, Rule, Service};
+use roost_core::{
+    DiversionStyle, Failure, Failures, HeaderEdits, HopUri, Numbers, REQUEST, Reply, Rule, Service,
+};
+use roost_filter::{Filter, FilterError};
 use roost_sip::Method;
 
 use crate::settings::key::{Value, is_host};
@@ -60,6 +64,7 @@ pub(crate) struct Route {
     pub(crate) prefix: String,
     pub(crate) user: String,
     pub(crate) domain: String,
+    pub(crate) when: String,
     pub(crate) hops: Vec<String>,
     pub(crate) strip: u32,
     pub(crate) prepend: String,
@@ -86,10 +91,9 @@ impl Route {
     /// What no single key can know, and which key it is about.
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
         let is_service = !self.methods.is_empty() || !self.events.is_empty();
-        let is_for_all = is_service || !self.reply.is_empty();
+        let is_for_all = is_service || !self.reply.is_empty() || !self.when.is_empty();
         if self.prefix.is_empty() && self.user.is_empty() && self.domain.is_empty() && !is_for_all {
-            let message =
-                "a [[route]] needs `prefix`, `user` or `domain`, or `methods` or `events`: what is it for?";
+            let message = "a [[route]] needs `prefix`, `user` or `domain`, or `methods`, `events` or `when`: what is it for?";
             return Err(("", message.to_string()));
         }
         if !self.prefix.is_empty() && !self.user.is_empty() {
@@ -115,6 +119,9 @@ impl Route {
         if let Some(event) = self.events.iter().find(|event| !is_token(event)) {
             return Err(("events", format!("`route.events` holds \"{event}\", which is no event package")));
         }
+        if let Err(error) = self.condition().transpose() {
+            return Err(("when", format!("`route.when`: {error}")));
+        }
         if !is_host(&self.domain) {
             return Err(("domain", format!("`route.domain` must be a host, not \"{}\"", self.domain)));
         }
@@ -133,6 +140,10 @@ impl Route {
             HopUri::parse(hop).map_err(|error| ("hops", format!("`route.hops`: \"{hop}\" {error}")))?;
         }
         Ok(())
+    }
+
+    fn condition(&self) -> Option<Result<Filter, FilterError>> {
+        (!self.when.is_empty()).then(|| Filter::compile(&self.when, &REQUEST))
     }
 
     fn check_headers(&self) -> Result<(), (&'static str, String)> {
@@ -233,6 +244,7 @@ impl Route {
             set: if self.set == 0 { place } else { self.set },
             numbers,
             domain: (!self.domain.is_empty()).then(|| self.domain.to_ascii_lowercase().into()),
+            when: self.condition().and_then(Result::ok).map(Arc::new),
             strip: self.strip as usize,
             prepend: self.prepend.as_str().into(),
             on: self.failures(),

@@ -110,6 +110,10 @@ mod tests {
                 "[[route]]\nuser = \"8\"\nhops = [\"sip:b\"]\nremove_headers = [\"P-Asserted-Identity\"]",
                 "x:4: `route.remove_headers` may remove X-…",
             ),
+            (
+                "[[route]]\nuser = \"8\"\nhops = [\"sip:b\"]\nwhen = 'methd == \"INVITE\"'",
+                "x:4: `route.when`: line 1, column 1: there is no `methd`; there are method, ",
+            ),
             ("[[route]]\nreply = \"200 OK\"", "x:2: `route.reply` must be a status code from 400 to 699"),
             ("[[route]]\nreply = \"503 no\"\nhops = [\"sip:b\"]", "x:2: `reply` and `hops` in one"),
             (

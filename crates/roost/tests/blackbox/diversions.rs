@@ -182,3 +182,24 @@ fn try_shows_where_a_call_would_go() {
     let tried = server.succeed(&["try", "invite", "9001", "9003"]);
     assert!(tried.contains("who is called is offline: the [[route]] of set 1 takes it"), "{tried}");
 }
+
+#[test]
+fn a_condition_decides_which_route_takes_a_call() {
+    let (night, day) = (MediaServer::new("127.0.0.2"), MediaServer::new("127.0.0.3"));
+    let rule = |media: &MediaServer, when: &str| {
+        format!("[[route]]\nprefix = \"7\"\nhops = [\"{}\"]\nwhen = '{when}'\n", media.uri())
+    };
+    let first = rule(
+        &night,
+        "from.user == \"9001\" && inNetwork(source, \"127.0.0.0/8\") && header(\"X-Night\") == \"1\"",
+    );
+    let (server, mut caller, _callee) = calling(&(first + &rule(&day, "method in [\"INVITE\"]")));
+    let invite = caller.initial("INVITE", "700", &["X-Night: 1"]);
+    caller.send(&invite);
+    assert_eq!(outcome(&caller, &invite).status(), Some(200));
+    let invite = caller.invite("700");
+    assert_eq!(outcome(&caller, &invite).status(), Some(200));
+    assert_eq!((night.heard("INVITE").len(), day.heard("INVITE").len()), (1, 1));
+    let tried = server.succeed(&["try", "invite", "9001", "700"]);
+    assert!(tried.contains("the [[route]] of set 1 does not take it: its condition"), "{tried}");
+}
