@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use md5::{Digest, Md5};
 use roost_core::{
-    Authorize, Command, CommitOutcome, Config, Engine, Flow, Listener, Now, Outbox, Receipt, Rng, Row,
+    Authorize, Command, CommitOutcome, Config, Engine, Flow, Listener, Now, Outbox, Receipt, Rng, Row, Rule,
     Secrets, ShardId, Ticket,
 };
 use roost_sip::{Head, HeaderName};
@@ -25,19 +25,22 @@ pub enum Kind {
     Call,
     /// The same, of a trusted caller: with our mark in Route, and an entry in the table of calls.
     Dialog,
+    /// A MESSAGE for a number that no `[[route]]` takes, and its 404.
+    Unrouted,
     /// A datagram that is not SIP.
     Garbage,
 }
 
 impl Kind {
     /// All kinds by their names on the command line.
-    pub const ALL: [(&'static str, Kind); 7] = [
+    pub const ALL: [(&'static str, Kind); 8] = [
         ("options", Kind::Options),
         ("challenge", Kind::Challenge),
         ("refresh", Kind::Refresh),
         ("durable", Kind::Durable),
         ("call", Kind::Call),
         ("dialog", Kind::Dialog),
+        ("unrouted", Kind::Unrouted),
         ("garbage", Kind::Garbage),
     ];
 }
@@ -76,7 +79,16 @@ impl Stage {
     /// # Panics
     /// When the engine does not answer as this load needs it.
     pub fn new(kind: Kind, users: usize) -> Stage {
+        Stage::with_routes(kind, users, &[])
+    }
+
+    /// The same with these routes.
+    ///
+    /// # Panics
+    /// As [`Stage::new`].
+    pub fn with_routes(kind: Kind, users: usize, routes: &[Rule]) -> Stage {
         let mut config = Config::default();
+        config.policy.routes = routes.into();
         config.policy.listeners = vec![Listener::udp(address(SERVER))];
         config.policy.server_header = "roost/0".to_string();
         config.identity.use_domain = true;
@@ -107,6 +119,10 @@ impl Stage {
             Kind::Options => {
                 let uri = format!("sip:{REALM}");
                 stage.messages = (0..users).map(|user| request("OPTIONS", &uri, user, "")).collect();
+            }
+            Kind::Unrouted => {
+                let uri = format!("sip:0049301234567@{REALM}");
+                stage.messages = (0..users).map(|user| request("MESSAGE", &uri, user, "")).collect();
             }
             Kind::Challenge | Kind::Refresh | Kind::Durable => {
                 let uri = format!("sip:{REALM}");
@@ -143,6 +159,7 @@ impl Stage {
         let expected: &[u8] = match self.kind {
             Kind::Garbage => b"",
             Kind::Challenge => b"SIP/2.0 401",
+            Kind::Unrouted => b"SIP/2.0 404",
             _ => b"SIP/2.0 200",
         };
         assert!(
