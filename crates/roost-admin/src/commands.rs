@@ -121,6 +121,18 @@ const COMMANDS: &[Command] = &[
         help: "reads the configuration file anew; dry_run: says what that would change, and what needs a restart",
     },
     Command {
+        name: "address_reload",
+        alias: "permissions:address_reload",
+        params: &["partition"],
+        help: "reads the tables of trusted networks and of aliases anew ([permissions], [alias_db])",
+    },
+    Command {
+        name: "address_dump",
+        alias: "permissions:address_dump",
+        params: &["partition"],
+        help: "the networks that are never challenged, and how many aliases there are",
+    },
+    Command {
         name: "ds_reload",
         alias: "dispatcher:reload",
         params: &["partition", "inherit_state"],
@@ -385,7 +397,8 @@ fn changes(command: &Command, params: &Params<'_>) -> bool {
     }
 }
 
-const CHANGES: [&str; 16] = [
+const CHANGES: [&str; 17] = [
+    "address_reload",
     "reload",
     "drain",
     "reset_statistics",
@@ -403,6 +416,13 @@ const CHANGES: [&str; 16] = [
     "ban_rm",
     "auth_db_forget",
 ];
+
+/// `address_dump`.
+fn addresses(mi: &Mi) -> Value {
+    let policy = &mi.config().policy;
+    let networks: Vec<_> = policy.proxy.trusted.networks().iter().map(ToString::to_string).collect();
+    json!({ "Networks": networks, "Aliases": policy.aliases.len() })
+}
 
 /// How long a drain takes where nobody says so, and when who is refused comes back, in seconds.
 const WITHIN_S: i64 = 60;
@@ -504,6 +524,10 @@ async fn carry_out_own(mi: &Mi, command: &Command, params: &Params<'_>) -> Resul
             let is_dry = params.number("dry_run")?.is_some_and(|dry| dry != 0);
             crate::reload::shown(&reloaded(mi, Scope::All, is_dry).await?)
         }
+        "address_reload" => {
+            crate::reload::shown(&reloaded(mi, Scope::Tables, false).await?)["Changed"].take()
+        }
+        "address_dump" => addresses(mi),
         "trace_start" => traces::start(mi, params)?,
         "trace_stop" => traces::stop(mi, params)?,
         "trace_last" => traces::last(mi, params)?,

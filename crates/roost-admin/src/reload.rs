@@ -37,6 +37,8 @@ pub enum Scope {
     All,
     /// Its `[[route]]`s.
     Routes,
+    /// Nothing of it, but the tables of the database that are kept in memory.
+    Tables,
 }
 
 /// A key that the file gives another value than the one in force; secrets are masked.

@@ -35,6 +35,7 @@ pub use base::transport::Transport;
 pub use contract::admin::{
     Admin, AdminReply, AorRecord, ContactRecord, PingsRecord, ShardFigures, ShownExpires,
 };
+pub use contract::aliases::{Alias, Aliases};
 pub use contract::ban::Ban;
 pub use contract::binding_ref::{BindingRef, ContactMoved, Place};
 pub use contract::call::{
@@ -67,5 +68,6 @@ pub use contract::row::{PackedRow, Row, RowError, Write};
 pub use contract::rule::{DiversionStyle, Failure, Failures, HeaderEdits, Numbers, Reply, Rule, Service};
 pub use contract::shared::{Floating, Holder, Node, Planned, StoredRecord, split_route};
 pub use contract::subscriber::{Reading, Secrets, SubscriberRow};
+pub use contract::trusted::Trusted;
 pub use engine::Engine;
 pub use message::facts::REQUEST;

@@ -13,21 +13,27 @@ use crate::contract::context::Ctx;
 use crate::contract::outbox::Outbox;
 use crate::contract::preview::Preview;
 use crate::message::request::Request;
+use crate::proxy::alias::{Extension, extension};
 use crate::proxy::authorize::call_realm;
 use crate::refusal::registrar_realm;
 
 /// Whose bindings and calls a request is about: its registrant's, its caller's, its callee's.
-pub(crate) fn aors_of(ctx: &Ctx<'_>, request: &Request<'_>) -> Vec<Vec<u8>> {
+pub(crate) fn aors_of(ctx: &mut Ctx<'_>, request: &Request<'_>) -> Vec<Vec<u8>> {
+    let meant = extension(ctx, request);
+    let meant = meant.as_ref().map(Extension::who);
     let written = |who: Option<UserHost<'_>>| {
         let mut aor = Vec::new();
         ctx.write_aor(who, &mut aor).ok().map(|()| aor)
     };
-    [request.registrant(), request.caller(), request.callee()].into_iter().filter_map(written).collect()
+    [request.registrant(), request.caller(), request.callee(), meant]
+        .into_iter()
+        .filter_map(written)
+        .collect()
 }
 
 /// Whose secrets it is about, and its credentials.
 pub(crate) fn keys_of<'a>(
-    ctx: &Ctx<'_>,
+    ctx: &mut Ctx<'_>,
     auth: &Authenticator,
     request: &Request<'a>,
 ) -> (Vec<UserKey>, Option<Digest<'a>>) {
@@ -40,7 +46,9 @@ pub(crate) fn keys_of<'a>(
         let claimed = Claimed { who: None, is_checked: false, header: *header, realm: realm.as_deref()? };
         auth.read(ctx, request, &claimed).ok()
     });
-    let named = [request.registrant(), request.caller(), request.callee()].into_iter().flatten();
+    let meant = extension(ctx, request);
+    let meant = meant.as_ref().map(Extension::who);
+    let named = [request.registrant(), request.caller(), request.callee(), meant].into_iter().flatten();
     let keys = named.filter_map(|who| UserKey::new(&who.user.plain(), who.host, use_domain));
     (keys.chain(digest.iter().map(|digest| digest.key)).collect(), digest)
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use md5::{Digest, Md5};
 use roost_core::{
     Authorize, Command, CommitOutcome, Config, Engine, Flow, Listener, Now, Outbox, Receipt, Rng, Row, Rule,
-    Secrets, ShardId, Ticket,
+    Secrets, ShardId, Ticket, Trusted,
 };
 use roost_sip::{Head, HeaderName};
 
@@ -95,7 +95,7 @@ impl Stage {
         config.identity.mac_key = [7; 32];
         config.identity.hash_seed = 7;
         if kind == Kind::Dialog {
-            config.policy.proxy.trusted = vec![address(PHONE).ip()];
+            config.policy.proxy.trusted = Trusted::of_addresses([address(PHONE).ip()]);
         } else {
             config.policy.proxy.authorize = Authorize::Off;
         }

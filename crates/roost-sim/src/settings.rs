@@ -1,6 +1,6 @@
 //! Settings by their names in `roost.toml`, without sections: for scripts and tests, which have no files.
 
-use roost_core::{Algorithm, AssertedIdentity, Authorize, Config, PathMode, Policy, Widths};
+use roost_core::{Algorithm, AssertedIdentity, Authorize, Config, PathMode, Policy, Trusted, Widths};
 
 /// Sets one; 1 and 0 are booleans.
 ///
@@ -30,7 +30,7 @@ pub fn configure(config: &mut Config, key: &str, value: &str) -> Result<(), Stri
                 _ => AssertedIdentity::Strip,
             }
         }
-        "trusted" => proxy.trusted = list(value)?,
+        "trusted" => proxy.trusted = Trusted::of_addresses(list::<_, Vec<_>>(value)?),
         "check_from" => proxy.check_from = flag(value)?,
         "authorize" => {
             proxy.authorize = match value {

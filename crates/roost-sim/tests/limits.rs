@@ -679,7 +679,7 @@ fn trusting() -> (Harness, String, usize) {
     let mut harness = Harness::new(|config| {
         memory(config);
         config.identity.shards = shards as u16;
-        config.policy.proxy.trusted = vec![phone(1).ip()];
+        config.policy.proxy.trusted = roost_core::Trusted::of_addresses([phone(1).ip()]);
     });
     harness.bind(&callee, &format!("sip:x@{}", phone(2)));
     (harness, callee, shards)

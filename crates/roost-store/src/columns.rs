@@ -149,7 +149,7 @@ pub(crate) const EXPIRED: &str =
     "SELECT {contact_id} FROM location WHERE {expires} > 0 AND {expires} <= ? LIMIT ?";
 
 /// Whether a column may be called so.
-fn is_name(column: &str) -> bool {
+pub(crate) fn is_name(column: &str) -> bool {
     !column.is_empty() && column.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 

@@ -72,6 +72,11 @@ pub enum StoreError {
     /// A configured column's name that no column could have.
     #[error("`{column}` is not a column name ([{section}] {key})")]
     ColumnName { column: String, section: &'static str, key: &'static str },
+    /// A table that is kept in memory and cannot be read.
+    #[error(
+        "the table {table} ([{section}] {key}) cannot be read: {source}; make it as OpenSIPS's own script does, or leave `{key}` empty"
+    )]
+    List { table: Box<str>, section: &'static str, key: &'static str, source: DbError },
     /// `user add` of a name that is there.
     #[error("user '{user}' already exists")]
     UserExists { user: String },

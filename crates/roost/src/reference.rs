@@ -8,7 +8,8 @@ use roost_admin::{STATISTICS, Statistic, StatisticKind};
 
 use crate::cli::Cli;
 use crate::settings::key::{Key, Kind};
-use crate::settings::keys::{HEP_KEYS, KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
+use crate::settings::keys::KEYS;
+use crate::settings::keys_of_tables::{ALIAS_KEYS, HEP_KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
 use crate::settings::live::is_live;
 
 /// The whole page, with a line end.
@@ -29,6 +30,10 @@ pub(crate) fn page() -> String {
     }
     page.push_str(ROUTES);
     for key in ROUTE_KEYS {
+        write_key(key, &mut page);
+    }
+    page.push_str(ALIASES);
+    for key in ALIAS_KEYS {
         write_key(key, &mut page);
     }
     page.push_str(TLS_DOMAINS);
@@ -73,6 +78,16 @@ const ROUTES: &str = "
 
 Where calls go that are for no extension: any number of tables, of which the first that fits decides. `ds_reload` reads
 them anew.
+
+| key | type | default | meaning | OpenSIPS | live |
+|---|---|---|---|---|---|
+";
+
+const ALIASES: &str = "
+### [[alias]]
+
+Numbers that stand for extensions: any number of tables, of which the first of each number counts. Those of the table of
+[alias_db] come after them.
 
 | key | type | default | meaning | OpenSIPS | live |
 |---|---|---|---|---|---|

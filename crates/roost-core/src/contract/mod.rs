@@ -1,6 +1,7 @@
 //! What an engine and its shells, and its parts and their composer, say to one another.
 
 pub(crate) mod admin;
+pub(crate) mod aliases;
 pub(crate) mod ban;
 pub(crate) mod binding_ref;
 pub(crate) mod call;
@@ -26,3 +27,4 @@ pub(crate) mod rule;
 pub(crate) mod rule_index;
 pub(crate) mod shared;
 pub(crate) mod subscriber;
+pub(crate) mod trusted;

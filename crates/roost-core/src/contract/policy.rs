@@ -1,14 +1,15 @@
 //! What an operator may change while the process lives. Names are those of `roost.toml`, whose table of keys is
 //! `settings/keys.rs` of the binary; units stand last.
 
-use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::contract::aliases::Aliases;
 use crate::contract::domain::Domain;
 use crate::contract::listener::Listener;
 use crate::contract::rule::Rule;
 use crate::contract::shared::Floating;
+use crate::contract::trusted::Trusted;
 
 /// The settings that every shard obeys; replaced as a whole by [`crate::Engine::handle_policy`].
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct Policy {
     pub dispatcher: DispatcherParams,
     pub nathelper: NathelperParams,
     pub dialog: DialogParams,
+    /// Numbers that stand for extensions.
+    pub aliases: Arc<Aliases>,
     /// Where numbers go that are not extensions (`[[route]]`), the first that fits.
     pub routes: Arc<[Rule]>,
     /// The addresses listened on, wildcards included.
@@ -186,8 +189,8 @@ pub struct RrParams {
 pub struct ProxyParams {
     pub authorize: Authorize,
     pub check_from: bool,
-    /// Addresses that are never challenged.
-    pub trusted: Vec<IpAddr>,
+    /// Networks whose addresses are never challenged.
+    pub trusted: Trusted,
     pub serial_fork: bool,
     /// Calls in progress at once; 0: any number.
     pub max_calls: u32,
@@ -328,7 +331,7 @@ impl Default for Policy {
             proxy: ProxyParams {
                 authorize: Authorize::Registered,
                 check_from: true,
-                trusted: Vec::new(),
+                trusted: Trusted::default(),
                 serial_fork: false,
                 max_calls: 0,
                 asserted_identity: AssertedIdentity::Strip,
@@ -340,6 +343,7 @@ impl Default for Policy {
             },
             nathelper: NathelperParams::default(),
             dialog: DialogParams { default_timeout_s: 43_200, options_ping_interval_s: 0, max_calls: 0 },
+            aliases: Arc::default(),
             routes: Arc::new([]),
             listeners: Vec::new(),
             node: None,

@@ -91,7 +91,7 @@ impl HopMonitor {
     /// Whether an address is trusted: by the configuration, or as a hop's.
     pub(crate) fn is_trusted(&self, policy: &Policy, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        policy.proxy.trusted.contains(&ip) || self.next_hops.trusts(ip)
+        policy.proxy.trusted.has(ip) || self.next_hops.trusts(ip)
     }
 
     /// Counts a request whose first choice is this hop.

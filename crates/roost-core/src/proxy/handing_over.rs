@@ -8,12 +8,13 @@ use crate::contract::mark::Mark;
 use crate::message::dialog_token::Side;
 use crate::message::request::Request;
 use crate::message::route::{RouteReader, Routes};
+use crate::proxy::alias::owner;
 use crate::proxy::authorize::needs_authorization;
 use crate::registrar::Registrar;
 
 /// Hands a request to the shard that its key names; whether it has gone.
 pub(crate) fn pass_to_owner(ctx: &mut Ctx<'_>, request: &Request<'_>, mark: Mark) -> bool {
-    let shard = ctx.identity.shard_of_user(request.shard_key());
+    let shard = owner(ctx, request);
     let goes = mark == Mark::None && shard != ctx.shard;
     if goes {
         request.hand_over(ctx, shard, Mark::None);
@@ -28,7 +29,7 @@ pub(crate) fn pass_cancel(ctx: &mut Ctx<'_>, request: &Request<'_>, mark: Mark, 
         return pass_to_owner(ctx, request, mark);
     }
     let caller = ctx.identity.shard_of_user(request.from().map_or(User::NONE, |from| from.user));
-    let owner = ctx.identity.shard_of_user(request.shard_key());
+    let owner = owner(ctx, request);
     let (shard, mark) =
         if caller == ctx.shard { (owner, Mark::Authorized(None)) } else { (caller, Mark::None) };
     let goes = shard != ctx.shard;

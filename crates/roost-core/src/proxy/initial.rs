@@ -27,6 +27,7 @@ use crate::message::response::Response;
 use crate::message::route::{RouteReader, Routes};
 use crate::parking::Topic;
 use crate::proxy::admitted::Admitted;
+use crate::proxy::alias::dealiased;
 use crate::proxy::authorize::{Call, authorize_call};
 use crate::proxy::callee::{Routed, first_rule, look_up, next_hop_of, own_host, route_out, trusted_target};
 use crate::proxy::diversion::{diverted, ring_s};
@@ -62,6 +63,9 @@ pub(crate) fn handle_initial(
     // Another node has let its caller in, and has found a binding of this one.
     if let Some(route) = request.route_to_binding() {
         return from_node(ctx, facts.registrar, forwarder, request, (&route, age));
+    }
+    if let Some(bytes) = dealiased(ctx, request) {
+        return for_extension(ctx, facts, forwarder, request, (&bytes, mark, age));
     }
     let (caller, place) = match mark {
         Mark::Authorized(caller) => (caller, None),
@@ -115,6 +119,21 @@ pub(crate) fn handle_initial(
         }
     };
     begin(ctx, forwarder, request, found, (callee, Sender::Caller(caller)), &routes)
+}
+
+/// The same for the extension that an alias stands for, whose request is in `bytes`.
+fn for_extension(
+    ctx: &mut Ctx<'_>,
+    facts: &mut Facts<'_>,
+    forwarder: &mut Forwarder<'_>,
+    request: &Request<'_>,
+    (bytes, mark, age): (&[u8], Mark, CacheAge),
+) -> Result<(), Refusal> {
+    let done = ctx.with_head(bytes, |ctx, head| {
+        let request = Request::new(ctx.policy, request.flow, bytes, head)?.since(request.since_ms);
+        Some(handle_initial(ctx, facts, forwarder, &request, mark, age))
+    });
+    done.flatten().unwrap_or(Err(Reason::BadRequestUri.into()))
 }
 
 /// A request that another node sends to a binding of this one: that node knows the call, and its caller.

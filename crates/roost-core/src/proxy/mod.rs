@@ -3,6 +3,7 @@
 //! It composes transactions, next hops and what waits; of bindings and secrets it only asks.
 
 pub(crate) mod admitted;
+pub(crate) mod alias;
 pub(crate) mod authorize;
 pub(crate) mod by_rule;
 pub(crate) mod callee;

@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use roost_core::{
     Admin, AdminReply, Command, CommitOutcome, Config, Engine, Flow, Listener, Node, Now, Outbox, PackedRow,
-    Planned, Reading, Receipt, ShardEvent, ShardId, ShownExpires, StoredRecord, Ticket, Transport, Write,
+    Planned, Reading, Receipt, ShardEvent, ShardId, ShownExpires, StoredRecord, Ticket, Transport, Trusted,
+    Write,
 };
 use roost_sip::Head;
 
@@ -215,7 +216,7 @@ fn engine(index: usize, address: SocketAddr, staleness_ms: Option<u64>, dice: &m
     config.policy.node = Some(node);
     config.policy.auth.realm = REALM.to_string();
     config.policy.registrar.exclusive_ip = true;
-    config.policy.proxy.trusted = vec![GATEWAY.ip()];
+    config.policy.proxy.trusted = Trusted::of_addresses([GATEWAY.ip()]);
     config.policy.registrar.min_expires_s = 0;
     config.identity.hash_seed = dice.next_u64();
     config.identity.mac_key = dice.key();

@@ -102,7 +102,7 @@ impl Stage {
         config.policy.listeners = vec![Listener::udp(setup.local)];
         config.policy.advertised_address.clone_from(&setup.advertised);
         if is_trusted {
-            config.policy.proxy.trusted = vec![setup.from.ip()];
+            config.policy.proxy.trusted = roost_core::Trusted::of_addresses([setup.from.ip()]);
         }
         let mut engine = Engine::new(&config, ShardId(0), Rng::new(1));
         if let Some(user) = &setup.callee {

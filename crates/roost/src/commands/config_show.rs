@@ -9,7 +9,8 @@ use crate::mi_client::{MiError, call};
 use crate::output::{say, table, terminal_width};
 use crate::settings::Settings;
 use crate::settings::key::{Key, Kind, Value};
-use crate::settings::keys::{HEP_KEYS, KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
+use crate::settings::keys::KEYS;
+use crate::settings::keys_of_tables::{ALIAS_KEYS, HEP_KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
 use crate::settings::live::is_live;
 
 /// Prints every key, or those that are not at their defaults; of the file, or of the running server.
@@ -60,6 +61,9 @@ pub(crate) fn lines(settings: &Settings) -> Result<Vec<Line>> {
     let mut table = |all: Vec<Line>| lines.extend(all);
     for (index, route) in settings.routes.iter().enumerate() {
         table(of_table(ROUTE_KEYS, index, &route.given, &file)?);
+    }
+    for (index, alias) in settings.aliases.iter().enumerate() {
+        table(of_table(ALIAS_KEYS, index, &alias.given, &file)?);
     }
     for (index, domain) in settings.tls_domains.iter().enumerate() {
         table(of_table(TLS_DOMAIN_KEYS, index, &domain.given, &file)?);

@@ -6,6 +6,7 @@ mod drain;
 mod event_log;
 mod floating;
 mod interfaces;
+mod lists;
 mod loading;
 mod location;
 mod logging;
@@ -27,6 +28,7 @@ use roost_net::Tls;
 use roost_store::{Journal, Left, Store, StoreError};
 
 use crate::serve::interfaces::Interfaces;
+use crate::serve::lists::Lists;
 use crate::serve::server::Server;
 use crate::serve::signals::Signals;
 use crate::serve::sockets::stream_sockets;
@@ -59,6 +61,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     if config.identity.write_through {
         config.identity.widths = store.widths();
     }
+    Lists::read(settings, &store)?.put(&mut config.policy);
     let config = Arc::new(config);
     let calls = server::CallsLeft { journal, calls };
     let mut server = Server::start(settings, Arc::clone(&config), &store, calls, stream_sockets, tls)?;

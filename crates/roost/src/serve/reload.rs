@@ -1,14 +1,15 @@
 //! `reload`: what of the configuration file is other than what is in force, and who takes it.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use roost_admin::{ChangedKey, Found, Hub, LogChange, ReadFile, Reload, Scope, Show};
 use roost_core::{Config, Policy};
 use roost_hep::Tracer;
 use roost_net::Tls;
+use roost_store::Store;
 
 use crate::commands::config_show::{Line, lines};
+use crate::serve::lists::Lists;
 use crate::serve::logging::Levels;
 use crate::settings::Settings;
 use crate::settings::hep::Hep;
@@ -20,6 +21,7 @@ pub(super) struct Takers {
     pub(super) tracer: Tracer,
     pub(super) hub: Hub,
     pub(super) levels: Levels,
+    pub(super) store: Arc<Store>,
 }
 
 /// What reads the file that the server was started with.
@@ -43,10 +45,13 @@ fn find(
     config: &Config,
     (running, takers): (&Arc<Mutex<Settings>>, &Takers),
 ) -> anyhow::Result<Found> {
-    let file: PathBuf = before.file.clone().ok_or_else(|| {
-        anyhow::anyhow!("the server was started without a configuration file: there is nothing to read")
-    })?;
-    let mut after = Settings::load(Some(&file))?;
+    let mut after = match (scope, &before.file) {
+        (Scope::Tables, _) => before.clone(),
+        (Scope::All | Scope::Routes, Some(file)) => Settings::load(Some(file))?,
+        (_, None) => {
+            anyhow::bail!("the server was started without a configuration file: there is nothing to read")
+        }
+    };
     if scope == Scope::Routes {
         let routes = std::mem::take(&mut after.routes);
         let policy = Policy { routes: after.core.policy.routes, ..before.core.policy.clone() };
@@ -56,9 +61,12 @@ fn find(
         (Some(_), Some(settings)) => Some(Tls::load(settings)?),
         _ => None,
     };
-    let changes = changes(before, &after)?;
+    let lists = Lists::read(&after, &takers.store)?;
+    let mut changes = changes(before, &after)?;
     let has_other_routes = changes.iter().any(|change| change.name.starts_with("route["));
-    let policy = policy(&after, config, has_other_routes);
+    changes.extend(lists.changes(&config.policy));
+    let mut policy = policy(&after, config, has_other_routes);
+    lists.put(&mut policy);
     for change in changes.iter().filter(|change| !change.is_live) {
         match before.given.get(&change.name) {
             Some(value) => drop(after.given.insert(change.name.clone(), value.clone())),

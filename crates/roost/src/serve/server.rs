@@ -196,7 +196,8 @@ impl Server {
     /// Who takes what a reload changes outside of the shards.
     fn takers(&self, levels: &Levels) -> Takers {
         let (tls, levels) = (self.tls.clone(), levels.clone());
-        Takers { tls, tracer: self.tracer.clone(), hub: self.hub.clone(), levels }
+        let store = Arc::clone(&self.store);
+        Takers { tls, tracer: self.tracer.clone(), hub: self.hub.clone(), levels, store }
     }
 
     /// The nodes that share bindings, where it is not alone.

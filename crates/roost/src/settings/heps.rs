@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::settings::hep::{Hep, TABLE};
-use crate::settings::keys::HEP_KEYS;
+use crate::settings::keys_of_tables::HEP_KEYS;
 use crate::settings::source::Source;
 use crate::settings::tables;
 

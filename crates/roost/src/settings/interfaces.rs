@@ -1,9 +1,6 @@
 //! The ways to the management interface beside HTTP, and who may use them.
 
-use std::net::IpAddr;
-
 use anyhow::Result;
-use ipnet::IpNet;
 use roost_admin::{DatagramAddress, Fifo};
 
 use crate::settings::together::File;
@@ -15,15 +12,7 @@ impl Settings {
     /// # Errors
     /// With the line of the key, what is wrong and what would be right.
     pub(super) fn check_interfaces(&mut self, file: &File<'_>) -> Result<()> {
-        for text in &self.mi_allow {
-            let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            self.mi_networks.push(network.map_err(|_| {
-                let message = format!(
-                    "`mi.allow` holds \"{text}\", which is no network: use addresses, or networks such as 10.0.0.0/8"
-                );
-                file.error("mi", "allow", message)
-            })?);
-        }
+        self.mi_networks = file.networks("mi", "allow", &self.mi_allow)?;
         for (section, key, mode) in [
             ("mi_fifo", "fifo_mode", &self.fifo_mode),
             ("mi_datagram", "unix_socket_mode", &self.datagram_mode),

@@ -181,3 +181,23 @@ pub(crate) fn is_host(text: &str) -> bool {
         None => text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')),
     }
 }
+
+/// An entry of a key table.
+macro_rules! key {
+    ($section:literal, $name:literal, $kind:expr, $default:literal, $meaning:literal, $set:expr) => {
+        key!($section, $name, $kind, $default, $meaning, "", $set)
+    };
+    ($section:literal, $name:literal, $kind:expr, $default:literal, $meaning:literal, $opensips:literal, $set:expr) => {
+        Key {
+            section: $section,
+            name: $name,
+            kind: $kind,
+            default: $default,
+            meaning: $meaning,
+            opensips: $opensips,
+            set: $set,
+        }
+    };
+}
+
+pub(crate) use key;

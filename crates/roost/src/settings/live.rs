@@ -51,7 +51,7 @@ mod tests {
     use crate::settings::key::{Kind, Value};
 
     /// Taken by a reload, and no part of the policy.
-    const ELSEWHERE: &[&str] = &["tls", "log_level"];
+    const ELSEWHERE: &[&str] = &["tls", "log_level", "permissions", "alias_db"];
 
     fn other(kind: Kind, default: &Value) -> Value {
         match (kind, default) {

@@ -1,5 +1,7 @@
 //! The effective settings: defaults of the key table, overlaid by a TOML file whose every mistake is explained.
 
+pub(crate) mod alias;
+mod aliases;
 mod calls;
 mod cluster;
 mod database;
@@ -8,6 +10,7 @@ mod heps;
 mod interfaces;
 pub(crate) mod key;
 pub(crate) mod keys;
+pub(crate) mod keys_of_tables;
 pub(crate) mod live;
 mod route;
 mod routes;
@@ -62,6 +65,7 @@ impl Settings {
         for (key, value) in table.get_ref() {
             match value.get_ref() {
                 _ if key.get_ref() == route::TABLE => settings.routes = routes::read(&source, key, value)?,
+                _ if key.get_ref() == alias::TABLE => settings.aliases = aliases::read(&source, key, value)?,
                 _ if key.get_ref() == webhook::TABLE => {
                     settings.webhooks = webhooks::read(&source, key, value)?;
                 }
@@ -160,8 +164,8 @@ mod tests {
             if section.is_empty() { key.to_string() } else { format!("{section}.{key}") }
         };
         let keys = KEYS.iter().map(|key| of(key.section, key.name));
-        let routes = keys::ROUTE_KEYS.iter().map(|key| of(key.section, key.name));
-        keys.chain(routes).chain(["route".to_string()]).any(|known| known == name)
+        let routes = keys_of_tables::ROUTE_KEYS.iter().map(|key| of(key.section, key.name));
+        keys.chain(routes).chain(["route", "alias"].map(str::to_string)).any(|known| known == name)
     }
 
     /// The source files below a folder.
@@ -254,7 +258,13 @@ mod tests {
             ("listen = [\"tcp:0.0.0.0:5060\", \"ws:0.0.0.0:5060\"]", "which overlap"),
             ("server_header = \"a\\r\\nb\"", "x:1: `server_header` holds a control character"),
             ("domains = [\"a b\"]", "x:1: `domains`: \"a b\" is not a name"),
-            ("[proxy]\ntrusted = [\"pbx\"]", "x:2: `proxy.trusted` holds \"pbx\""),
+            ("[proxy]\ntrusted = [\"pbx\"]", "x:2: `proxy.trusted` holds \"pbx\", which is no network"),
+            ("[permissions]\ngroups = [\"a\"]", "x:2: `permissions.groups` holds \"a\", which is no number"),
+            (
+                "[[alias]]\nnumber = \"1\"",
+                "x:1: an [[alias]] needs `number` and `extension`: `extension` is missing",
+            ),
+            ("[[alias]]\nnumber = \"1\"\nextension = \"1\"", "x:1: [[alias]]: 1 stands for itself"),
             ("advertised_address = \"a:5060\"", "x:1: `advertised_address` must be"),
             (
                 "[auth]\nalgorithms = [\"SHA-1\"]",

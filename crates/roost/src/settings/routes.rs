@@ -6,7 +6,7 @@ use anyhow::Result;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::settings::keys::ROUTE_KEYS;
+use crate::settings::keys_of_tables::ROUTE_KEYS;
 use crate::settings::route::{Route, TABLE};
 use crate::settings::source::Source;
 use crate::settings::tables;

@@ -8,7 +8,7 @@ use roost_net::{CertificateFiles, TlsDomain, TlsSettings};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::settings::keys::TLS_DOMAIN_KEYS;
+use crate::settings::keys_of_tables::TLS_DOMAIN_KEYS;
 use crate::settings::source::Source;
 use crate::settings::tables;
 use crate::settings::tls_domain::{Domain, TABLE};

@@ -2,12 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 
 use anyhow::Result;
+use ipnet::IpNet;
+use roost_core::{Aliases, Trusted};
 use roost_net::{overlap, parse_listen};
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::settings::alias;
 use crate::settings::key::is_host;
 use crate::settings::source::Source;
 use crate::settings::values::Settings;
@@ -45,6 +49,21 @@ impl File<'_> {
         texts.iter().map(address).collect()
     }
 
+    /// The values of a key that lists networks.
+    pub(super) fn networks(&self, section: &str, name: &str, texts: &[String]) -> Result<Vec<IpNet>> {
+        let network = |text: &String| {
+            let network =
+                text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| IpNet::from(ip.to_canonical())));
+            network.map_err(|_| {
+                let message = format!(
+                    "`{section}.{name}` holds \"{text}\", which is no network: use addresses, or networks such as 10.0.0.0/8"
+                );
+                self.error(section, name, message)
+            })
+        };
+        texts.iter().map(network).collect()
+    }
+
     fn span(&self, section: &str, name: &str) -> Option<Range<usize>> {
         let value = match section {
             "" => self.table.get(name),
@@ -65,6 +84,7 @@ impl Settings {
         self.read_cluster(&file)?;
         self.check_certificates(&file)?;
         self.read_trusted(&file)?;
+        self.read_aliases(&file)?;
         self.read_balancers(&file)?;
         self.read_domains(&file)?;
         self.read_name_servers(&file)?;
@@ -126,7 +146,26 @@ impl Settings {
     }
 
     fn read_trusted(&mut self, file: &File<'_>) -> Result<()> {
-        self.core.policy.proxy.trusted = file.addresses("proxy", "trusted", &self.trusted)?;
+        self.trusted_networks = file.networks("proxy", "trusted", &self.trusted)?;
+        let trusted = self.trusted_networks.iter().copied();
+        self.core.policy.proxy.trusted = Trusted::new(trusted);
+        for text in &self.address_groups {
+            self.groups.push(text.parse().map_err(|_| {
+                let message = format!("`permissions.groups` holds \"{text}\", which is no number");
+                file.error("permissions", "groups", message)
+            })?);
+        }
+        Ok(())
+    }
+
+    fn read_aliases(&mut self, file: &File<'_>) -> Result<()> {
+        let identity = &self.core.identity;
+        let rows: Vec<_> = self.aliases.iter().map(|alias| alias.row(identity.use_domain)).collect();
+        let (aliases, left_out) = Aliases::new(&rows, identity.use_domain, identity.case_sensitive);
+        if let Some(why) = left_out.first() {
+            return Err(file.error("", alias::TABLE, format!("[[{}]]: {why}", alias::TABLE)));
+        }
+        self.core.policy.aliases = Arc::new(aliases);
         Ok(())
     }
 

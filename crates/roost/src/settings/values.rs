@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use roost_core::Config;
 use roost_net::StreamSettings;
-use roost_store::{Access, LocationColumns};
+use roost_store::{Access, AliasColumns, LocationColumns};
 
+use crate::settings::alias::Alias;
 use crate::settings::hep::Hep;
 use crate::settings::key::Value;
 use crate::settings::route::Route;
@@ -25,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) given: BTreeMap<String, Value>,
     /// Its `[[route]]`s, in order.
     pub(crate) routes: Vec<Route>,
+    /// Its `[[alias]]`es, in order.
+    pub(crate) aliases: Vec<Alias>,
     pub(crate) core: Config,
     pub(crate) listen: Vec<String>,
     pub(crate) streams: StreamSettings,
@@ -45,6 +48,14 @@ pub(crate) struct Settings {
     /// Subscribers that are kept in memory at most, see `auth_db.preload`.
     pub(crate) preload: usize,
     pub(crate) trusted: Vec<String>,
+    /// The same, read.
+    pub(crate) trusted_networks: Vec<IpNet>,
+    pub(crate) address_table: String,
+    pub(crate) address_groups: Vec<String>,
+    /// The same, read.
+    pub(crate) groups: Vec<u32>,
+    pub(crate) alias_table: String,
+    pub(crate) alias_columns: AliasColumns,
     pub(crate) domains: Vec<String>,
     pub(crate) log_level: i64,
     pub(crate) log_stderror: bool,

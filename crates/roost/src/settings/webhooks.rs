@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::settings::key::nearest;
-use crate::settings::keys::WEBHOOK_KEYS;
+use crate::settings::keys_of_tables::WEBHOOK_KEYS;
 use crate::settings::source::Source;
 use crate::settings::tables;
 use crate::settings::webhook::{TABLE, Webhook};

@@ -3,6 +3,7 @@
 #[expect(unreachable_pub, reason = "a test program has no other users")]
 mod support;
 
+mod aliases;
 mod api;
 mod attacks;
 mod bad_input;
