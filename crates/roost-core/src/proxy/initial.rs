@@ -99,8 +99,9 @@ pub(crate) fn handle_initial(
         let then = Continuation::Initial { mark, age, hash };
         return Ok(forwarder.parking.wait(ctx, topic, message, then)?);
     }
-    let known = (&*facts.registrar, &mut *facts.auth);
-    let found = match find_targets(ctx, known, forwarder, request, &routes, (callee, place), age) {
+    let Facts { registrar, auth, .. } = facts;
+    let found = match find_targets(ctx, (registrar, auth), forwarder, request, &routes, (callee, place), age)
+    {
         Found::Targets(targets) => obeying_sips(request, targets)
             .and_then(|targets| has_room(ctx, forwarder, request, callee, targets))
             .map_err(Response::from),
@@ -112,10 +113,9 @@ pub(crate) fn handle_initial(
         }
         Found::Ask(key) => {
             let then = Continuation::Initial { mark, age: CacheAge::Fresh, hash: 0 };
-            match wait_for_credentials(ctx, facts.auth, forwarder.parking, request, key, then) {
-                Ok(()) => return Ok(()),
-                Err(reason) => Err(reason.into()),
-            }
+            let waits = wait_for_credentials(ctx, facts.auth, forwarder.parking, request, key, then);
+            let Err(reason) = waits else { return Ok(()) };
+            Err(reason.into())
         }
     };
     begin(ctx, forwarder, request, found, (callee, Sender::Caller(caller)), &routes)
