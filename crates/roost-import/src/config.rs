@@ -59,6 +59,38 @@ pub(crate) struct Route {
     pub(crate) keys: Vec<(&'static str, Value)>,
 }
 
+/// Keys of a route that say which calls of extensions it takes.
+pub(crate) const ON: &str = "on";
+pub(crate) const AFTER: &str = "after";
+
+impl Route {
+    /// Whether both send the same numbers to the same place, calls of extensions.
+    pub(crate) fn is_but_for_failures(&self, other: &Route) -> bool {
+        let rest = |route: &Route| -> Vec<(&'static str, Value)> {
+            route.keys.iter().filter(|(key, _)| ![ON, AFTER].contains(key)).cloned().collect()
+        };
+        let is_for_extensions = |route: &Route| route.keys.iter().any(|(key, _)| *key == ON);
+        is_for_extensions(self) == is_for_extensions(other) && rest(self) == rest(other)
+    }
+
+    /// Takes in what another one is for.
+    pub(crate) fn join_failures(&mut self, other: Route) {
+        for (key, value) in other.keys.into_iter().filter(|(key, _)| [ON, AFTER].contains(key)) {
+            match (self.keys.iter_mut().find(|(own, _)| *own == key), value) {
+                (Some((_, Value::List(own))), Value::List(more)) => {
+                    more.into_iter().for_each(|one| {
+                        if !own.contains(&one) {
+                            own.push(one)
+                        }
+                    });
+                }
+                (Some(_), _) => {}
+                (None, value) => self.keys.push((key, value)),
+            }
+        }
+    }
+}
+
 /// Keys by section, in the order in which sections are written; `[[route]]`s.
 #[derive(Debug, Default)]
 pub(crate) struct Config {
@@ -67,7 +99,7 @@ pub(crate) struct Config {
 }
 
 /// The order of sections.
-const SECTIONS: [&str; 17] = [
+const SECTIONS: [&str; 19] = [
     "",
     "auth",
     "auth_db",
@@ -78,6 +110,8 @@ const SECTIONS: [&str; 17] = [
     "rr",
     "dialog",
     "dispatcher",
+    "permissions",
+    "alias_db",
     "nathelper",
     "pike",
     "tls",

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::ast::{Call, Expr, Item, Op, Place, Statement};
-use crate::config::{Config, From, Route, Value};
+use crate::config::{AFTER, Config, From, ON, Route, Value};
 use crate::functions::REWRITES;
 use crate::lines::TARGETS;
 use crate::report::{Fate, Notes};
@@ -29,6 +29,15 @@ pub(crate) fn take(items: &[Item], config: &mut Config, notes: &mut Notes, diffe
             _ => None,
         })
         .collect();
+    let failures: HashMap<&str, &[Statement]> = items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Route { kind, name, body, .. } if kind == "failure_route" => {
+                Some((name.as_str(), body.as_slice()))
+            }
+            _ => None,
+        })
+        .collect();
     let Some(main) = routes.get("").copied() else {
         differences.push("there is no main route: requests are handled as roost does by itself".to_string());
         return;
@@ -47,6 +56,7 @@ pub(crate) fn take(items: &[Item], config: &mut Config, notes: &mut Notes, diffe
     own.callers(&invites);
     own.anywhere(registers.iter().chain(&invites));
     own.targets(&invites);
+    own.diversions(&invites, &failures, &routes);
 }
 
 struct Idioms<'a> {
@@ -159,13 +169,15 @@ impl Idioms<'_> {
 
     /// Refused because it is registered already, without having been saved.
     fn occupied(&mut self, way: &Way) {
-        let is_refused = way.calls_of(REPLIES).any(|(call, _)| call.arg(0).starts_with('4'));
-        if !is_refused || way.has_call(&["save"]) {
+        if way.has_call(&["save"]) {
             return;
         }
+        let is_refusal = |event: &Event| matches!(event, Event::Call(call, _) if REPLIES.contains(&call.name.as_str()) && call.arg(0).starts_with('4'));
+        let Some(refused) = way.events.iter().rposition(is_refusal) else { return };
         let has_asked: Vec<(Place, bool)> = way
             .events
             .iter()
+            .take(refused)
             .filter_map(|event| match event {
                 Event::Call(call, at) if REGISTERED.contains(&call.name.as_str()) => Some((*at, false)),
                 Event::Call(call, at) if QUERIES.contains(&call.name.as_str()) && is_about_bindings(call) => {
@@ -174,7 +186,6 @@ impl Idioms<'_> {
                 _ => None,
             })
             .collect();
-        // The refusal comes after the question, not for a wrong password before it.
         for (at, is_query) in has_asked {
             self.carry(at, "registrar", "exclusive", Value::Text("ip".to_string()));
             if is_query {
@@ -231,16 +242,57 @@ impl Idioms<'_> {
                 self.carry(at, "proxy", "check_from", Value::Switch(true));
             }
             for (call, at) in way.calls_of(ADDRESSES) {
-                let set = call.arg(0);
-                let remedy = format!(
-                    "write the addresses of group {set} of the table `address` into `proxy.trusted`, and those of gateways as `hops`"
-                );
-                self.notes.settle(at, Fate::Missing(remedy));
+                self.addresses(call, at);
             }
-            for (_, at) in way.calls_of(&["alias_db_lookup", "alias_db_find"]) {
-                let remedy =
-                    "numbers that stand for extensions are not there: let the media server send them on";
-                self.notes.settle(at, Fate::Missing(remedy.to_string()));
+            for (call, at) in way.calls_of(&["alias_db_lookup", "alias_db_find"]) {
+                let table = Some(call.arg(0)).filter(|table| is_name(table));
+                let table = table.unwrap_or_else(|| "dbaliases".to_string());
+                self.carry(at, "alias_db", "table", Value::Text(table));
+            }
+        }
+    }
+
+    /// `check_address(1, "$si")`, `check_source_address(1)`: group 0 is all of them.
+    fn addresses(&mut self, call: &Call, at: Place) {
+        let group = call.arg(0);
+        if !["check_address", "check_source_address"].contains(&call.name.as_str())
+            || group.parse::<u32>().is_err()
+        {
+            let remedy = "write these addresses into the table `address`, or into `proxy.trusted`, and those of gateways as `hops`";
+            return self.notes.settle(at, Fate::Missing(remedy.to_string()));
+        }
+        self.config.set("permissions", "address_table", Value::Text("address".to_string()), From::Default);
+        self.carried(at, "permissions.address_table");
+        if group != "0" {
+            self.config.add("permissions", "groups", group, From::Line(at));
+            self.carried(at, "permissions.groups");
+        }
+    }
+
+    /// Where calls go on that an extension's phones have failed: what the failure routes do that are armed on ways to phones.
+    fn diversions(
+        &mut self,
+        ways: &[Way],
+        failures: &HashMap<&str, &[Statement]>,
+        routes: &HashMap<&str, &[Statement]>,
+    ) {
+        let to_phones = ways.iter().filter(|way| way.has_call(RELAYS) && Target::of(way).is_none());
+        let armed: Vec<(String, Place, Option<i64>)> = to_phones
+            .flat_map(|way| {
+                way.calls_of(&["t_on_failure"]).map(|(call, at)| (call.arg(0), at, ring_time(way)))
+            })
+            .collect();
+        for (name, armed_at, after) in armed {
+            let Some(body) = failures.get(name.as_str()) else { continue };
+            let request = Request { method: "INVITE", has_totag: false };
+            let (after_failure, _) = Walker::new(routes.clone(), request).ways(body);
+            for way in after_failure.iter().filter_map(till_relayed) {
+                let Some((target, at)) = Target::of(&way) else { continue };
+                let (on, tests) = failures_of(&way);
+                let has_no_answer = on.contains(&"no-answer");
+                let target = Target { on, after: after.filter(|_| has_no_answer), ..target };
+                self.take(target, at);
+                tests.into_iter().chain([armed_at]).for_each(|at| self.carried(at, "route.on"));
             }
         }
     }
@@ -255,21 +307,81 @@ impl Idioms<'_> {
                 found.push((target, at));
             }
         }
-        for (target, at) in found {
-            let places = target.places.clone();
-            match target.route() {
-                Ok(route) => {
-                    if !self.config.routes.iter().any(|(known, _)| *known == route) {
-                        self.config.routes.push((route, at));
-                    }
-                    places.iter().for_each(|at| self.carried(*at, "[[route]]"));
+        found.into_iter().for_each(|(target, at)| self.take(target, at));
+    }
+
+    /// Makes a `[[route]]` of a target, or joins it with one that differs in what it is for.
+    fn take(&mut self, target: Target, at: Place) {
+        let places = target.places.clone();
+        match target.route() {
+            Ok(route) => {
+                match self.config.routes.iter_mut().find(|(known, _)| known.is_but_for_failures(&route)) {
+                    Some((known, _)) => known.join_failures(route),
+                    None => self.config.routes.push((route, at)),
                 }
-                Err(remedy) => {
-                    places.iter().for_each(|at| self.notes.settle(*at, Fate::Missing(remedy.clone())))
-                }
+                places.iter().for_each(|at| self.carried(*at, "[[route]]"));
+            }
+            Err(remedy) => {
+                places.iter().for_each(|at| self.notes.settle(*at, Fate::Missing(remedy.clone())));
             }
         }
     }
+}
+
+/// A way up to where the request is sent on, if it is.
+fn till_relayed(way: &Way) -> Option<Way> {
+    let is_relay =
+        |event: &Event| matches!(event, Event::Call(call, _) if RELAYS.contains(&call.name.as_str()));
+    let at = way.events.iter().position(is_relay)?;
+    let mut way = way.clone();
+    way.events.truncate(at + 1);
+    Some(way)
+}
+
+/// How long phones ring, where the way says so before the call is relayed.
+fn ring_time(way: &Way) -> Option<i64> {
+    way.events.iter().rev().find_map(|event| match event {
+        Event::Assign { to, value: Expr::Number(seconds), .. }
+            if to == "$T_fr_inv_timeout" || to == "$T_fr_timer" && *seconds > 0 =>
+        {
+            Some(*seconds)
+        }
+        _ => None,
+    })
+}
+
+/// What has happened to a call on a way of a failure route, and where that is asked.
+fn failures_of(way: &Way) -> (Vec<&'static str>, Vec<Place>) {
+    let (mut all, mut places) = (FAILURES.to_vec(), Vec::new());
+    for (fact, holds, at) in way.facts() {
+        let pattern = match fact {
+            Expr::Call(call) if call.name == "t_check_status" => Some(call.arg(0)),
+            Expr::Call(call) if call.name == "t_local_replied" && holds => Some("408".to_string()),
+            Expr::Two(Op::Matches | Op::Equal, left, right) if is_status(left) => {
+                right.text().or_else(|| match &**right {
+                    Expr::Number(code) => Some(code.to_string()),
+                    _ => None,
+                })
+            }
+            _ => None,
+        };
+        let Some(pattern) = pattern.and_then(|pattern| regex::Regex::new(&pattern).ok()) else { continue };
+        all.retain(|(_, codes)| codes.iter().any(|code| pattern.is_match(code)) == holds);
+        places.push(at);
+    }
+    (all.into_iter().map(|(name, _)| name).collect(), places)
+}
+
+/// What `on` takes, and the answers that are it.
+const FAILURES: [(&str, &[&str]); 3] =
+    [("busy", &["486", "600"]), ("no-answer", &["408", "480"]), ("refused", &["403", "603"])];
+
+fn is_status(expr: &Expr) -> bool {
+    matches!(expr, Expr::Var(name) if ["$T_reply_code", "$rs", "$(<reply>rs)"].contains(&name.as_str()))
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// `c5f` of 2.4, `max-contacts=5,force-registration` of 3.x.
@@ -329,7 +441,10 @@ struct Target {
     hop: Hop,
     user: Option<String>,
     domain: Option<String>,
-    is_offline: bool,
+    /// What of extensions' calls it is for; nothing: numbers that are no extensions.
+    on: Vec<&'static str>,
+    /// How long their phones ring, in seconds.
+    after: Option<i64>,
     strip: i64,
     prepend: String,
     /// Where it is said.
@@ -350,7 +465,8 @@ impl Target {
             hop: Hop::Uri(String::new()),
             user: None,
             domain: None,
-            is_offline: false,
+            on: Vec::new(),
+            after: None,
             strip: 0,
             prepend: String::new(),
             places: Vec::new(),
@@ -430,7 +546,7 @@ impl Target {
 
     fn take_fact(&mut self, fact: &Expr, holds: bool) {
         match fact {
-            Expr::Call(call) if call.name == "lookup" && !holds => self.is_offline = true,
+            Expr::Call(call) if call.name == "lookup" && !holds => self.on = vec!["offline"],
             Expr::Two(op @ (Op::Matches | Op::Equal), left, right) if holds => {
                 let (Some(value), subject) = (right.text(), subject(left)) else { return };
                 match (subject, op) {
@@ -476,8 +592,11 @@ impl Target {
         if !self.prepend.is_empty() {
             keys.push(("prepend", text(&self.prepend)));
         }
-        if self.is_offline {
-            keys.push(("offline", Value::Switch(true)));
+        if !self.on.is_empty() {
+            keys.push((ON, Value::List(self.on.iter().map(ToString::to_string).collect())));
+        }
+        if let Some(after) = self.after {
+            keys.push((AFTER, Value::Number(after)));
         }
         Ok(Route { keys })
     }

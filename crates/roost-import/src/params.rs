@@ -104,6 +104,14 @@ const PARAMS: &[(&str, &str, To)] = &[
     ("rr", "add_username", To::Unneeded("Record-Route has a token of its own")),
     ("uri", "use_uri_table", To::Unneeded("`auth.check_to`: the digest user must be the To user")),
     ("uri", "db_url", To::Unneeded(SQL)),
+    ("permissions", "address_table", To::Key("permissions", "address_table", As::Text)),
+    ("permissions", "db_url", To::Unneeded(SQL)),
+    ("alias_db", "alias_user_column", To::Key("alias_db", "alias_user_column", As::Text)),
+    ("alias_db", "alias_domain_column", To::Key("alias_db", "alias_domain_column", As::Text)),
+    ("alias_db", "user_column", To::Key("alias_db", "user_column", As::Text)),
+    ("alias_db", "domain_column", To::Key("alias_db", "domain_column", As::Text)),
+    ("alias_db", "use_domain", To::Unneeded("as `use_domain`")),
+    ("alias_db", "db_url", To::Unneeded(SQL)),
     ("mi_fifo", "fifo_name", To::Key("mi_fifo", "fifo_name", As::Text)),
     ("mi_fifo", "fifo_mode", To::Key("mi_fifo", "fifo_mode", As::Mode)),
     ("mi_fifo", "reply_dir", To::Key("mi_fifo", "reply_dir", As::Text)),
@@ -243,7 +251,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("tracer", "`roost trace`, [[hep]]"),
     ("siptrace", "`roost trace`, [[hep]]"),
     ("prometheus", "/metrics at `mi.listen`"),
-    ("permissions", "`proxy.trusted`"),
+    ("permissions", "[permissions], `proxy.trusted`"),
     ("alias_db", "[[alias]], dbaliases"),
 ];
 

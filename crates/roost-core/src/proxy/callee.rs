@@ -24,6 +24,7 @@ use crate::message::facts::RequestFacts;
 use crate::message::path::first_hop;
 use crate::message::request::Request;
 use crate::message::response::Response;
+use crate::message::route::{RouteReader, Routes};
 use crate::proxy::by_rule::targets_of;
 use crate::proxy::diversion::rule_on;
 use crate::proxy::target::{NextHop, Target, Targets};
@@ -134,9 +135,15 @@ pub(crate) fn next_hop_of(policy: &Policy, usual: SocketAddr, binding: &Binding)
     }
 }
 
+/// What the Routes of a request say, its Request-URI's host among our names.
+pub(crate) fn routes_of<'a>(ctx: &Ctx<'_>, hops: &HopMonitor, request: &Request<'a>) -> Routes<'a> {
+    let own_host = own_host(ctx.policy, hops, request);
+    RouteReader { own_host, ..RouteReader::of(ctx, request) }.read()
+}
+
 /// The host of the Request-URI as a name of ours: who is let in and names it in his Route, too, has set us as his outbound
 /// proxy. Names that lead elsewhere by our configuration are not ours, and where nobody is authorized none is.
-pub(crate) fn own_host<'a>(policy: &Policy, hops: &HopMonitor, request: &Request<'a>) -> Option<&'a [u8]> {
+fn own_host<'a>(policy: &Policy, hops: &HopMonitor, request: &Request<'a>) -> Option<&'a [u8]> {
     let is_initial = request.to_tag().is_none() && policy.proxy.authorize != Authorize::Off;
     let uri = request.target.ok().filter(|uri| is_initial && uri.host_ip().is_none())?;
     let is_elsewhere = hops.next_hops().has_host(uri.host);

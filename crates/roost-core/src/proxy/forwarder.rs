@@ -21,10 +21,9 @@ use crate::dialog::Dialogs;
 use crate::dispatch::monitor::HopMonitor;
 use crate::message::forward::{has_identity, write_response};
 use crate::message::request::Request;
-use crate::message::route::RouteReader;
 use crate::message::trace;
 use crate::parking::Parking;
-use crate::proxy::callee::own_host;
+use crate::proxy::callee::routes_of;
 use crate::proxy::diversion::{RouteHeaders, diverted};
 use crate::proxy::edits::{Begun, ForwardWriter, RouteEdits};
 use crate::proxy::identity::{identity_of_request, strips_response};
@@ -257,8 +256,7 @@ impl Forwarder<'_> {
     /// How a transaction's request is edited.
     fn edits_of<'a>(&mut self, ctx: &Ctx<'_>, request: &Request<'a>, ticket: Ticket) -> RouteEdits<'a> {
         let begun = self.context(ticket).map_or_else(Begun::default, |context| context.begun());
-        let own_host = own_host(ctx.policy, self.hops, request);
-        let routes = RouteReader { own_host, ..RouteReader::of(ctx, request) }.read();
+        let routes = routes_of(ctx, self.hops, request);
         RouteEdits::of(ctx.policy, request, &routes, begun)
     }
 

@@ -29,7 +29,7 @@ use crate::parking::Topic;
 use crate::proxy::admitted::Admitted;
 use crate::proxy::alias::dealiased;
 use crate::proxy::authorize::{Call, authorize_call};
-use crate::proxy::callee::{Routed, first_rule, look_up, next_hop_of, own_host, route_out, trusted_target};
+use crate::proxy::callee::{Routed, first_rule, look_up, next_hop_of, route_out, routes_of, trusted_target};
 use crate::proxy::diversion::{diverted, ring_s};
 use crate::proxy::edits::{Begun, RouteEdits};
 use crate::proxy::forwarder::{Forwarder, Owner};
@@ -85,8 +85,7 @@ pub(crate) fn handle_initial(
         return Ok(());
     }
     let callee = check(ctx, request)?;
-    let own_host = own_host(ctx.policy, forwarder.hops, request);
-    let routes = RouteReader { own_host, ..RouteReader::of(ctx, request) }.read();
+    let routes = routes_of(ctx, forwarder.hops, request);
     if routes.is_malformed {
         return Err(Reason::MalformedRoute.into());
     }
