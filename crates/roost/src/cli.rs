@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::commands::drain::Drain;
 use crate::commands::opensips::Import;
+use crate::commands::setup::Setup;
 use clap::{Parser, Subcommand};
 
 /// A SIP registrar for the extensions of a call centre.
@@ -24,6 +25,10 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Make a first configuration: asks for address, transports, database and extensions, and tries each answer
+    ///
+    /// What is given on the command line is not asked for; --yes asks nothing.
+    Setup(Setup),
     /// Run the server until SIGTERM or Ctrl-C; SIGHUP reads the [[route]]s anew
     Serve,
     /// Add, change, remove and list extensions (subscribers)
@@ -91,6 +96,8 @@ pub(crate) enum Command {
     Trace(TraceArgs),
     /// Look at the machine, the configuration and the running server, and say what is wrong; the exit code is 1 if anything is
     Doctor,
+    /// Say whether the running server can do its work; the exit code is 1 if it cannot (for containers)
+    Health,
     /// Serve the commands that only read as tools for an assistant (Model Context Protocol, over standard input and output)
     Mcp,
     /// Explain a reason by its code or word; without one, list all

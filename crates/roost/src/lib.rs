@@ -17,8 +17,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command, ConfigCommand};
 use commands::{
-    agents, ban, calls, config_show, db, doctor, drain, ds, explain, log_level, mcp, nodes, opensips, reload,
-    stats, tls, trace, ul, user, what_if, why,
+    agents, ban, calls, config_show, db, doctor, drain, ds, explain, health, log_level, mcp, nodes, opensips,
+    reload, setup, stats, tls, trace, ul, user, what_if, why,
 };
 use output::{say, say_done, say_error};
 use roost_recorder::Language;
@@ -49,6 +49,7 @@ pub fn check_text(text: &str) -> Result<(), String> {
 fn run(cli: Cli) -> Result<ExitCode> {
     let file = cli.config.as_deref();
     let done = match cli.command {
+        Command::Setup(args) => setup::run(&args, cli.json),
         Command::Serve => serve::run(&Settings::load(file)?),
         Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
         Command::Db { command } => db::run(&Settings::load(file)?, &command, cli.json),
@@ -70,6 +71,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Try(attempt) => what_if::run(&Settings::load(file)?, &attempt, cli.json),
         Command::Trace(args) => trace::run(&Settings::load(file)?, &args, cli.json),
         Command::Mcp => mcp::run(file),
+        Command::Health => return health::run(&Settings::load(file)?, cli.json),
         Command::Doctor => return doctor::run(file, cli.json),
         Command::Explain { reason } => explain::run(reason.as_deref(), cli.json),
         Command::Stats { names, watch } => stats::run(&Settings::load(file)?, &names, watch, cli.json),

@@ -20,6 +20,8 @@ use crate::settings::Settings;
 
 /// How long an authority is good for.
 const AUTHORITY_DAYS: u64 = 3_650;
+/// And a certificate, where nobody says otherwise.
+const DAYS: u64 = 825;
 
 /// Runs one of the commands.
 ///
@@ -52,6 +54,20 @@ pub(crate) fn run(settings: &Settings, command: &TlsCommand, is_json: bool) -> R
             )
         }
     }
+}
+
+/// Makes a certificate for these names with the usual folder and time, unless there is one already; how the configuration beside
+/// which it stands is to name it and its key.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn make_for(names: &[String], beside: &Path) -> Result<(String, String)> {
+    let files = Files::of(names, Path::new("tls"), beside);
+    if !files.certificate.exists() {
+        make(&files, names, DAYS, false)?;
+    }
+    let [certificate, private_key] = files.named;
+    Ok((certificate, private_key))
 }
 
 /// What is written.

@@ -46,6 +46,7 @@ mod reload;
 mod routes;
 mod serve;
 mod services;
+mod setup;
 mod sipp;
 mod stores;
 mod tcp;
