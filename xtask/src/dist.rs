@@ -1,5 +1,8 @@
-//! `cargo xtask dist`: the release binary as users get it and its symbols beside it, a Debian package of it, and a static one in a
-//! tarball.
+//! `cargo xtask dist`: the release binary as users get it and its symbols beside it, a Debian package of it; a static one in a
+//! tarball, in an RPM and in a container image.
+
+mod image;
+mod rpm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,8 +31,10 @@ pub(crate) fn run() -> Result<()> {
     fs::rename(&stripped, &whole).with_context(|| format!("{}", whole.display()))?;
     let package = package_files(&folder, &whole)?;
     let (deb, tarball) = (debian_package(&folder)?, static_tarball(&folder, &package)?);
+    let rpm = rpm::package(&folder, &static_target())?;
+    let image = image::archive(&folder, &folder.join(static_name()).join("roost"), &static_name())?;
     let sums = folder.join("SHA256SUMS");
-    let files = [&whole, &symbols, &deb, &tarball];
+    let files: Vec<&PathBuf> = [&whole, &symbols, &deb, &tarball, &rpm].into_iter().chain(&image).collect();
     let names = files.iter().filter_map(|file| file.file_name());
     let output = Command::new("sha256sum").args(names).current_dir(&folder).output().context("sha256sum")?;
     ensure!(output.status.success(), "sha256sum failed: {}", String::from_utf8_lossy(&output.stderr));
@@ -79,14 +84,24 @@ fn debian_package(folder: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
+/// What the static binary is built for.
+fn static_target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+/// What files with the static binary are called.
+fn static_name() -> String {
+    format!("roost-{}-{}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH)
+}
+
 /// A binary that needs nothing of its machine, with what packages ship.
 fn static_tarball(folder: &Path, package: &Path) -> Result<PathBuf> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let target = static_target();
     let mut build = cargo(["build", "--profile", "dist", "-p", "roost", "--target", &target]);
     // Without libraries the kernel is asked for random numbers itself: an empty root has no /dev/urandom.
     build.env("RUSTFLAGS", "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"");
     ensure!(exit_code(&mut build)? == 0, "roost does not build without libraries");
-    let name = format!("roost-{}-{}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    let name = static_name();
     let inside = folder.join(&name);
     fs::create_dir_all(&inside)?;
     let built = target_dir()?.join(&target).join("dist/roost");

@@ -2,6 +2,7 @@
 
 mod flood;
 mod fuzz;
+mod image;
 mod mutants;
 mod nodes;
 mod package;
@@ -51,6 +52,8 @@ pub(crate) enum Soak {
         #[arg(long, value_name = "S", default_value_t = 600)]
         seconds: u32,
     },
+    /// Run the container image (`cargo xtask dist`) by podman, read-only and without rights: a phone registers. It takes root.
+    Image,
     /// Break the core on purpose, a change at a time, and see whether its tests and the simulation notice.
     Mutants {
         /// Which part of all mutants, from 0.
@@ -125,6 +128,7 @@ pub(crate) fn run(soak: &Soak) -> ExitCode {
             let size = nodes::Size { phones: *count, calls: *calls, hold_s: *hold };
             server::roost(*debug).and_then(|roost| nodes::run(&roost, size, lose, *if_possible))
         }
+        Soak::Image => image::run(),
         Soak::Package => package::run(),
         Soak::Pings { count } => pings::run(*count),
         Soak::Reload { count } => reload::run(*count),

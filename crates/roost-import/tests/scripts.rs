@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use roost_import::{Fate, Imported, import};
 
-const SCRIPTS: [&str; 4] = ["plan-b", "gateways-2.4", "residential-3.4", "dispatcher-3.1"];
+const SCRIPTS: [&str; 5] = ["registrar-2.4", "plan-b", "gateways-2.4", "residential-3.4", "dispatcher-3.1"];
 
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/scripts/{name}.cfg"))

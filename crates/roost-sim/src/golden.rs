@@ -45,7 +45,15 @@ pub fn run_file(path: &Path) -> Result<(), String> {
 /// # Errors
 /// The line, and what is not as written there.
 pub fn run(text: &str) -> Result<(), String> {
-    let mut stage = Stage::new();
+    run_on(Config::default(), text)
+}
+
+/// Plays a script on a configuration; what it sets itself counts.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(config: Config, text: &str) -> Result<(), String> {
+    let mut stage = Stage::new(config);
     for Step { line, what } in parse(text)? {
         stage.perform(what).map_err(|error| format!("line {line}: {error}"))?;
     }
@@ -97,8 +105,7 @@ struct Subscriber {
 }
 
 impl Stage {
-    fn new() -> Stage {
-        let mut config = Config::default();
+    fn new(mut config: Config) -> Stage {
         config.policy.server_header = "roost".to_string();
         config.identity.mac_key = [7; 32];
         config.policy.registrar.add_date = false;

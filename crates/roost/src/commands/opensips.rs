@@ -151,3 +151,37 @@ fn shown(imported: &Imported, counts: &Counts) -> Value {
         "each": imported.lines.iter().map(line).collect::<Vec<_>>(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A registrar's script becomes a configuration on which phones and server say what OpenSIPS's own recording says. Another
+    /// script may be named by ROOST_SCRIPT.
+    #[test]
+    fn the_recorded_registration_goes_the_same_way_on_an_imported_script() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let own = crates.join("roost-import/tests/scripts/registrar-2.4.cfg");
+        let script = std::env::var_os("ROOST_SCRIPT").map_or(own, std::path::PathBuf::from);
+        let imported = roost_import::import(&script).unwrap();
+        let settings = Settings::parse(&imported.toml, "imported").unwrap();
+        let registrar = &settings.core.policy.registrar;
+        assert!(
+            registrar.exclusive_ip && registrar.force_registration && settings.core.identity.write_through
+        );
+        let flow =
+            std::fs::read_to_string(crates.join("roost-sim/tests/golden/seed-section-5.flow")).unwrap();
+        // With `use_domain` the extensions are those of the domain that the phones name.
+        let flow = match settings.core.identity.use_domain {
+            true => flow
+                .replace("\nuser 401999 ", "\nuser 401999 @10.2.84.19 ")
+                .replace("\nuser 401998 ", "\nuser 401998 @10.2.84.19 "),
+            false => flow,
+        };
+        if let Err(error) = roost_sim::golden::run_on(settings.core, &flow) {
+            panic!("{error}");
+        }
+    }
+}
