@@ -300,7 +300,7 @@ fn each_switch_becomes_the_same_in_both_spellings() {
         }
         assert_eq!(plain(&both[0].toml), plain(&both[1].toml), "{}", switch.name);
     }
-    println!("{lines} lines of 32 scripts, {lost} not carried over");
+    eprintln!("{lines} lines of 32 scripts, {lost} not carried over");
 }
 
 #[test]

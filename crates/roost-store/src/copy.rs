@@ -6,6 +6,7 @@ use roost_core::{Row, Write};
 use sha2::{Digest as _, Sha256};
 
 use crate::client::Client;
+use crate::columns::Columns;
 use crate::error::StoreError;
 use crate::sqlite;
 use crate::store::Store;
@@ -20,7 +21,7 @@ const OWN: [&str; 1] = ["id"];
 /// What was copied, and what both databases hold afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copied {
-    pub table: &'static str,
+    pub table: String,
     pub rows: u64,
     pub source: Sum,
     pub target: Sum,
@@ -36,7 +37,7 @@ pub struct Sum {
 }
 
 impl Sum {
-    fn add<'v>(&mut self, values: impl Iterator<Item = &'v [u8]>) {
+    pub(crate) fn add<'v>(&mut self, values: impl Iterator<Item = &'v [u8]>) {
         let mut hasher = Sha256::new();
         for value in values {
             hasher.update((value.len() as u64).to_be_bytes());
@@ -95,7 +96,7 @@ impl Store {
             written
         })?;
         let (source, target) = (self.sum_subscribers(&both)?, target.sum_subscribers(&both)?);
-        Ok(Copied { table: "subscriber", rows, source, target, left_out })
+        Ok(Copied { table: "subscriber".to_string(), rows, source, target, left_out })
     }
 
     /// Gives all subscribers, some at a time, until `take` fails.
@@ -129,6 +130,25 @@ impl Store {
         }
     }
 
+    /// Gives name, domain and password of all subscribers, in order, some at a time.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they cannot be read, or what `take` says.
+    pub fn export_users(
+        &self,
+        take: &mut impl FnMut(&[[String; 3]]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let Columns { user, domain, password, .. } = &self.columns;
+        self.each_subscriber(&[user.as_str(), domain, password], &mut |page| {
+            let text = |value: Option<&Value>| {
+                let bytes = value.cloned().unwrap_or(Value::Null).into_bytes();
+                String::from_utf8_lossy(&bytes).trim_end().to_string()
+            };
+            let rows: Vec<_> = page.iter().map(|row| [0, 1, 2].map(|at| text(row.get(at)))).collect();
+            take(&rows)
+        })
+    }
+
     fn sum_subscribers(&self, columns: &[&str]) -> Result<Sum, StoreError> {
         let mut sum = Sum::default();
         self.each_subscriber(columns, &mut |page| {
@@ -158,7 +178,7 @@ impl Store {
             progress(rows);
         }
         let (source, target) = (self.sum_bindings(now_unix_s)?, target.sum_bindings(now_unix_s)?);
-        Ok(Copied { table: "location", rows, source, target, left_out: Vec::new() })
+        Ok(Copied { table: "location".to_string(), rows, source, target, left_out: Vec::new() })
     }
 
     fn sum_bindings(&self, now_unix_s: u64) -> Result<Sum, StoreError> {

@@ -7,8 +7,9 @@ use roost_core::Alias;
 
 use crate::client::Client;
 use crate::columns::is_name;
+use crate::copy::{Copied, Sum};
 use crate::database::Database;
-use crate::error::StoreError;
+use crate::error::{DbError, StoreError};
 use crate::store::Store;
 use crate::value::Value;
 
@@ -29,38 +30,99 @@ pub struct Addresses {
     pub left_out: Vec<String>,
 }
 
+/// One of these tables, as it is read and made.
+#[derive(Debug, Clone)]
+pub struct ListTable {
+    name: String,
+    columns: Vec<String>,
+    /// So many of its columns, from the first on, say which row it is.
+    key: usize,
+    /// What the columns are declared as, one for each.
+    declared: Vec<&'static str>,
+    /// The section and the key that name it.
+    named: (&'static str, &'static str),
+}
+
+impl ListTable {
+    /// A table of aliases.
+    ///
+    /// # Errors
+    /// [`StoreError::ColumnName`].
+    pub fn of_aliases(table: &str, columns: &AliasColumns) -> Result<ListTable, StoreError> {
+        let AliasColumns { alias_user, alias_domain, user, domain } = columns;
+        let keys = ["alias_user_column", "alias_domain_column", "user_column", "domain_column"];
+        let columns = [alias_user, alias_domain, user, domain].map(String::clone).to_vec();
+        if let Some((column, key)) = columns.iter().zip(keys).find(|(column, _)| !is_name(column)) {
+            return Err(StoreError::ColumnName { column: column.clone(), section: "alias_db", key });
+        }
+        let declared = vec!["{text}(64) DEFAULT '' NOT NULL"; columns.len()];
+        ListTable { name: table.to_string(), columns, key: 2, declared, named: ("alias_db", "table") }
+            .checked()
+    }
+
+    /// A table of networks.
+    ///
+    /// # Errors
+    /// [`StoreError::ColumnName`].
+    pub fn of_addresses(table: &str) -> Result<ListTable, StoreError> {
+        let columns = ["grp", "ip", "mask", "port", "proto", "pattern"].map(str::to_string).to_vec();
+        let declared = vec![
+            "SMALLINT DEFAULT 0 NOT NULL",
+            "{text}(50) NOT NULL",
+            "SMALLINT DEFAULT 32 NOT NULL",
+            "INTEGER DEFAULT 0 NOT NULL",
+            "{text}(4) DEFAULT 'any' NOT NULL",
+            "{text}(64) DEFAULT NULL",
+        ];
+        let named = ("permissions", "address_table");
+        ListTable { name: table.to_string(), columns, key: 6, declared, named }.checked()
+    }
+
+    fn checked(self) -> Result<ListTable, StoreError> {
+        let (section, key) = self.named;
+        match is_name(&self.name) {
+            true => Ok(self),
+            false => Err(StoreError::ColumnName { column: self.name, section, key }),
+        }
+    }
+
+    fn quoted(&self) -> String {
+        self.columns.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Makes the table where it is not there.
+    fn made(&self, database: &Database) -> String {
+        let (id, text, end) = match database {
+            Database::Sqlite(_) => ("INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL", "CHAR", ""),
+            Database::MySql(_) => {
+                ("INT UNSIGNED AUTO_INCREMENT PRIMARY KEY NOT NULL", "CHAR", " ENGINE=InnoDB")
+            }
+            Database::Postgres(_) => ("SERIAL PRIMARY KEY NOT NULL", "VARCHAR", ""),
+        };
+        let declared = self.columns.iter().zip(&self.declared);
+        let columns: Vec<_> =
+            declared.map(|(name, kind)| format!("\"{name}\" {}", kind.replace("{text}", text))).collect();
+        format!("CREATE TABLE IF NOT EXISTS \"{}\" (id {id}, {}){end}", self.name, columns.join(", "))
+    }
+
+    fn error(&self, source: DbError) -> StoreError {
+        let (section, key) = self.named;
+        StoreError::List { table: self.name.as_str().into(), section, key, source }
+    }
+}
+
 impl Store {
     /// All rows of a table of aliases. An SQLite database gets the table where it is not there.
     ///
     /// # Errors
     /// [`StoreError`]: it cannot be read.
     pub fn aliases(&self, table: &str, columns: &AliasColumns) -> Result<Vec<Alias>, StoreError> {
-        let AliasColumns { alias_user, alias_domain, user, domain } = columns;
-        for (column, key) in [
-            (alias_user, "alias_user_column"),
-            (alias_domain, "alias_domain_column"),
-            (user, "user_column"),
-            (domain, "domain_column"),
-        ] {
-            if !is_name(column) {
-                return Err(StoreError::ColumnName { column: column.clone(), section: "alias_db", key });
-            }
-        }
-        let sql =
-            format!("SELECT \"{alias_user}\", \"{alias_domain}\", \"{user}\", \"{domain}\" FROM \"{table}\"");
-        let made = format!(
-            "CREATE TABLE IF NOT EXISTS \"{table}\" (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, \
-             \"{alias_user}\" CHAR(64) DEFAULT '' NOT NULL, \"{alias_domain}\" CHAR(64) DEFAULT '' NOT NULL, \
-             \"{user}\" CHAR(64) DEFAULT '' NOT NULL, \"{domain}\" CHAR(64) DEFAULT '' NOT NULL, \
-             CONSTRAINT dbaliases_alias_idx UNIQUE (\"{alias_user}\", \"{alias_domain}\"))"
-        );
-        let rows = self.list((table, "alias_db", "table"), &made, &sql)?;
         let alias = |row: Vec<Value>| {
             let mut texts = row.into_iter().map(text);
             let mut next = || texts.next().unwrap_or_default();
             Alias { number: next(), number_domain: next(), extension: next(), domain: next() }
         };
-        Ok(rows.into_iter().map(alias).collect())
+        Ok(self.list(&ListTable::of_aliases(table, columns)?)?.into_iter().map(alias).collect())
     }
 
     /// The networks of a table `address`, of these groups or of all. An SQLite database gets the table where it is not there.
@@ -68,15 +130,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: it cannot be read.
     pub fn addresses(&self, table: &str, groups: &[u32]) -> Result<Addresses, StoreError> {
-        let sql = format!("SELECT grp, ip, mask, port, proto, pattern FROM \"{table}\"");
-        let made = format!(
-            "CREATE TABLE IF NOT EXISTS \"{table}\" (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, \
-             grp SMALLINT(5) DEFAULT 0 NOT NULL, ip CHAR(50) NOT NULL, mask SMALLINT DEFAULT 32 NOT NULL, \
-             port SMALLINT(5) DEFAULT 0 NOT NULL, proto CHAR(4) DEFAULT 'any' NOT NULL, \
-             pattern CHAR(64) DEFAULT NULL, context_info CHAR(32) DEFAULT NULL)"
-        );
         let mut addresses = Addresses::default();
-        for row in self.list((table, "permissions", "address_table"), &made, &sql)? {
+        for row in self.list(&ListTable::of_addresses(table)?)? {
             let texts: Vec<Box<str>> = row.into_iter().map(text).collect();
             let [group, ip, mask, port, proto, pattern] = &texts[..] else { continue };
             let is_wanted =
@@ -90,26 +145,74 @@ impl Store {
         Ok(addresses)
     }
 
-    fn list(
-        &self,
-        (table, section, key): (&str, &'static str, &'static str),
-        made: &str,
-        sql: &str,
-    ) -> Result<Vec<Vec<Value>>, StoreError> {
-        if !is_name(table) {
-            return Err(StoreError::ColumnName { column: table.to_string(), section, key });
-        }
+    fn list(&self, list: &ListTable) -> Result<Vec<Vec<Value>>, StoreError> {
         let mut client = self.database.connect()?;
-        if let (Database::Sqlite(_), Client::Sqlite(_)) = (&self.database, &client) {
-            client.run(made).map_err(StoreError::sql("making a table"))?;
+        if matches!(self.database, Database::Sqlite(_)) {
+            client.run(&list.made(&self.database)).map_err(StoreError::sql("making a table"))?;
         }
-        client.all(sql, &[]).map_err(|error| StoreError::List {
-            table: table.into(),
-            section,
-            key,
-            source: error,
-        })
+        rows(&mut client, list)
     }
+
+    /// Copies those of these tables that are there. Rows that say the same are replaced.
+    ///
+    /// # Errors
+    /// [`StoreError`] when one of the databases cannot be read or written; of each table all is copied, or nothing.
+    pub fn copy_lists(&self, target: &Store, lists: &[ListTable]) -> Result<Vec<Copied>, StoreError> {
+        let (mut from, mut to) = (self.database.connect()?, target.database.connect()?);
+        let there = self.database.tables(&mut from)?;
+        let mut copied = Vec::new();
+        for list in lists.iter().filter(|list| there.iter().any(|name| name.eq_ignore_ascii_case(&list.name)))
+        {
+            let all = rows(&mut from, list)?;
+            let write = |client: &mut Client| {
+                client.run(&list.made(&target.database))?;
+                client.begin()?;
+                all.iter().try_for_each(|row| replace(client, list, row))?;
+                client.run("COMMIT")
+            };
+            write(&mut to).map_err(|error| list.error(error))?;
+            let sum = |rows: Vec<Vec<Value>>| {
+                let mut sum = Sum::default();
+                for row in rows {
+                    let texts: Vec<Box<str>> = row.into_iter().map(text).collect();
+                    sum.add(texts.iter().map(|text| text.as_bytes()));
+                }
+                sum
+            };
+            let (count, source, target) = (all.len() as u64, sum(all), sum(rows(&mut to, list)?));
+            copied.push(Copied {
+                table: list.name.clone(),
+                rows: count,
+                source,
+                target,
+                left_out: Vec::new(),
+            });
+        }
+        Ok(copied)
+    }
+}
+
+fn rows(client: &mut Client, list: &ListTable) -> Result<Vec<Vec<Value>>, StoreError> {
+    let sql = format!("SELECT {} FROM \"{}\"", list.quoted(), list.name);
+    client.all(&sql, &[]).map_err(|error| list.error(error))
+}
+
+/// Writes a row in place of those with its key.
+fn replace(client: &mut Client, list: &ListTable, row: &[Value]) -> Result<(), DbError> {
+    let (mut is_it, mut params) = (Vec::new(), Vec::new());
+    for (column, value) in list.columns.iter().zip(row).take(list.key) {
+        match value {
+            Value::Null => is_it.push(format!("\"{column}\" IS NULL")),
+            value => {
+                is_it.push(format!("\"{column}\" = ?"));
+                params.push(value.clone());
+            }
+        }
+    }
+    client.execute(&format!("DELETE FROM \"{}\" WHERE {}", list.name, is_it.join(" AND ")), &params)?;
+    let marks = vec!["?"; row.len()].join(", ");
+    let sql = format!("INSERT INTO \"{}\" ({}) VALUES ({marks})", list.name, list.quoted());
+    client.execute(&sql, row).map(drop)
 }
 
 fn text(value: Value) -> Box<str> {
@@ -167,6 +270,34 @@ mod tests {
             store.aliases("other", &AliasColumns { user: "a\"b".into(), ..wrong }).unwrap_err().to_string();
         assert!(error.contains("alias_db") && error.contains("user_column"), "{error}");
         assert!(store.aliases("x; y", &columns()).unwrap_err().to_string().contains("table"));
+    }
+
+    #[test]
+    fn both_are_copied_and_copied_again() {
+        let ((_one, source), (_other, target)) = (store(), store());
+        let lists = [
+            ListTable::of_aliases("dbaliases", &columns()).unwrap(),
+            ListTable::of_addresses("address").unwrap(),
+        ];
+        assert_eq!(source.copy_lists(&target, &lists).unwrap(), [], "there are none");
+        source.aliases("dbaliases", &columns()).unwrap();
+        source.addresses("address", &[]).unwrap();
+        source
+            .sqlite()
+            .execute_batch(
+                "INSERT INTO dbaliases (alias_username, username) VALUES ('4001', '9001'), ('4002', '9002');
+                 INSERT INTO address (grp, ip) VALUES (1, '10.0.0.1'), (1, '10.0.0.2');",
+            )
+            .unwrap();
+        for _ in 0..2 {
+            let copied = source.copy_lists(&target, &lists).unwrap();
+            assert!(
+                copied.len() == 2 && copied.iter().all(|one| one.is_whole() && one.rows == 2),
+                "{copied:?}"
+            );
+        }
+        assert_eq!(target.aliases("dbaliases", &columns()).unwrap().len(), 2);
+        assert_eq!(target.addresses("address", &[1]).unwrap().networks.len(), 2);
     }
 
     #[test]

@@ -257,6 +257,11 @@ pub(crate) enum UserCommand {
         #[arg(long)]
         replace: bool,
     },
+    /// Write all extensions with their passwords into a CSV file that `user import` takes
+    Export {
+        /// The file, for its owner alone; - prints it
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]

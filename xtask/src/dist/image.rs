@@ -21,20 +21,34 @@ pub(super) fn archive(folder: &Path, roost: &Path, name: &str) -> Result<Option<
     };
     let container = String::from_utf8_lossy(&made.stdout).trim().to_string();
     ensure!(made.status.success(), "buildah from scratch: {}", String::from_utf8_lossy(&made.stderr));
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let empty = folder.join("empty");
     fs::create_dir_all(&empty)?;
     let archive = folder.join(format!("{name}.image.tar"));
     let _ = fs::remove_file(&archive);
+    for step in steps(&container, roost, &empty, &archive) {
+        let output = Command::new("buildah")
+            .args(["--storage-driver", "vfs"])
+            .args(&step)
+            .output()
+            .context("buildah")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "buildah {}: {said}", step.first().map_or("", String::as_str));
+    }
+    Ok(Some(archive))
+}
+
+/// What buildah is told, one after the other.
+fn steps(container: &str, roost: &Path, empty: &Path, archive: &Path) -> Vec<Vec<String>> {
     let shown = |path: &Path| path.display().to_string();
-    let (roost, settings) = (shown(roost), shown(&root.join("contrib/image/roost.toml")));
+    let (roost, settings) =
+        (shown(roost), shown(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/image/roost.toml")));
     let to = format!("docker-archive:{}:localhost/roost:latest", archive.display());
     let version = format!("org.opencontainers.image.version={}", env!("CARGO_PKG_VERSION"));
     let licenses = "org.opencontainers.image.licenses=MIT OR Apache-2.0";
     let steps: [&[&str]; 6] = [
-        &["copy", &container, &roost, "/roost"],
-        &["copy", &container, &settings, "/etc/roost/roost.toml"],
-        &["copy", "--chown", USER, &container, &shown(&empty), "/var/lib/roost"],
+        &["copy", container, &roost, "/roost"],
+        &["copy", container, &settings, "/etc/roost/roost.toml"],
+        &["copy", "--chown", USER, container, &shown(empty), "/var/lib/roost"],
         &[
             "config",
             "--user",
@@ -61,19 +75,10 @@ pub(super) fn archive(folder: &Path, roost: &Path, name: &str) -> Result<Option<
             "CMD /roost health",
             "--healthcheck-interval",
             "10s",
-            &container,
+            container,
         ],
-        &["commit", "--format", "docker", "--rm", &container, "localhost/roost:latest"],
+        &["commit", "--format", "docker", "--rm", container, "localhost/roost:latest"],
         &["push", "localhost/roost:latest", &to],
     ];
-    for step in steps {
-        let output = Command::new("buildah")
-            .args(["--storage-driver", "vfs"])
-            .args(step)
-            .output()
-            .context("buildah")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "buildah {}: {said}", step.first().unwrap_or(&""));
-    }
-    Ok(Some(archive))
+    steps.map(|step| step.iter().map(ToString::to_string).collect()).to_vec()
 }

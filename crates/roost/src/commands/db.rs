@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
-use roost_store::{Copied, Sum};
+use roost_store::{Copied, ListTable, Sum};
 use serde_json::json;
 
 use crate::cli::DbCommand;
@@ -39,6 +39,8 @@ fn copy(settings: &Settings, (from, to): (&str, &str), is_json: bool) -> Result<
     let copied =
         source.copy_to(&target, now, &mut |table, rows| bar.set_message(format!("{table}: {rows} rows")))?;
     bar.finish_and_clear();
+    let copied: Vec<Copied> =
+        copied.into_iter().chain(source.copy_lists(&target, &lists(settings)?)?).collect();
     let is_whole = copied.iter().all(Copied::is_whole);
     if is_json {
         let one = |one: &Copied| {
@@ -53,7 +55,7 @@ fn copy(settings: &Settings, (from, to): (&str, &str), is_json: bool) -> Result<
         for one in &copied {
             let (rows, same) = (one.rows.to_string(), if one.is_whole() { "yes" } else { "no" });
             let (source, target) = (one.source.rows.to_string(), one.target.rows.to_string());
-            shown.add_row([one.table.to_string(), rows, source, target, same.to_string()]);
+            shown.add_row([one.table.clone(), rows, source, target, same.to_string()]);
         }
         say(&shown.trim_fmt())?;
         for one in copied.iter().filter(|one| !one.left_out.is_empty()) {
@@ -71,6 +73,13 @@ fn copy(settings: &Settings, (from, to): (&str, &str), is_json: bool) -> Result<
         );
     }
     Ok(())
+}
+
+/// The tables of aliases and networks, by OpenSIPS's names where the configuration names none.
+fn lists(settings: &Settings) -> Result<[ListTable; 2]> {
+    let named = |own: &str, usual: &str| if own.is_empty() { usual.to_string() } else { own.to_string() };
+    let aliases = ListTable::of_aliases(&named(&settings.alias_table, "dbaliases"), &settings.alias_columns)?;
+    Ok([aliases, ListTable::of_addresses(&named(&settings.address_table, "address"))?])
 }
 
 /// What was accepted before is in the table so long after it was flushed, at most.

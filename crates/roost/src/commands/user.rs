@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::cli::{Account, UserCommand, Whose};
 use crate::commands::account::{check_account, forget, realm, warn_of_other_database};
-use crate::commands::import;
 use crate::commands::names::Name;
+use crate::commands::{export, import};
 use crate::mi_client::{MiError, call};
 use crate::output::{say, say_done, table};
 use crate::settings::Settings;
@@ -22,6 +22,7 @@ pub(crate) fn run(settings: &Settings, command: UserCommand, is_json: bool) -> R
         UserCommand::Passwd { account, all } => change_password(settings, account, all, is_json),
         UserCommand::Rm { user, whose } => remove(settings, &user, &whose, is_json),
         UserCommand::List => list(settings, is_json),
+        UserCommand::Export { file } => export::run(settings, &file, is_json),
         UserCommand::Import { file, replace } => import::run(settings, &file, replace, is_json),
     }
 }

@@ -89,3 +89,22 @@ fn a_backup_of_a_server_that_runs_is_whole() {
     let ran = server.roost(&["db", "backup", &nowhere]);
     assert!(ran.code == Some(1) && ran.stderr.contains("cannot"), "{}", ran.stderr);
 }
+
+#[test]
+fn extensions_go_out_as_a_csv_file_that_comes_in_again() {
+    let mut server = Server::prepared("", "");
+    server.add_users(9001, 3);
+    server.start();
+    let file = server.path("users.csv");
+    let file = file.to_str().expect("a path");
+    assert!(server.succeed(&["user", "export", file]).contains("3 extensions"));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file).expect("it").permissions());
+    assert_eq!(mode & 0o777, 0o600, "it holds passwords");
+    let text = std::fs::read_to_string(file).expect("the file");
+    assert!(text.starts_with("username,domain,password\n9001,"), "{text}");
+    assert_eq!(server.succeed(&["user", "export", "-"]).trim_end(), text.trim_end());
+    assert!(server.roost(&["user", "export", file]).stderr.contains("cannot make"), "it is not written over");
+    server.succeed(&["user", "rm", "9002"]);
+    server.succeed(&["user", "import", "--replace", file]);
+    assert_eq!(server.registered("9002").query().line(), "200 OK");
+}

@@ -21,17 +21,7 @@ pub(super) fn all(args: &Setup, answers: &mut Answers) -> Result<()> {
         answers.address = text("Which address shall phones reach?", &answers.address, help, check_address)?;
     }
     if args.transports.is_empty() {
-        let all = TRANSPORTS.to_vec();
-        loop {
-            let question = MultiSelect::new("Which transports?", all.clone()).with_default(&[0, 1]);
-            let help = "space: choose, enter: done; tls for encrypted phones, wss for browsers";
-            let chosen = question.with_help_message(help).prompt()?;
-            answers.transports = chosen.into_iter().map(str::to_string).collect();
-            match check_transports(&answers.transports) {
-                Ok(()) => break,
-                Err(error) => eprintln!("  {error}"),
-            }
-        }
+        answers.transports = transports()?;
     }
     if args.port.is_none() {
         let (address, transports) = (answers.address.clone(), answers.transports.clone());
@@ -77,6 +67,19 @@ pub(super) fn all(args: &Setup, answers: &mut Answers) -> Result<()> {
         answers.extensions = list(&told)?;
     }
     Ok(())
+}
+
+fn transports() -> Result<Vec<String>> {
+    loop {
+        let question = MultiSelect::new("Which transports?", TRANSPORTS.to_vec()).with_default(&[0, 1]);
+        let help = "space: choose, enter: done; tls for encrypted phones, wss for browsers";
+        let chosen = question.with_help_message(help).prompt()?;
+        let chosen: Vec<_> = chosen.into_iter().map(str::to_string).collect();
+        match check_transports(&chosen) {
+            Ok(()) => return Ok(chosen),
+            Err(error) => eprintln!("  {error}"),
+        }
+    }
 }
 
 fn text(question: &str, default: &str, help: &str, check: impl Fn(&str) -> Result<()>) -> Result<String> {

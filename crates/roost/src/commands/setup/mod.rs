@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use crate::commands::account::{check_account, realm};
+use crate::commands::certificate::make_for;
 use crate::commands::setup::answers::{Answers, Extension};
-use crate::commands::tls;
 use crate::output::say;
 use crate::settings::Settings;
 
@@ -109,7 +109,7 @@ fn write(file: &Path, text: &str) -> std::io::Result<()> {
 /// A certificate of an authority of its own, for the name that phones call the server by.
 fn make_certificate(args: &Setup, answers: &Answers) -> Result<(String, String)> {
     let beside = args.output.parent().unwrap_or(Path::new(""));
-    tls::make_for(&answers.certificate_names(), beside)
+    make_for(&answers.certificate_names(), beside)
 }
 
 /// Adds those that are not there; which were added.
