@@ -121,6 +121,12 @@ const COMMANDS: &[Command] = &[
         help: "reads the configuration file anew; dry_run: says what that would change, and what needs a restart",
     },
     Command {
+        name: "upgrade",
+        alias: "",
+        params: &["binary"],
+        help: "the process becomes another binary and keeps its sockets, calls and what is under way; without one, the file that it was started from",
+    },
+    Command {
         name: "address_reload",
         alias: "permissions:address_reload",
         params: &["partition"],
@@ -397,7 +403,8 @@ fn changes(command: &Command, params: &Params<'_>) -> bool {
     }
 }
 
-const CHANGES: [&str; 17] = [
+const CHANGES: [&str; 18] = [
+    "upgrade",
     "address_reload",
     "reload",
     "drain",
@@ -416,6 +423,18 @@ const CHANGES: [&str; 17] = [
     "ban_rm",
     "auth_db_forget",
 ];
+
+/// `upgrade`.
+async fn upgrade(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
+    let binary = match params.get("binary") {
+        Some(_) => Some(params.text("binary")?),
+        None => None,
+    };
+    let upgrade = std::sync::Arc::clone(&mi.process.upgrade);
+    let begun = tokio::task::spawn_blocking(move || upgrade(binary.as_deref())).await;
+    let begun = begun.unwrap_or_else(|_| Err("the binary was not looked at".to_string()));
+    begun.map(|binary| json!({ "Binary": binary })).map_err(|error| RpcError::new(500, &error))
+}
 
 /// `address_dump`.
 fn addresses(mi: &Mi) -> Value {
@@ -527,6 +546,7 @@ async fn carry_out_own(mi: &Mi, command: &Command, params: &Params<'_>) -> Resul
         "address_reload" => {
             crate::reload::shown(&reloaded(mi, Scope::Tables, false).await?)["Changed"].take()
         }
+        "upgrade" => upgrade(mi, params).await?,
         "address_dump" => addresses(mi),
         "trace_start" => traces::start(mi, params)?,
         "trace_stop" => traces::stop(mi, params)?,

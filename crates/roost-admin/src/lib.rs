@@ -119,6 +119,9 @@ pub struct LogControl {
     pub set: Arc<dyn Fn(LogChange) + Send + Sync>,
 }
 
+/// Takes a binary, or none; says which it is.
+pub type BecomeBinary = Arc<dyn Fn(Option<&str>) -> Result<String, String> + Send + Sync>;
+
 /// What only the process knows.
 #[derive(Clone)]
 pub struct Process {
@@ -128,6 +131,8 @@ pub struct Process {
     pub connections: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// Closes all connections within so long, and ends the process then, or once no call is left; `None`: not any more.
     pub drain: Arc<dyn Fn(Option<std::time::Duration>) + Send + Sync>,
+    /// Has the process become another binary, or the one at its own place; which that is, or why it does not.
+    pub upgrade: BecomeBinary,
     pub log: LogControl,
 }
 

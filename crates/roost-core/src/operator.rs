@@ -19,6 +19,7 @@ use crate::contract::preview::{Decision, Preview, Signer, Supposed};
 use crate::contract::subscriber::Secrets;
 use crate::engine::Engine;
 use crate::message::request::Request;
+use crate::moved::{self, Moved};
 use crate::nathelper::NatPinger;
 use crate::parking::{Parking, Topic};
 use crate::preview::{aors_of, keys_of, preview_of};
@@ -56,6 +57,18 @@ impl Engine {
         if let Some(reply) = reply {
             out.commands.push(Command::AdminReply { ticket, reply });
         }
+    }
+
+    /// What goes on in the process after this one. Nothing may happen here any more.
+    pub fn take_out(&mut self, now: Now, out: &mut Outbox) -> Moved {
+        let (shared, _, mut forwarder) = self.forwarding();
+        moved::take_out(&shared.ctx(now, out), &mut forwarder)
+    }
+
+    /// Takes up what the process before has left under way. Nothing may have happened here yet.
+    pub fn take_in(&mut self, moved: Moved, now: Now, out: &mut Outbox) {
+        let (shared, _, mut forwarder) = self.forwarding();
+        moved::take_in(&mut shared.ctx(now, out), &mut forwarder, moved);
     }
 
     /// Where bindings are shared: the request, unless it waits for the record that it is about.

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use roost_core::{Admin, CallRecord, Flow, HandOver, Reading, Receipt, Row, ShardEvent, Ticket};
+use roost_core::{Admin, CallRecord, Flow, HandOver, Moved, Reading, Receipt, Row, ShardEvent, Ticket};
 
 use crate::backpressure::Permit;
 use crate::poller::Event;
@@ -34,6 +34,8 @@ pub enum InboxItem {
     ShardEvent(ShardEvent),
     /// What another shard tells.
     ShardEvents(Vec<ShardEvent>),
+    /// What the process before had under way here.
+    Moved(Box<Moved>),
     /// A worker has given up this shard; for worker 0.
     Shard(usize),
     /// Finish what is under way and end.

@@ -20,7 +20,7 @@ mod worker_pool;
 pub use backpressure::Permit;
 pub use clock::Clock;
 pub use inbox::{Batch, Inbox, InboxItem, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES};
-pub use listen::{ListenError, overlap, parse_listen, probe, sockets, stream_socket};
+pub use listen::{ListenError, adopt, overlap, parse_listen, probe, sockets, stream_socket};
 pub use resolve::{Resolver, SlowNames, TellSlow};
 pub use stream::{Carriers, ConnectionRecord, StreamSettings, Streams};
 pub use tls::{Certificate, CertificateFiles, Tls, TlsDomain, TlsError, TlsSettings};

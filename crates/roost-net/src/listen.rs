@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use roost_core::{Listener, Transport};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::overload::Buffer;
 
@@ -146,26 +146,38 @@ fn bind(listener: &Listener, shared: bool) -> Result<UdpSocket, ListenError> {
             socket.set_only_v6(true)?;
         }
         socket.set_reuse_port(shared)?;
-        set_receive_buffer(&socket, SOCKET_BUFFER)?;
-        socket.set_send_buffer_size(SOCKET_BUFFER)?;
-        // The kernel tells with each datagram how many it has lost, once it has lost one, and when it came.
-        setsockopt(&socket, sockopt::RxqOvfl, &1)?;
-        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
         may_be_elsewhere(&socket, listener)?;
         socket.bind(&address.into())?;
-        // Each datagram tells which of our addresses it was sent to.
-        match address {
-            SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
-                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?
-            }
-            SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
-                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?
-            }
-            _ => {}
-        }
-        Ok(socket.into())
+        let socket = socket.into();
+        set_options(&socket, address)?;
+        Ok(socket)
     };
     make().map_err(|source| failed(listener, source))
+}
+
+/// Makes a socket that somebody else has opened like one of ours.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn adopt(socket: &UdpSocket, listener: &Listener) -> Result<(), ListenError> {
+    set_options(socket, listener.address).map_err(|source| failed(listener, source))
+}
+
+fn set_options(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
+    set_receive_buffer(socket, SOCKET_BUFFER)?;
+    SockRef::from(socket).set_send_buffer_size(SOCKET_BUFFER)?;
+    // The kernel tells with each datagram how many it has lost, once it has lost one, and when it came.
+    setsockopt(socket, sockopt::RxqOvfl, &1)?;
+    setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
+    // Each datagram tells which of our addresses it was sent to.
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Shortens a socket's buffer, or gives it its length again.

@@ -363,6 +363,7 @@ impl WorkerIo {
                 }
             }
             InboxItem::Calls(calls) => engine.restore_calls(&calls, now, out),
+            InboxItem::Moved(moved) => engine.take_in(*moved, now, out),
             InboxItem::Shard(_) | InboxItem::Stop => {}
         }
     }

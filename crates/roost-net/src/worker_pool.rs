@@ -8,7 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use roost_core::{Command, Engine, Event, EventKind, Listener};
+use roost_core::{Command, Engine, Event, EventKind, Listener, Moved, Now, Outbox};
 use roost_hep::Tap;
 
 use crate::inbox::{Inbox, InboxItem};
@@ -134,6 +134,12 @@ impl<F: FnMut(&mut Vec<Command>)> WorkerPool<F> {
 }
 
 impl<F> WorkerPool<F> {
+    /// What of each shard goes on in the process after this one, once all workers have ended.
+    pub fn take_out(&self, now: Now) -> Vec<Moved> {
+        let mut out = Outbox::default();
+        self.shards.iter().map(|shard| shard.state().engine.take_out(now, &mut out)).collect()
+    }
+
     /// Sleeps until the worker must run its own shard; false when it must end.
     pub(crate) fn wait_for_call(&self, own: usize) -> bool {
         let Some(shard) = self.shards.get(own) else { return false };

@@ -142,6 +142,14 @@ pub(crate) enum Command {
     /// Calls in progress go on until they end or the time is over; connections are closed evenly over that time. /readyz says
     /// so, for balancers.
     Drain(Drain),
+    /// Have the running server become another binary: its sockets, calls and what is under way go on
+    ///
+    /// The new one must take the configuration first. Connections (TCP, TLS, WebSocket) are closed, and phones connect again.
+    Upgrade {
+        /// The binary [default: the file that the server was started from]
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
     /// Have the running server read its configuration file anew
     ///
     /// The whole file is read and checked first; if anything is wrong with it nothing changes. SIGHUP does the same.

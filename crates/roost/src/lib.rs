@@ -18,7 +18,7 @@ use clap::{CommandFactory as _, Parser as _};
 use cli::{Cli, Command, ConfigCommand};
 use commands::{
     agents, ban, calls, config_show, db, doctor, drain, ds, explain, health, log_level, mcp, nodes, opensips,
-    reload, setup, stats, tls, trace, ul, user, what_if, why,
+    reload, setup, stats, tls, trace, ul, upgrade, user, what_if, why,
 };
 use output::{say, say_done, say_error};
 use roost_recorder::Language;
@@ -80,6 +80,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Ban { command } => ban::run(&Settings::load(file)?, &command, cli.json),
         Command::Drain(args) => drain::run(&Settings::load(file)?, &args, cli.json),
+        Command::Upgrade { binary } => upgrade::run(&Settings::load(file)?, binary, cli.json),
         Command::Import(args) => opensips::run(&args, cli.json),
         Command::Reload { dry_run } => reload::run(file, dry_run, cli.json),
         Command::Ds { command } => ds::run(&Settings::load(file)?, &command, cli.json),

@@ -86,8 +86,6 @@ fn start(data: &Path, file: &Path) -> Result<()> {
         "no-new-privileges",
         "--network",
         "host",
-        "--cgroups",
-        "disabled",
         "--volume",
         &data,
         "--volume",

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::transport::Transport;
 
 /// One way to a peer: transport, our address, its address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Flow {
     /// The transport.
     pub transport: Transport,
@@ -86,11 +88,11 @@ pub struct Now {
 }
 
 /// One engine of a process, 0 to shards-1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ShardId(pub u16);
 
 /// The receipt that brings an answer back to what asked for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
 
 /// A small generator for labels; its seed is an argument (xorshift64*).

@@ -9,6 +9,7 @@ pub(crate) mod histogram;
 pub(crate) mod host;
 pub mod limits;
 pub(crate) mod mac;
+pub(crate) mod method_serde;
 pub(crate) mod slab;
 pub(crate) mod stats;
 pub(crate) mod table;

@@ -51,6 +51,23 @@ impl<T> Slab<T> {
         index
     }
 
+    /// A slab with these entries at their indices.
+    pub(crate) fn of_slots(slots: impl Iterator<Item = Option<T>>) -> Slab<T> {
+        let mut slab = Slab::default();
+        for (index, slot) in slots.enumerate() {
+            if slab.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+                slab.chunks.push(Vec::with_capacity(CHUNK));
+            }
+            if slot.is_none() {
+                slab.free.push(index as u32);
+            }
+            if let Some(chunk) = slab.chunks.last_mut() {
+                chunk.push(slot);
+            }
+        }
+        slab
+    }
+
     /// Takes the entry of an index out.
     pub(crate) fn take(&mut self, index: u32) -> Option<T> {
         let entry = self.slot_mut(index)?.take()?;

@@ -3,6 +3,9 @@
 use crate::base::flow::Ticket;
 use crate::base::slab::Slab;
 
+/// Slots that another process's tickets may name.
+const MOST_RESTORED: usize = 1 << 24;
+
 /// Entries by ticket.
 #[derive(Debug)]
 pub(crate) struct Tickets<T> {
@@ -30,6 +33,26 @@ impl<T> Tickets<T> {
         }
         self.len += 1;
         self.ticket(slot)
+    }
+
+    /// Entries with the tickets that they had in another process. There must be none yet.
+    pub(crate) fn restore(&mut self, entries: impl IntoIterator<Item = (Ticket, T)>) {
+        let mut slots: Vec<Option<T>> = Vec::new();
+        for (ticket, entry) in entries {
+            let slot = ticket.0 as u32 as usize;
+            if slot >= MOST_RESTORED {
+                continue;
+            }
+            if slots.len() <= slot {
+                slots.resize_with(slot + 1, || None);
+                self.generations.resize(slot + 1, 0);
+            }
+            if let (Some(place), Some(generation)) = (slots.get_mut(slot), self.generations.get_mut(slot)) {
+                self.len += usize::from(place.is_none());
+                (*place, *generation) = (Some(entry), (ticket.0 >> 32) as u32);
+            }
+        }
+        self.entries = Slab::of_slots(slots.into_iter());
     }
 
     pub(crate) fn get(&self, ticket: Ticket) -> Option<&T> {
@@ -85,5 +108,17 @@ mod tests {
         assert_eq!(tickets.tickets(|_| true), [second]);
         assert_eq!(tickets.len(), 1);
         assert_eq!(tickets.remove(Ticket(u64::MAX)), None);
+    }
+
+    #[test]
+    fn entries_keep_their_tickets_in_another_process() {
+        let mut tickets = Tickets::default();
+        let (first, second) = (Ticket(7 << 32 | 2), Ticket(1 << 32 | 5));
+        tickets.restore([(first, 'a'), (second, 'b')]);
+        assert_eq!((tickets.get(first), tickets.get(second), tickets.len()), (Some(&'a'), Some(&'b'), 2));
+        assert_eq!(tickets.get(Ticket(2)), None, "another tenant's");
+        let new: Vec<Ticket> = ['c', 'd', 'e', 'f', 'g'].map(|entry| tickets.insert(entry)).to_vec();
+        assert!(new.iter().all(|ticket| ![first, second].contains(ticket)));
+        assert_eq!((tickets.get(first), tickets.get(second), tickets.len()), (Some(&'a'), Some(&'b'), 7));
     }
 }

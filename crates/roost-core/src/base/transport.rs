@@ -1,12 +1,13 @@
 //! The transports, and all facts that differ between them. A new one is a variant here, what it makes of arrived bytes in
 //! `roost-net`'s `stream/wire.rs`, and an entry of `listen` that its `listen.rs` takes.
 
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 use roost_sip::{Scheme, Uri, eq_unescaped};
 
 /// A transport protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Transport {
     Udp,
     Tcp,

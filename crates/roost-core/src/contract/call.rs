@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::flow::{Flow, ShardId, StoredFlow};
 
 /// A call in progress of some process, shard and slot; it may have ended, and another may stand there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CallNumber {
     /// Tells processes apart.
     pub(crate) epoch: u8,
@@ -69,7 +71,7 @@ impl CallNumber {
 }
 
 /// How far a call has come: OpenSIPS's numbers of dialog states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallState {
     /// Nobody rings yet.
     Unconfirmed = 1,

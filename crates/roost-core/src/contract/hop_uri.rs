@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use roost_sip::{Scheme, Uri};
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::limits;
 use crate::base::transport::Transport;
 
@@ -16,7 +18,7 @@ pub struct HopUri {
 }
 
 /// Where a host is to be looked up (RFC 3263).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Name {
     /// A name or an address, without brackets, in lower case.
     pub host: Box<str>,

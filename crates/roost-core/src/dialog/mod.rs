@@ -6,6 +6,7 @@
 
 mod agents;
 mod call;
+pub(crate) mod moved;
 mod own;
 
 use std::hash::BuildHasher;

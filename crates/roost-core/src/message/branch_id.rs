@@ -1,6 +1,8 @@
 //! The branch parameter of our Via: shard, transaction, branch, 64 bits that nobody can guess, and a hash of what
 //! routing depended on (loop detection, RFC 3261 16.6 step 8 and RFC 5393).
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::flow::{ShardId, Ticket};
 use crate::base::hex::{parse_hex, push_hex};
 
@@ -10,7 +12,7 @@ pub(crate) const COOKIE: &[u8] = b"z9hG4bK";
 const DIGITS: usize = 48;
 
 /// What our branch parameter says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BranchId {
     pub(crate) shard: ShardId,
     pub(crate) transaction: Ticket,

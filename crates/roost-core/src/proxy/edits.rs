@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::flow::Flow;
 use crate::contract::binding_ref::BindingRef;
 use crate::contract::call::CallNumber;
@@ -40,9 +42,10 @@ enum Recorded<'a> {
 }
 
 /// Who begins a dialog, and which call it is.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Begun {
     /// The binding that the caller has.
+    #[serde(skip)]
     pub(crate) caller: Option<BindingRef>,
     pub(crate) call: Option<CallNumber>,
 }

@@ -351,6 +351,14 @@ impl Forwarder<'_> {
         self.hops.call_ended(ctx, hop, outcome.remote, is_failure);
     }
 
+    /// Goes on with what another process has begun, and nothing is awaited for.
+    pub(crate) fn resume(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket) {
+        if self.context(ticket).is_some_and(|context| context.has_no_answer()) {
+            self.note_failure(ctx, ticket, 480, None);
+        }
+        self.settle(ctx, ticket);
+    }
+
     /// Answers the caller once nothing is awaited and nothing is left to try.
     fn settle(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket) {
         let is_resolving = self.context(ticket).is_some_and(|context| context.is_resolving());

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::contract::call::CallNumber;
 use crate::contract::next_hops::HopId;
 use crate::contract::rule::Failure;
@@ -12,7 +14,7 @@ use crate::proxy::target::Target;
 use crate::transaction::arena::Stored;
 
 /// What belongs to one forwarded request.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ResponseContext {
     /// One for each client transaction, in their order.
     branches: SmallVec<[Branch; 1]>,
@@ -22,6 +24,7 @@ pub(crate) struct ResponseContext {
     is_cancelled: bool,
     begun: Begun,
     /// Branches that wait for a name.
+    #[serde(skip)]
     resolving: u16,
     /// How long a callee rings, in seconds; 0: `tm.fr_inv_timeout`.
     ring_s: u32,
@@ -30,16 +33,17 @@ pub(crate) struct ResponseContext {
 }
 
 /// What one branch has besides its client transaction.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Branch {
     /// The next hop that it went to, where it is one.
+    #[serde(skip)]
     pub(crate) hop: Option<HopId>,
     /// What is tried when this one fails, the next one last; mostly empty.
     pub(crate) rest: Vec<Target<Stored>>,
 }
 
 /// The best failure so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Best {
     pub(crate) code: u16,
     /// The response without our Via; none where it is our own.
@@ -181,6 +185,11 @@ impl ResponseContext {
             },
             _ => Noted::Better,
         }
+    }
+
+    /// Whether no branch has failed yet.
+    pub(crate) fn has_no_answer(&self) -> bool {
+        self.best.is_none()
     }
 
     pub(crate) fn set_best(&mut self, best: Best) {

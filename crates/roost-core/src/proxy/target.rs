@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use roost_sip::{Scheme, Uri};
 use smallvec::SmallVec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::flow::{Flow, Ticket};
 use crate::base::transport::Transport;
 use crate::contract::binding_ref::BindingRef;
@@ -22,7 +24,7 @@ use crate::transaction::arena::Stored;
 pub(crate) type Targets<'a> = SmallVec<[Target<Cow<'a, [u8]>>; 1]>;
 
 /// A target; its texts are a request's, a binding's, or kept with a transaction.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Target<T> {
     pub(crate) uri: T,
     /// Route values that lead there (RFC 3327); mostly empty.
@@ -30,12 +32,14 @@ pub(crate) struct Target<T> {
     pub(crate) next_hop: NextHop,
     pub(crate) q: Option<u16>,
     /// The `[[route]]` that leads there, where one does.
+    #[serde(skip)]
     pub(crate) route: Option<RouteTaken>,
     /// Whether it is another address of the target before it.
     pub(crate) is_same: bool,
     /// Whether it is another flow of the phone before it (RFC 5626), to be tried when that fails.
     pub(crate) is_other_flow: bool,
     /// The binding that it is, where it is one.
+    #[serde(skip)]
     pub(crate) binding: Option<BindingRef>,
     /// Where its REGISTER came from: there it is, should its name lead to ourselves.
     pub(crate) source: Option<Flow>,
@@ -51,7 +55,7 @@ pub(crate) struct RouteTaken {
 }
 
 /// How a target is reached.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum NextHop {
     Flow(Flow),
     /// By name, from this address of ours unless another one leads there.

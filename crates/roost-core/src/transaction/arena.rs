@@ -1,6 +1,8 @@
 //! The texts that a transaction keeps: one buffer for each, with ranges into it, recycled when the transaction closes. So
 //! forwarding allocates nothing once the shard has seen its load.
 
+use serde::{Deserialize, Serialize};
+
 /// Capacities: 128 bytes, doubling.
 const SMALLEST: usize = 128;
 const CLASSES: usize = 8;
@@ -8,7 +10,7 @@ const CLASSES: usize = 8;
 const KEPT: usize = 1_024;
 
 /// A text in an [`Arena`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stored {
     start: u32,
     len: u32,
@@ -27,7 +29,7 @@ impl Stored {
 }
 
 /// The texts of one transaction.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Arena(Vec<u8>);
 
 /// Where arenas get their buffers, and how much all of them hold.

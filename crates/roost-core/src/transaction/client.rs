@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use roost_sip::{Head, HeaderName, Method};
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::flow::{Flow, Ticket};
 use crate::base::stats::Counter;
 use crate::contract::context::Ctx;
@@ -24,11 +26,12 @@ pub(crate) const NO_ANSWER: &[u8] = b"SIP;cause=480;text=\"NO_ANSWER\"";
 pub(crate) const ELSEWHERE: &[u8] = b"SIP ;cause=200 ;text=\"Call completed elsewhere\"";
 
 /// The side towards one peer.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ClientTransaction {
     state: ClientState,
+    #[serde(with = "crate::base::method_serde")]
     method: Method,
-    flow: Flow,
+    pub(super) flow: Flow,
     /// What our Via's branch says.
     id: BranchId,
     /// The request as sent; once a failure came, its ACK.
@@ -37,7 +40,7 @@ pub(super) struct ClientTransaction {
     /// When it was sent, in monotonic milliseconds.
     since_ms: u64,
     /// When it counts as unanswered, in monotonic milliseconds.
-    deadline_ms: u64,
+    pub(super) deadline_ms: u64,
     /// How long its callee rings, in seconds; 0: `tm.fr_inv_timeout`.
     ring_s: u32,
     /// Nobody waits for it any longer; what it says after all is still heard.
@@ -47,7 +50,7 @@ pub(super) struct ClientTransaction {
     has_rung: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Cancel {
     No,
     /// As soon as a provisional response comes (RFC 3261 9.1), with this Reason; mostly empty, which is none.
@@ -60,7 +63,7 @@ enum Cancel {
     Done,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum ClientState {
     Invite(InviteClient),
     Other(NonInviteClient),
@@ -149,7 +152,7 @@ impl ClientTransaction {
         self.is_open() && !self.is_given_up
     }
 
-    fn is_ringing(&self) -> bool {
+    pub(super) fn is_ringing(&self) -> bool {
         self.state == ClientState::Invite(InviteClient::Proceeding)
     }
 

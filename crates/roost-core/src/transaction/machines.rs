@@ -1,8 +1,10 @@
 //! The four transaction state machines (RFC 3261 section 17 with RFC 6026) as tables without state of their own:
 //! state and event in, next state and action out. `None` means that the event is nothing to this state.
 
+use serde::{Deserialize, Serialize};
+
 /// INVITE, server side (RFC 3261 17.2.1, RFC 6026 7.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum InviteServer {
     Proceeding,
     Completed,
@@ -12,7 +14,7 @@ pub(crate) enum InviteServer {
 }
 
 /// Any other request, server side (RFC 3261 17.2.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum NonInviteServer {
     Trying,
     Proceeding,
@@ -21,7 +23,7 @@ pub(crate) enum NonInviteServer {
 }
 
 /// INVITE, client side (RFC 3261 17.1.1, RFC 6026 7.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum InviteClient {
     Calling,
     Proceeding,
@@ -31,7 +33,7 @@ pub(crate) enum InviteClient {
 }
 
 /// Any other request, client side (RFC 3261 17.1.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum NonInviteClient {
     Trying,
     Proceeding,

@@ -9,6 +9,7 @@
 pub(crate) mod arena;
 pub(crate) mod client;
 mod machines;
+pub(crate) mod moved;
 pub(crate) mod server;
 pub(crate) mod timers;
 

@@ -4,6 +4,8 @@ use std::hash::BuildHasher;
 
 use roost_sip::{Head, Method, StartLine};
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::flow::{Flow, Ticket};
 use crate::base::limits;
 use crate::base::stats::{Counter, Timed};
@@ -23,9 +25,10 @@ use crate::transaction::timers::{AlarmKind, LINGER_MS, T1_MS, T2_MS, T4_MS};
 use crate::transaction::{Transaction, Transactions};
 
 /// The side towards the sender.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ServerTransaction {
     state: ServerState,
+    #[serde(with = "crate::base::method_serde")]
     method: Method,
     /// What a retransmission of the request repeats.
     pub(super) key: Stored,
@@ -48,7 +51,7 @@ pub(super) struct ServerTransaction {
     rung_ms: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum ServerState {
     Invite(InviteServer),
     Other(NonInviteServer),
@@ -80,6 +83,13 @@ impl ServerTransaction {
     /// Whether it is an INVITE that begins a call, and no final response has left.
     pub(super) fn awaits_call(&self) -> bool {
         self.call_since_ms.is_some() && self.is_open()
+    }
+
+    /// When a failure that waits for its ACK is sent again, in milliseconds.
+    pub(super) fn resends_after_ms(&self) -> Option<u64> {
+        let waits =
+            self.state == ServerState::Invite(InviteServer::Completed) && !self.flow.transport.is_reliable();
+        waits.then_some(self.resend_ms)
     }
 
     /// Whether no final response has left.

@@ -25,6 +25,7 @@ pub(crate) mod stats;
 pub(crate) mod tls;
 pub(crate) mod trace;
 pub(crate) mod ul;
+pub(crate) mod upgrade;
 pub(crate) mod user;
 pub(crate) mod what_if;
 pub(crate) mod why;

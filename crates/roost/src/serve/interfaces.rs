@@ -1,6 +1,7 @@
 //! The management interface of the running server: what it is told, and the ways to it.
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::serve::drain::Drain;
+use crate::serve::handover::Upgrade;
 use crate::serve::logging::Levels;
 use crate::serve::sockets::bind_mi;
 use crate::settings::Settings;
@@ -110,7 +112,13 @@ async fn serve_http(listener: TcpListener, mi: Mi, stopped: oneshot::Receiver<()
 }
 
 /// What only the process knows.
-pub(super) fn process(levels: &Levels, health: Health, streams: Option<Streams>, drain: &Drain) -> Process {
+pub(super) fn process(
+    levels: &Levels,
+    health: Health,
+    streams: Option<Streams>,
+    (drain, upgrade, config): (&Drain, &Upgrade, Option<PathBuf>),
+) -> Process {
+    let upgrade = upgrade.clone();
     let (drain, drained) = (drain.clone(), streams.clone());
     let connections = move || {
         let all = streams.as_ref().map_or(Vec::new(), Streams::list);
@@ -124,6 +132,10 @@ pub(super) fn process(levels: &Levels, health: Health, streams: Option<Streams>,
                 streams.drain(within);
             }
             drain.begin(within);
+        }),
+        upgrade: Arc::new(move |binary| {
+            let begun = upgrade.begin(binary.map(Path::new), config.as_deref());
+            begun.map(|binary| binary.display().to_string()).map_err(|error| format!("{error:#}"))
         }),
         log: levels.control(),
     }

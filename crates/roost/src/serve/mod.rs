@@ -5,6 +5,7 @@ mod delivery;
 mod drain;
 mod event_log;
 mod floating;
+mod handover;
 mod interfaces;
 mod lists;
 mod loading;
@@ -20,6 +21,7 @@ mod tables;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
@@ -27,9 +29,10 @@ use roost_core::{CallRecord, Config, Listener};
 use roost_net::Tls;
 use roost_store::{Journal, Left, Store, StoreError};
 
+use crate::serve::handover::{Inherited, become_binary};
 use crate::serve::interfaces::Interfaces;
 use crate::serve::lists::Lists;
-use crate::serve::server::Server;
+use crate::serve::server::{Outcome, Server};
 use crate::serve::signals::Signals;
 use crate::serve::sockets::stream_sockets;
 use crate::settings::{self, Settings};
@@ -51,11 +54,14 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let calls = calls_to_restore(left, &config.identity.mac_key);
     config.identity.epoch = fresh_epoch(&calls)?;
     // What could be in the way is found out before anything runs.
+    let mut inherited = Inherited::take();
     for listener in &config.policy.listeners {
-        roost_net::probe(listener)?;
+        if !inherited.has_datagrams(listener.address) || listener.transport.is_reliable() {
+            roost_net::probe(listener)?;
+        }
     }
     let tls = settings.tls().map(Tls::load).transpose()?.map(Arc::new);
-    let stream_sockets = stream_sockets(&config.policy.listeners)?;
+    let stream_sockets = stream_sockets(&config.policy.listeners, &mut inherited)?;
     let interfaces = runtime.block_on(async { Interfaces::open(settings) })?;
     let store = Arc::new(settings.open_store()?);
     if config.identity.write_through {
@@ -64,13 +70,26 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     Lists::read(settings, &store)?.put(&mut config.policy);
     let config = Arc::new(config);
     let calls = server::CallsLeft { journal, calls };
-    let mut server = Server::start(settings, Arc::clone(&config), &store, calls, stream_sockets, tls)?;
+    let mut server =
+        Server::start(settings, Arc::clone(&config), &store, calls, (stream_sockets, inherited), tls)?;
     announce(settings, &config, &store);
     systemd::ready();
     let outcome = runtime.block_on(server.wait(settings, interfaces, &levels, signals));
-    systemd::stopping();
-    server.stop(settings);
-    outcome
+    let upgrade = match &outcome {
+        Ok(Outcome::Upgrade(binary)) => Some(binary.clone()),
+        _ => None,
+    };
+    if upgrade.is_none() {
+        systemd::stopping();
+    }
+    let (kept, moved) = server.stop(settings);
+    if let Some(binary) = upgrade {
+        tracing::info!(binary = %binary.display(), "this process becomes another binary");
+        let error = become_binary(&binary, &kept, &moved);
+        tracing::error!(error = format!("{error:#}"), "it does not: the one that ran goes on");
+        return Err(become_binary(Path::new("/proc/self/exe"), &kept, &moved));
+    }
+    outcome.map(drop)
 }
 
 /// Opens the file that keeps calls; what an earlier process left in it.

@@ -1,13 +1,14 @@
 //! The threads of a server: joined with one another at the start, taken down in order at the end.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
 use roost_admin::{Hub, InForce, Mi, Peers, Scope, ShellEvent, Statistics};
-use roost_core::{CallRecord, Config, Engine, Rng, ShardId, Topics, Transport};
+use roost_core::{CallRecord, Config, Engine, Moved, Rng, ShardId, Topics, Transport};
 use roost_hep::Tracer;
 use roost_net::{Carriers, Clock, Inbox, InboxItem, Resolver, SlowNames, Streams, Tls, Worker, WorkerPool};
 use roost_recorder::Recorder;
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::serve::certificates;
 use crate::serve::delivery::{Dispatch, Questions, asker, deliver, dispatcher, reading_teller};
 use crate::serve::drain::Drain;
+use crate::serve::handover::{self, Inherited, Kept, Upgrade};
 use crate::serve::interfaces::{self, Interfaces};
 use crate::serve::loading::Loading;
 use crate::serve::location::{self, Ends};
@@ -55,6 +57,9 @@ pub(super) struct Server {
     streams: Option<Streams>,
     tls: Option<Arc<Tls>>,
     stream_threads: Vec<JoinHandle<()>>,
+    clock: Clock,
+    /// Copies of its sockets, for the process after this one.
+    kept: Kept,
     pool: Arc<WorkerPool<Dispatch>>,
     workers: Vec<JoinHandle<()>>,
     /// Tells that a worker has ended.
@@ -71,7 +76,7 @@ impl Server {
         config: Arc<Config>,
         store: &Arc<Store>,
         left: CallsLeft,
-        stream_sockets: Vec<(Transport, TcpListener)>,
+        (stream_sockets, mut inherited): (Vec<(Transport, TcpListener)>, Inherited),
         tls: Option<Arc<Tls>>,
     ) -> Result<Server> {
         let clock = Clock::start();
@@ -88,6 +93,11 @@ impl Server {
         let ends = Ends { inboxes: &inboxes, health: health.clone(), ask, clock };
         let (location, peers) = location::start(settings, &config, store, ends)?;
         let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
+        take_moved(&inboxes);
+        let mut kept = Kept::default();
+        for (_, socket) in &stream_sockets {
+            kept.connections.push(socket.try_clone()?);
+        }
         let (streams, stream_threads) =
             start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock)?;
         let doers = Doers {
@@ -98,7 +108,11 @@ impl Server {
         };
         let resolver = start_resolver(settings, &config, tls.clone(), &inboxes, hub.clone())?;
         let dispatch = dispatchers(&config, &doers, &resolver);
-        let sockets = datagram_sockets(&config.policy.listeners, shards)?;
+        let sockets = datagram_sockets(&config.policy.listeners, shards, &mut inherited)?;
+        for socket in sockets.iter().flatten() {
+            kept.datagrams.push(socket.try_clone()?);
+        }
+        inherited.warn_of_rest();
         let engines = engines(&config)?.into_iter().zip(sockets).zip(dispatch);
         let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
         let recorder = recorder_of(settings);
@@ -128,6 +142,8 @@ impl Server {
             streams,
             tls,
             stream_threads,
+            clock,
+            kept,
             pool,
             workers,
             worker_ended,
@@ -144,8 +160,8 @@ impl Server {
         interfaces: Interfaces,
         levels: &Levels,
         mut signals: Signals,
-    ) -> Result<()> {
-        let drain = Drain::default();
+    ) -> Result<Outcome> {
+        let (drain, upgrade) = (Drain::default(), Upgrade::default());
         let mi = Mi {
             ask: asker(Arc::clone(&self.inboxes), Arc::clone(&self.questions)),
             in_force: InForce::new(Arc::clone(&self.config)),
@@ -162,7 +178,12 @@ impl Server {
             recorder: self.recorder.clone(),
             nodes: self.nodes(settings),
             peers: self.peers.clone(),
-            process: interfaces::process(levels, self.health.clone(), self.streams.clone(), &drain),
+            process: interfaces::process(
+                levels,
+                self.health.clone(),
+                self.streams.clone(),
+                (&drain, &upgrade, settings.file.clone()),
+            ),
             server: interfaces::server_name(),
             database: self.store.identity(),
             events: self.hub.clone(),
@@ -180,8 +201,9 @@ impl Server {
         };
         let watchdog = tokio::spawn(systemd::watchdog(mi.clone()));
         let outcome = tokio::select! {
-            () = signalled => Ok(()),
-            () = drain.is_over(&mi) => Ok(()),
+            () = signalled => Ok(Outcome::Stopped),
+            binary = upgrade.asked() => Ok(Outcome::Upgrade(binary)),
+            () = drain.is_over(&mi) => Ok(Outcome::Stopped),
             () = store_ended(&self.running, self.location.as_ref(), self.calls.as_ref()) => Err(anyhow!("a thread of the database has ended; see the log")),
             _ = self.worker_ended.recv() => Err(anyhow!("a worker ended; see the log")),
             () = thread_ended(&self.stream_threads) => Err(anyhow!("a thread of the connections has ended; see the log")),
@@ -235,14 +257,15 @@ impl Server {
         })
     }
 
-    /// Lets the threads finish what is under way, and ends them.
-    pub(super) fn stop(self, settings: &Settings) {
+    /// Lets the threads finish what is under way, and ends them. Its sockets, and what goes on in the process after this one.
+    pub(super) fn stop(self, settings: &Settings) -> (Kept, Vec<Moved>) {
         tracing::info!("stopping");
         drop(self.loading);
         self.pool.stop();
         for thread in self.workers {
             let _ = thread.join();
         }
+        let moved = self.pool.take_out(self.clock.now());
         // Its shards hold what asks the store for work, and the store waits until none can. What has happened is told
         // to the end.
         drop(self.pool);
@@ -269,6 +292,31 @@ impl Server {
         self.running.stop();
         let [_, _, (_, transactions), (_, registrations), (_, largest)] = statistics();
         tracing::info!(transactions, registrations, largest, "written to the database");
+        (self.kept, moved)
+    }
+}
+
+/// Why a server has ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Stopped,
+    /// It becomes this binary.
+    Upgrade(PathBuf),
+}
+
+/// Gives shards what the process before had under way, before anything else.
+fn take_moved(inboxes: &[Inbox]) {
+    let moved = handover::moved();
+    if !moved.is_empty() && moved.len() != inboxes.len() {
+        tracing::warn!("there are other workers than in the process before: what was under way is lost");
+        return;
+    }
+    for (inbox, moved) in inboxes.iter().zip(moved) {
+        let (calls, transactions) = moved.len();
+        if !moved.is_empty() {
+            tracing::info!(calls, transactions, "what the process before had under way goes on");
+            inbox.post([InboxItem::Moved(Box::new(moved))]);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use roost_core::{Listener, Transport};
 use roost_net::StreamSettings;
 
+use crate::serve::handover::Inherited;
 use crate::settings::Settings;
 
 /// The management interface's.
@@ -25,9 +26,21 @@ pub(super) fn bind_mi(settings: &Settings) -> Result<Option<TcpListener>> {
 }
 
 /// The sockets that connections come to.
-pub(super) fn stream_sockets(listeners: &[Listener]) -> Result<Vec<(Transport, TcpListener)>> {
+pub(super) fn stream_sockets(
+    listeners: &[Listener],
+    inherited: &mut Inherited,
+) -> Result<Vec<(Transport, TcpListener)>> {
     let is_stream = |listener: &&Listener| listener.transport.is_reliable();
-    let open = |listener: &Listener| Ok((listener.transport, roost_net::stream_socket(listener)?));
+    let open = |listener: &Listener| {
+        let socket = match inherited.take_connections(listener.address) {
+            Some(socket) => {
+                socket.set_nonblocking(true)?;
+                socket
+            }
+            None => roost_net::stream_socket(listener)?,
+        };
+        Ok((listener.transport, socket))
+    };
     listeners.iter().filter(is_stream).map(open).collect()
 }
 
@@ -53,11 +66,30 @@ pub(super) fn stream_settings(settings: &Settings) -> StreamSettings {
     StreamSettings { max_connections: most as usize, ..settings.streams }
 }
 
-/// One socket of every UDP listener for each worker.
-pub(super) fn datagram_sockets(listeners: &[Listener], workers: usize) -> Result<Vec<Vec<UdpSocket>>> {
+/// One socket of every UDP listener for each worker: those that were inherited first.
+pub(super) fn datagram_sockets(
+    listeners: &[Listener],
+    workers: usize,
+    inherited: &mut Inherited,
+) -> Result<Vec<Vec<UdpSocket>>> {
     let mut by_worker: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
     for listener in listeners.iter().filter(|listener| !listener.transport.is_reliable()) {
-        for (own, socket) in by_worker.iter_mut().zip(roost_net::sockets(listener, workers)?) {
+        let mut sockets = inherited.take_datagrams(listener.address, workers);
+        sockets.iter().try_for_each(|socket| roost_net::adopt(socket, listener))?;
+        match sockets.first() {
+            None => sockets = roost_net::sockets(listener, workers)?,
+            // One that nobody else may share is read by all.
+            Some(first) if sockets.len() < workers => {
+                let missing = workers - sockets.len();
+                let more = match roost_net::sockets(listener, missing) {
+                    Ok(more) => more,
+                    Err(_) => (0..missing).map(|_| first.try_clone()).collect::<std::io::Result<_>>()?,
+                };
+                sockets.extend(more);
+            }
+            Some(_) => {}
+        }
+        for (own, socket) in by_worker.iter_mut().zip(sockets) {
             own.push(socket);
         }
     }

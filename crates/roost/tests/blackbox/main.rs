@@ -53,6 +53,7 @@ mod tcp;
 mod tls;
 mod trace;
 mod transports;
+mod upgrade;
 mod user;
 mod websocket;
 mod what_if;
