@@ -105,6 +105,12 @@ pub(crate) enum Soak {
         #[arg(long, value_name = "N", default_value_t = 1_000)]
         count: u32,
     },
+    /// Upgrade many times under load, to the same binary: no call and no registration is lost; the longest gap.
+    Upgrade {
+        /// How often.
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        count: u32,
+    },
     /// Start with a table of many bindings: how long it takes to read, what a binding takes in memory, when the first call
     /// is delivered, and that nobody gets a wrong 404 meanwhile.
     Rows {
@@ -132,6 +138,7 @@ pub(crate) fn run(soak: &Soak) -> ExitCode {
         Soak::Package => package::run(),
         Soak::Pings { count } => pings::run(*count),
         Soak::Reload { count } => reload::run(*count),
+        Soak::Upgrade { count } => reload::upgrades(*count),
         Soak::Tls { count } => tls::run(*count),
         Soak::Rows { count, database } => rows::run(*count, database),
     };

@@ -1,4 +1,4 @@
-//! Reloads under load: every second file is broken, and nobody notices any of them.
+//! Reloads and upgrades under load: every second file is broken, every upgrade takes a moment, and no call and no registration fails.
 
 use std::fs;
 use std::thread::sleep;
@@ -18,15 +18,59 @@ const CALLS: u32 = 200;
 /// What memory may grow by from when the first transactions are forgotten to the end, in parts of a hundred.
 const GROWTH: u64 = 5;
 
+/// Reloads, so many.
 pub(super) fn run(count: u32) -> Result<()> {
+    // As long as the reloads may take, and a little longer.
+    let seconds = u64::from(count) / 20 + 15;
+    let ((first_pss, reloads), server, _dir) =
+        under_load(seconds, |place, server| reload(place, server, count))?;
+    let pss = server.pss()?;
+    eprintln!(
+        "    {reloads} reloads; memory {:.1} MiB after seven tenths of them, {:.1} MiB afterwards",
+        mib(first_pss),
+        mib(pss)
+    );
+    ensure!(pss <= first_pss + first_pss * GROWTH / 100, "memory has grown");
+    server.stop()
+}
+
+/// Upgrades to the same binary, so many, five seconds apart.
+pub(super) fn upgrades(count: u32) -> Result<()> {
+    let seconds = u64::from(count) * 5 + 20;
+    let (longest, server, _dir) = under_load(seconds, |place, _| {
+        let mut longest = Duration::ZERO;
+        for number in 0..count {
+            let begun = Instant::now();
+            let outcome = place.mi("upgrade").context("the management interface")?;
+            ensure!(outcome["error"].is_null(), "upgrade {number}: {outcome}");
+            sleep(Duration::from_millis(50));
+            while place.mi("uptime").is_err() {
+                sleep(Duration::from_millis(5));
+                ensure!(begun.elapsed() < Duration::from_secs(30), "it does not come back");
+            }
+            longest = longest.max(begun.elapsed());
+            sleep(Duration::from_secs(5).saturating_sub(begun.elapsed()));
+        }
+        Ok(longest)
+    })?;
+    eprintln!(
+        "    {count} upgrades; the longest took {} ms until the interface answered again",
+        longest.as_millis()
+    );
+    server.stop()
+}
+
+/// Does something while phones refresh and call; none of them may fail. The server goes on.
+fn under_load<T: Send>(
+    seconds: u64,
+    work: impl FnOnce(&Place, &Server) -> Result<T> + Send,
+) -> Result<(T, Server, TempDir)> {
     let binaries = Binaries::build()?;
     let dir = TempDir::with_prefix("roost-soak-")?;
     let place = Place::make(dir.path(), None, "", "")?;
     place.import_users(&binaries, 2 * USERS)?;
     let server = Server::start(&binaries, &place)?;
-    // As long as the reloads may take, and a little longer.
-    let seconds = u64::from(count) / 20 + 15;
-    let (first_pss, reloads) = std::thread::scope(|scope| -> Result<_> {
+    let done = std::thread::scope(|scope| -> Result<_> {
         let load = |scenario: &'static str, rate: u32, first: u32| {
             let (binaries, place) = (&binaries, &place);
             scope.spawn(move || {
@@ -48,21 +92,14 @@ pub(super) fn run(count: u32) -> Result<()> {
         let calls = load("call", CALLS, USERS);
         // Both begin by registering their phones.
         sleep(Duration::from_secs(6));
-        let reloads = reload(&place, &server, count)?;
+        let done = work(&place, &server)?;
         for (what, load) in [("registrations", registers), ("calls", calls)] {
             let said = load.join().map_err(|_| anyhow!("the load failed"))??;
             check(what, &said)?;
         }
-        Ok(reloads)
+        Ok(done)
     })?;
-    let pss = server.pss()?;
-    eprintln!(
-        "    {reloads} reloads; memory {:.1} MiB after seven tenths of them, {:.1} MiB afterwards",
-        mib(first_pss),
-        mib(pss)
-    );
-    ensure!(pss <= first_pss + first_pss * GROWTH / 100, "memory has grown");
-    server.stop()
+    Ok((done, server, dir))
 }
 
 fn mib(bytes: u64) -> f64 {

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use roost_core::Moved;
+use roost_core::{Moved, Transport};
 use tokio::sync::watch;
 
 /// Where descriptors stand that the next binary inherits: above those that are in use.
@@ -79,8 +79,24 @@ fn own_file() -> Result<PathBuf> {
 /// Copies of the sockets, which stay open when the threads have ended.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    pub(super) datagrams: Vec<UdpSocket>,
-    pub(super) connections: Vec<TcpListener>,
+    datagrams: Vec<UdpSocket>,
+    connections: Vec<TcpListener>,
+}
+
+impl Kept {
+    /// # Errors
+    /// The process has no descriptor left.
+    pub(super) fn of(
+        connections: &[(Transport, TcpListener)],
+        datagrams: &[Vec<UdpSocket>],
+    ) -> std::io::Result<Kept> {
+        let datagrams = datagrams.iter().flatten().map(UdpSocket::try_clone);
+        let connections = connections.iter().map(|(_, socket)| socket.try_clone());
+        Ok(Kept {
+            datagrams: datagrams.collect::<Result<_, _>>()?,
+            connections: connections.collect::<Result<_, _>>()?,
+        })
+    }
 }
 
 /// Becomes the binary; comes back only where that fails.

@@ -34,7 +34,7 @@ use crate::serve::interfaces::Interfaces;
 use crate::serve::lists::Lists;
 use crate::serve::server::{Outcome, Server};
 use crate::serve::signals::Signals;
-use crate::serve::sockets::stream_sockets;
+use crate::serve::sockets::{datagram_sockets, stream_sockets};
 use crate::settings::{self, Settings};
 
 /// Runs the server until it is told to stop.
@@ -61,7 +61,12 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         }
     }
     let tls = settings.tls().map(Tls::load).transpose()?.map(Arc::new);
-    let stream_sockets = stream_sockets(&config.policy.listeners, &mut inherited)?;
+    let workers = usize::from(config.identity.shards);
+    let sockets = (
+        stream_sockets(&config.policy.listeners, &mut inherited)?,
+        datagram_sockets(&config.policy.listeners, workers, &mut inherited)?,
+    );
+    inherited.warn_of_rest();
     let interfaces = runtime.block_on(async { Interfaces::open(settings) })?;
     let store = Arc::new(settings.open_store()?);
     if config.identity.write_through {
@@ -70,8 +75,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     Lists::read(settings, &store)?.put(&mut config.policy);
     let config = Arc::new(config);
     let calls = server::CallsLeft { journal, calls };
-    let mut server =
-        Server::start(settings, Arc::clone(&config), &store, calls, (stream_sockets, inherited), tls)?;
+    let mut server = Server::start(settings, Arc::clone(&config), &store, calls, sockets, tls)?;
     announce(settings, &config, &store);
     systemd::ready();
     let outcome = runtime.block_on(server.wait(settings, interfaces, &levels, signals));

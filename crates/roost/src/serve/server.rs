@@ -1,6 +1,6 @@
 //! The threads of a server: joined with one another at the start, taken down in order at the end.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::serve::certificates;
 use crate::serve::delivery::{Dispatch, Questions, asker, deliver, dispatcher, reading_teller};
 use crate::serve::drain::Drain;
-use crate::serve::handover::{self, Inherited, Kept, Upgrade};
+use crate::serve::handover::{self, Kept, Upgrade};
 use crate::serve::interfaces::{self, Interfaces};
 use crate::serve::loading::Loading;
 use crate::serve::location::{self, Ends};
@@ -28,7 +28,7 @@ use crate::serve::logging::Levels;
 use crate::serve::news::{self, Teller};
 use crate::serve::reload::{Takers, reloader};
 use crate::serve::signals::{Asked, Signals};
-use crate::serve::sockets::{datagram_sockets, stream_settings};
+use crate::serve::sockets::stream_settings;
 use crate::serve::systemd;
 use crate::serve::tables::tables;
 use crate::settings::Settings;
@@ -76,7 +76,7 @@ impl Server {
         config: Arc<Config>,
         store: &Arc<Store>,
         left: CallsLeft,
-        (stream_sockets, mut inherited): (Vec<(Transport, TcpListener)>, Inherited),
+        (stream_sockets, datagrams): (Vec<(Transport, TcpListener)>, Vec<Vec<UdpSocket>>),
         tls: Option<Arc<Tls>>,
     ) -> Result<Server> {
         let clock = Clock::start();
@@ -94,10 +94,7 @@ impl Server {
         let (location, peers) = location::start(settings, &config, store, ends)?;
         let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
         take_moved(&inboxes);
-        let mut kept = Kept::default();
-        for (_, socket) in &stream_sockets {
-            kept.connections.push(socket.try_clone()?);
-        }
+        let kept = Kept::of(&stream_sockets, &datagrams)?;
         let (streams, stream_threads) =
             start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock)?;
         let doers = Doers {
@@ -108,12 +105,7 @@ impl Server {
         };
         let resolver = start_resolver(settings, &config, tls.clone(), &inboxes, hub.clone())?;
         let dispatch = dispatchers(&config, &doers, &resolver);
-        let sockets = datagram_sockets(&config.policy.listeners, shards, &mut inherited)?;
-        for socket in sockets.iter().flatten() {
-            kept.datagrams.push(socket.try_clone()?);
-        }
-        inherited.warn_of_rest();
-        let engines = engines(&config)?.into_iter().zip(sockets).zip(dispatch);
+        let engines = engines(&config)?.into_iter().zip(datagrams).zip(dispatch);
         let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
         let recorder = recorder_of(settings);
         let (news, teller) = news::start(hub.clone(), recorder.clone(), take_calls)?;
