@@ -87,7 +87,7 @@ fn start(data: &Path, file: &Path) -> Result<()> {
         "--network",
         "host",
         "--ulimit",
-        "nofile=1024:1024",
+        "host",
         // Its timers are systemd's, which need not run here.
         "--no-healthcheck",
         "--volume",

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use roost_core::{Moved, Transport};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 /// Where descriptors stand that the next binary inherits: above those that are in use.
@@ -100,7 +101,7 @@ impl Kept {
 }
 
 /// Becomes the binary; comes back only where that fails.
-pub(super) fn become_binary(binary: &Path, kept: &Kept, moved: &[Moved]) -> anyhow::Error {
+pub(super) fn become_binary(binary: &Path, kept: &Kept, handed: &Handed) -> anyhow::Error {
     let attempt = || -> Result<anyhow::Error> {
         let first = first_fd()?;
         let mut next = first;
@@ -112,7 +113,7 @@ pub(super) fn become_binary(binary: &Path, kept: &Kept, moved: &[Moved]) -> anyh
             next += 1;
         }
         let mut file = std::fs::File::from(memfd_create(c"roost-moved", MFdFlags::MFD_CLOEXEC)?);
-        file.write_all(&postcard::to_allocvec(moved).context("what is under way cannot be written")?)?;
+        file.write_all(&postcard::to_allocvec(handed).context("what is under way cannot be written")?)?;
         file.rewind()?;
         let kept_moved = fcntl(&file, FcntlArg::F_DUPFD(next))?;
         let mut args = std::env::args_os();
@@ -204,20 +205,28 @@ impl Inherited {
     }
 }
 
-/// What the process before has left under way, by shard; nothing where there was none.
-pub(super) fn moved() -> Vec<Moved> {
-    let Some(fd) = std::env::var(MOVED).ok().and_then(|text| text.parse::<RawFd>().ok()) else {
-        return Vec::new();
-    };
-    let read = || -> Result<Vec<Moved>> {
+/// What the next process is given beside its sockets.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handed {
+    /// Which shard an extension belongs to hangs on it.
+    pub(super) hash_seed: u64,
+    /// What is under way, by shard.
+    pub(super) moved: Vec<Moved>,
+}
+
+/// What the process before has left; nothing where there was none.
+pub(super) fn handed() -> Option<Handed> {
+    let fd = std::env::var(MOVED).ok().and_then(|text| text.parse::<RawFd>().ok())?;
+    let read = || -> Result<Handed> {
         let mut bytes = Vec::new();
         std::fs::File::open(format!("/proc/self/fd/{fd}"))?.read_to_end(&mut bytes)?;
         postcard::from_bytes(&bytes).map_err(|error| anyhow!("{error}"))
     };
-    let moved = read().unwrap_or_else(|error| {
-        tracing::warn!("what the process before had under way is not understood, and is lost: {error}");
-        Vec::new()
-    });
+    let handed = read();
     let _ = nix::unistd::close(fd);
-    moved
+    handed
+        .inspect_err(|error| {
+            tracing::warn!("what the process before had under way is not understood, and is lost: {error}");
+        })
+        .ok()
 }

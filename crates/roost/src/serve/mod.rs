@@ -29,7 +29,7 @@ use roost_core::{CallRecord, Config, Listener};
 use roost_net::Tls;
 use roost_store::{Journal, Left, Store, StoreError};
 
-use crate::serve::handover::{Inherited, become_binary};
+use crate::serve::handover::{Handed, Inherited, become_binary};
 use crate::serve::interfaces::Interfaces;
 use crate::serve::lists::Lists;
 use crate::serve::server::{Outcome, Server};
@@ -46,6 +46,10 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
     let mut config = complete(settings)?;
+    let handed = handover::handed();
+    if let Some(handed) = &handed {
+        config.identity.hash_seed = handed.hash_seed;
+    }
     let (journal, left) = open_journal(settings)?;
     if let Some(key) = left.key.filter(|_| settings.secret.is_empty()) {
         // Phones name their calls by marks of the process before.
@@ -74,11 +78,18 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     }
     Lists::read(settings, &store)?.put(&mut config.policy);
     let config = Arc::new(config);
-    let calls = server::CallsLeft { journal, calls };
+    let hash_seed = config.identity.hash_seed;
+    let moved = handed.map_or_else(Vec::new, |handed| handed.moved);
+    let calls = server::CallsLeft { journal, calls, moved };
     let mut server = Server::start(settings, Arc::clone(&config), &store, calls, sockets, tls)?;
     announce(settings, &config, &store);
     systemd::ready();
     let outcome = runtime.block_on(server.wait(settings, interfaces, &levels, signals));
+    end(outcome, server, settings, hash_seed)
+}
+
+/// Stops a server; it ends, or the process becomes another binary.
+fn end(outcome: Result<Outcome>, server: Server, settings: &Settings, hash_seed: u64) -> Result<()> {
     let upgrade = match &outcome {
         Ok(Outcome::Upgrade(binary)) => Some(binary.clone()),
         _ => None,
@@ -88,10 +99,11 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     }
     let (kept, moved) = server.stop(settings);
     if let Some(binary) = upgrade {
+        let handed = Handed { hash_seed, moved };
         tracing::info!(binary = %binary.display(), "this process becomes another binary");
-        let error = become_binary(&binary, &kept, &moved);
+        let error = become_binary(&binary, &kept, &handed);
         tracing::error!(error = format!("{error:#}"), "it does not: the one that ran goes on");
-        return Err(become_binary(Path::new("/proc/self/exe"), &kept, &moved));
+        return Err(become_binary(Path::new("/proc/self/exe"), &kept, &handed));
     }
     outcome.map(drop)
 }

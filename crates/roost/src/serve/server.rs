@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::serve::certificates;
 use crate::serve::delivery::{Dispatch, Questions, asker, deliver, dispatcher, reading_teller};
 use crate::serve::drain::Drain;
-use crate::serve::handover::{self, Kept, Upgrade};
+use crate::serve::handover::{Kept, Upgrade};
 use crate::serve::interfaces::{self, Interfaces};
 use crate::serve::loading::Loading;
 use crate::serve::location::{self, Ends};
@@ -93,7 +93,6 @@ impl Server {
         let ends = Ends { inboxes: &inboxes, health: health.clone(), ask, clock };
         let (location, peers) = location::start(settings, &config, store, ends)?;
         let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
-        take_moved(&inboxes);
         let kept = Kept::of(&stream_sockets, &datagrams)?;
         let (streams, stream_threads) =
             start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock)?;
@@ -105,15 +104,13 @@ impl Server {
         };
         let resolver = start_resolver(settings, &config, tls.clone(), &inboxes, hub.clone())?;
         let dispatch = dispatchers(&config, &doers, &resolver);
-        let engines = engines(&config)?.into_iter().zip(datagrams).zip(dispatch);
-        let engines = engines.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect();
+        let engines = shards_of(engines(&config)?, datagrams, dispatch);
         let recorder = recorder_of(settings);
         let (news, teller) = news::start(hub.clone(), recorder.clone(), take_calls)?;
         let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone(), news, shed, tracer.tap())?;
         let (ended, worker_ended) = mpsc::channel(shards);
         let workers = start_workers(&pool, clock, &ended)?;
         let loading = start_loading(store, &config, &inboxes, clock)?;
-        // The workers take the rows as they are read.
         running.keep_subscribers(store, preload(settings, &config, &inboxes, clock))?;
         Ok(Server {
             config,
@@ -297,8 +294,7 @@ pub(super) enum Outcome {
 }
 
 /// Gives shards what the process before had under way, before anything else.
-fn take_moved(inboxes: &[Inbox]) {
-    let moved = handover::moved();
+fn take_moved(inboxes: &[Inbox], moved: Vec<Moved>) {
     if !moved.is_empty() && moved.len() != inboxes.len() {
         tracing::warn!("there are other workers than in the process before: what was under way is lost");
         return;
@@ -352,6 +348,8 @@ fn start_hub(settings: &Settings, config: &Config, keeps_calls: bool) -> Result<
 pub(super) struct CallsLeft {
     pub(super) journal: Option<Journal>,
     pub(super) calls: Vec<CallRecord>,
+    /// What it had under way, by shard.
+    pub(super) moved: Vec<Moved>,
 }
 
 /// Gives shards their calls, and starts what keeps them.
@@ -374,6 +372,7 @@ fn start_calls(
             inbox.post([InboxItem::Calls(own)]);
         }
     }
+    take_moved(inboxes, left.moved);
     let Some(journal) = left.journal else { return Ok((None, Gatherer::default())) };
     let (calls, take) = Calls::start(journal, config.identity.mac_key, store, &settings.acc())?;
     Ok((Some(calls), take))
@@ -440,6 +439,16 @@ fn start_resolver(
     resolver.context("starting the resolver")
 }
 
+/// What each worker runs.
+fn shards_of(
+    engines: Vec<Engine>,
+    sockets: Vec<Vec<UdpSocket>>,
+    dispatch: Vec<Dispatch>,
+) -> Vec<(Engine, Vec<UdpSocket>, Dispatch)> {
+    let all = engines.into_iter().zip(sockets).zip(dispatch);
+    all.map(|((engine, sockets), dispatch)| (engine, sockets, dispatch)).collect()
+}
+
 /// What does the workers' commands.
 struct Doers<'a> {
     running: &'a Running,
@@ -459,7 +468,7 @@ fn dispatchers(config: &Config, doers: &Doers<'_>, resolver: &Resolver) -> Vec<D
     (0..config.identity.shards).map(dispatch).collect()
 }
 
-/// How subscribers are kept in memory.
+/// How subscribers are kept in memory; the workers take the rows as they are read.
 fn preload(settings: &Settings, config: &Arc<Config>, inboxes: &Arc<Vec<Inbox>>, clock: Clock) -> Preload {
     Preload {
         limit: settings.preload,
