@@ -14,6 +14,7 @@ mod calls;
 mod commands;
 mod dump;
 mod events;
+mod facts;
 mod gate;
 mod health;
 mod hops;
@@ -37,6 +38,7 @@ use tokio::sync::oneshot;
 
 pub use api::{Kind as RecordKind, Record, RecordQuery};
 pub use events::{Hub, ShellEvent, Webhook, WebhookError};
+pub use facts::EVENT;
 pub use gate::Gate;
 pub use http::serve;
 pub use mi::{DatagramAddress, Fifo, MiDatagram, MiFifo};

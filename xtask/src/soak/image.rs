@@ -87,7 +87,9 @@ fn start(data: &Path, file: &Path) -> Result<()> {
         "--network",
         "host",
         "--ulimit",
-        "host",
+        "nofile=1024:1024",
+        "--ulimit",
+        "nproc=1024:1024",
         // Its timers are systemd's, which need not run here.
         "--no-healthcheck",
         "--volume",

@@ -14,6 +14,7 @@ use crate::Mi;
 use crate::agents::is_reached;
 use crate::api::answer::{ApiError, Asked, json};
 use crate::api::extensions::{State_, is_reached_now};
+use crate::api::filter::{EXTENSION, Wanted};
 use crate::api::{List, limit_of, place_of};
 use crate::ask::{self, ask_owner};
 
@@ -49,6 +50,9 @@ pub(crate) struct ListQuery {
     /// Only those in this state.
     #[param(inline, nullable = false)]
     state: Option<State_>,
+    /// Only those of which this holds, such as `in_use > 0 && aor.startsWith('90')`: a part of the Common Expression Language.
+    #[param(nullable = false)]
+    filter: Option<String>,
 }
 
 /// The extensions that are registered or have calls, in no order but one that pages keep.
@@ -66,8 +70,10 @@ pub(crate) async fn list(
     Asked(query): Asked<ListQuery>,
 ) -> Result<Response, ApiError> {
     let limit = limit_of(query.limit)?;
+    let wanted = Wanted::of(query.filter.as_deref(), &EXTENSION)?;
     let (first, mut from) = place_of(query.after.as_deref())?;
-    let is_wanted = |agent: &Agent| query.state.is_none_or(|state| state == agent.state);
+    let is_wanted =
+        |agent: &Agent| query.state.is_none_or(|state| state == agent.state) && wanted.takes(agent);
     let mut items = Vec::new();
     for shard in first..mi.config().identity.shards {
         let mut calls: HashMap<Box<[u8]>, AgentCalls> =

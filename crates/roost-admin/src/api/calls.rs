@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::Mi;
 use crate::api::answer::{ApiError, Asked, json};
+use crate::api::filter::{CALL, Wanted};
 use crate::api::{List, limit_of, place_of};
 use crate::ask::{self, ask};
 
@@ -107,6 +108,9 @@ pub(crate) struct ListQuery {
     /// Only those in this state.
     #[param(inline, nullable = false)]
     state: Option<Progress>,
+    /// Only those of which this holds, such as `caller.aor == '9001'`: a part of the Common Expression Language.
+    #[param(nullable = false)]
+    filter: Option<String>,
 }
 
 /// Calls in progress, in no order but one that pages keep.
@@ -124,6 +128,7 @@ pub(crate) async fn list(
     Asked(query): Asked<ListQuery>,
 ) -> Result<Response, ApiError> {
     let limit = limit_of(query.limit)?;
+    let wanted = Wanted::of(query.filter.as_deref(), &CALL)?;
     let (first, mut from) = place_of(query.after.as_deref())?;
     let is_of = |call: &CallRecord| {
         query.aor.as_ref().is_none_or(|aor| {
@@ -137,7 +142,10 @@ pub(crate) async fn list(
             let (calls, next) = ask::calls(&mi, ShardId(shard), at).await?;
             for (at, call) in calls {
                 let shown = Call::of(&call);
-                if is_of(&call) && query.state.is_none_or(|state| state == shown.state) {
+                if is_of(&call)
+                    && query.state.is_none_or(|state| state == shown.state)
+                    && wanted.takes(&shown)
+                {
                     if items.len() == limit {
                         return json(&headers, &List { items, next: Some(format!("{shard}-{at}")) });
                     }

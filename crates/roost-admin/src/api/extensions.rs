@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::agents::is_reached;
 use crate::api::answer::{ApiError, Asked, json, read};
+use crate::api::filter::{EXTENSION, Wanted};
 use crate::api::{List, limit_of};
 use crate::ask::{answered, ask_owner, owner};
 use crate::{ExtensionQuery, Mi};
@@ -124,6 +125,9 @@ pub(crate) struct ListQuery {
     /// Only those in this state.
     #[param(inline, nullable = false)]
     state: Option<State_>,
+    /// Only those of which this holds, such as `state == 'UNAVAILABLE' && aor.startsWith('90')`: a part of the Common Expression Language.
+    #[param(nullable = false)]
+    filter: Option<String>,
 }
 
 /// Extensions by name.
@@ -142,13 +146,15 @@ pub(crate) async fn list(
     Asked(query): Asked<ListQuery>,
 ) -> Result<Response, ApiError> {
     let limit = limit_of(query.limit)?;
+    let wanted = Wanted::of(query.filter.as_deref(), &EXTENSION)?;
     let (mut items, mut after) = (Vec::new(), query.after);
     let next = loop {
         let asked =
             ExtensionQuery { after: after.clone(), search: query.search.clone(), limit: limit - items.len() };
         let names = read(&mi.tables.extensions, asked).await?;
         let Some(last) = names.last().cloned() else { break None };
-        let is_wanted = |one: &Extension| query.state.is_none_or(|state| state == one.state);
+        let is_wanted =
+            |one: &Extension| query.state.is_none_or(|state| state == one.state) && wanted.takes(one);
         items.extend(extensions(&mi, names).await?.into_iter().filter(is_wanted));
         if items.len() == limit {
             break Some(last);

@@ -8,6 +8,7 @@ mod answer;
 mod calls;
 mod events;
 mod extensions;
+mod filter;
 mod records;
 
 use std::sync::Arc;

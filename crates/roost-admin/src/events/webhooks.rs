@@ -10,11 +10,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use roost_core::Topics;
+use roost_filter::Filter;
 use sha2::Sha256;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 use crate::events::shape::{TYPES, type_named};
 use crate::events::{Batch, Told};
+use crate::facts::{EVENT, JsonFacts};
 
 /// Events that wait for one webhook; more are lost to it.
 const WAITING: usize = 10_000;
@@ -36,6 +38,8 @@ pub struct Webhook {
     pub url: String,
     /// Names of events; none: all.
     pub events: Vec<String>,
+    /// What must be so of an event.
+    pub when: Option<Filter>,
     /// The key of the signature; empty signs nothing.
     pub secret: String,
 }
@@ -69,6 +73,7 @@ pub(crate) struct Webhooks(Vec<Queue>);
 struct Queue {
     /// None: all.
     names: Vec<&'static str>,
+    when: Option<Filter>,
     topics: Topics,
     sender: SyncSender<Waiting>,
     counts: Arc<Counts>,
@@ -117,7 +122,9 @@ impl Webhooks {
     /// Queues each event for those who want it.
     pub(crate) fn send(&self, batch: &Batch) {
         for queue in &self.0 {
-            let is_wanted = |told: &Told<'_>| queue.names.is_empty() || queue.names.contains(&told.name);
+            let is_named = |told: &Told<'_>| queue.names.is_empty() || queue.names.contains(&told.name);
+            let is_wanted =
+                |told: &Told<'_>| is_named(told) && queue.when.as_ref().is_none_or(|when| holds(when, told));
             for told in batch.iter().filter(is_wanted) {
                 if queue.sender.try_send(Waiting::of(&told)).is_err() {
                     queue.counts.lost.fetch_add(1, Ordering::Relaxed);
@@ -138,6 +145,15 @@ impl Webhooks {
     }
 }
 
+/// Whether a condition holds of an event.
+fn holds(when: &Filter, told: &Told<'_>) -> bool {
+    let Ok(mut object) = serde_json::from_str::<serde_json::Value>(told.params()) else { return false };
+    if let Some(object) = object.as_object_mut() {
+        object.insert("type".to_string(), told.name.into());
+    }
+    when.holds(&JsonFacts { object: &object, schema: &EVENT })
+}
+
 impl Queue {
     fn start(webhook: Webhook) -> Result<Queue, WebhookError> {
         let named = |name: &String| {
@@ -153,13 +169,14 @@ impl Queue {
         let (sender, queue) = sync_channel(WAITING);
         let counts = Arc::new(Counts::default());
         let url = webhook.url.clone();
+        let when = webhook.when.clone();
         let names = types.iter().map(|(name, _)| *name).collect();
         let poster = Poster { agent: agent(&webhook.url), webhook, queue, counts: Arc::clone(&counts) };
         std::thread::Builder::new()
             .name("roost-webhook".to_string())
             .spawn(move || poster.run())
             .map_err(|source| WebhookError::Thread { url, source })?;
-        Ok(Queue { names, topics, sender, counts })
+        Ok(Queue { names, when, topics, sender, counts })
     }
 }
 

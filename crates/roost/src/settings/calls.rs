@@ -66,7 +66,8 @@ impl Settings {
                 "" => one.secret.clone(),
                 file => self.first_line(file, "`secret_file` of a [[webhook]]")?,
             };
-            Ok(Webhook { url: one.url.clone(), events: one.events.clone(), secret })
+            let when = one.condition()?;
+            Ok(Webhook { url: one.url.clone(), events: one.events.clone(), when, secret })
         };
         self.webhooks.iter().map(webhook).collect()
     }

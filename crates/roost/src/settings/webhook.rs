@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use roost_admin::EVENT;
+use roost_filter::{Filter, FilterError};
+
 use crate::settings::key::Value;
 
 /// The table's name.
@@ -14,6 +17,17 @@ pub(crate) struct Webhook {
     pub(crate) given: BTreeMap<&'static str, Value>,
     pub(crate) url: String,
     pub(crate) events: Vec<String>,
+    pub(crate) when: String,
     pub(crate) secret: String,
     pub(crate) secret_file: String,
+}
+
+impl Webhook {
+    /// What must be so of an event.
+    ///
+    /// # Errors
+    /// Where it is wrong, and what would be right.
+    pub(crate) fn condition(&self) -> Result<Option<Filter>, FilterError> {
+        (!self.when.is_empty()).then(|| Filter::compile(&self.when, &EVENT)).transpose()
+    }
 }

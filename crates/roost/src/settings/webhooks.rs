@@ -36,6 +36,9 @@ pub(crate) fn read(
                 format!("`events` holds \"{unknown}\", which is no event{hint}; there are: {known}");
             return Err(table.error(source, "events", message));
         }
+        if let Err(error) = item.condition() {
+            return Err(table.error(source, "when", format!("`webhook.when`: {error}")));
+        }
         if !item.secret.is_empty() && !item.secret_file.is_empty() {
             let message = "`secret` and `secret_file` are both set: one is enough".to_string();
             return Err(table.error(source, "secret_file", message));

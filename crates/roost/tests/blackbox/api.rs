@@ -125,3 +125,27 @@ fn strangers_pages_and_those_without_the_token_get_nothing() {
     // The command line reads it from the configuration.
     server.succeed(&["calls"]);
 }
+
+#[test]
+fn lists_take_a_condition() {
+    let server = Server::for_calls("");
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    caller.establish(&callee);
+    let names = |path: &str| -> Vec<String> {
+        let items = json_of(&server, path)["items"].as_array().expect("items").clone();
+        items
+            .iter()
+            .map(|one| one["aor"].as_str().or(one["caller"]["aor"].as_str()).expect("a name").to_string())
+            .collect()
+    };
+    assert_eq!(names("/extensions?filter=state%20==%20%27UNAVAILABLE%27"), ["9003"]);
+    assert_eq!(names("/agents?filter=in_use%20%3E%200%20%26%26%20aor.endsWith(%221%22)"), ["9001"]);
+    assert_eq!(names("/calls?filter=caller.aor%20==%20%229001%22"), ["9001"]);
+    assert!(names("/calls?filter=caller.aor%20==%20%229002%22").is_empty());
+    let refused = get(&server, "/calls?filter=caler%20==%201", &[]);
+    assert!(
+        refused.status == 400 && refused.body.contains("line 1, column 1: there is no `caler`"),
+        "{}",
+        refused.body
+    );
+}

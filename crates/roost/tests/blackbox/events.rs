@@ -275,3 +275,24 @@ fn consumers_that_never_read_lose_their_own_events_and_slow_nobody() {
     });
     report(&format!("the readers lost {lost} events"));
 }
+
+#[test]
+fn a_webhook_hears_what_its_condition_lets_through() {
+    let (url, taken) = webhook_server(Vec::new());
+    let server = Server::for_calls(&format!(
+        "[[webhook]]\nurl = \"{url}\"\nwhen = 'type == \"E_ROOST_REFUSED\" && code == 404 || type == \"E_UL_CONTACT_INSERT\" && aor == \"9002\"'\n"
+    ));
+    server.registered("9001");
+    server.registered("9002");
+    assert_eq!(server.phone("9009").register(60).status, 404);
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        let (_, events) = taken.recv_timeout(PATIENCE).expect("events");
+        heard.extend(events.as_array().cloned().expect("an array"));
+    }
+    let heard: Vec<_> = heard.iter().map(|one| (one["type"].clone(), one["params"]["aor"].clone())).collect();
+    assert_eq!(
+        heard,
+        [(json!("E_UL_CONTACT_INSERT"), json!("9002")), (json!("E_ROOST_REFUSED"), json!("9009"))]
+    );
+}
