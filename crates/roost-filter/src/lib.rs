@@ -3,7 +3,7 @@
 //!
 //! What is there: `==`, `!=`, `<`, `<=`, `>`, `>=`, `in` with a list, `&&`, `||`, `!`, texts, whole numbers, `true`, `false`;
 //! `x.startsWith(y)`, `x.endsWith(y)`, `x.contains(y)`, `x.matches(REGEX)`, `size(x)`, `inNetwork(x, "10.0.0.0/8")`,
-//! `has(x)`, and `header("NAME")` where there are headers.
+//! `has(x.y)`, and `header("NAME")` where there are headers.
 
 mod compile;
 mod error;

@@ -68,7 +68,7 @@ mod tests {
         for (text, expected) in [
             (Some("caller.aor.startsWith('90') && state == 'ringing' && begun_s < 8"), true),
             (Some("callee.aor == '9002'"), false),
-            (Some("has(callee.address) && !has(answered_s)"), true),
+            (Some("has(callee.address) && !(answered_s > 0)"), true),
             (None, true),
         ] {
             assert_eq!(Wanted::of(text, &CALL).unwrap().takes(&call), expected, "{text:?}");
