@@ -105,7 +105,8 @@ fn static_tarball(folder: &Path, package: &Path) -> Result<PathBuf> {
     let inside = folder.join(&name);
     fs::create_dir_all(&inside)?;
     let built = target_dir()?.join(&target).join("dist/roost");
-    binutils("strip", &["-o"], &[&inside.join("roost"), &built])?;
+    // The RPM takes it, too.
+    binutils("strip", &["-o"], &[&package.join("roost"), &built])?;
     let mut copy = Command::new("cp");
     copy.arg("-a").arg(package.join(".")).arg(&inside);
     ensure!(exit_code(&mut copy)? == 0, "cp failed");

@@ -86,8 +86,9 @@ impl ListTable {
         }
     }
 
-    fn quoted(&self) -> String {
-        self.columns.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+    /// Its columns. Without quotes: to SQLite a name in quotes that no column has is a text.
+    fn named_columns(&self) -> String {
+        self.columns.join(", ")
     }
 
     /// Makes the table where it is not there.
@@ -101,7 +102,7 @@ impl ListTable {
         };
         let declared = self.columns.iter().zip(&self.declared);
         let columns: Vec<_> =
-            declared.map(|(name, kind)| format!("\"{name}\" {}", kind.replace("{text}", text))).collect();
+            declared.map(|(name, kind)| format!("{name} {}", kind.replace("{text}", text))).collect();
         format!("CREATE TABLE IF NOT EXISTS \"{}\" (id {id}, {}){end}", self.name, columns.join(", "))
     }
 
@@ -193,7 +194,7 @@ impl Store {
 }
 
 fn rows(client: &mut Client, list: &ListTable) -> Result<Vec<Vec<Value>>, StoreError> {
-    let sql = format!("SELECT {} FROM \"{}\"", list.quoted(), list.name);
+    let sql = format!("SELECT {} FROM \"{}\"", list.named_columns(), list.name);
     client.all(&sql, &[]).map_err(|error| list.error(error))
 }
 
@@ -202,16 +203,16 @@ fn replace(client: &mut Client, list: &ListTable, row: &[Value]) -> Result<(), D
     let (mut is_it, mut params) = (Vec::new(), Vec::new());
     for (column, value) in list.columns.iter().zip(row).take(list.key) {
         match value {
-            Value::Null => is_it.push(format!("\"{column}\" IS NULL")),
+            Value::Null => is_it.push(format!("{column} IS NULL")),
             value => {
-                is_it.push(format!("\"{column}\" = ?"));
+                is_it.push(format!("{column} = ?"));
                 params.push(value.clone());
             }
         }
     }
     client.execute(&format!("DELETE FROM \"{}\" WHERE {}", list.name, is_it.join(" AND ")), &params)?;
     let marks = vec!["?"; row.len()].join(", ");
-    let sql = format!("INSERT INTO \"{}\" ({}) VALUES ({marks})", list.name, list.quoted());
+    let sql = format!("INSERT INTO \"{}\" ({}) VALUES ({marks})", list.name, list.named_columns());
     client.execute(&sql, row).map(drop)
 }
 

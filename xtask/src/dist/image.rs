@@ -14,7 +14,9 @@ const USER: &str = "10001:10001";
 /// # Errors
 /// buildah fails.
 pub(super) fn archive(folder: &Path, roost: &Path, name: &str) -> Result<Option<PathBuf>> {
-    let Ok(made) = Command::new("buildah").args(["--storage-driver", "vfs", "from", "scratch"]).output()
+    let Ok(made) = Command::new("buildah")
+        .args(["--storage-driver", "vfs", "from", "--format", "docker", "scratch"])
+        .output()
     else {
         eprintln!("    no image: buildah is missing, install Debian package buildah");
         return Ok(None);

@@ -58,8 +58,11 @@ pub(super) fn run() -> Result<()> {
     ))?;
     check("it runs as nobody of the machine", status.contains("Uid:\t10001\t"))?;
     check("it has no capability", status.contains("CapEff:\t0000000000000000"))?;
-    let asked = succeed(&["inspect", "--format", "{{.Config.Healthcheck.Test}}", "localhost/roost:latest"])?;
-    check("its health is asked by `roost health`", asked.contains("/roost health"))?;
+    let asked = succeed(&["image", "inspect", "localhost/roost:latest"])?;
+    check(
+        "its health is asked by `roost health`",
+        asked.contains("Healthcheck") && asked.contains("\"health\""),
+    )?;
     succeed(&["kill", "--signal", "KILL", NAME])?;
     succeed(&["rm", "--force", "--time", "1", NAME])?;
     start(&data, &file)?;

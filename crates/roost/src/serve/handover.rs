@@ -4,6 +4,7 @@
 use std::io::{Read as _, Seek as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,6 +40,7 @@ impl Upgrade {
     /// It does not run, or does not take the configuration.
     pub(super) fn begin(&self, binary: Option<&Path>, config: Option<&Path>) -> Result<PathBuf> {
         let binary = binary.map_or_else(own_file, |path| Ok(path.to_path_buf()))?;
+        check_owner(&binary)?;
         let mut check = Command::new(&binary);
         if let Some(config) = config {
             check.arg("--config").arg(config);
@@ -68,6 +70,19 @@ impl Upgrade {
             }
         }
     }
+}
+
+/// Who may command the server is not for that reason let run any program in its name.
+fn check_owner(binary: &Path) -> Result<()> {
+    let cannot = || format!("there is no file {}", binary.display());
+    let metadata = std::fs::metadata(binary).with_context(cannot)?;
+    let is_ours = [0, nix::unistd::geteuid().as_raw()].contains(&metadata.uid());
+    ensure!(
+        is_ours && metadata.mode() & 0o022 == 0,
+        "{} must be root's or the server's own, and writable by nobody else",
+        binary.display()
+    );
+    Ok(())
 }
 
 /// The file that this process runs, also where another one has taken its place.
@@ -103,7 +118,7 @@ impl Kept {
 /// Becomes the binary; comes back only where that fails.
 pub(super) fn become_binary(binary: &Path, kept: &Kept, handed: &Handed) -> anyhow::Error {
     let attempt = || -> Result<anyhow::Error> {
-        let first = first_fd()?;
+        let first = first_fd(kept.datagrams.len() + kept.connections.len())?;
         let mut next = first;
         let sockets = kept.datagrams.iter().map(AsFd::as_fd).chain(kept.connections.iter().map(AsFd::as_fd));
         for socket in sockets {
@@ -133,11 +148,12 @@ pub(super) fn become_binary(binary: &Path, kept: &Kept, handed: &Handed) -> anyh
     attempt().unwrap_or_else(|error| error)
 }
 
-fn first_fd() -> Result<RawFd> {
+/// Where so many descriptors find room.
+fn first_fd(count: usize) -> Result<RawFd> {
     use nix::sys::resource::{Resource, getrlimit};
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     for first in [FIRST_FD, FIRST_OF_FEW] {
-        if (first as u64) + 100 < soft {
+        if (first as u64) + (count as u64) + 8 < soft {
             return Ok(first);
         }
     }

@@ -150,3 +150,16 @@ fn folders() -> Vec<PathBuf> {
 fn shown(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
+
+#[test]
+fn the_configuration_of_the_compose_file_is_understood() {
+    let folder = root().join("../contrib/compose");
+    let here = TempDir::new().expect("a folder");
+    let checked = roost(here.path(), &["--config", shown(&folder.join("roost.toml")), "config", "check"]);
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    let compose = fs::read_to_string(folder.join("compose.yaml")).expect("the compose file");
+    assert!(
+        compose.contains("/run/database-password") && compose.contains("localhost/roost:latest"),
+        "{compose}"
+    );
+}

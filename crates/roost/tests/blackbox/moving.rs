@@ -12,7 +12,8 @@ fn copied(server: &Server, from: &str, to: &str) -> Value {
 
 #[test]
 fn subscribers_and_bindings_go_from_one_kind_to_the_other_and_back() {
-    let mut server = Server::prepared_on(Kind::Sqlite, "use_domain = true", "");
+    let lists = "[alias_db]\ntable = \"dbaliases\"\n[permissions]\naddress_table = \"address\"\n";
+    let mut server = Server::prepared_on(Kind::Sqlite, "use_domain = true", lists);
     server.start();
     for number in 0..700 {
         // More than are copied at once, in two domains.
@@ -28,6 +29,12 @@ fn subscribers_and_bindings_go_from_one_kind_to_the_other_and_back() {
     phone.domain = "a.example".to_string();
     assert_eq!(phone.register(300).line(), "200 OK");
     assert_eq!(server.stop(), Some(0));
+    // The tables that are read whole.
+    server.sql(
+        "INSERT INTO dbaliases (alias_username, alias_domain, username, domain) \
+         VALUES ('4001', 'a.example', '100', 'a.example'), ('4002', 'a.example', '100', 'a.example')",
+    );
+    server.sql("INSERT INTO address (grp, ip, mask) VALUES (1, '10.1.0.0', 16)");
 
     let here = format!("sqlite:{}", server.path("roost.db").display());
     for kind in [Kind::MariaDb, Kind::Postgres] {
@@ -42,7 +49,20 @@ fn subscribers_and_bindings_go_from_one_kind_to_the_other_and_back() {
             assert_eq!((&all[1]["table"], &all[1]["copied"]), (&"location".into(), &1.into()), "{all}");
             assert_eq!(all[0]["source"], all[0]["target"], "{kind:?}");
             assert_eq!(all[1]["source"], all[1]["target"], "{kind:?}");
+            assert_eq!((&all[2]["table"], &all[2]["copied"]), (&"dbaliases".into(), &2.into()), "{all}");
+            assert_eq!((&all[3]["table"], &all[3]["copied"]), (&"address".into(), &1.into()), "{all}");
+            assert!(all[2]["source"] == all[2]["target"] && all[3]["source"] == all[3]["target"], "{all}");
         }
+        server.replace_in_config("sqlite:roost.db", &database.url());
+        server.start();
+        let known = server.mi("address_dump", Value::Null).expect("what is known");
+        assert_eq!(
+            (&known["Aliases"], &known["Networks"][0]),
+            (&2.into(), &"10.1.0.0/16".into()),
+            "{kind:?}"
+        );
+        assert_eq!(server.stop(), Some(0));
+        server.replace_in_config(&database.url(), "sqlite:roost.db");
         // And back, into another file, with which the phones are served.
         let back = format!("sqlite:{}", server.path(&format!("back-{kind:?}.db")).display());
         let all = copied(&server, &database.url(), &back);

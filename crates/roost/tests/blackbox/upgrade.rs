@@ -117,6 +117,12 @@ fn a_binary_that_is_none_or_refuses_the_configuration_changes_nothing() {
         let ran = server.roost(&["upgrade", "--binary", binary]);
         assert!(ran.code == Some(1) && ran.stderr.contains(expected), "{}", ran.stderr);
     }
+    // A stranger's file is not run in the server's name.
+    let open = server.path("open");
+    fs::copy(env!("CARGO_BIN_EXE_roost"), &open).expect("to copy");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("to change");
+    let ran = server.roost(&["upgrade", "--binary", open.to_str().expect("a path")]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("writable by nobody else"), "{}", ran.stderr);
     // One that takes the configuration and cannot be run: the one that ran goes on.
     let odd = server.path("odd");
     fs::write(&odd, "#!/bin/sh\n[ \"$LISTEN_FDS\" ] || exit 0\nrm -f \"$0\"; exec \"$0\"\n")
