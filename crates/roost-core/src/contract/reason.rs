@@ -180,7 +180,7 @@ reasons! {
         "this node is cut off from the store that the nodes share",
     Draining 503 "Service Unavailable" Busy
         "this server is being taken out of service",
-    RouteReplies 503 "Service Unavailable" Plain "a [[route]] answers it",
+    RouteReplies 503 "Service Unavailable" Plain "a route of the configuration answers it",
     RowsNotRead 503 "Service Unavailable" Busy
         "the table is being read, and this AOR's turn did not come in time",
 

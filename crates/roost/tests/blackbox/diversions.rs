@@ -169,7 +169,7 @@ fn an_operators_words_answer_calls_while_registrations_go_on() {
     let tried = server.succeed(&["try", "invite", "9001", "9002"]);
     assert!(tried.contains("503 Closed until 14:00") && tried.contains("route.reply"), "{tried}");
     let why = server.succeed(&["why", "9001", "9002"]);
-    assert!(why.contains("a [[route]] answers it"), "{why}");
+    assert!(why.contains("a route of the configuration answers it"), "{why}");
 }
 
 #[test]
