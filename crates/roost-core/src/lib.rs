@@ -71,5 +71,5 @@ pub use contract::shared::{Floating, Holder, Node, Planned, StoredRecord, split_
 pub use contract::subscriber::{Reading, Secrets, SubscriberRow};
 pub use contract::trusted::Trusted;
 pub use engine::Engine;
-pub use message::facts::REQUEST;
+pub use message::facts::{MessageFacts, REQUEST};
 pub use moved::Moved;

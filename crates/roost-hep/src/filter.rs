@@ -1,11 +1,13 @@
-//! Which messages a collector wants, as `opensips-cli trace` asks: `caller=`, `callee=`, `ip=`; and `who=` (either side), `callid=`.
+//! Which messages a collector wants, as `opensips-cli trace` asks: `caller=`, `callee=`, `ip=`; and `who=` (either side), `callid=`, `when=`
+//! (a condition, as of a `[[route]]`).
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 
-use roost_core::Flow;
+use roost_core::{Flow, MessageFacts, REQUEST};
+use roost_filter::Filter as Condition;
 use roost_sip::{Head, HeaderName, NameAddr, StartLine, Uri};
 
 /// Call-IDs that are followed at once.
@@ -19,6 +21,7 @@ pub struct Filter {
     who: Option<String>,
     call_id: Option<String>,
     ip: Option<IpAddr>,
+    when: Option<Condition>,
     followed: Followed,
 }
 
@@ -33,11 +36,16 @@ struct Followed {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
     /// It is none of these.
-    #[error("`{0}` is no filter: use caller=USER, callee=USER, who=USER, ip=ADDRESS or callid=CALL-ID")]
+    #[error(
+        "`{0}` is no filter: use caller=USER, callee=USER, who=USER, ip=ADDRESS, callid=CALL-ID or when=CONDITION"
+    )]
     Unknown(String),
     /// No IP address.
     #[error("`{0}` is no IP address")]
     Address(String),
+    /// No condition.
+    #[error("when: {0}")]
+    Condition(#[from] roost_filter::FilterError),
 }
 
 impl Filter {
@@ -59,6 +67,7 @@ impl Filter {
                     let address = value.trim().parse();
                     filter.ip = Some(address.map_err(|_| FilterError::Address(value.to_string()))?);
                 }
+                "when" => filter.when = Some(Condition::compile(value.trim(), &REQUEST)?),
                 _ => return Err(unknown()),
             }
         }
@@ -75,6 +84,7 @@ impl Filter {
             text("who", &self.who),
             text("callid", &self.call_id),
             ip,
+            self.when.as_ref().map(|when| format!("when={}", when.text())),
         ];
         texts.into_iter().flatten().collect()
     }
@@ -82,7 +92,7 @@ impl Filter {
     /// Whether everything fits.
     pub(crate) fn is_empty(&self) -> bool {
         let texts = [&self.caller, &self.callee, &self.who, &self.call_id];
-        texts.iter().all(|text| text.is_none()) && self.ip.is_none()
+        texts.iter().all(|text| text.is_none()) && self.ip.is_none() && self.when.is_none()
     }
 
     /// Whether a message is wanted.
@@ -107,7 +117,8 @@ impl Filter {
             && self.caller.as_ref().is_none_or(|wanted| is_named(head, message, HeaderName::From, wanted))
             && self.callee.as_ref().is_none_or(|wanted| {
                 is_named(head, message, HeaderName::To, wanted) || is_asked_for(head, message, wanted)
-            });
+            })
+            && self.when.as_ref().is_none_or(|when| when.holds(&MessageFacts::new(flow, message, head)));
         if fits {
             self.followed.add(call_id);
         }
@@ -187,7 +198,13 @@ mod tests {
         assert!(!wants(&mut either, &message("8", "9002", "9003")));
         let mut one = Filter::parse(["callid=9"]).unwrap();
         assert!(wants(&mut one, &message("9", "a", "b")) && !wants(&mut one, &message("10", "a", "b")));
-        for bad in ["user=1", "caller", "ip=localhost"] {
+        let when = "when=method == 'INVITE' && uri.user.startsWith('90') && inNetwork(source, '10.0.0.0/24')";
+        let mut asked = Filter::parse([when]).unwrap();
+        assert!(
+            wants(&mut asked, &message("11", "a", "9001")) && !wants(&mut asked, &message("12", "a", "8001"))
+        );
+        assert_eq!(asked.parts(), [when]);
+        for bad in ["user=1", "caller", "ip=localhost", "when=method"] {
             assert!(Filter::parse([bad]).is_err(), "{bad}");
         }
     }

@@ -1,11 +1,11 @@
-//! What conditions on requests may ask (`when` of a `[[route]]`): made only where a condition names it.
+//! What conditions on messages may ask (`when` of a `[[route]]`, filters of traces): made only where a condition names it.
 
 use std::borrow::Cow;
 
 use roost_filter::{Kind, Schema, Value, Values};
-use roost_sip::HeaderName;
+use roost_sip::{Head, HeaderName, NameAddr, StartLine, Uri, cseq};
 
-use crate::base::aor::UserHost;
+use crate::base::flow::Flow;
 use crate::message::request::Request;
 
 /// The names of conditions on requests.
@@ -27,46 +27,83 @@ pub const REQUEST: Schema = Schema {
     has_headers: true,
 };
 
-/// Of one request.
-pub(crate) struct RequestFacts<'r, 'a>(pub(crate) &'r Request<'a>);
+/// Of one message; of a response the method is its CSeq's, and it has no URI.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageFacts<'a> {
+    flow: &'a Flow,
+    bytes: &'a [u8],
+    head: &'a Head,
+}
 
-impl Values for RequestFacts<'_, '_> {
+impl<'a> MessageFacts<'a> {
+    /// Of a message and its index.
+    pub fn new(flow: &'a Flow, bytes: &'a [u8], head: &'a Head) -> MessageFacts<'a> {
+        MessageFacts { flow, bytes, head }
+    }
+
+    pub(crate) fn of(request: &'a Request<'_>) -> MessageFacts<'a> {
+        MessageFacts::new(&request.flow, request.bytes, request.head)
+    }
+
+    fn method(&self) -> Option<&'a [u8]> {
+        match self.head.start_line() {
+            StartLine::Request { name, .. } => Some(name.of(self.bytes)),
+            StartLine::Response { .. } => {
+                Some(cseq(self.head.value(self.bytes, HeaderName::CSeq)?).ok()?.method)
+            }
+        }
+    }
+
+    fn uri(&self) -> Option<Uri<'a>> {
+        match self.head.start_line() {
+            StartLine::Request { uri, .. } => Uri::parse(uri.of(self.bytes)).ok(),
+            StartLine::Response { .. } => None,
+        }
+    }
+
+    fn named(&self, name: HeaderName) -> Option<Uri<'a>> {
+        NameAddr::parse(self.head.value(self.bytes, name)?).ok()?.uri().ok()
+    }
+}
+
+impl Values for MessageFacts<'_> {
     fn value(&self, index: usize) -> Value<'_> {
-        let request = self.0;
-        let uri = || request.target.ok();
-        let user = |who: Option<UserHost<'_>>| text(who.map(|who| who.user.plain().into_owned()));
-        let flow = &request.flow;
+        let value = |name| self.head.value(self.bytes, name);
         match index {
-            0 => Value::Text(Cow::Borrowed(request.method_name)),
-            1 => user(uri().filter(|uri| uri.user.is_some()).map(|uri| UserHost::of(&uri))),
-            2 => slice(uri().map(|uri| uri.host)),
-            3 => user(request.from()),
-            4 => slice(request.from().map(|from| from.host)),
-            5 => user(request.to()),
-            6 => slice(request.to().map(|to| to.host)),
-            7 => text(Some(flow.remote.ip().to_canonical().to_string().into_bytes())),
-            8 => Value::Number(flow.remote.port().into()),
-            9 => Value::Text(Cow::Borrowed(flow.transport.as_str().as_bytes())),
-            10 => slice(request.value(HeaderName::UserAgent)),
-            11 => slice(request.call_id()),
+            0 => slice(self.method()),
+            1 => user(self.uri()),
+            2 => slice(self.uri().map(|uri| uri.host)),
+            3 => user(self.named(HeaderName::From)),
+            4 => slice(self.named(HeaderName::From).map(|uri| uri.host)),
+            5 => user(self.named(HeaderName::To)),
+            6 => slice(self.named(HeaderName::To).map(|uri| uri.host)),
+            7 => text(Some(self.flow.remote.ip().to_canonical().to_string().into_bytes())),
+            8 => Value::Number(self.flow.remote.port().into()),
+            9 => Value::Text(Cow::Borrowed(self.flow.transport.as_str().as_bytes())),
+            10 => slice(value(HeaderName::UserAgent)),
+            11 => slice(value(HeaderName::CallId)),
             _ => Value::Missing,
         }
     }
 
     fn header(&self, name: &str) -> Value<'_> {
-        let Request { head, bytes, .. } = self.0;
         let known = HeaderName::parse(name.as_bytes());
-        let mut lines = head.lines().iter().filter(|line| line.name == known);
+        let mut lines = self.head.lines().iter().filter(|line| line.name == known);
         slice(match known {
             HeaderName::Other => lines
                 .find(|line| {
-                    let own = line.whole.of(bytes).split(|byte| *byte == b':').next().unwrap_or(&[]);
+                    let own = line.whole.of(self.bytes).split(|byte| *byte == b':').next().unwrap_or(&[]);
                     own.trim_ascii_end().eq_ignore_ascii_case(name.as_bytes())
                 })
-                .map(|line| line.value.of(bytes)),
-            _ => lines.next().map(|line| line.value.of(bytes)),
+                .map(|line| line.value.of(self.bytes)),
+            _ => lines.next().map(|line| line.value.of(self.bytes)),
         })
     }
+}
+
+/// Whom a URI means.
+fn user(uri: Option<Uri<'_>>) -> Value<'_> {
+    text(uri.filter(|uri| uri.user.is_some()).map(|uri| uri.user_part().plain().into_owned()))
 }
 
 fn slice(text: Option<&[u8]>) -> Value<'_> {
@@ -80,10 +117,8 @@ fn text<'a>(text: Option<Vec<u8>>) -> Value<'a> {
 #[cfg(test)]
 mod tests {
     use roost_filter::Filter;
-    use roost_sip::Head;
 
     use super::*;
-    use crate::base::flow::Flow;
     use crate::contract::policy::Policy;
 
     #[test]
@@ -103,7 +138,7 @@ mod tests {
             "header('x-tenant') == 'acme' && header('From').contains('9001') && header('X-Ten') != ''",
         ] {
             let filter = Filter::compile(text, &REQUEST).unwrap();
-            assert!(filter.holds(&RequestFacts(&request)), "{text}");
+            assert!(filter.holds(&MessageFacts::of(&request)), "{text}");
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::contract::reason::Reason;
 use crate::contract::rule::{Failure, Rule};
 use crate::contract::shared::BINDING;
 use crate::dispatch::monitor::HopMonitor;
-use crate::message::facts::RequestFacts;
+use crate::message::facts::MessageFacts;
 use crate::message::path::first_hop;
 use crate::message::request::Request;
 use crate::message::response::Response;
@@ -203,7 +203,7 @@ fn service_rule(next_hops: &NextHops, request: &Request<'_>) -> Option<RuleId> {
     let event = request.value(HeaderName::Event).unwrap_or(&[]);
     let event = event.split(|byte| *byte == b';').next().unwrap_or(&[]).trim_ascii();
     let who = (&*uri.user_part().plain(), uri.host);
-    next_hops.service_for(request.method, event, who, &RequestFacts(request))
+    next_hops.service_for(request.method, event, who, &MessageFacts::of(request))
 }
 
 /// Where a number goes that has no target here; `reason` says why. Extensions that exist are at home here, registered or not.
@@ -227,7 +227,7 @@ pub(crate) fn route_out<'t>(
         };
         return routed(targets_of(ctx, hops, request, (offline, Some(Failure::Offline))));
     }
-    let facts = RequestFacts(request);
+    let facts = MessageFacts::of(request);
     ctx.out.decide_each("route.when", || next_hops.not_held((&user, uri.host), &facts));
     let Some(any) = next_hops.rule_for((&user, uri.host), &facts) else {
         ctx.decide("route", || format!("no [[route]] takes {}", String::from_utf8_lossy(&user)));

@@ -10,7 +10,7 @@ use crate::contract::next_hops::{NextHops, RuleId};
 use crate::contract::reason::Reason;
 use crate::contract::rule::{DiversionStyle, Failure};
 use crate::dispatch::monitor::HopMonitor;
-use crate::message::facts::RequestFacts;
+use crate::message::facts::MessageFacts;
 use crate::message::request::Request;
 use crate::proxy::by_rule::targets_of;
 use crate::proxy::target::{RouteTaken, Targets};
@@ -27,7 +27,7 @@ pub(crate) fn rule_on(
 ) -> Option<RuleId> {
     let uri = request.target.ok()?;
     let user = uri.user_part().plain();
-    let rule = next_hops.rule_on(failure, (&user, uri.host), &RequestFacts(request))?;
+    let rule = next_hops.rule_on(failure, (&user, uri.host), &MessageFacts::of(request))?;
     if is_diverted_from(request, &user) {
         ctx.decide("route.on", || {
             format!("{} {}, but the call was diverted from there before", utf8(&user), failure.words())

@@ -110,7 +110,7 @@ pub(crate) const HEP_KEYS: &[Key<Hep>] = &[
         "the collector's password; empty: none",
         |h, v| h.password = v.text()),
     key!("hep", "filter", Kind::List, "[]",
-        "only calls and registrations that fit all of these: caller=USER, callee=USER, ip=ADDRESS",
+        "only calls and registrations that fit all of these: caller=USER, callee=USER, ip=ADDRESS, when=CONDITION",
         "trace_start filter",
         |h, v| h.filter = v.list()),
 ];
