@@ -320,15 +320,18 @@ impl Dialogs {
             return;
         }
         let call = Call::restored(ctx, record);
-        let aor = |text: CallText| call.texts.get(text).to_vec();
-        let (caller, callee) = (aor(CallText::CallerAor), aor(CallText::CalleeAor));
+        self.active += 1;
+        self.take_up(ctx, call, record);
+        self.agent(ctx, record.text(CallText::CalleeAor), AgentStep::Answers);
+    }
+
+    /// Keeps a call of an earlier process under its number there; its caller's and callee's shards count it.
+    fn take_up(&mut self, ctx: &mut Ctx<'_>, call: Call, record: &CallRecord) {
         let slot = self.calls.put(call);
         self.restored.insert(record.number, slot);
-        self.active += 1;
         ctx.identity.calls.begin();
-        self.agent(ctx, &caller, AgentStep::Calls);
-        self.agent(ctx, &callee, AgentStep::Rings);
-        self.agent(ctx, &callee, AgentStep::Answers);
+        self.agent(ctx, record.text(CallText::CallerAor), AgentStep::Calls);
+        self.agent(ctx, record.text(CallText::CalleeAor), AgentStep::Rings);
     }
 
     /// A call of an extension has come so far: the extension's shard counts.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::flow::Flow;
-use crate::contract::call::{AgentStep, CallNumber, CallRecord, CallSide, CallState, CallText, CallTexts};
+use crate::contract::call::{CallNumber, CallRecord, CallSide, CallState, CallText, CallTexts};
 use crate::contract::context::Ctx;
 use crate::dialog::Dialogs;
 use crate::dialog::call::Call;
@@ -58,11 +58,7 @@ impl Dialogs {
         let record =
             CallRecord { number, state, begun_s, answered_s, lasted_ms, until_s, caller, callee, texts: own };
         let call = Call { state, until_ms: u64::MAX, ..Call::restored(ctx, &record) };
-        let slot = self.calls.put(call);
-        self.restored.insert(number, slot);
         self.early += 1;
-        ctx.identity.calls.begin();
-        self.agent(ctx, record.text(CallText::CallerAor), AgentStep::Calls);
-        self.agent(ctx, record.text(CallText::CalleeAor), AgentStep::Rings);
+        self.take_up(ctx, call, &record);
     }
 }
