@@ -54,7 +54,7 @@ pub use contract::event::{
 pub use contract::exclusive::Exclusive;
 pub use contract::hop_uri::{HopError, HopUri, Name};
 pub use contract::identity::{CallCount, Identity, Widths};
-pub use contract::listener::Listener;
+pub use contract::listener::{Listener, number_apart};
 pub use contract::mark::Mark;
 pub use contract::next_hops::{Address, Hop, HopAddress, HopId, HopState, NextHops};
 pub use contract::outbox::{Outbox, Transmit};

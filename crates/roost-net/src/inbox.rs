@@ -1,6 +1,7 @@
 //! A worker's inbox: batches from other workers, the store and operators, and the event that wakes it.
 
 use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +37,10 @@ pub enum InboxItem {
     ShardEvents(Vec<ShardEvent>),
     /// What the process before had under way here.
     Moved(Box<Moved>),
+    /// Read datagrams from this socket, too.
+    Listen(UdpSocket),
+    /// And from the one of this address no more.
+    Unlisten(SocketAddr),
     /// A worker has given up this shard; for worker 0.
     Shard(usize),
     /// Finish what is under way and end.

@@ -31,7 +31,7 @@ const MAX_KEPT: u64 = 4_096;
 /// Where names are sent to be resolved. The questions that wait are limited in the core.
 #[derive(Debug, Clone)]
 pub struct Resolver {
-    questions: UnboundedSender<Question>,
+    questions: UnboundedSender<Asked>,
     counts: Arc<Counts>,
 }
 
@@ -60,6 +60,13 @@ impl std::fmt::Debug for SlowNames {
 }
 
 #[derive(Debug)]
+enum Asked {
+    Question(Question),
+    /// Addresses of these families are wanted from now on.
+    Families(LookupIpStrategy),
+}
+
+#[derive(Debug)]
 struct Question {
     shard: ShardId,
     ticket: Ticket,
@@ -79,12 +86,7 @@ impl Resolver {
         inboxes: Arc<Vec<Inbox>>,
         slow: SlowNames,
     ) -> io::Result<Resolver> {
-        let has = |is_v4| listeners.iter().any(|listener| listener.address.is_ipv4() == is_v4);
-        let strategy = match (has(true), has(false)) {
-            (true, true) => LookupIpStrategy::Ipv4AndIpv6,
-            (false, true) => LookupIpStrategy::Ipv6Only,
-            _ => LookupIpStrategy::Ipv4Only,
-        };
+        let strategy = families(listeners);
         let servers = servers.to_vec();
         let (questions, asked) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -103,7 +105,12 @@ impl Resolver {
 
     /// Asks where a name leads; the receipt goes to the shard's inbox.
     pub fn resolve(&self, shard: ShardId, ticket: Ticket, name: Name) {
-        let _ = self.questions.send(Question { shard, ticket, name });
+        let _ = self.questions.send(Asked::Question(Question { shard, ticket, name }));
+    }
+
+    /// There are other listeners.
+    pub fn listeners_changed(&self, listeners: &[Listener]) {
+        let _ = self.questions.send(Asked::Families(families(listeners)));
     }
 }
 
@@ -116,21 +123,40 @@ struct Shared {
     slow: SlowNames,
 }
 
+/// Of which there are listeners.
+fn families(listeners: &[Listener]) -> LookupIpStrategy {
+    let has = |is_v4| listeners.iter().any(|listener| listener.address.is_ipv4() == is_v4);
+    match (has(true), has(false)) {
+        (true, true) => LookupIpStrategy::Ipv4AndIpv6,
+        (false, true) => LookupIpStrategy::Ipv6Only,
+        _ => LookupIpStrategy::Ipv4Only,
+    }
+}
+
 /// Answers until no one can ask any more.
 async fn serve(
     servers: &[SocketAddr],
-    strategy: LookupIpStrategy,
-    mut asked: UnboundedReceiver<Question>,
+    mut strategy: LookupIpStrategy,
+    mut asked: UnboundedReceiver<Asked>,
     shared: Shared,
 ) {
-    let resolver = match resolver(servers, strategy) {
+    let make = |strategy| match resolver(servers, strategy) {
         Ok(resolver) => Some(resolver),
         Err(error) => {
             tracing::warn!(%error, "no names can be resolved: set `servers` in [dns] or repair /etc/resolv.conf");
             None
         }
     };
-    while let Some(Question { shard, ticket, name }) = asked.recv().await {
+    let mut resolver = make(strategy);
+    while let Some(asked) = asked.recv().await {
+        let Question { shard, ticket, name } = match asked {
+            Asked::Question(question) => question,
+            Asked::Families(other) if other == strategy => continue,
+            Asked::Families(other) => {
+                (strategy, resolver) = (other, make(other));
+                continue;
+            }
+        };
         let (resolver, shared) = (resolver.clone(), shared.clone());
         let Shared { tls, inboxes, counts, slow } = shared;
         tokio::spawn(async move {

@@ -94,7 +94,6 @@ struct Spare {
 /// A shard that this worker runs.
 struct ActiveShard<'a, F> {
     number: usize,
-    sockets: &'a [BoundSocket],
     state: MutexGuard<'a, ShardState<F>>,
     /// Which of its sockets may have something, a bit each.
     readable: u64,
@@ -109,6 +108,8 @@ struct Round {
     more_to_come: bool,
     /// Shards that their workers have left.
     left: Vec<usize>,
+    /// Sockets that a shard is given, or loses.
+    sockets: Vec<InboxItem>,
 }
 
 impl<F: FnMut(&mut Vec<Command>)> Worker<F> {
@@ -213,13 +214,39 @@ impl WorkerIo {
             return Ok(());
         };
         self.poller.add(inbox.event(), token(number, 0))?;
-        for (index, bound) in shard.sockets.iter().enumerate() {
-            self.poller.add(bound.socket.as_fd(), token(number, index + 1))?;
-        }
-        let overloads = shard.sockets.iter().map(|_| Overload::default()).collect();
-        let (sockets, state) = (&shard.sockets, shard.state());
-        shards.push(ActiveShard { number, sockets, state, readable: ALL, overloads });
+        let state = shard.state();
+        let overloads = state.sockets.iter().map(|_| Overload::default()).collect();
+        let shard = ActiveShard { number, state, readable: ALL, overloads };
+        self.listen(&shard)?;
+        shards.push(shard);
         Ok(())
+    }
+
+    /// Is woken by a shard's datagrams.
+    fn listen<F>(&self, shard: &ActiveShard<'_, F>) -> io::Result<()> {
+        let mut sockets = shard.state.sockets.iter().enumerate();
+        sockets.try_for_each(|(index, bound)| {
+            self.poller.add(bound.socket.as_fd(), token(shard.number, index + 1))
+        })
+    }
+
+    /// Is woken by them no more.
+    fn unlisten<F>(&self, shard: &ActiveShard<'_, F>) -> io::Result<()> {
+        shard.state.sockets.iter().try_for_each(|bound| self.poller.remove(bound.socket.as_fd()))
+    }
+
+    /// Gives a shard other sockets.
+    fn change_sockets<F>(&self, shard: &mut ActiveShard<'_, F>, item: InboxItem) -> io::Result<()> {
+        self.unlisten(shard)?;
+        let sockets = &mut shard.state.sockets;
+        match item {
+            InboxItem::Listen(socket) => sockets.push(BoundSocket::new(socket)?),
+            InboxItem::Unlisten(address) => sockets.retain(|bound| bound.address != address),
+            _ => {}
+        }
+        shard.overloads = sockets.iter().map(|_| Overload::default()).collect();
+        shard.readable = ALL;
+        self.listen(shard)
     }
 
     fn verdict<F>(&mut self, pool: &WorkerPool<F>, own: usize, shards: usize, now: Now) -> Verdict {
@@ -236,9 +263,7 @@ impl WorkerIo {
         shards: &mut Vec<ActiveShard<'_, F>>,
     ) -> io::Result<Option<usize>> {
         let Some(shard) = shards.pop() else { return Ok(None) };
-        for bound in shard.sockets {
-            self.poller.remove(bound.socket.as_fd())?;
-        }
+        self.unlisten(&shard)?;
         if let Some(inbox) = pool.inboxes.get(shard.number) {
             self.poller.remove(inbox.event())?;
         }
@@ -260,6 +285,11 @@ impl WorkerIo {
         self.outbox.listening.listen_to(Topics::from_bits(pool.news.wanted.load(Ordering::Relaxed)));
         for shard in &mut *shards {
             self.read_inbox(pool, shard, now, &mut round);
+            for item in round.sockets.drain(..).filter(|_| !is_stopping) {
+                if let Err(error) = self.change_sockets(shard, item) {
+                    tracing::error!(%error, "a worker does not listen as it should: restart it");
+                }
+            }
             if !is_stopping && !round.must_stop {
                 round.more_to_come |= self.read_sockets(shard, &pool.shed, now);
             }
@@ -312,6 +342,7 @@ impl WorkerIo {
             match item {
                 InboxItem::Shard(index) => round.left.push(index),
                 InboxItem::Stop => round.must_stop = true,
+                item @ (InboxItem::Listen(_) | InboxItem::Unlisten(_)) => round.sockets.push(item),
                 item => self.handle_item(&mut shard.state.engine, item, now),
             }
         }
@@ -364,7 +395,7 @@ impl WorkerIo {
             }
             InboxItem::Calls(calls) => engine.restore_calls(&calls, now, out),
             InboxItem::Moved(moved) => engine.take_in(*moved, now, out),
-            InboxItem::Shard(_) | InboxItem::Stop => {}
+            InboxItem::Listen(_) | InboxItem::Unlisten(_) | InboxItem::Shard(_) | InboxItem::Stop => {}
         }
     }
 
@@ -373,7 +404,8 @@ impl WorkerIo {
         let mut more_to_come = false;
         let readable = std::mem::take(&mut shard.readable);
         let mut shed = 0;
-        for ((index, bound), overload) in shard.sockets.iter().enumerate().zip(&mut shard.overloads) {
+        let ShardState { engine, sockets, .. } = &mut *shard.state;
+        for ((index, bound), overload) in sockets.iter().enumerate().zip(&mut shard.overloads) {
             if readable & bit(index) == 0 {
                 continue;
             }
@@ -397,7 +429,6 @@ impl WorkerIo {
                     local.set_ip(ip);
                 }
                 let flow = Flow::udp(local, datagram.remote);
-                let engine = &mut shard.state.engine;
                 match self.head.parse(bytes) {
                     Ok(()) => {
                         if self.is_captured {
@@ -418,7 +449,7 @@ impl WorkerIo {
             }
         }
         if shed > 0 {
-            shard.state.engine.count_dropped(Dropped::Shed, shed);
+            engine.count_dropped(Dropped::Shed, shed);
             shed_by_all.fetch_add(shed, Ordering::Relaxed);
         }
         more_to_come
@@ -494,7 +525,7 @@ impl WorkerIo {
                 streams.send(transmit.flow, self.outbox.message(transmit));
             }
         }
-        let sockets = shards.first().map_or(&[][..], |shard| shard.sockets);
+        let sockets = shards.first().map_or(&[][..], |shard| &shard.state.sockets);
         for bound in sockets {
             let ours = |transmit: &&Transmit| is_datagram(transmit) && bound.is_from(transmit.flow.local);
             let is_wildcard = bound.address.ip().is_unspecified();
@@ -580,8 +611,7 @@ impl WorkerIo {
 
     /// A worker that ends reads no more datagrams, and is not woken by them.
     fn stop_listening<F>(&mut self, shards: &[ActiveShard<'_, F>]) -> io::Result<()> {
-        let mut sockets = shards.iter().flat_map(|shard| shard.sockets);
-        sockets.try_for_each(|bound| self.poller.remove(bound.socket.as_fd()))
+        shards.iter().try_for_each(|shard| self.unlisten(shard))
     }
 }
 

@@ -58,7 +58,6 @@ pub const NEWS_PER_S: u32 = 50;
 #[derive(Debug)]
 pub(crate) struct Shard<F> {
     state: Mutex<ShardState<F>>,
-    pub(crate) sockets: Vec<BoundSocket>,
     call: Mutex<Call>,
     called: Condvar,
 }
@@ -67,6 +66,8 @@ pub(crate) struct Shard<F> {
 #[derive(Debug)]
 pub(crate) struct ShardState<F> {
     pub(crate) engine: Engine,
+    /// One of every listener for datagrams.
+    pub(crate) sockets: Vec<BoundSocket>,
     /// Takes the engine's commands that are not for another shard, all of them out.
     pub(crate) ask: F,
 }
@@ -100,11 +101,10 @@ impl<F: FnMut(&mut Vec<Command>)> WorkerPool<F> {
         shed: Arc<AtomicU64>,
         tap: Arc<Tap>,
     ) -> io::Result<Arc<Self>> {
-        let bound = |socket: UdpSocket| Ok(BoundSocket { address: socket.local_addr()?, socket });
         let shard = |(engine, sockets, ask): (Engine, Vec<UdpSocket>, F)| {
+            let sockets = sockets.into_iter().map(BoundSocket::new).collect::<io::Result<_>>()?;
             Ok(Shard {
-                state: Mutex::new(ShardState { engine, ask }),
-                sockets: sockets.into_iter().map(bound).collect::<io::Result<_>>()?,
+                state: Mutex::new(ShardState { engine, sockets, ask }),
                 call: Mutex::new(Call::Wait),
                 called: Condvar::new(),
             })
@@ -188,6 +188,12 @@ impl<F> Shard<F> {
 }
 
 impl BoundSocket {
+    /// # Errors
+    /// It does not tell its address.
+    pub(crate) fn new(socket: UdpSocket) -> io::Result<BoundSocket> {
+        Ok(BoundSocket { address: socket.local_addr()?, socket })
+    }
+
     /// Whether a flow's local address is this socket's.
     pub(crate) fn is_from(&self, local: SocketAddr) -> bool {
         Listener::udp(self.address).covers(local)

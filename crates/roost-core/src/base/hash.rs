@@ -24,3 +24,10 @@ impl BuildHasher for KeyedState {
         SipHasher13::new_with_keys(self.keys.0, self.keys.1)
     }
 }
+
+/// FNV-1a, folded: the same in every process.
+pub(crate) fn lasting_hash(bytes: &[u8]) -> u16 {
+    let step = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    let hash = bytes.iter().fold(0x811c_9dc5, step);
+    (hash ^ hash >> 16) as u16
+}

@@ -1,9 +1,12 @@
 //! The addresses that we listen on, and which of them a message to somebody leaves from.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use smallvec::SmallVec;
 
 use crate::base::flow::Flow;
+use crate::base::hash::lasting_hash;
 use crate::base::transport::Transport;
 use crate::contract::next_hops::Address;
 use crate::contract::reason::Reason;
@@ -17,16 +20,29 @@ pub struct Listener {
     pub advertised: Option<SocketAddr>,
     /// One node after the other has the address (`floating`): it is listened on whether or not it is here.
     pub is_floating: bool,
+    /// What marks of dialogs call it, below 128: the same in another process, and when other listeners have come or gone.
+    pub number: u8,
 }
 
 impl Listener {
     pub fn new(transport: Transport, address: SocketAddr) -> Listener {
-        Listener { transport, address, advertised: None, is_floating: false }
+        let number = number(transport, address);
+        Listener { transport, address, advertised: None, is_floating: false, number }
     }
 
     /// A listener for datagrams.
     pub fn udp(address: SocketAddr) -> Listener {
         Listener::new(Transport::Udp, address)
+    }
+
+    /// What a mark of a dialog calls it.
+    pub(crate) fn mark(&self) -> u8 {
+        self.number | if self.is_floating { FLOATS } else { 0 }
+    }
+
+    /// Whether it is the same socket.
+    pub fn is_at(&self, other: &Listener) -> bool {
+        self.transport == other.transport && self.address == other.address
     }
 
     /// Whether an address of ours is this one, or one that it stands for.
@@ -45,6 +61,42 @@ impl fmt::Display for Listener {
         }
         f.write_str(if self.is_floating { " floating" } else { "" })
     }
+}
+
+/// Gives listeners numbers of their own, where two would have the same. Those that were there `before` keep theirs.
+pub fn number_apart(listeners: &mut [Listener], before: &[Listener]) {
+    let mut used = 0_u128;
+    let mut others = Vec::new();
+    for (index, listener) in listeners.iter_mut().enumerate().filter(|(_, listener)| !listener.is_floating) {
+        match before.iter().find(|old| old.is_at(listener)) {
+            Some(old) => {
+                listener.number = old.number;
+                used |= 1 << old.number;
+            }
+            None => others.push(index),
+        }
+    }
+    for index in others {
+        let Some(listener) = listeners.get_mut(index) else { continue };
+        let wanted = number(listener.transport, listener.address);
+        let numbers = (0..FLOATS).map(|more| wanted.wrapping_add(more) & !FLOATS);
+        listener.number = numbers.into_iter().find(|number| used >> number & 1 == 0).unwrap_or(wanted);
+        used |= 1 << listener.number;
+    }
+}
+
+/// The bit of a listener that floats: its number is the same on all nodes, which may have other listeners beside it.
+const FLOATS: u8 = 0x80;
+
+fn number(transport: Transport, address: SocketAddr) -> u8 {
+    let mut bytes = SmallVec::<[u8; 24]>::new();
+    match address.ip() {
+        IpAddr::V4(v4) => bytes.extend_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => bytes.extend_from_slice(&v6.octets()),
+    }
+    bytes.extend_from_slice(&address.port().to_be_bytes());
+    bytes.extend_from_slice(transport.as_str().as_bytes());
+    lasting_hash(&bytes) as u8 & !FLOATS
 }
 
 /// What others are told of an address of ours, where that is something else.

@@ -22,6 +22,7 @@ use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 
 use crate::base::flow::{Flow, ShardId};
+use crate::base::hash::lasting_hash;
 use crate::base::mac::{Purpose, mac};
 use crate::contract::binding_ref::BindingRef;
 use crate::contract::call::CallNumber;
@@ -81,8 +82,11 @@ impl Side {
     /// The peer of a flow.
     pub(crate) fn of_flow(listeners: &[Listener], flow: &Flow) -> Side {
         let is_it = |listener: &Listener| listener.transport == flow.transport && listener.covers(flow.local);
-        match listeners.iter().position(is_it).and_then(|index| number_of(listeners, index)) {
-            Some(listener) => Side::Peer { listener, remote: Some(flow.remote), connection: flow.connection },
+        match listeners.iter().find(|listener| is_it(listener)) {
+            Some(listener) => {
+                let (remote, connection) = (Some(flow.remote), flow.connection);
+                Side::Peer { listener: listener.mark(), remote, connection }
+            }
             None => Side::Unknown,
         }
     }
@@ -161,45 +165,13 @@ impl Side {
     /// The flow of a peer; `usual` is an address of ours that the dialog goes by.
     pub(crate) fn flow(&self, listeners: &[Listener], usual: SocketAddr) -> Option<Flow> {
         let Side::Peer { listener, remote, connection } = *self else { return None };
-        let listener = numbered(listeners, listener)?;
+        let listener = listeners.iter().find(|own| own.mark() == listener)?;
         let remote = remote.unwrap_or(SocketAddr::new(listener.address.ip(), 0));
         let at_usual = SocketAddr::new(usual.ip(), listener.address.port());
         let local = if listener.covers(at_usual) { at_usual } else { listener.address };
         let flow = Flow { transport: listener.transport, local, remote, connection };
         (!local.ip().is_unspecified() && is_local(listeners, local)).then_some(flow)
     }
-}
-
-/// What a token calls a listener: by its place, or, where other nodes have it, too, by its address.
-fn number_of(listeners: &[Listener], index: usize) -> Option<u8> {
-    match listeners.get(index)? {
-        listener if listener.is_floating => Some(FLOATS | floating_number(listener)),
-        _ => u8::try_from(index).ok().filter(|index| index & FLOATS == 0),
-    }
-}
-
-fn numbered(listeners: &[Listener], number: u8) -> Option<&Listener> {
-    match number & FLOATS {
-        0 => listeners.get(usize::from(number)),
-        _ => {
-            let mut floating = listeners.iter().filter(|listener| listener.is_floating);
-            floating.find(|listener| FLOATS | floating_number(listener) == number)
-        }
-    }
-}
-
-/// The bit of a listener that floats.
-const FLOATS: u8 = 0x80;
-
-fn floating_number(listener: &Listener) -> u8 {
-    let mut bytes = SmallVec::<[u8; 24]>::new();
-    match listener.address.ip() {
-        IpAddr::V4(v4) => bytes.extend_from_slice(&v4.octets()),
-        IpAddr::V6(v6) => bytes.extend_from_slice(&v6.octets()),
-    }
-    bytes.extend_from_slice(&listener.address.port().to_be_bytes());
-    bytes.extend_from_slice(listener.transport.as_str().as_bytes());
-    tag_hash(Some(&bytes)) as u8 & !FLOATS
 }
 
 impl DialogToken {
@@ -306,11 +278,8 @@ fn cover(key: &[u8; 32], check: &[u8; MAC], bytes: &mut [u8]) {
     }
 }
 
-/// FNV-1a, folded: the same in every process.
 fn tag_hash(tag: Option<&[u8]>) -> u16 {
-    let hash = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-    let hash = tag.unwrap_or(&[]).iter().fold(0x811c_9dc5, hash);
-    (hash ^ hash >> 16) as u16
+    lasting_hash(tag.unwrap_or(&[]))
 }
 
 /// A hash of an instance for [`BindingRef::instance`].
@@ -357,6 +326,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
     use crate::base::transport::Transport;
+    use crate::contract::listener::number_apart;
 
     const KEY: [u8; 32] = [7; 32];
 
@@ -437,6 +407,29 @@ mod tests {
         }
         let elsewhere = Flow::udp("10.0.0.2:5080".parse().unwrap(), remote);
         assert_eq!(Side::of_flow(&listeners, &elsewhere), Side::Unknown);
+    }
+
+    #[test]
+    fn a_listener_is_known_when_others_have_come_or_gone() {
+        let at = |port: u16| Listener::udp(([10, 0, 0, 1], port).into());
+        // So many that some would have the same number.
+        let mut all: Vec<Listener> = (5_000..5_100).map(at).collect();
+        number_apart(&mut all, &[]);
+        let mut after: Vec<Listener> = all.iter().skip(50).copied().chain((6_000..6_020).map(at)).collect();
+        let before = all.clone();
+        number_apart(&mut after, &before);
+        for listener in &all {
+            let flow = Flow::udp(listener.address, "10.1.0.1:40000".parse().unwrap());
+            let side = Side::of_flow(&all, &flow);
+            assert_eq!(side.flow(&all, listener.address), Some(flow));
+            let found = side.flow(&after, listener.address);
+            let is_there = after.iter().any(|one| one.address == listener.address);
+            assert!(if is_there { found == Some(flow) } else { found != Some(flow) });
+        }
+        let mut marks: Vec<u8> = after.iter().map(Listener::mark).collect();
+        marks.sort_unstable();
+        marks.dedup();
+        assert_eq!(marks.len(), 70, "each has its own");
     }
 
     #[test]

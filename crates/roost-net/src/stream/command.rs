@@ -1,6 +1,6 @@
 //! What a thread of connections is told.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::Sender;
 
 use roost_core::{Flow, Transport};
@@ -45,6 +45,10 @@ pub(super) enum StreamCommand {
     Drain {
         until_ms: u64,
     },
+    /// Accept connections here, too.
+    Listen(Transport, TcpListener),
+    /// Accept none here any more, and close those that were.
+    Unlisten(Transport, SocketAddr),
     /// End the thread.
     End,
 }

@@ -22,7 +22,7 @@ mod wire;
 mod write_queue;
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -126,6 +126,21 @@ impl Streams {
         let until_ms = within.map_or(0, |within| self.shared.now_ms() + within.as_millis() as u64);
         for thread in self.threads.iter() {
             let _ = thread.send(StreamCommand::Drain { until_ms });
+        }
+    }
+
+    /// Accepts connections from this socket, too.
+    pub fn listen(&self, transport: Transport, listener: TcpListener) {
+        // The first thread accepts for all.
+        if let Some(thread) = self.threads.first() {
+            let _ = thread.send(StreamCommand::Listen(transport, listener));
+        }
+    }
+
+    /// Accepts connections of this address no more, and closes those that came to it.
+    pub fn unlisten(&self, transport: Transport, address: SocketAddr) {
+        for thread in self.threads.iter() {
+            let _ = thread.send(StreamCommand::Unlisten(transport, address));
         }
     }
 

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use roost_core::{Flow, Transport};
+use roost_core::{Flow, Listener, Transport};
 use roost_sip::Head;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::task::AbortHandle;
 
 use crate::backpressure::Permit;
 use crate::inbox::InboxItem;
@@ -39,6 +40,8 @@ pub(super) struct StreamThread {
     /// All threads' commands: a connection goes to the thread of its peer.
     threads: Arc<[UnboundedSender<StreamCommand>]>,
     connections: RefCell<Connections>,
+    /// The listeners that it accepts for, and what ends that.
+    accepting: RefCell<Vec<(Listener, AbortHandle)>>,
     /// What waits for a peer to be connected to.
     connecting: RefCell<HashMap<Peer, Vec<Outgoing>>>,
     /// All connections are closed by then, in monotonic milliseconds; 0: they are not.
@@ -62,6 +65,7 @@ impl StreamThread {
             shared,
             threads,
             connections: RefCell::default(),
+            accepting: RefCell::default(),
             connecting: RefCell::default(),
             drain_until_ms: Cell::new(0),
             opened: Cell::new(0),
@@ -78,10 +82,7 @@ impl StreamThread {
         mut commands: UnboundedReceiver<StreamCommand>,
     ) {
         for (transport, listener) in listeners {
-            match TcpListener::from_std(listener) {
-                Ok(listener) => drop(tokio::task::spawn_local(Rc::clone(&self).accept(transport, listener))),
-                Err(error) => tracing::error!(transport = transport.as_str(), %error, "a listener failed"),
-            }
+            self.listen(transport, listener);
         }
         let sweeper = Rc::clone(&self);
         tokio::task::spawn_local(async move {
@@ -118,7 +119,39 @@ impl StreamThread {
                 let _ = answer.send(self.list());
             }
             StreamCommand::Drain { until_ms } => self.drain_until_ms.set(until_ms),
+            StreamCommand::Listen(transport, listener) => self.listen(transport, listener),
+            StreamCommand::Unlisten(transport, address) => {
+                self.unlisten(&Listener::new(transport, address));
+            }
             StreamCommand::Send(_) | StreamCommand::End => {}
+        }
+    }
+
+    fn listen(self: &Rc<Self>, transport: Transport, listener: std::net::TcpListener) {
+        let begun = listener.local_addr().and_then(|address| Ok((address, TcpListener::from_std(listener)?)));
+        match begun {
+            Ok((address, listener)) => {
+                let task = tokio::task::spawn_local(Rc::clone(self).accept(transport, listener));
+                self.accepting.borrow_mut().push((Listener::new(transport, address), task.abort_handle()));
+            }
+            Err(error) => tracing::error!(transport = transport.as_str(), %error, "a listener failed"),
+        }
+    }
+
+    fn unlisten(&self, gone: &Listener) {
+        self.accepting.borrow_mut().retain(|(listener, task)| {
+            let stays = !listener.is_at(gone);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for connection in self.connections.borrow().iter() {
+            let Flow { transport, local, .. } = connection.flow;
+            if transport == gone.transport && gone.covers(local) {
+                connection.must_close.set(Some(Close::Drained));
+                connection.wake();
+            }
         }
     }
 

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use roost_admin::{Hub, ShellEvent};
-use roost_core::Listener;
+use roost_admin::{Hub, InForce, ShellEvent};
 use roost_net::{Certificate, Tls};
 use serde_json::{Value, json};
 
@@ -12,12 +11,18 @@ use serde_json::{Value, json};
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// What the management interface may do with them.
-pub(super) fn control(tls: &Arc<Tls>, listeners: &[Listener], hub: Hub) -> roost_admin::Certificates {
-    let secure: Vec<String> =
-        listeners.iter().filter(|listener| listener.transport.is_secure()).map(ToString::to_string).collect();
+pub(super) fn control(tls: &Arc<Tls>, in_force: InForce, hub: Hub) -> roost_admin::Certificates {
+    let secure = move || -> Vec<String> {
+        let config = in_force.get();
+        let secure = config.policy.listeners.iter().filter(|listener| listener.transport.is_secure());
+        secure.map(ToString::to_string).collect()
+    };
     let (listed, reloaded) = (Arc::clone(tls), Arc::clone(tls));
     roost_admin::Certificates {
-        list: Arc::new(move || listed.certificates().iter().map(|one| shown(one, &secure)).collect()),
+        list: Arc::new(move || {
+            let secure = secure();
+            listed.certificates().iter().map(|one| shown(one, &secure)).collect()
+        }),
         reload: Arc::new(move || reload(&reloaded, &hub)),
     }
 }

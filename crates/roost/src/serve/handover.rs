@@ -12,9 +12,11 @@ use std::process::Command;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use roost_core::{Moved, Transport};
+use roost_core::{Listener, Moved};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+use crate::serve::listening::Kept;
 
 /// Where descriptors stand that the next binary inherits: above those that are in use.
 const FIRST_FD: RawFd = 20_000;
@@ -92,35 +94,13 @@ fn own_file() -> Result<PathBuf> {
     Ok(text.strip_suffix(" (deleted)").map(PathBuf::from).unwrap_or(path))
 }
 
-/// Copies of the sockets, which stay open when the threads have ended.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    datagrams: Vec<UdpSocket>,
-    connections: Vec<TcpListener>,
-}
-
-impl Kept {
-    /// # Errors
-    /// The process has no descriptor left.
-    pub(super) fn of(
-        connections: &[(Transport, TcpListener)],
-        datagrams: &[Vec<UdpSocket>],
-    ) -> std::io::Result<Kept> {
-        let datagrams = datagrams.iter().flatten().map(UdpSocket::try_clone);
-        let connections = connections.iter().map(|(_, socket)| socket.try_clone());
-        Ok(Kept {
-            datagrams: datagrams.collect::<Result<_, _>>()?,
-            connections: connections.collect::<Result<_, _>>()?,
-        })
-    }
-}
-
 /// Becomes the binary; comes back only where that fails.
 pub(super) fn become_binary(binary: &Path, kept: &Kept, handed: &Handed) -> anyhow::Error {
     let attempt = || -> Result<anyhow::Error> {
         let first = first_fd(kept.datagrams.len() + kept.connections.len())?;
         let mut next = first;
-        let sockets = kept.datagrams.iter().map(AsFd::as_fd).chain(kept.connections.iter().map(AsFd::as_fd));
+        let datagrams = kept.datagrams.iter().map(|(_, socket)| socket.as_fd());
+        let sockets = datagrams.chain(kept.connections.iter().map(|(_, socket)| socket.as_fd()));
         for socket in sockets {
             // Without close-on-exec, and one behind the other.
             let fd = fcntl(socket, FcntlArg::F_DUPFD(next))?;
@@ -210,14 +190,30 @@ impl Inherited {
         Some(self.connections.remove(at).1)
     }
 
-    /// Says which the configuration does not name: they are closed.
-    pub(super) fn warn_of_rest(&self) {
-        let all = self.datagrams.iter().map(|(address, _)| ("udp", address));
-        for (transport, address) in all.chain(self.connections.iter().map(|(address, _)| ("tcp", address))) {
+    /// Closes those that the configuration does not name, and says so: they may be in the way of those that it does.
+    pub(super) fn close_others(&mut self, listeners: &[Listener]) {
+        let is_named = |address: SocketAddr, is_reliable: bool| {
+            listeners.iter().any(|one| one.address == address && one.transport.is_reliable() == is_reliable)
+        };
+        let warn = |transport: &str, address: SocketAddr| {
             tracing::warn!(
                 "{transport}:{address} was inherited, and `listen` does not name it: it is closed"
             );
-        }
+        };
+        self.datagrams.retain(|(address, _)| {
+            let stays = is_named(*address, false);
+            if !stays {
+                warn("udp", *address);
+            }
+            stays
+        });
+        self.connections.retain(|(address, _)| {
+            let stays = is_named(*address, true);
+            if !stays {
+                warn("tcp", *address);
+            }
+            stays
+        });
     }
 }
 

@@ -7,6 +7,7 @@ mod event_log;
 mod floating;
 mod handover;
 mod interfaces;
+mod listening;
 mod lists;
 mod loading;
 mod location;
@@ -59,6 +60,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     config.identity.epoch = fresh_epoch(&calls)?;
     // What could be in the way is found out before anything runs.
     let mut inherited = Inherited::take();
+    inherited.close_others(&config.policy.listeners);
     for listener in &config.policy.listeners {
         if !inherited.has_datagrams(listener.address) || listener.transport.is_reliable() {
             roost_net::probe(listener)?;
@@ -70,7 +72,6 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         stream_sockets(&config.policy.listeners, &mut inherited)?,
         datagram_sockets(&config.policy.listeners, workers, &mut inherited)?,
     );
-    inherited.warn_of_rest();
     let interfaces = runtime.block_on(async { Interfaces::open(settings) })?;
     let store = Arc::new(settings.open_store()?);
     if config.identity.write_through {

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use roost_admin::{ChangedKey, Found, Hub, LogChange, ReadFile, Reload, Scope, Show};
-use roost_core::{Config, Policy};
+use roost_core::{Config, Policy, number_apart};
 use roost_hep::Tracer;
 use roost_net::Tls;
 use roost_store::Store;
 
 use crate::commands::config_show::{Line, lines};
+use crate::serve::listening::Listening;
 use crate::serve::lists::Lists;
 use crate::serve::logging::Levels;
 use crate::settings::Settings;
@@ -22,6 +23,7 @@ pub(super) struct Takers {
     pub(super) hub: Hub,
     pub(super) levels: Levels,
     pub(super) store: Arc<Store>,
+    pub(super) listening: Listening,
 }
 
 /// What reads the file that the server was started with.
@@ -62,7 +64,16 @@ fn find(
         _ => None,
     };
     let lists = Lists::read(&after, &takers.store)?;
+    let now = &config.policy.listeners;
+    number_apart(&mut after.core.policy.listeners, now);
+    let listeners = takers.listening.open(now, &after.core.policy.listeners, config.policy.node.is_some())?;
     let mut changes = changes(before, &after)?;
+    for change in changes.iter_mut().filter(|change| change.name == "listen") {
+        change.is_live = listeners.is_some();
+    }
+    if listeners.is_none() {
+        after.core.policy.listeners.clone_from(now);
+    }
     let has_other_routes = changes.iter().any(|change| change.name.starts_with("route["));
     changes.extend(lists.changes(&config.policy));
     let mut policy = policy(&after, config, has_other_routes);
@@ -77,6 +88,9 @@ fn find(
     let (running, takers, before) = (Arc::clone(running), takers.clone(), before.clone());
     let finish = Box::new(move || {
         takers.take(&before, &after, tls.as_ref());
+        if let Some(change) = listeners {
+            takers.listening.take(change);
+        }
         *running.lock().unwrap_or_else(PoisonError::into_inner) = after;
     });
     Ok(Found { changes, policy: Arc::new(policy), finish })
@@ -87,7 +101,6 @@ fn policy(after: &Settings, config: &Config, has_other_routes: bool) -> Policy {
     let (new, now) = (&after.core.policy, &config.policy);
     Policy {
         auth_db: now.auth_db.clone(),
-        listeners: now.listeners.clone(),
         node: now.node,
         drain_s: now.drain_s,
         routes: Arc::clone(if has_other_routes { &new.routes } else { &now.routes }),

@@ -20,8 +20,9 @@ use tokio::sync::mpsc;
 use crate::serve::certificates;
 use crate::serve::delivery::{Dispatch, Questions, asker, deliver, dispatcher, reading_teller};
 use crate::serve::drain::Drain;
-use crate::serve::handover::{Kept, Upgrade};
+use crate::serve::handover::Upgrade;
 use crate::serve::interfaces::{self, Interfaces};
+use crate::serve::listening::{self, Kept, Listening};
 use crate::serve::loading::Loading;
 use crate::serve::location::{self, Ends};
 use crate::serve::logging::Levels;
@@ -58,8 +59,7 @@ pub(super) struct Server {
     tls: Option<Arc<Tls>>,
     stream_threads: Vec<JoinHandle<()>>,
     clock: Clock,
-    /// Copies of its sockets, for the process after this one.
-    kept: Kept,
+    listening: Listening,
     pool: Arc<WorkerPool<Dispatch>>,
     workers: Vec<JoinHandle<()>>,
     /// Tells that a worker has ended.
@@ -93,7 +93,7 @@ impl Server {
         let ends = Ends { inboxes: &inboxes, health: health.clone(), ask, clock };
         let (location, peers) = location::start(settings, &config, store, ends)?;
         let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
-        let kept = Kept::of(&stream_sockets, &datagrams)?;
+        let kept = listening::keep(&stream_sockets, &datagrams)?;
         let (streams, stream_threads) =
             start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock)?;
         let doers = Doers {
@@ -103,6 +103,7 @@ impl Server {
             streams: streams.as_ref(),
         };
         let resolver = start_resolver(settings, &config, tls.clone(), &inboxes, hub.clone())?;
+        let listening = Listening::new(&inboxes, streams.clone(), resolver.clone(), tls.is_some(), kept);
         let dispatch = dispatchers(&config, &doers, &resolver);
         let engines = shards_of(engines(&config)?, datagrams, dispatch);
         let recorder = recorder_of(settings);
@@ -132,7 +133,7 @@ impl Server {
             tls,
             stream_threads,
             clock,
-            kept,
+            listening,
             pool,
             workers,
             worker_ended,
@@ -151,15 +152,16 @@ impl Server {
         mut signals: Signals,
     ) -> Result<Outcome> {
         let (drain, upgrade) = (Drain::default(), Upgrade::default());
+        let in_force = InForce::new(Arc::clone(&self.config));
         let mi = Mi {
             ask: asker(Arc::clone(&self.inboxes), Arc::clone(&self.questions)),
-            in_force: InForce::new(Arc::clone(&self.config)),
             started: SystemTime::now(),
             reload: reloader(settings, self.takers(levels)),
             certificates: self
                 .tls
                 .as_ref()
-                .map(|tls| certificates::control(tls, &self.config.policy.listeners, self.hub.clone())),
+                .map(|tls| certificates::control(tls, in_force.clone(), self.hub.clone())),
+            in_force,
             counters: self.counters(),
             histograms: self.histograms(),
             statistics: Statistics::default(),
@@ -207,8 +209,8 @@ impl Server {
     /// Who takes what a reload changes outside of the shards.
     fn takers(&self, levels: &Levels) -> Takers {
         let (tls, levels) = (self.tls.clone(), levels.clone());
-        let store = Arc::clone(&self.store);
-        Takers { tls, tracer: self.tracer.clone(), hub: self.hub.clone(), levels, store }
+        let (store, listening) = (Arc::clone(&self.store), self.listening.clone());
+        Takers { tls, tracer: self.tracer.clone(), hub: self.hub.clone(), levels, store, listening }
     }
 
     /// The nodes that share bindings, where it is not alone.
@@ -281,7 +283,7 @@ impl Server {
         self.running.stop();
         let [_, _, (_, transactions), (_, registrations), (_, largest)] = statistics();
         tracing::info!(transactions, registrations, largest, "written to the database");
-        (self.kept, moved)
+        (self.listening.into_kept(), moved)
     }
 }
 

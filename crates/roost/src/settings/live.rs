@@ -9,7 +9,6 @@ const KEYS: &[(&str, &[&str])] = &[
     (
         "",
         &[
-            "listen",
             "database",
             "location",
             "location_tls_ca",
@@ -51,7 +50,7 @@ mod tests {
     use crate::settings::key::{Kind, Value};
 
     /// Taken by a reload, and no part of the policy.
-    const ELSEWHERE: &[&str] = &["tls", "log_level", "permissions", "alias_db"];
+    const ELSEWHERE: &[&str] = &["tls", "log_level", "permissions", "alias_db", "listen"];
 
     fn other(kind: Kind, default: &Value) -> Value {
         match (kind, default) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use ipnet::IpNet;
-use roost_core::{Aliases, Trusted};
+use roost_core::{Aliases, Trusted, number_apart};
 use roost_net::{overlap, parse_listen};
 use toml::Spanned;
 use toml::de::DeTable;
@@ -121,6 +121,7 @@ impl Settings {
             }
             listeners.push(listener);
         }
+        number_apart(listeners, &[]);
         Ok(())
     }
 

@@ -1,8 +1,12 @@
 //! `roost reload`: another configuration while phones register and talk; a broken one that changes nothing.
 
 use std::fs;
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 
-use crate::support::{AnyLine, PATIENCE, Server, TLS_SECTION, free_port, phone, shown_certificate, wait_for};
+use crate::support::{
+    AnyLine, PATIENCE, Phone, Server, TLS_SECTION, free_port, phone, shown_certificate, wait_for,
+};
 use serde_json::{Value, json};
 
 const BEFORE: &str = "[registrar]\nmax_expires = 200\n";
@@ -55,6 +59,60 @@ fn another_configuration_counts_at_once_and_calls_go_on() {
 }
 
 #[test]
+fn listeners_come_and_go_while_calls_go_on() {
+    let server = Server::for_calls(BEFORE);
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let (mut ours, _) = caller.establish(&callee);
+    let (udp, tcp) = (free_port(), free_port());
+    let usual = fs::read_to_string(server.path("roost.toml")).expect("the configuration");
+    server.also_listen(&format!("udp:127.0.0.1:{udp}"));
+    server.also_listen(&format!("tcp:127.0.0.1:{tcp}"));
+    let said: Value =
+        serde_json::from_str(&server.succeed(&["--json", "reload", "--dry-run"])).expect("JSON");
+    assert_eq!((names(&said["Changed"]), names(&said["Restart"])), (vec!["listen"], vec![]), "{said}");
+    assert!(TcpStream::connect(("127.0.0.1", tcp)).is_err(), "it was only asked");
+    server.succeed(&["reload"]);
+
+    // Phones of the new addresses register there and are called by those of the old one.
+    let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    server.add_user("9004", "9004");
+    let mut datagrams = Phone::new(at(udp), "9003", "9003");
+    let mut idle = TcpStream::connect(at(tcp)).expect("a connection");
+    let mut connected = phone(AnyLine::open("tcp", at(tcp), &server.path("none")), "9004");
+    for phone in [datagrams.register(300), connected.register(300)] {
+        assert_eq!(phone.line(), "200 OK");
+    }
+    assert_eq!(server.contact("9003")["Socket"], format!("udp:127.0.0.1:{udp}"));
+    let (mut to_new, _) = caller.establish(&datagrams);
+    caller.send(to_new.request("BYE", &[]));
+    let bye = datagrams.await_request("BYE");
+    datagrams.send(datagrams.answer(&bye, "200 OK"));
+    caller.await_status(200, "BYE");
+
+    // An address that somebody else has is refused as a whole.
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let good = fs::read_to_string(server.path("roost.toml")).expect("the configuration");
+    server.also_listen(&format!("udp:{}", taken.local_addr().expect("bound")));
+    let ran = server.roost(&["reload"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("the port is in use"), "{}", ran.stderr);
+    fs::write(server.path("roost.toml"), good).expect("written");
+
+    // They go again: nobody listens there, who is connected is cut off, and those of the old one go on.
+    fs::write(server.path("roost.toml"), usual).expect("written");
+    server.succeed(&["reload"]);
+    wait_for("both to be free", PATIENCE, || {
+        let is_free = UdpSocket::bind(at(udp)).is_ok() && TcpStream::connect(at(tcp)).is_err();
+        is_free.then_some(())
+    });
+    idle.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    assert_eq!(idle.read(&mut [0]).expect("an end"), 0);
+    caller.send(ours.request("BYE", &[]));
+    let bye = callee.await_request("BYE");
+    callee.send(callee.answer(&bye, "200 OK"));
+    caller.await_status(200, "BYE");
+}
+
+#[test]
 fn a_broken_file_changes_nothing_and_says_why_line_by_line() {
     let server = Server::for_calls(BEFORE);
     let mut phone = server.registered("9001");
@@ -91,7 +149,7 @@ fn a_broken_file_changes_nothing_and_says_why_line_by_line() {
 
 #[test]
 fn another_certificate_file_counts_for_connections_that_begin_later() {
-    let at = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let mut server = Server::prepared("", TLS_SECTION);
     server.succeed(&["tls", "new", "localhost"]);
     server.also_listen(&format!("tls:{at}"));
