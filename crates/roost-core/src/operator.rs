@@ -61,14 +61,14 @@ impl Engine {
 
     /// What goes on in the process after this one. Nothing may happen here any more.
     pub fn take_out(&mut self, now: Now, out: &mut Outbox) -> Moved {
-        let (shared, _, mut forwarder) = self.forwarding();
-        moved::take_out(&shared.ctx(now, out), &mut forwarder)
+        let (shared, registrar, mut forwarder) = self.forwarding();
+        moved::take_out(&shared.ctx(now, out), &mut forwarder, registrar)
     }
 
     /// Takes up what the process before has left under way. Nothing may have happened here yet.
     pub fn take_in(&mut self, moved: Moved, now: Now, out: &mut Outbox) {
-        let (shared, _, mut forwarder) = self.forwarding();
-        moved::take_in(&mut shared.ctx(now, out), &mut forwarder, moved);
+        let (shared, registrar, mut forwarder) = self.forwarding();
+        moved::take_in(&mut shared.ctx(now, out), &mut forwarder, registrar, moved);
     }
 
     /// Where bindings are shared: the request, unless it waits for the record that it is about.

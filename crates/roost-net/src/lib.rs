@@ -22,7 +22,7 @@ pub use clock::Clock;
 pub use inbox::{Batch, Inbox, InboxItem, MAX_INBOX_BYTES, MAX_INBOX_MESSAGES};
 pub use listen::{ListenError, adopt, overlap, parse_listen, probe, sockets, stream_socket};
 pub use resolve::{Resolver, SlowNames, TellSlow};
-pub use stream::{Carriers, ConnectionRecord, StreamSettings, Streams};
+pub use stream::{Carriers, ConnectionRecord, MovedConnection, MovedStreams, StreamSettings, Streams};
 pub use tls::{Certificate, CertificateFiles, Tls, TlsDomain, TlsError, TlsSettings};
 pub use worker::Worker;
 pub use worker_pool::{NEWS_PER_S, News, Tell, WorkerPool};

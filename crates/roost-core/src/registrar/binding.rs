@@ -334,6 +334,11 @@ impl Binding {
         matches!(self.origin(), Origin::Loaded { .. })
     }
 
+    /// It was made over this flow, which its row does not tell.
+    pub(crate) fn made_over(&mut self, flow: Flow) {
+        self.origin = Origin::Live(flow).into();
+    }
+
     /// Its connection is gone.
     pub(crate) fn lose_connection(&mut self) {
         if let Origin::Live(flow) = self.origin() {

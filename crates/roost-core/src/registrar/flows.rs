@@ -1,11 +1,16 @@
 //! Connections as the registrar knows them: which bindings were made over one. The connections themselves are kept by a
 //! shell.
 
+use std::collections::BTreeMap;
+
+use crate::base::flow::Flow;
 use crate::base::hash::KeyedState;
 use crate::contract::command::Command;
 use crate::contract::context::Ctx;
 use crate::contract::event::{Event, EventKind};
+use crate::contract::row::Row;
 use crate::registrar::Registrar;
+use crate::registrar::binding::{Binding, Origin};
 use crate::registrar::location::RecordId;
 
 /// How long a connection outlives the last binding that was made over it, in milliseconds: as OpenSIPS does.
@@ -16,13 +21,15 @@ const AFTER_BINDINGS_MS: u64 = 10_000;
 pub(crate) struct Flows {
     /// The records whose bindings were made over a connection, and perhaps others that were once.
     records: hashbrown::HashMap<u64, hashbrown::HashSet<RecordId, KeyedState>, KeyedState>,
+    /// Flows of the process before that go on, by the contact id of the binding whose row is not read yet.
+    before: BTreeMap<u64, Flow>,
     hasher: KeyedState,
 }
 
 impl Flows {
     pub(crate) fn new(hash_seed: u64) -> Flows {
         let hasher = KeyedState::new(hash_seed);
-        Flows { records: hashbrown::HashMap::with_hasher(hasher), hasher }
+        Flows { records: hashbrown::HashMap::with_hasher(hasher), before: BTreeMap::new(), hasher }
     }
 
     /// A binding that was made over a connection is committed: the connection lives as long as it.
@@ -36,9 +43,44 @@ impl Flows {
 }
 
 impl Registrar {
+    /// The connections that bindings were made over, by contact id.
+    pub(crate) fn flows(&self) -> Vec<(u64, Flow)> {
+        let records = self.location.records_from(0);
+        let bindings = records.flat_map(|(_, record)| &record.bindings);
+        let over_connection = |binding: &Binding| match binding.origin() {
+            Origin::Live(flow) if flow.connection != 0 => Some((binding.contact_id, flow)),
+            _ => None,
+        };
+        bindings.filter_map(over_connection).collect()
+    }
+
+    /// Connections of the process before that go on: the rows of their bindings are read later.
+    pub(crate) fn take_flows(&mut self, flows: Vec<(u64, Flow)>) {
+        self.flows.before = flows.into_iter().collect();
+    }
+
+    /// A row has been read: its binding has the flow again that it was made over, where that goes on.
+    pub(super) fn regain_flow(&mut self, ctx: &mut Ctx<'_>, row: &Row) {
+        let Some(flow) = self.flows.before.remove(&row.contact_id) else { return };
+        let aor = row.aor(ctx.identity.use_domain, ctx.identity.case_sensitive);
+        let Some(id) = aor.and_then(|aor| self.location.find(&aor)) else { return };
+        let mut deadline_ms = None;
+        self.location.change(id, |record| {
+            let binding = record.bindings.iter_mut().find(|one| one.contact_id == row.contact_id);
+            deadline_ms = binding.map(|binding| {
+                binding.made_over(flow);
+                binding.deadline_ms
+            });
+        });
+        if let Some(deadline_ms) = deadline_ms {
+            self.flows.keep(ctx, id, flow.connection, deadline_ms);
+        }
+    }
+
     /// A connection is gone: its bindings stay, without a flow. Rows of those that nothing leads to go: they are removed as
     /// doubts are, behind the commit that may be under way.
     pub(crate) fn connection_closed(&mut self, ctx: &mut Ctx<'_>, connection: u64) {
+        self.flows.before.retain(|_, flow| flow.connection != connection);
         for id in self.flows.records.remove(&connection).into_iter().flatten() {
             let mut stranded = Vec::new();
             self.location.change(id, |record| {

@@ -58,8 +58,10 @@ impl Registrar {
                 hash != 0 && hash != hash_of(&aor)
             });
             match self.load(ctx.identity, row, ctx.now) {
-                Ok(None) => {}
-                Ok(Some(contact_id)) => surplus.push(remove(contact_id, row)),
+                Ok(older) => {
+                    surplus.extend(older.map(|contact_id| remove(contact_id, row)));
+                    self.regain_flow(ctx, row);
+                }
                 Err(error) => {
                     if error == RowError::Twice {
                         surplus.push(remove(row.contact_id, row));

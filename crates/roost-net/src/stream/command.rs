@@ -5,6 +5,8 @@ use std::sync::mpsc::Sender;
 
 use roost_core::{Flow, Transport};
 
+use crate::stream::moved::MovedStreams;
+
 /// A message to send.
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -49,6 +51,10 @@ pub(super) enum StreamCommand {
     Listen(Transport, TcpListener),
     /// Accept none here any more, and close those that were.
     Unlisten(Transport, SocketAddr),
+    /// Accept and read nothing any more, and say so.
+    Pause(Sender<()>),
+    /// Give the connections away, for the process after this one.
+    TakeOut(Sender<MovedStreams>),
     /// End the thread.
     End,
 }

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::backpressure::Backpressure;
 use crate::stream::limits::{MAX_ANSWERS, PONG_MS, STUCK_MS, StreamSettings};
+use crate::stream::moved::MovedConnection;
 use crate::stream::peer::Peer;
 use crate::stream::wire::Wire;
 use crate::stream::write_queue::WriteQueue;
@@ -38,6 +39,8 @@ pub(super) struct Connection {
     pub(super) last_ms: Cell<u64>,
     /// Its handshake counts as its source's.
     pub(super) is_handshaking: Cell<bool>,
+    /// It is not read any more: it goes on in the process after this one.
+    pub(super) is_paused: Cell<bool>,
     /// What is to be written yet is its end.
     pub(super) is_over: Cell<bool>,
 }
@@ -100,6 +103,7 @@ impl Connection {
             keep_until_ms: Cell::new(0),
             last_ms: Cell::new(0),
             is_handshaking: Cell::new(false),
+            is_paused: Cell::new(false),
             is_over: Cell::new(false),
         }
     }
@@ -107,7 +111,23 @@ impl Connection {
     /// Whether it is read: the workers keep up, the peer takes our answers, and its last message has not come.
     pub(super) fn is_read(&self) -> bool {
         let takes_answers = self.wire.borrow().to_write() <= MAX_ANSWERS;
-        self.last_ms.get() == 0 && self.backpressure.is_open() && takes_answers
+        self.last_ms.get() == 0 && self.may_take() && takes_answers
+    }
+
+    /// Whether the workers take another message.
+    pub(super) fn may_take(&self) -> bool {
+        self.backpressure.is_open() && !self.is_paused.get()
+    }
+
+    /// What goes along with its socket where it can go on in another process.
+    pub(super) fn moved(&self, now_ms: u64) -> Option<MovedConnection> {
+        let is_ending = self.must_close.get().is_some() || self.last_ms.get() != 0 || self.is_over.get();
+        let read = self.wire.borrow().plain_rest().filter(|_| !is_ending)?;
+        let kept_until_ms = self.keep_until_ms.get();
+        let kept_ms = (kept_until_ms != 0).then(|| kept_until_ms.saturating_sub(now_ms));
+        let Flow { connection, local, remote, .. } = self.flow;
+        let unsent = self.queue.borrow().bytes();
+        Some(MovedConnection { number: connection, local, remote, kept_ms, read, unsent })
     }
 
     /// Whether it must end because of the time: it is idle, unfinished, stuck, or has had its last answer.

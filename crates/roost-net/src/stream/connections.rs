@@ -44,6 +44,10 @@ impl Connections {
         unused.min_by_key(|connection| connection.active_ms.get()).cloned()
     }
 
+    pub(super) fn into_all(self) -> impl Iterator<Item = Rc<Connection>> {
+        self.by_number.into_values()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Rc<Connection>> {
         self.by_number.values()
     }

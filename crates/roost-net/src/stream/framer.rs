@@ -36,6 +36,11 @@ impl Framer {
         self.bytes.len()
     }
 
+    /// Them.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Since when a message is unfinished, in monotonic milliseconds.
     pub(super) fn unfinished_since_ms(&self) -> Option<u64> {
         self.since_ms.map(NonZeroU64::get)

@@ -11,6 +11,7 @@ mod connections;
 mod counters;
 mod framer;
 mod limits;
+mod moved;
 mod peer;
 mod proxied;
 mod shared;
@@ -42,6 +43,7 @@ use crate::tls::is_named;
 pub use carriers::Carriers;
 pub use command::ConnectionRecord;
 pub use limits::StreamSettings;
+pub use moved::{MovedConnection, MovedStreams};
 
 /// Where messages for connections go. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -51,7 +53,8 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Starts threads, as many as there are workers at most. What arrives goes to `inboxes`, one of each worker.
+    /// Starts threads, as many as there are workers at most. What arrives goes to `inboxes`, one of each worker. Connections of
+    /// the process before go on.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -61,19 +64,23 @@ impl Streams {
         carriers: Carriers,
         inboxes: Arc<Vec<Inbox>>,
         clock: Clock,
+        moved: MovedStreams,
     ) -> io::Result<(Streams, Vec<JoinHandle<()>>)> {
         let wanted = settings.max_connections.div_ceil(PER_THREAD);
         let threads = inboxes.len().min(wanted).clamp(1, MAX_THREADS);
-        let (streams, commands) = Streams::unstarted(threads, settings, carriers, inboxes, clock);
+        let seed = moved.hash_seed;
+        let (streams, commands) = Streams::unstarted(threads, settings, carriers, inboxes, clock, seed);
         // The first thread accepts for all.
         let mut listeners = Some(listeners);
+        let mut moved = streams.shared.divided(moved);
         let start = |(own, commands): (usize, UnboundedReceiver<StreamCommand>)| {
             let listeners = listeners.take().unwrap_or_default();
+            let moved = moved.get_mut(own).map(std::mem::take).unwrap_or_default();
             let (shared, threads) = (Arc::clone(&streams.shared), Arc::clone(&streams.threads));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let run = move || {
                 let thread = StreamThread::new(own, shared, threads);
-                tokio::task::LocalSet::new().block_on(&runtime, thread.serve(listeners, commands));
+                tokio::task::LocalSet::new().block_on(&runtime, thread.serve(listeners, moved, commands));
             };
             std::thread::Builder::new().name(format!("roost-stream-{own}")).spawn(run)
         };
@@ -87,9 +94,10 @@ impl Streams {
         carriers: Carriers,
         inboxes: Arc<Vec<Inbox>>,
         clock: Clock,
+        hash_seed: u64,
     ) -> (Streams, Vec<UnboundedReceiver<StreamCommand>>) {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
-        let shared = Arc::new(Shared::new(settings, carriers, threads, inboxes, clock));
+        let shared = Arc::new(Shared::new(settings, carriers, (threads, hash_seed), inboxes, clock));
         (Streams { threads: senders.into(), shared }, receivers)
     }
 
@@ -144,6 +152,32 @@ impl Streams {
         }
     }
 
+    /// Accepts and reads nothing any more; what was read is in the inboxes when it returns. It still writes.
+    pub fn pause(&self) {
+        self.ask(StreamCommand::Pause);
+    }
+
+    /// Takes all connections out, for the process after this one; it is paused, and nothing is sent any more.
+    pub fn take_out(&self) -> MovedStreams {
+        let (threads, hash_seed) = (self.threads.len(), self.shared.hash_seed);
+        let all = MovedStreams { threads, hash_seed, ..MovedStreams::default() };
+        self.ask(StreamCommand::TakeOut).into_iter().fold(all, |mut all, more| {
+            all.connections.extend(more.connections);
+            all.held.extend(more.held);
+            all
+        })
+    }
+
+    /// What each thread answers; it is waited for, not longer than a second for each.
+    fn ask<T>(&self, command: impl Fn(std::sync::mpsc::Sender<T>) -> StreamCommand) -> Vec<T> {
+        let ask = |thread: &UnboundedSender<StreamCommand>| {
+            let (answer, answered) = std::sync::mpsc::channel();
+            thread.send(command(answer)).ok()?;
+            answered.recv_timeout(Duration::from_secs(1)).ok()
+        };
+        self.threads.iter().filter_map(ask).collect()
+    }
+
     /// Ends the threads, once what was sent before is written as far as the peers read.
     pub fn stop(&self) {
         for thread in self.threads.iter() {
@@ -153,13 +187,7 @@ impl Streams {
 
     /// All connections, by number. It waits for the threads, not longer than a second for each.
     pub fn list(&self) -> Vec<ConnectionRecord> {
-        let mut all = Vec::new();
-        for thread in self.threads.iter() {
-            let (answer, answered) = std::sync::mpsc::channel();
-            if thread.send(StreamCommand::List(answer)).is_ok() {
-                all.extend(answered.recv_timeout(Duration::from_secs(1)).unwrap_or_default());
-            }
-        }
+        let mut all: Vec<ConnectionRecord> = self.ask(StreamCommand::List).into_iter().flatten().collect();
         all.sort_unstable_by_key(|record| record.flow.connection);
         all
     }

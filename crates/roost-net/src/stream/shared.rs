@@ -1,11 +1,12 @@
 //! What the threads of connections share with one another and with the senders.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use roost_core::ShardEvent;
+use siphasher::sip::SipHasher13;
 
 use crate::clock::Clock;
 use crate::inbox::{Inbox, InboxItem};
@@ -13,6 +14,7 @@ use crate::stream::carriers::Carriers;
 use crate::stream::command::Outgoing;
 use crate::stream::counters::Counters;
 use crate::stream::limits::{MAX_HELD, StreamSettings};
+use crate::stream::moved::MovedStreams;
 use crate::stream::sources::Sources;
 
 #[derive(Debug)]
@@ -30,14 +32,15 @@ pub(super) struct Shared {
     pub(super) connecting: AtomicUsize,
     /// Bytes that `MAX_HELD` limits.
     held: AtomicUsize,
-    hasher: RandomState,
+    /// What thread has a peer hangs on it: the same in the process after this one.
+    pub(super) hash_seed: u64,
 }
 
 impl Shared {
     pub(super) fn new(
         settings: StreamSettings,
         carriers: Carriers,
-        threads: usize,
+        (threads, hash_seed): (usize, u64),
         inboxes: Arc<Vec<Inbox>>,
         clock: Clock,
     ) -> Shared {
@@ -52,7 +55,7 @@ impl Shared {
             commanded: AtomicUsize::new(0),
             connecting: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
-            hasher: RandomState::new(),
+            hash_seed,
         }
     }
 
@@ -66,7 +69,26 @@ impl Shared {
         if self.threads == 1 {
             return 0;
         }
-        (self.hasher.hash_one(remote) % self.threads as u64) as usize
+        let mut hasher = SipHasher13::new_with_keys(self.hash_seed, !self.hash_seed);
+        remote.hash(&mut hasher);
+        (hasher.finish() % self.threads as u64) as usize
+    }
+
+    /// Each thread's connections of the process before; all are held where that had other threads.
+    pub(super) fn divided(&self, moved: MovedStreams) -> Vec<MovedStreams> {
+        let mut all: Vec<_> = (0..self.threads).map(|_| MovedStreams::default()).collect();
+        let is_same = moved.threads == self.threads;
+        let mut held = moved.held;
+        for (connection, stream) in moved.connections {
+            match all.get_mut(self.thread_of(connection.number)).filter(|_| is_same) {
+                Some(thread) => thread.connections.push((connection, stream)),
+                None => held.push(stream),
+            }
+        }
+        if let Some(first) = all.first_mut() {
+            first.held = held;
+        }
+        all
     }
 
     /// Where what arrives over a connection goes: all of one connection to the same.

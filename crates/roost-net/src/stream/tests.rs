@@ -66,6 +66,7 @@ fn start(settings: StreamSettings, workers: usize) -> Started {
         Carriers::default(),
         Arc::clone(&inboxes),
         Clock::start(),
+        MovedStreams::default(),
     )
     .unwrap();
     assert_eq!(threads.len(), workers);
@@ -136,7 +137,7 @@ fn a_source_has_its_limit_over_all_threads_and_gets_it_back() {
 fn what_the_queue_has_no_room_for_comes_back() {
     let inboxes = inboxes(1);
     let (streams, mut commands) =
-        Streams::unstarted(1, SETTINGS, Carriers::default(), Arc::clone(&inboxes), Clock::start());
+        Streams::unstarted(1, SETTINGS, Carriers::default(), Arc::clone(&inboxes), Clock::start(), 1);
     let address = "127.0.0.1:5060".parse().unwrap();
     let flow = Flow::stream(Transport::Tcp, address, address, 0);
     let large = vec![b'x'; 1 << 20];

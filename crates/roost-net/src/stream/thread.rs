@@ -26,6 +26,7 @@ use crate::stream::limits::{
     MAX_HANDSHAKES_PER_SECOND, MAX_HANDSHAKES_PER_SOURCE, MAX_PONGS, MAX_WAITING_PER_PEER, MAX_WRITE_QUEUE,
     READ, READS_PER_TURN, SWEEP,
 };
+use crate::stream::moved::MovedStreams;
 use crate::stream::peer::Peer;
 use crate::stream::proxied;
 use crate::stream::shared::Shared;
@@ -36,18 +37,20 @@ use crate::tls::is_named;
 pub(super) struct StreamThread {
     /// Its number.
     own: usize,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// All threads' commands: a connection goes to the thread of its peer.
     threads: Arc<[UnboundedSender<StreamCommand>]>,
-    connections: RefCell<Connections>,
+    pub(super) connections: RefCell<Connections>,
     /// The listeners that it accepts for, and what ends that.
-    accepting: RefCell<Vec<(Listener, AbortHandle)>>,
+    pub(super) accepting: RefCell<Vec<(Listener, AbortHandle)>>,
     /// What waits for a peer to be connected to.
     connecting: RefCell<HashMap<Peer, Vec<Outgoing>>>,
     /// All connections are closed by then, in monotonic milliseconds; 0: they are not.
     drain_until_ms: Cell<u64>,
+    /// Nothing is read any more.
+    pub(super) is_paused: Cell<bool>,
     /// Connections that it has had.
-    opened: Cell<u64>,
+    pub(super) opened: Cell<u64>,
     /// Connections that messages of this round wait for.
     gathered: RefCell<Vec<Rc<Connection>>>,
     buffer: RefCell<Vec<u8>>,
@@ -68,6 +71,7 @@ impl StreamThread {
             accepting: RefCell::default(),
             connecting: RefCell::default(),
             drain_until_ms: Cell::new(0),
+            is_paused: Cell::new(false),
             opened: Cell::new(0),
             gathered: RefCell::default(),
             buffer: RefCell::new(vec![0; READ]),
@@ -79,11 +83,13 @@ impl StreamThread {
     pub(super) async fn serve(
         self: Rc<Self>,
         listeners: Vec<(Transport, std::net::TcpListener)>,
+        moved: MovedStreams,
         mut commands: UnboundedReceiver<StreamCommand>,
     ) {
         for (transport, listener) in listeners {
             self.listen(transport, listener);
         }
+        self.take_in(moved);
         let sweeper = Rc::clone(&self);
         tokio::task::spawn_local(async move {
             loop {
@@ -122,6 +128,14 @@ impl StreamThread {
             StreamCommand::Listen(transport, listener) => self.listen(transport, listener),
             StreamCommand::Unlisten(transport, address) => {
                 self.unlisten(&Listener::new(transport, address));
+            }
+            StreamCommand::Pause(answer) => {
+                self.pause();
+                let _ = answer.send(());
+            }
+            StreamCommand::TakeOut(answer) => {
+                self.write_gathered();
+                let _ = answer.send(self.take_out());
             }
             StreamCommand::Send(_) | StreamCommand::End => {}
         }
@@ -284,13 +298,21 @@ impl StreamThread {
         let number = self.opened.get() * self.shared.threads as u64 + self.own as u64;
         let peer = Peer::of(flow);
         let flow = Flow { connection: number, ..flow };
-        let Shared { settings, counters, .. } = &*self.shared;
-        let connection = Rc::new(Connection::new(flow, peer, stream, wire, settings, self.shared.now_ms()));
+        let settings = &self.shared.settings;
+        let connection = Connection::new(flow, peer, stream, wire, settings, self.shared.now_ms());
         connection.is_handshaking.set(is_handshaking);
+        self.attend_to(connection);
+    }
+
+    /// Starts the task of a connection.
+    pub(super) fn attend_to(self: &Rc<Self>, connection: Connection) -> Rc<Connection> {
+        connection.is_paused.set(self.is_paused.get());
+        let connection = Rc::new(connection);
         self.connections.borrow_mut().insert(&connection);
-        counters.opened(flow.transport);
-        let attended = Attended { thread: Rc::clone(self), connection };
+        self.shared.counters.opened(connection.flow.transport);
+        let attended = Attended { thread: Rc::clone(self), connection: Rc::clone(&connection) };
         tokio::task::spawn_local(async move { attended.thread.attend(&attended.connection).await });
+        connection
     }
 
     /// Reads and writes until the connection ends.
@@ -299,8 +321,7 @@ impl StreamThread {
             if let Some(why) = connection.must_close.get() {
                 break why;
             }
-            let is_open = connection.backpressure.is_open();
-            if is_open && connection.wire.borrow().is_held_back() {
+            if connection.may_take() && connection.wire.borrow().is_held_back() {
                 // What has arrived comes before what will.
                 if let Err(why) = self.take(connection, &[]) {
                     break why;
@@ -360,13 +381,13 @@ impl StreamThread {
     }
 
     /// Gives the messages of what has arrived to a worker, all of one connection to the same, and answers keep-alives.
-    fn take(&self, connection: &Connection, arrived: &[u8]) -> Result<(), Close> {
+    pub(super) fn take(&self, connection: &Connection, arrived: &[u8]) -> Result<(), Close> {
         let mut items = Vec::new();
         let deliver = |message: &[u8]| {
             let permit = Permit::new(&connection.backpressure);
             items.push(InboxItem::Stream { flow: connection.flow, message: message.into(), permit });
         };
-        let may_go_on = || connection.backpressure.is_open();
+        let may_go_on = || connection.may_take();
         let mut wire = connection.wire.borrow_mut();
         self.shared.release(wire.held());
         let now_ms = self.shared.now_ms();
@@ -669,7 +690,7 @@ impl StreamThread {
         }
     }
 
-    fn close(&self, connection: &Connection, why: Close) {
+    pub(super) fn close(&self, connection: &Connection, why: Close) {
         connection.must_close.set(Some(why));
         connection.wake();
         if !self.connections.borrow_mut().remove(connection) {

@@ -229,6 +229,16 @@ impl Wire {
         self.framing.held()
     }
 
+    /// The beginning of a message that is held, where that is all there is to know: of TCP alone.
+    pub(super) fn plain_rest(&self) -> Option<Vec<u8>> {
+        match &self.framing {
+            Framing::Stream(framer) if self.tls.is_none() && self.to_write() == 0 => {
+                Some(framer.rest().to_vec())
+            }
+            _ => None,
+        }
+    }
+
     /// Whether it was told to wait, and may have whole messages.
     pub(super) fn is_held_back(&self) -> bool {
         match &self.framing {

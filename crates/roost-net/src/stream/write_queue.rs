@@ -21,6 +21,12 @@ impl WriteQueue {
         self.left
     }
 
+    /// What waits.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let all: Vec<u8> = self.messages.iter().flatten().copied().collect();
+        all.get(self.written..).unwrap_or_default().to_vec()
+    }
+
     /// Adds a message, of which so many bytes are written already; nothing waits if there are any.
     pub(super) fn push(&mut self, message: Box<[u8]>, written: usize) {
         if self.left == 0 {

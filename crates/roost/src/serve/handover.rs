@@ -1,27 +1,26 @@
 //! `roost upgrade`: the process becomes another binary and keeps its sockets, its number, and what is under way. Sockets are taken over in
 //! the same way from systemd (socket activation, `LISTEN_FDS`).
 
+use std::collections::HashSet;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, RawFd};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use roost_core::{Listener, Moved};
+use roost_core::{Listener, Moved, Transport};
+use roost_net::{MovedConnection, MovedStreams};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::serve::listening::Kept;
+use crate::serve::random;
 
-/// Where descriptors stand that the next binary inherits: above those that are in use.
-const FIRST_FD: RawFd = 20_000;
-/// The same where the process may have fewer.
-const FIRST_OF_FEW: RawFd = 900;
 /// Names the descriptor of what is under way.
 const MOVED: &str = "ROOST_MOVED_FD";
 
@@ -95,13 +94,33 @@ fn own_file() -> Result<PathBuf> {
 }
 
 /// Becomes the binary; comes back only where that fails.
-pub(super) fn become_binary(binary: &Path, kept: &Kept, handed: &Handed) -> anyhow::Error {
+pub(super) fn become_binary(
+    binary: &Path,
+    kept: &Kept,
+    streams: &MovedStreams,
+    handed: &Handed,
+) -> anyhow::Error {
     let attempt = || -> Result<anyhow::Error> {
-        let first = first_fd(kept.datagrams.len() + kept.connections.len())?;
-        let mut next = first;
+        let listening = kept.datagrams.len() + kept.connections.len();
+        let under_way = streams.connections.len() + streams.held.len();
+        raise_limit();
+        let (first, has_streams) = match free_range(listening + under_way + 1) {
+            Ok(first) => (first, true),
+            Err(_) => (free_range(listening + 1)?, false),
+        };
+        if !has_streams {
+            tracing::warn!(
+                connections = under_way,
+                "too few descriptors to hand connections over: they are closed"
+            );
+        }
         let datagrams = kept.datagrams.iter().map(|(_, socket)| socket.as_fd());
         let sockets = datagrams.chain(kept.connections.iter().map(|(_, socket)| socket.as_fd()));
-        for socket in sockets {
+        let connections = streams.connections.iter().map(|(_, socket)| socket.as_fd());
+        let connections = connections.chain(streams.held.iter().map(|socket| socket.as_fd()));
+        let connections = connections.filter(|_| has_streams);
+        let mut next = first;
+        for socket in sockets.chain(connections) {
             // Without close-on-exec, and one behind the other.
             let fd = fcntl(socket, FcntlArg::F_DUPFD(next))?;
             ensure!(fd == next, "descriptor {next} is in use");
@@ -128,18 +147,35 @@ pub(super) fn become_binary(binary: &Path, kept: &Kept, handed: &Handed) -> anyh
     attempt().unwrap_or_else(|error| error)
 }
 
-/// Where so many descriptors find room.
-fn first_fd(count: usize) -> Result<RawFd> {
+/// As many descriptors as the system gives without further rights: connections have two for a moment.
+fn raise_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// Where so many descriptors find room one behind the other.
+fn free_range(count: usize) -> Result<RawFd> {
     use nix::sys::resource::{Resource, getrlimit};
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    for first in [FIRST_FD, FIRST_OF_FEW] {
-        if (first as u64) + (count as u64) + 8 < soft {
-            return Ok(first);
+    let names = std::fs::read_dir("/proc/self/fd").context("which descriptors are in use is not known")?;
+    let mut used: Vec<u64> =
+        names.flatten().filter_map(|name| name.file_name().to_str()?.parse().ok()).collect();
+    used.sort_unstable();
+    // Those of the standard streams, and what is opened meanwhile, have room below.
+    let mut first = 64;
+    for fd in used {
+        if fd >= first + count as u64 {
+            break;
         }
+        first = first.max(fd + 1);
     }
-    bail!(
+    ensure!(
+        first + (count as u64) < soft,
         "the process may have {soft} open files: too few to hand its sockets over (ulimit -n, LimitNOFILE= in systemd)"
-    )
+    );
+    Ok(first as RawFd)
 }
 
 /// The sockets that the process was started with.
@@ -150,22 +186,25 @@ pub(super) struct Inherited {
 }
 
 impl Inherited {
-    /// From `LISTEN_FDS`, of systemd or of the process before; nothing where that is for another process.
-    pub(super) fn take() -> Inherited {
+    /// From `LISTEN_FDS`, of systemd or of the process before; nothing where that is for another process. The first are listened
+    /// on; behind so many there are the connections of the process before.
+    pub(super) fn take(listening: usize) -> (Inherited, Vec<TcpStream>) {
         let mut inherited = Inherited::default();
+        let mut connections = Vec::new();
         let mut all = listenfd::ListenFd::from_env();
         for index in 0..all.len() {
             if let Ok(Some(socket)) = all.take_udp_socket(index)
                 && let Ok(address) = socket.local_addr()
             {
                 inherited.datagrams.push((address, socket));
-            } else if let Ok(Some(socket)) = all.take_tcp_listener(index)
-                && let Ok(address) = socket.local_addr()
-            {
-                inherited.connections.push((address, socket));
+            } else if let Ok(Some(socket)) = all.take_tcp_listener(index) {
+                match socket.local_addr() {
+                    Ok(address) if index < listening => inherited.connections.push((address, socket)),
+                    _ => connections.push(OwnedFd::from(socket).into()),
+                }
             }
         }
-        inherited
+        (inherited, connections)
     }
 
     /// Whether there is one of this address.
@@ -217,17 +256,93 @@ impl Inherited {
     }
 }
 
-/// What the next process is given beside its sockets.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Handed {
+/// What the next process is given beside its sockets and connections.
+#[derive(Debug)]
+pub(super) struct Rest {
     /// Which shard an extension belongs to hangs on it.
     pub(super) hash_seed: u64,
     /// What is under way, by shard.
     pub(super) moved: Vec<Moved>,
 }
 
+/// All of it as it is written: of descriptors only their order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handed {
+    hash_seed: u64,
+    moved: Vec<Moved>,
+    /// So many descriptors are listened on.
+    listening: usize,
+    stream_threads: usize,
+    stream_seed: u64,
+    /// They are behind those; then there are connections that cannot go on.
+    connections: Vec<MovedConnection>,
+}
+
+impl Handed {
+    pub(super) fn new(rest: Rest, kept: &Kept, streams: &MovedStreams) -> Handed {
+        Handed {
+            hash_seed: rest.hash_seed,
+            moved: rest.moved,
+            listening: kept.datagrams.len() + kept.connections.len(),
+            stream_threads: streams.threads,
+            stream_seed: streams.hash_seed,
+            connections: streams.connections.iter().map(|(moved, _)| moved.clone()).collect(),
+        }
+    }
+}
+
+/// What the process has at its start.
+#[derive(Debug)]
+pub(super) struct Heritage {
+    pub(super) inherited: Inherited,
+    pub(super) streams: MovedStreams,
+    pub(super) rest: Option<Rest>,
+}
+
+impl Heritage {
+    pub(super) fn take() -> Result<Heritage> {
+        let Some(handed) = handed() else {
+            let (inherited, _) = Inherited::take(usize::MAX);
+            return Ok(Heritage {
+                inherited,
+                streams: MovedStreams { hash_seed: random()?, ..MovedStreams::default() },
+                rest: None,
+            });
+        };
+        let (inherited, mut sockets) = Inherited::take(handed.listening);
+        let held = sockets.split_off(handed.connections.len().min(sockets.len()));
+        let streams = MovedStreams {
+            threads: handed.stream_threads,
+            hash_seed: handed.stream_seed,
+            connections: handed.connections.into_iter().zip(sockets).collect(),
+            held,
+        };
+        let rest = Some(Rest { hash_seed: handed.hash_seed, moved: handed.moved });
+        Ok(Heritage { inherited, streams, rest })
+    }
+
+    /// Connections go on where their bindings are read from the table that this process writes, and where their listener is one yet; the
+    /// others are closed.
+    pub(super) fn settle(&mut self, listeners: &[Listener], goes_on: bool) {
+        let is_listened_on = |local: SocketAddr| {
+            listeners.iter().any(|one| one.transport == Transport::Tcp && one.covers(local))
+        };
+        let all = std::mem::take(&mut self.streams.connections);
+        for (moved, socket) in all {
+            match goes_on && is_listened_on(moved.local) {
+                true => self.streams.connections.push((moved, socket)),
+                false => self.streams.held.push(socket),
+            }
+        }
+        let numbers: HashSet<u64> = self.streams.connections.iter().map(|(moved, _)| moved.number).collect();
+        for moved in self.rest.iter_mut().flat_map(|rest| &mut rest.moved) {
+            moved.keep_flows(|number| numbers.contains(&number));
+        }
+    }
+}
+
 /// What the process before has left; nothing where there was none.
-pub(super) fn handed() -> Option<Handed> {
+fn handed() -> Option<Handed> {
     let fd = std::env::var(MOVED).ok().and_then(|text| text.parse::<RawFd>().ok())?;
     let read = || -> Result<Handed> {
         let mut bytes = Vec::new();

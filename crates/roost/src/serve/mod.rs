@@ -30,10 +30,10 @@ use roost_core::{CallRecord, Config, Listener};
 use roost_net::Tls;
 use roost_store::{Journal, Left, Store, StoreError};
 
-use crate::serve::handover::{Handed, Inherited, become_binary};
+use crate::serve::handover::{Handed, Heritage, Rest, become_binary};
 use crate::serve::interfaces::Interfaces;
 use crate::serve::lists::Lists;
-use crate::serve::server::{Outcome, Server};
+use crate::serve::server::{Outcome, Server, Stopped};
 use crate::serve::signals::Signals;
 use crate::serve::sockets::{datagram_sockets, stream_sockets};
 use crate::settings::{self, Settings};
@@ -47,9 +47,11 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
     let mut config = complete(settings)?;
-    let handed = handover::handed();
-    if let Some(handed) = &handed {
-        config.identity.hash_seed = handed.hash_seed;
+    let mut heritage = Heritage::take()?;
+    heritage.settle(&config.policy.listeners, server::reads_table(&config));
+    let Heritage { mut inherited, streams, rest } = heritage;
+    if let Some(rest) = &rest {
+        config.identity.hash_seed = rest.hash_seed;
     }
     let (journal, left) = open_journal(settings)?;
     if let Some(key) = left.key.filter(|_| settings.secret.is_empty()) {
@@ -59,7 +61,6 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let calls = calls_to_restore(left, &config.identity.mac_key);
     config.identity.epoch = fresh_epoch(&calls)?;
     // What could be in the way is found out before anything runs.
-    let mut inherited = Inherited::take();
     inherited.close_others(&config.policy.listeners);
     for listener in &config.policy.listeners {
         if !inherited.has_datagrams(listener.address) || listener.transport.is_reliable() {
@@ -80,9 +81,9 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     Lists::read(settings, &store)?.put(&mut config.policy);
     let config = Arc::new(config);
     let hash_seed = config.identity.hash_seed;
-    let moved = handed.map_or_else(Vec::new, |handed| handed.moved);
-    let calls = server::CallsLeft { journal, calls, moved };
-    let mut server = Server::start(settings, Arc::clone(&config), &store, calls, sockets, tls)?;
+    let moved = rest.map_or_else(Vec::new, |rest| rest.moved);
+    let left = server::CallsLeft { journal, calls, moved, streams };
+    let mut server = Server::start(settings, Arc::clone(&config), &store, left, sockets, tls)?;
     announce(settings, &config, &store);
     systemd::ready();
     let outcome = runtime.block_on(server.wait(settings, interfaces, &levels, signals));
@@ -98,13 +99,13 @@ fn end(outcome: Result<Outcome>, server: Server, settings: &Settings, hash_seed:
     if upgrade.is_none() {
         systemd::stopping();
     }
-    let (kept, moved) = server.stop(settings);
+    let Stopped { kept, moved, streams } = server.stop(settings, upgrade.is_some());
     if let Some(binary) = upgrade {
-        let handed = Handed { hash_seed, moved };
+        let handed = Handed::new(Rest { hash_seed, moved }, &kept, &streams);
         tracing::info!(binary = %binary.display(), "this process becomes another binary");
-        let error = become_binary(&binary, &kept, &handed);
+        let error = become_binary(&binary, &kept, &streams, &handed);
         tracing::error!(error = format!("{error:#}"), "it does not: the one that ran goes on");
-        return Err(become_binary(Path::new("/proc/self/exe"), &kept, &handed));
+        return Err(become_binary(Path::new("/proc/self/exe"), &kept, &streams, &handed));
     }
     outcome.map(drop)
 }
@@ -154,19 +155,24 @@ fn fresh_epoch(calls: &[CallRecord]) -> Result<u8> {
 fn complete(settings: &Settings) -> Result<Config> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let shards = if settings.workers == 0 { cores.min(64) } else { settings.workers };
-    let mut random = [0; 32];
-    getrandom::fill(&mut random).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| anyhow!("no random numbers: {error}"))?;
     let mac_key = match settings.secret.as_str() {
-        "" => random,
+        "" => key,
         secret => blake3::derive_key("roost 2026 auth.secret nonces and tags", secret.as_bytes()),
     };
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed).map_err(|error| anyhow!("no random numbers: {error}"))?;
     let mut config = settings.core.clone();
     config.identity.shards = shards as u16;
     config.identity.mac_key = mac_key;
-    config.identity.hash_seed = u64::from_ne_bytes(seed);
+    config.identity.hash_seed = random()?;
     Ok(config)
+}
+
+/// A random number.
+fn random() -> Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 /// The entry of `listen` that would hear IPv4 where a wildcard of IPv6 does not.

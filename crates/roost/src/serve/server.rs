@@ -10,7 +10,9 @@ use anyhow::{Context as _, Result, anyhow};
 use roost_admin::{Hub, InForce, Mi, Peers, Scope, ShellEvent, Statistics};
 use roost_core::{CallRecord, Config, Engine, Moved, Rng, ShardId, Topics, Transport};
 use roost_hep::Tracer;
-use roost_net::{Carriers, Clock, Inbox, InboxItem, Resolver, SlowNames, Streams, Tls, Worker, WorkerPool};
+use roost_net::{
+    Carriers, Clock, Inbox, InboxItem, MovedStreams, Resolver, SlowNames, Streams, Tls, Worker, WorkerPool,
+};
 use roost_recorder::Recorder;
 use roost_store::{
     BatchHistograms, Calls, DatabaseNews, Gatherer, Health, Journal, Preload, Receipts, Running, Store,
@@ -75,7 +77,7 @@ impl Server {
         settings: &Settings,
         config: Arc<Config>,
         store: &Arc<Store>,
-        left: CallsLeft,
+        mut left: CallsLeft,
         (stream_sockets, datagrams): (Vec<(Transport, TcpListener)>, Vec<Vec<UdpSocket>>),
         tls: Option<Arc<Tls>>,
     ) -> Result<Server> {
@@ -92,10 +94,11 @@ impl Server {
         let ask = asker(Arc::clone(&inboxes), Arc::clone(&questions));
         let ends = Ends { inboxes: &inboxes, health: health.clone(), ask, clock };
         let (location, peers) = location::start(settings, &config, store, ends)?;
+        let moved = std::mem::take(&mut left.streams);
         let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
         let kept = listening::keep(&stream_sockets, &datagrams)?;
         let (streams, stream_threads) =
-            start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock)?;
+            start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock, moved)?;
         let doers = Doers {
             running: &running,
             location: location.as_ref(),
@@ -248,10 +251,13 @@ impl Server {
         })
     }
 
-    /// Lets the threads finish what is under way, and ends them. Its sockets, and what goes on in the process after this one.
-    pub(super) fn stop(self, settings: &Settings) -> (Kept, Vec<Moved>) {
+    /// Lets the threads finish what is under way, and ends them. What goes on in the process after this one, where there `is_next` one.
+    pub(super) fn stop(self, settings: &Settings, is_next: bool) -> Stopped {
         tracing::info!("stopping");
         drop(self.loading);
+        if let Some(streams) = self.streams.as_ref().filter(|_| is_next) {
+            streams.pause();
+        }
         self.pool.stop();
         for thread in self.workers {
             let _ = thread.join();
@@ -270,7 +276,11 @@ impl Server {
         if let Some(calls) = self.calls {
             calls.stop();
         }
+        let mut left = MovedStreams::default();
         if let Some(streams) = self.streams {
+            if is_next {
+                left = streams.take_out();
+            }
             streams.stop();
         }
         for thread in self.stream_threads {
@@ -283,7 +293,7 @@ impl Server {
         self.running.stop();
         let [_, _, (_, transactions), (_, registrations), (_, largest)] = statistics();
         tracing::info!(transactions, registrations, largest, "written to the database");
-        (self.listening.into_kept(), moved)
+        Stopped { kept: self.listening.into_kept(), moved, streams: left }
     }
 }
 
@@ -352,6 +362,15 @@ pub(super) struct CallsLeft {
     pub(super) calls: Vec<CallRecord>,
     /// What it had under way, by shard.
     pub(super) moved: Vec<Moved>,
+    /// Its connections.
+    pub(super) streams: MovedStreams,
+}
+
+/// What a server leaves to the process after this one.
+pub(super) struct Stopped {
+    pub(super) kept: Kept,
+    pub(super) moved: Vec<Moved>,
+    pub(super) streams: MovedStreams,
 }
 
 /// Gives shards their calls, and starts what keeps them.
@@ -386,6 +405,7 @@ fn start_streams(
     tls: Option<Arc<Tls>>,
     inboxes: &Arc<Vec<Inbox>>,
     clock: Clock,
+    moved: MovedStreams,
 ) -> Result<(Option<Streams>, Vec<JoinHandle<()>>)> {
     if sockets.is_empty() {
         return Ok((None, Vec::new()));
@@ -395,7 +415,8 @@ fn start_streams(
         origins: settings.websocket_origins.as_slice().into(),
         balancers: settings.balancers.as_slice().into(),
     };
-    let started = Streams::start(sockets, stream_settings(settings), carriers, Arc::clone(inboxes), clock);
+    let settings = stream_settings(settings);
+    let started = Streams::start(sockets, settings, carriers, Arc::clone(inboxes), clock, moved);
     let (streams, threads) = started.context("starting the threads of the connections")?;
     Ok((Some(streams), threads))
 }
@@ -491,7 +512,7 @@ fn start_loading(
 }
 
 /// Whether the database's table has the bindings, and is read at start.
-fn reads_table(config: &Config) -> bool {
+pub(super) fn reads_table(config: &Config) -> bool {
     config.identity.write_through && config.identity.node.is_none()
 }
 

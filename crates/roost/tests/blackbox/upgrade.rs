@@ -1,10 +1,16 @@
 //! `roost upgrade`: the process becomes another binary, and nobody who calls or is called notices.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use crate::support::{Phone, Server, TcpPhone, ack_of_failure, cancel_of};
+use serde_json::json;
+
+use crate::support::{
+    AnyLine, Dialog, PATIENCE, Phone, Server, TLS_SECTION, TcpPhone, ack_of_failure, cancel_of, free_port,
+    phone, wait_for,
+};
 
 /// A caller and a callee of a server whose binary can be changed.
 fn calling() -> (Server, Phone, Phone) {
@@ -29,7 +35,7 @@ fn a_call_that_rings_is_answered_through_the_next_binary() {
     callee.hears_nothing("the INVITE is a retransmission");
     callee.send(callee.answer(&asked, "200 OK"));
     let answer = caller.await_status(200, "INVITE");
-    let mut dialog = crate::support::Dialog::of_caller(&caller, &answer);
+    let mut dialog = Dialog::of_caller(&caller, &answer);
     caller.send(dialog.request("ACK", &[]));
     callee.await_request("ACK");
     assert_eq!(server.statistic("dialog:active_dialogs"), 1);
@@ -84,9 +90,8 @@ fn a_phone_that_nobody_answers_is_given_up_in_time_by_the_next_binary() {
 }
 
 #[test]
-fn phones_over_tcp_connect_again_and_what_comes_meanwhile_waits() {
+fn what_comes_meanwhile_waits() {
     let (server, mut caller, _callee) = calling();
-    let mut tcp = TcpPhone::registered(&server, "9003");
     let register = caller.register_message(&[]);
     std::thread::scope(|scope| {
         let upgrade = scope.spawn(|| server.succeed(&["upgrade"]));
@@ -99,9 +104,71 @@ fn phones_over_tcp_connect_again_and_what_comes_meanwhile_waits() {
     });
     let answered = caller.listen(Duration::from_secs(2)).len();
     assert!(answered >= 20, "{answered} of 20 were answered");
-    assert!(tcp.receive(Duration::from_secs(1)).is_none());
-    tcp = TcpPhone::registered(&server, "9003");
-    drop(tcp);
+}
+
+#[test]
+fn connections_go_on_with_half_messages_and_calls_that_ring() {
+    let (server, mut caller, _) = calling();
+    let mut callee = phone(AnyLine::open("tcp", server.sip, &server.path("none")), "9003");
+    assert_eq!(callee.register(300).line(), "200 OK");
+    let mut slow = TcpPhone::registered(&server, "9002");
+    caller.invite("9003");
+    let asked = callee.await_request("INVITE");
+    callee.send(callee.answer(&asked, "180 Ringing"));
+    caller.await_status(180, "INVITE");
+    let options = slow.message("OPTIONS", "sip:127.0.0.1", &[], "");
+    let (first, second) = options.split_at(options.len() / 2);
+    slow.send(first);
+    std::thread::sleep(Duration::from_millis(200));
+
+    for _ in 0..2 {
+        server.succeed(&["upgrade"]);
+    }
+    // It rang over the connection, and is answered over it through the third process.
+    callee.send(callee.answer(&asked, "200 OK"));
+    let answer = caller.await_status(200, "INVITE");
+    let mut dialog = Dialog::of_caller(&caller, &answer);
+    caller.send(dialog.request("ACK", &[]));
+    callee.await_request("ACK");
+    slow.send(second);
+    assert_eq!(slow.response().line(), "200 OK");
+    // The binding leads over it yet, although nobody connects to a phone behind NAT.
+    assert_eq!(
+        server.mi("list_tcp_conns", json!({})).map(|all| all["Connections"].as_array().map(Vec::len)),
+        Ok(Some(2))
+    );
+    caller.send(dialog.request("BYE", &[]));
+    let bye = callee.await_request("BYE");
+    callee.send(callee.answer(&bye, "200 OK"));
+    caller.await_status(200, "BYE");
+    caller.invite("9002");
+    let asked = slow.receive(PATIENCE).expect("a call over its connection");
+    assert!(asked.starts_with("INVITE "), "{asked}");
+    // The phone ends it: it is known as the connection that the binding was made over.
+    drop(slow);
+    wait_for("the binding without a flow", PATIENCE, || {
+        let all = server.mi("list_tcp_conns", json!({})).expect("a list");
+        (all["Connections"].as_array()?.len() == 1).then_some(())
+    });
+}
+
+#[test]
+fn sessions_of_tls_cannot_move_and_their_phones_come_again() {
+    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut server = Server::prepared("", TLS_SECTION);
+    server.succeed(&["tls", "new", "localhost"]);
+    server.also_listen(&format!("tls:{at}"));
+    server.add_user("9001", "9001");
+    server.start();
+    let ca = server.path("tls/ca.pem");
+    let mut before = phone(AnyLine::open("tls", at, &ca), "9001");
+    assert_eq!(before.register(300).line(), "200 OK");
+    server.succeed(&["upgrade"]);
+    assert!(before.receive(Duration::from_secs(2)).is_none());
+    let mut after = phone(AnyLine::open("tls", at, &ca), "9001");
+    assert_eq!(after.register(300).line(), "200 OK");
+    let all = server.mi("list_tcp_conns", json!({})).expect("a list");
+    assert_eq!(all["Connections"].as_array().map(Vec::len), Some(1), "{all}");
 }
 
 #[test]
