@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use roost_core::Topics;
+use roost_filter::Filter;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,6 +18,7 @@ use utoipa::IntoParams;
 use crate::Mi;
 use crate::api::answer::{ApiError, Asked};
 use crate::events::{Next, Reads, Stream, TYPES, type_named};
+use crate::facts::EVENT;
 
 /// Parts on their way to one reader, beside the events of the hub.
 const ON_THE_WAY: usize = 4;
@@ -40,6 +42,9 @@ pub(crate) struct StreamQuery {
     /// Only those about this extension.
     #[param(nullable = false)]
     aor: Option<String>,
+    /// Only those of which this condition holds.
+    #[param(nullable = false)]
+    filter: Option<String>,
     /// Only those of this node, where several share bindings.
     #[param(nullable = false)]
     local: Option<bool>,
@@ -71,6 +76,9 @@ pub(crate) async fn stream(
         true => TYPES.to_vec(),
         false => TYPES.into_iter().filter(|(name, _)| names.contains(name)).collect(),
     };
+    let compile = |text: &String| Filter::compile(text, &EVENT);
+    let when = query.filter.as_ref().map(compile).transpose();
+    let when = when.map_err(|error| ApiError::bad(format!("filter: {error}")))?;
     let topics = wanted.iter().fold(Topics::NONE, |all, (_, topics)| all.and(*topics));
     let reads = if query.local.unwrap_or(false) { Reads::Own } else { Reads::All };
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok());
@@ -78,7 +86,7 @@ pub(crate) async fn stream(
     let stream = mi.events.stream(topics, reads, after).ok_or_else(too_many)?;
     let (sender, receiver) = mpsc::channel(ON_THE_WAY);
     let names = wanted.into_iter().map(|(name, _)| name).collect();
-    tokio::spawn(Feed { stream, names, aor: query.aor, sender }.run());
+    tokio::spawn(Feed { stream, names, aor: query.aor, when, sender }.run());
     let kind = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     Ok((kind, Body::from_stream(ReceiverStream::new(receiver))).into_response())
 }
@@ -88,6 +96,7 @@ struct Feed {
     stream: Stream,
     names: Vec<&'static str>,
     aor: Option<String>,
+    when: Option<Filter>,
     sender: mpsc::Sender<Result<Vec<u8>, Infallible>>,
 }
 
@@ -132,7 +141,8 @@ impl Feed {
             }
             Next::Told(batch, from) => {
                 for told in batch.from(*from).filter(|told| self.names.contains(&told.name)) {
-                    if self.aor.as_ref().is_none_or(|aor| told.is_about(aor)) {
+                    let is_about = self.aor.as_ref().is_none_or(|aor| told.is_about(aor));
+                    if is_about && self.when.as_ref().is_none_or(|when| told.is_so(when)) {
                         part.extend_from_slice(told.frame);
                     }
                 }

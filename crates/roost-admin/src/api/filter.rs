@@ -32,6 +32,27 @@ pub(crate) const CALL: Schema = Schema {
     has_headers: false,
 };
 
+/// Names of call records.
+pub(crate) const RECORD: Schema = Schema {
+    names: &[
+        ("kind", Kind::Text),
+        ("time_s", Kind::Number),
+        ("created_s", Kind::Number),
+        ("call_id", Kind::Text),
+        ("sip_code", Kind::Text),
+        ("sip_reason", Kind::Text),
+        ("duration_s", Kind::Number),
+        ("ms_duration", Kind::Number),
+        ("setup_s", Kind::Number),
+        ("caller", Kind::Text),
+        ("callee", Kind::Text),
+        ("caller_aor", Kind::Text),
+        ("callee_aor", Kind::Text),
+        ("ended_by", Kind::Text),
+    ],
+    has_headers: false,
+};
+
 /// What is asked of a list's entries; nothing lets all through.
 #[derive(Debug)]
 pub(crate) struct Wanted(Option<(Filter, &'static Schema)>);

@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::Mi;
 use crate::api::answer::{ApiError, Asked, json, read};
+use crate::api::filter::{RECORD, Wanted};
 use crate::api::{List, limit_of};
 
 /// A call that has ended. What the table has no column for is empty.
@@ -71,6 +72,9 @@ pub struct RecordQuery {
     /// Only answered calls, or only the others.
     #[param(inline, nullable = false)]
     pub kind: Option<Kind>,
+    /// Only those of which this condition holds; of so many records as are looked at, a page may be short and have a `next`.
+    #[param(nullable = false)]
+    pub filter: Option<String>,
     /// From this second of unix time on.
     #[param(minimum = 0, maximum = 253402300799u64, nullable = false)]
     pub from: Option<u64>,
@@ -79,6 +83,8 @@ pub struct RecordQuery {
     pub to: Option<u64>,
 }
 
+/// So many pages are looked through for one of those that a condition holds of.
+const MOST_PAGES: usize = 20;
 /// The last second that databases know.
 const LAST_S: u64 = 253_402_300_799;
 
@@ -117,7 +123,25 @@ pub(crate) async fn list(
     let records = mi.tables.records.as_ref();
     let records = records
         .ok_or_else(|| ApiError::not_found("no records are kept in the database: set `db` in [acc]"))?;
-    let items = read(records, RecordQuery { limit: Some(limit), ..query }).await?;
-    let next = items.last().filter(|_| items.len() == limit).map(|record| record.place.clone());
+    let wanted = Wanted::of(query.filter.as_deref(), &RECORD)?;
+    let mut query = RecordQuery { limit: Some(limit), ..query };
+    let (mut items, mut next) = (Vec::new(), None);
+    for _ in 0..MOST_PAGES {
+        let page = read(records, query.clone()).await?;
+        let is_last = page.len() < limit;
+        for record in page {
+            next = Some(record.place.clone());
+            if wanted.takes(&record) {
+                items.push(record);
+                if items.len() == limit {
+                    return json(&headers, &List { items, next });
+                }
+            }
+        }
+        if is_last {
+            return json(&headers, &List { items, next: None });
+        }
+        query.after.clone_from(&next);
+    }
     json(&headers, &List { items, next })
 }

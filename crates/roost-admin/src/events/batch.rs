@@ -3,8 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use roost_filter::Filter;
+
 use crate::events::KEPT;
 use crate::events::shape::Json;
+use crate::facts::{EVENT, JsonFacts};
 
 /// Events of one batch.
 const MOST: usize = 512;
@@ -54,6 +57,15 @@ impl Told<'_> {
     /// A JSON object.
     pub(crate) fn params(&self) -> &str {
         std::str::from_utf8(self.params).unwrap_or("{}")
+    }
+
+    /// Whether a condition on its type and parameters holds.
+    pub(crate) fn is_so(&self, when: &Filter) -> bool {
+        let Ok(mut object) = serde_json::from_str::<serde_json::Value>(self.params()) else { return false };
+        if let Some(object) = object.as_object_mut() {
+            object.insert("type".to_string(), self.name.into());
+        }
+        when.holds(&JsonFacts { object: &object, schema: &EVENT })
     }
 
     /// Whether it is about an extension: one of several, where it is about a call.

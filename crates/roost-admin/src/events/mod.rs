@@ -118,6 +118,17 @@ impl Hub {
         self.0.max_calls.store(max_calls, Ordering::Relaxed);
     }
 
+    /// Other webhooks from here on.
+    ///
+    /// # Errors
+    /// One cannot be started; the others are.
+    pub fn set_webhooks(&self, webhooks: Vec<Webhook>) -> Result<(), WebhookError> {
+        let mut state = self.0.state();
+        let changed = state.webhooks.change(webhooks);
+        self.0.look(&state);
+        changed
+    }
+
     /// Topics of which every event is wanted, as [`Topics::bits`].
     pub fn wanted(&self) -> Arc<AtomicU16> {
         Arc::clone(&self.0.wanted)

@@ -16,7 +16,6 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 use crate::events::shape::{TYPES, type_named};
 use crate::events::{Batch, Told};
-use crate::facts::{EVENT, JsonFacts};
 
 /// Events that wait for one webhook; more are lost to it.
 const WAITING: usize = 10_000;
@@ -67,10 +66,15 @@ impl Webhook {
 
 /// All webhooks.
 #[derive(Debug, Default)]
-pub(crate) struct Webhooks(Vec<Queue>);
+pub(crate) struct Webhooks {
+    queues: Vec<Queue>,
+    /// What those did that are no more.
+    gone: Vec<Arc<Counts>>,
+}
 
 #[derive(Debug)]
 struct Queue {
+    webhook: Webhook,
     /// None: all.
     names: Vec<&'static str>,
     when: Option<Filter>,
@@ -112,19 +116,37 @@ pub(crate) struct WebhookStatistics {
 impl Webhooks {
     /// Starts a thread for each.
     pub(crate) fn start(webhooks: Vec<Webhook>) -> Result<Webhooks, WebhookError> {
-        webhooks.into_iter().map(Queue::start).collect::<Result<_, _>>().map(Webhooks)
+        let queues = webhooks.into_iter().map(Queue::start).collect::<Result<_, _>>()?;
+        Ok(Webhooks { queues, gone: Vec::new() })
+    }
+
+    /// Others from here on: those that stay go on, and what waits for those that go is posted yet.
+    pub(crate) fn change(&mut self, webhooks: Vec<Webhook>) -> Result<(), WebhookError> {
+        let mut before = std::mem::take(&mut self.queues);
+        let mut outcome = Ok(());
+        for webhook in webhooks {
+            match before.iter().position(|queue| queue.webhook == webhook) {
+                Some(at) => self.queues.push(before.remove(at)),
+                None => match Queue::start(webhook) {
+                    Ok(queue) => self.queues.push(queue),
+                    Err(error) => outcome = Err(error),
+                },
+            }
+        }
+        self.gone.extend(before.into_iter().map(|queue| queue.counts));
+        outcome
     }
 
     pub(crate) fn topics(&self) -> Topics {
-        self.0.iter().fold(Topics::NONE, |all, one| all.and(one.topics))
+        self.queues.iter().fold(Topics::NONE, |all, one| all.and(one.topics))
     }
 
     /// Queues each event for those who want it.
     pub(crate) fn send(&self, batch: &Batch) {
-        for queue in &self.0 {
+        for queue in &self.queues {
             let is_named = |told: &Told<'_>| queue.names.is_empty() || queue.names.contains(&told.name);
             let is_wanted =
-                |told: &Told<'_>| is_named(told) && queue.when.as_ref().is_none_or(|when| holds(when, told));
+                |told: &Told<'_>| is_named(told) && queue.when.as_ref().is_none_or(|when| told.is_so(when));
             for told in batch.iter().filter(is_wanted) {
                 if queue.sender.try_send(Waiting::of(&told)).is_err() {
                     queue.counts.lost.fetch_add(1, Ordering::Relaxed);
@@ -135,7 +157,8 @@ impl Webhooks {
 
     pub(crate) fn statistics(&self) -> WebhookStatistics {
         let sum = |of: fn(&Counts) -> &AtomicU64| {
-            self.0.iter().map(|queue| of(&queue.counts).load(Ordering::Relaxed)).sum()
+            let all = self.queues.iter().map(|queue| &queue.counts).chain(&self.gone);
+            all.map(|counts| of(counts).load(Ordering::Relaxed)).sum()
         };
         WebhookStatistics {
             delivered: sum(|counts| &counts.delivered),
@@ -143,15 +166,6 @@ impl Webhooks {
             lost: sum(|counts| &counts.lost),
         }
     }
-}
-
-/// Whether a condition holds of an event.
-fn holds(when: &Filter, told: &Told<'_>) -> bool {
-    let Ok(mut object) = serde_json::from_str::<serde_json::Value>(told.params()) else { return false };
-    if let Some(object) = object.as_object_mut() {
-        object.insert("type".to_string(), told.name.into());
-    }
-    when.holds(&JsonFacts { object: &object, schema: &EVENT })
 }
 
 impl Queue {
@@ -171,12 +185,17 @@ impl Queue {
         let url = webhook.url.clone();
         let when = webhook.when.clone();
         let names = types.iter().map(|(name, _)| *name).collect();
-        let poster = Poster { agent: agent(&webhook.url), webhook, queue, counts: Arc::clone(&counts) };
+        let poster = Poster {
+            agent: agent(&webhook.url),
+            webhook: webhook.clone(),
+            queue,
+            counts: Arc::clone(&counts),
+        };
         std::thread::Builder::new()
             .name("roost-webhook".to_string())
             .spawn(move || poster.run())
             .map_err(|source| WebhookError::Thread { url, source })?;
-        Ok(Queue { names, when, topics, sender, counts })
+        Ok(Queue { webhook, names, when, topics, sender, counts })
     }
 }
 

@@ -84,10 +84,13 @@ fn find(
             None => drop(after.given.remove(&change.name)),
         }
     }
-    after.webhooks.clone_from(&before.webhooks);
+    let webhooks = after.webhooks()?;
     let (running, takers, before) = (Arc::clone(running), takers.clone(), before.clone());
     let finish = Box::new(move || {
         takers.take(&before, &after, tls.as_ref());
+        if let Err(error) = takers.hub.set_webhooks(webhooks) {
+            tracing::warn!("[[webhook]]: {error}");
+        }
         if let Some(change) = listeners {
             takers.listening.take(change);
         }

@@ -296,3 +296,37 @@ fn a_webhook_hears_what_its_condition_lets_through() {
     let is_all = heard.len() == 2 && told("E_UL_CONTACT_INSERT", "9002") && told("E_ROOST_REFUSED", "9009");
     assert!(is_all, "{heard:?}");
 }
+
+#[test]
+fn webhooks_come_and_go_by_a_reload() {
+    let (first, heard_first) = webhook_server(Vec::new());
+    let (second, heard_second) = webhook_server(Vec::new());
+    let server =
+        Server::for_calls(&format!("[[webhook]]\nurl = \"{first}\"\nevents = [\"E_ROOST_REFUSED\"]\n"));
+    assert_eq!(server.phone("9009").register(60).status, 404);
+    heard_first.recv_timeout(PATIENCE).expect("events");
+    server.replace_in_config(&first, &second);
+    let said = server.succeed(&["reload"]);
+    assert!(said.contains("webhook[1].url") && !said.contains("restart"), "{said}");
+    assert_eq!(server.phone("9008").register(60).status, 404);
+    let (_, events) = heard_second.recv_timeout(PATIENCE).expect("events");
+    assert_eq!(events[0]["params"]["aor"], "9008");
+    assert!(heard_first.try_recv().is_err(), "it is told no more");
+    wait_for("both counted", PATIENCE, || (server.statistic("webhook:delivered") == 2).then_some(()));
+    server.replace_in_config("events = [\"E_ROOST_REFUSED\"]", "events = [\"E_NOTHING\"]");
+    assert_eq!(server.roost(&["reload"]).code, Some(1));
+}
+
+#[test]
+fn a_reader_hears_what_its_condition_lets_through() {
+    let server = Server::for_calls("");
+    let mut one =
+        Reader::open(&server, "?filter=code%20%3D%3D%20404%20%7C%7C%20aor%20%3D%3D%20%229002%22", None);
+    server.registered("9001");
+    assert_eq!(server.phone("9009").register(60).status, 404);
+    let (_, name, refused) = one.event();
+    assert_eq!((name.as_str(), &refused["aor"]), ("E_ROOST_REFUSED", &json!("9009")));
+    let host = format!("Host: {}", server.mi);
+    let reply = crate::support::http(server.mi, "GET /api/v1/events?filter=cod%20%3D%3D%201", &[&host], "");
+    assert!(reply.status == 400 && reply.body.contains("there is no `cod`"), "{}", reply.body);
+}

@@ -83,6 +83,8 @@ fn written_on(kind: Kind) {
     assert!((0..60).contains(&age_s), "{answered}");
     assert_eq!(records(&server, &format!("?call_id={missed}"))[0]["sip_code"], "486");
     assert!(records(&server, "?to=1000").is_empty() && records(&server, "?aor=9009").is_empty());
+    assert_eq!(records(&server, "?limit=1&filter=sip_code%20%3D%3D%20%22486%22")[0]["call_id"], missed);
+    assert!(records(&server, "?filter=ms_duration%20%3E%203600000").is_empty());
     // In the file, too.
     let year = chrono::Local::now().format("%Y");
     let text = std::fs::read_to_string(server.path(&format!("records-{year}.csv"))).expect("a file");
