@@ -35,6 +35,8 @@ pub(crate) enum Item {
     },
     Include {
         file: String,
+        /// `import_file`: it need not be there.
+        is_optional: bool,
         span: Span,
     },
     Route {
@@ -121,6 +123,10 @@ pub(crate) enum Op {
 }
 
 impl Expr {
+    pub(crate) fn is_and_or(&self) -> bool {
+        matches!(self, Expr::Two(Op::And | Op::Or, ..))
+    }
+
     /// A text, a word or a number as text.
     pub(crate) fn text(&self) -> Option<String> {
         match self {

@@ -134,6 +134,20 @@ impl Config {
         self.keys.insert((section, key), (value, from));
     }
 
+    /// The last that says something of a key counts; where the one before stands.
+    pub(crate) fn set_last(
+        &mut self,
+        section: &'static str,
+        key: &'static str,
+        value: Value,
+        from: From,
+    ) -> Option<Place> {
+        match self.keys.insert((section, key), (value, from)) {
+            Some((_, From::Line(before))) => Some(before),
+            _ => None,
+        }
+    }
+
     pub(crate) fn get(&self, section: &'static str, key: &'static str) -> Option<&Value> {
         self.keys.get(&(section, key)).map(|(value, _)| value)
     }

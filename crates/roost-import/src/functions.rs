@@ -50,7 +50,7 @@ const BUILT_IN: &[(&[&str], &str)] = &[
             "t_local_replied",
             "is_avp_set",
         ],
-        "a condition of the script",
+        ASKED,
     ),
     (
         &[
@@ -74,7 +74,6 @@ const BUILT_IN: &[(&[&str], &str)] = &[
             "nat_uac_test",
             "fix_nated_contact",
             "fix_nated_register",
-            "force_rport",
             "fix_contact",
             "client_nat_test",
             "add_rcv_param",
@@ -100,10 +99,7 @@ const BUILT_IN: &[(&[&str], &str)] = &[
         &["create_dialog", "set_dlg_flag", "store_dlg_value", "fetch_dlg_value"],
         "each call has its entry: `roost calls`",
     ),
-    (
-        &["exit", "route", "append_branch", "serialize_branches", "next_branches", "remove_branch"],
-        "all contacts are tried, by q",
-    ),
+    (&["exit", "route", "append_branch", "next_branches", "remove_branch"], "all contacts are tried, by q"),
     (&["append_to_reply", "append_hf_to_reply"], "nothing is added to answers"),
     (
         &["is_myself", "is_from_local", "is_uri_host_local", "is_domain_local"],
@@ -140,6 +136,7 @@ const BUILT_IN: &[(&[&str], &str)] = &[
     ),
     (REWRITES, "it leads nowhere that is known"),
     (&["update_stat", "reset_stat"], "`roost stats`"),
+    (&["pike_check_req"], "`pike.reqs_density_per_unit`"),
     (&["sd_lookup", "sd_load"], "speed dial is the media server's"),
     (&["set_advertised_address", "set_advertised_port", "force_send_socket"], "`listen … as …`"),
     (
@@ -152,12 +149,28 @@ const BUILT_IN: &[(&[&str], &str)] = &[
             "avp_check",
             "avp_subst",
         ],
-        "a condition of the script",
+        ASKED,
     ),
 ];
 
 /// What is not there: names, and what to do.
 const NOT_THERE: &[(&[&str], &str)] = &[
+    (
+        &["include_file", "import_file"],
+        "what it includes was not read: put it outside of the route, or in its place",
+    ),
+    (
+        &["pv_www_authorize", "pv_proxy_authorize"],
+        "passwords that the script fetches itself: put them into the table `subscriber`, `roost user import`",
+    ),
+    (
+        &["aaa_www_authorize", "aaa_proxy_authorize", "radius_www_authorize", "radius_proxy_authorize"],
+        "RADIUS is not asked: put the passwords into the table `subscriber`, `roost user import`",
+    ),
+    (
+        &["strip_tail", "rewriteuser", "setuser", "rewriteuserpass", "setuserpass", "rewriteport", "setport"],
+        RULES,
+    ),
     (
         &[
             "rtpproxy_offer",
@@ -219,7 +232,7 @@ const NOT_THERE: &[(&[&str], &str)] = &[
             "replace_all",
             "remove_hf_re",
         ],
-        "headers are passed on as they came",
+        "`set_headers` and `remove_headers` of a [[route]] change what a hop gets; `proxy.asserted_identity` is for P-Asserted-Identity",
     ),
     (&["m_store", "m_dump"], "messages are not kept for those who are offline: let the media server do it"),
     (&["cache_store", "cache_fetch", "cache_remove", "cache_add", "cache_counter_fetch"], CACHE),
@@ -261,6 +274,36 @@ const NOT_THERE: &[(&[&str], &str)] = &[
     ),
     (&["call_control", "get_redirects", "b2b_init_request", "mc_compact"], "not there"),
 ];
+
+/// Conditions that are the script's own: roost does not decide them.
+const ASKED: &str = "a condition of the script";
+/// Those among them that are about the message as roost sees it anyway.
+const DECIDED: &[&str] = &["is_method", "t_check_status", "t_local_replied", "has_body"];
+
+/// Whether roost decides by itself what a function is asked.
+pub(crate) fn is_built_in(name: &str) -> bool {
+    const AUTH: &[&str] = &[
+        "www_authorize",
+        "proxy_authorize",
+        "pv_www_authorize",
+        "pv_proxy_authorize",
+        "www_challenge",
+        "proxy_challenge",
+        "save",
+        "lookup",
+        "db_check_to",
+        "db_check_from",
+        "check_to",
+        "check_from",
+        "pike_check_req",
+        "alias_db_lookup",
+        "alias_db_find",
+        "db_is_to_authorized",
+        "db_is_from_authorized",
+    ];
+    let found = BUILT_IN.iter().find(|(names, _)| names.contains(&name));
+    DECIDED.contains(&name) || AUTH.contains(&name) || found.is_some_and(|(_, why)| *why != ASKED)
+}
 
 /// What becomes of a call to a function.
 pub(crate) fn function(name: &str) -> Fate {

@@ -1,25 +1,31 @@
 //! What the ways of requests have in common with what roost does.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use crate::ast::{Call, Expr, Item, Op, Place, Statement};
-use crate::config::{AFTER, Config, From, ON, Route, Value};
-use crate::functions::REWRITES;
-use crate::lines::TARGETS;
+use crate::conditions::{Fact, asked, is_plain, sources};
+use crate::config::{Config, From, Value};
 use crate::report::{Fate, Notes};
+use crate::targets::{self, ADDRESSES, RELAYS, Target, leads_elsewhere, till_relayed};
 use crate::walk::{Event, Request, Walker, Way};
 
 const CHALLENGES: &[&str] = &["www_challenge", "proxy_challenge"];
-const CALLER_CHECKS: &[&str] = &["proxy_authorize", "pv_proxy_authorize"];
-const PHONE_CHECKS: &[&str] = &["www_authorize", "pv_www_authorize"];
+const CALLER_CHECKS: &[&str] = &["proxy_authorize"];
+const PHONE_CHECKS: &[&str] = &["www_authorize"];
+/// Those whose passwords stand elsewhere.
+const OTHER_CHECKS: &[&str] = &[
+    "pv_www_authorize",
+    "pv_proxy_authorize",
+    "aaa_www_authorize",
+    "aaa_proxy_authorize",
+    "radius_www_authorize",
+    "radius_proxy_authorize",
+];
 const REGISTERED: &[&str] =
     &["is_registered", "registered", "is_ip_registered", "is_contact_registered", "is_aor_registered"];
 const QUERIES: &[&str] = &["avp_db_query", "sql_query", "sql_query_one", "sql_select"];
 const REPLIES: &[&str] = &["send_reply", "sl_send_reply", "t_reply"];
-const RELAYS: &[&str] = &["t_relay", "forward"];
-const ADDRESSES: &[&str] =
-    &["check_address", "check_source_address", "allow_trusted", "allow_address", "is_from_gw"];
-const SETS: &[&str] = &["ds_select_dst", "ds_select_domain"];
 
 pub(crate) fn take(items: &[Item], config: &mut Config, notes: &mut Notes, differences: &mut Vec<String>) {
     let routes: HashMap<&str, &[Statement]> = items
@@ -87,20 +93,27 @@ impl Idioms<'_> {
         if saves.is_empty() {
             self.differences.push("the script saves no registration; roost does".to_string());
         }
-        if saves.iter().any(|way| !way.has_call(PHONE_CHECKS)) {
+        if saves.iter().any(|way| !way.has_call(PHONE_CHECKS) && !way.has_call(OTHER_CHECKS)) {
             self.differences.push(
                 "some registrations were taken without a password; roost always asks for one".to_string(),
             );
         }
         for way in ways {
-            for (_, at) in way.calls_of(PHONE_CHECKS) {
-                self.notes.settle(at, Fate::Carried("passwords are checked: [auth], [auth_db]".to_string()));
+            for (call, at) in way.calls_of(PHONE_CHECKS) {
+                let fate = match other_table(&call.arg(1), "subscriber") {
+                    Some(remedy) => Fate::Missing(remedy),
+                    None => Fate::Carried("passwords are checked: [auth], [auth_db]".to_string()),
+                };
+                self.notes.settle(at, fate);
             }
             for (call, at) in way.calls_of(CHALLENGES) {
                 self.challenge(call, at);
             }
             for (call, at) in way.calls_of(&["save"]) {
                 self.save(call, at);
+                if let Some(remedy) = other_table(&call.arg(0), "location") {
+                    self.notes.settle(at, Fate::Missing(remedy));
+                }
             }
             self.occupied(way);
         }
@@ -172,14 +185,16 @@ impl Idioms<'_> {
         if way.has_call(&["save"]) {
             return;
         }
-        let is_refusal = |event: &Event| matches!(event, Event::Call(call, _) if REPLIES.contains(&call.name.as_str()) && call.arg(0).starts_with('4'));
+        let is_refusal = |event: &Rc<Event>| matches!(&**event, Event::Call(call, _) if REPLIES.contains(&call.name.as_str()) && call.arg(0).starts_with('4'));
         let Some(refused) = way.events.iter().rposition(is_refusal) else { return };
         let has_asked: Vec<(Place, bool)> = way
             .events
             .iter()
             .take(refused)
-            .filter_map(|event| match event {
-                Event::Call(call, at) if REGISTERED.contains(&call.name.as_str()) => Some((*at, false)),
+            .filter_map(|event| match &**event {
+                Event::Call(call, at) if REGISTERED.contains(&call.name.as_str()) => {
+                    was_registered(way, call).then_some((*at, false))
+                }
                 Event::Call(call, at) if QUERIES.contains(&call.name.as_str()) && is_about_bindings(call) => {
                     Some((*at, true))
                 }
@@ -198,8 +213,11 @@ impl Idioms<'_> {
         let relays: Vec<&Way> = ways.iter().filter(|way| way.has_call(RELAYS)).collect();
         let is_asked = relays.iter().any(|way| way.has_call(CALLER_CHECKS));
         if is_asked {
-            for (_, at) in relays.iter().flat_map(|way| way.calls_of(CALLER_CHECKS)).collect::<Vec<_>>() {
+            for (call, at) in relays.iter().flat_map(|way| way.calls_of(CALLER_CHECKS)).collect::<Vec<_>>() {
                 self.carry(at, "proxy", "authorize", Value::Text("challenge".to_string()));
+                if let Some(remedy) = other_table(&call.arg(1), "subscriber") {
+                    self.notes.settle(at, Fate::Missing(remedy));
+                }
             }
         } else if !relays.is_empty() {
             self.differences.push(
@@ -211,10 +229,58 @@ impl Idioms<'_> {
         for (_, at) in ways.iter().flat_map(|way| way.calls_of(CHALLENGES)).collect::<Vec<_>>() {
             self.carried(at, "proxy.authorize");
         }
-        for way in relays.iter().filter(|way| !way.has_call(CALLER_CHECKS)) {
-            for (ip, at) in sources(way).filter(|_| is_asked) {
-                self.config.add("proxy", "trusted", ip, From::Line(at));
+        for way in
+            relays.iter().filter(|way| is_asked && !way.has_call(CALLER_CHECKS) && !leads_elsewhere(way))
+        {
+            for (sources, at) in trusted(way) {
+                for source in sources {
+                    self.config.add("proxy", "trusted", source, From::Line(at));
+                }
                 self.carried(at, "proxy.trusted");
+            }
+        }
+        self.addresses(ways, is_asked);
+    }
+
+    /// `check_address(1, "$si")`, `check_source_address(1)`; group 0 is all of them. It is trust where callers from there show no
+    /// password and all others do; a list of those who are kept out, or who must show one, too, is none.
+    fn addresses(&mut self, ways: &[Way], is_asked: bool) {
+        let relayed: Vec<&Way> = ways.iter().filter(|way| way.has_call(RELAYS)).collect();
+        let mut seen: Vec<Place> = Vec::new();
+        for (call, at) in ways.iter().flat_map(|way| way.calls_of(ADDRESSES)) {
+            if seen.contains(&at) {
+                continue;
+            }
+            seen.push(at);
+            let held = |way: &Way| {
+                let facts = way.facts();
+                facts
+                    .into_iter()
+                    .find(|(fact, _, place)| *place == at && asked(fact) == Some(call))
+                    .map(|(_, holds, _)| holds)
+            };
+            let of = |holds: bool| relayed.iter().filter(move |way| held(way) == Some(holds));
+            let is_free = of(true).count() > 0 && of(true).all(|way| !way.has_call(CALLER_CHECKS));
+            let is_trust = is_free && of(false).all(|way| is_asked && way.has_call(CALLER_CHECKS));
+            let group = call.arg(0);
+            let is_of_source = call.name == "check_source_address"
+                || call.name == "check_address" && call.arg(1) == "$si"
+                || call.name == "check_address" && call.args.get(1) == Some(&Expr::Var("$si".to_string()));
+            if !is_trust || !is_of_source || group.parse::<u32>().is_err() {
+                let remedy = "not a list of those who need no password, or not sure to be one: `proxy.trusted`, or `[permissions] address_table` and `groups`, name those; `when` of a [[route]] with `reply` keeps others out";
+                self.notes.settle(at, Fate::Missing(remedy.to_string()));
+                continue;
+            }
+            self.config.set(
+                "permissions",
+                "address_table",
+                Value::Text("address".to_string()),
+                From::Default,
+            );
+            self.carried(at, "permissions.address_table");
+            if group != "0" {
+                self.config.add("permissions", "groups", group, From::Line(at));
+                self.carried(at, "permissions.groups");
             }
         }
     }
@@ -235,37 +301,23 @@ impl Idioms<'_> {
                 self.config.set("pike", "reqs_density_per_unit", Value::Number(30), From::Default);
                 self.carried(at, "pike.reqs_density_per_unit");
             }
-            for (_, at) in way.calls_of(&["db_check_to", "check_to"]) {
+            for (_, at) in way.calls_of(&["db_check_to", "check_to", "db_is_to_authorized"]) {
                 self.carry(at, "auth", "check_to", Value::Switch(true));
             }
-            for (_, at) in way.calls_of(&["db_check_from", "check_from"]) {
+            for (_, at) in way.calls_of(&["db_check_from", "check_from", "db_is_from_authorized"]) {
                 self.carry(at, "proxy", "check_from", Value::Switch(true));
             }
-            for (call, at) in way.calls_of(ADDRESSES) {
-                self.addresses(call, at);
+            for (call, at) in way.calls_of(&["serialize_branches"]) {
+                self.carry(at, "proxy", "serial_fork", Value::Switch(call.arg(0) != "0"));
+            }
+            for (_, at) in way.calls_of(&["force_rport"]) {
+                self.carry(at, "nathelper", "force_rport", Value::Switch(true));
             }
             for (call, at) in way.calls_of(&["alias_db_lookup", "alias_db_find"]) {
                 let table = Some(call.arg(0)).filter(|table| is_name(table));
                 let table = table.unwrap_or_else(|| "dbaliases".to_string());
                 self.carry(at, "alias_db", "table", Value::Text(table));
             }
-        }
-    }
-
-    /// `check_address(1, "$si")`, `check_source_address(1)`: group 0 is all of them.
-    fn addresses(&mut self, call: &Call, at: Place) {
-        let group = call.arg(0);
-        if !["check_address", "check_source_address"].contains(&call.name.as_str())
-            || group.parse::<u32>().is_err()
-        {
-            let remedy = "write these addresses into the table `address`, or into `proxy.trusted`, and those of gateways as `hops`";
-            return self.notes.settle(at, Fate::Missing(remedy.to_string()));
-        }
-        self.config.set("permissions", "address_table", Value::Text("address".to_string()), From::Default);
-        self.carried(at, "permissions.address_table");
-        if group != "0" {
-            self.config.add("permissions", "groups", group, From::Line(at));
-            self.carried(at, "permissions.groups");
         }
     }
 
@@ -276,7 +328,7 @@ impl Idioms<'_> {
         failures: &HashMap<&str, &[Statement]>,
         routes: &HashMap<&str, &[Statement]>,
     ) {
-        let to_phones = ways.iter().filter(|way| way.has_call(RELAYS) && Target::of(way).is_none());
+        let to_phones = ways.iter().filter(|way| way.has_call(RELAYS) && !leads_elsewhere(way));
         let armed: Vec<(String, Place, Option<i64>)> = to_phones
             .flat_map(|way| {
                 way.calls_of(&["t_on_failure"]).map(|(call, at)| (call.arg(0), at, ring_time(way)))
@@ -286,12 +338,13 @@ impl Idioms<'_> {
             let Some(body) = failures.get(name.as_str()) else { continue };
             let request = Request { method: "INVITE", has_totag: false };
             let (after_failure, _) = Walker::new(routes.clone(), request).ways(body);
-            for way in after_failure.iter().filter_map(till_relayed) {
-                let Some((target, at)) = Target::of(&way) else { continue };
-                let (on, tests) = failures_of(&way);
+            let relayed: Vec<Way> = after_failure.iter().filter_map(till_relayed).collect();
+            for way in &relayed {
+                let Some((mut target, at, facts)) = Target::of(way) else { continue };
+                let (on, tests) = failures_of(way);
                 let has_no_answer = on.contains(&"no-answer");
-                let target = Target { on, after: after.filter(|_| has_no_answer), ..target };
-                self.take(target, at);
+                (target.on, target.after) = (on, after.filter(|_| has_no_answer));
+                self.take(target, at, &facts);
                 tests.into_iter().chain([armed_at]).for_each(|at| self.carried(at, "route.on"));
             }
         }
@@ -299,48 +352,76 @@ impl Idioms<'_> {
 
     /// Where calls go that are for no extension.
     fn targets(&mut self, ways: &[Way]) {
-        let mut found: Vec<(Target, Place)> = Vec::new();
-        for way in ways.iter().filter(|way| way.has_call(RELAYS)) {
-            if let Some((target, at)) = Target::of(way)
-                && !found.iter().any(|(known, _)| *known == target)
-            {
-                found.push((target, at));
+        let relayed = ways.iter().filter(|way| way.has_call(RELAYS));
+        let found = targets::all_of(relayed);
+        let is_first = |target: &Target| target.on.is_empty();
+        if found.iter().any(|(target, ..)| is_first(target)) {
+            self.differences.push(
+                "numbers that a [[route]] takes and that are extensions ring at their phones: extensions come first".to_string(),
+            );
+        }
+        // What a route before takes comes to no other.
+        let mut taken: Vec<Expr> = Vec::new();
+        for (target, at, mut facts) in found {
+            facts.retain(|fact| fact.holds || !taken.contains(&fact.condition));
+            let takes = target.takes_all(&facts).cloned();
+            if self.take(target, at, &facts) {
+                taken.extend(takes);
             }
         }
-        found.into_iter().for_each(|(target, at)| self.take(target, at));
     }
 
-    /// Makes a `[[route]]` of a target, or joins it with one that differs in what it is for.
-    fn take(&mut self, target: Target, at: Place) {
+    /// Makes a `[[route]]` of a target, or joins it with one that differs in what it is for; whether there is one.
+    fn take(&mut self, target: Target, at: Place, facts: &[Fact]) -> bool {
         let places = target.places.clone();
-        match target.route() {
+        match target.route(facts) {
             Ok(route) => {
                 match self.config.routes.iter_mut().find(|(known, _)| known.is_but_for_failures(&route)) {
                     Some((known, _)) => known.join_failures(route),
                     None => self.config.routes.push((route, at)),
                 }
                 places.iter().for_each(|at| self.carried(*at, "[[route]]"));
+                true
             }
+            // One way may be understood where another is not: that has to be done by hand.
             Err(remedy) => {
                 places.iter().for_each(|at| self.notes.settle(*at, Fate::Missing(remedy.clone())));
+                false
             }
         }
     }
 }
 
-/// A way up to where the request is sent on, if it is.
-fn till_relayed(way: &Way) -> Option<Way> {
-    let is_relay =
-        |event: &Event| matches!(event, Event::Call(call, _) if RELAYS.contains(&call.name.as_str()));
-    let at = way.events.iter().position(is_relay)?;
-    let mut way = way.clone();
-    way.events.truncate(at + 1);
-    Some(way)
+/// Whether a way is for those alone that are registered by what was asked.
+fn was_registered(way: &Way, call: &Call) -> bool {
+    way.facts().iter().any(|(fact, holds, _)| *holds && asked(fact) == Some(call))
+}
+
+/// What to do about another table than the one that there is.
+fn other_table(named: &str, usual: &str) -> Option<String> {
+    (!named.is_empty() && named != usual && is_name(named)).then(|| {
+        format!("the table is `{usual}`, not {named}: make a view of that name, or bring its rows over by `roost db copy`")
+    })
+}
+
+/// Addresses that a way is for alone, where nothing else counts for it.
+fn trusted(way: &Way) -> Vec<(Vec<String>, Place)> {
+    let facts = way.facts();
+    let is_other =
+        |(fact, holds, _): &(&Expr, bool, Place)| *holds && !is_plain(fact) && sources(fact).is_none();
+    if facts.iter().any(is_other) {
+        return Vec::new();
+    }
+    facts
+        .into_iter()
+        .filter(|(_, holds, _)| *holds)
+        .filter_map(|(fact, _, at)| Some((sources(fact)?, at)))
+        .collect()
 }
 
 /// How long phones ring, where the way says so before the call is relayed.
 fn ring_time(way: &Way) -> Option<i64> {
-    way.events.iter().rev().find_map(|event| match event {
+    way.events.iter().rev().find_map(|event| match &**event {
         Event::Assign { to, value: Expr::Number(seconds), .. }
             if to == "$T_fr_inv_timeout" || to == "$T_fr_timer" && *seconds > 0 =>
         {
@@ -420,254 +501,4 @@ fn compares_names(way: &Way, with: &str) -> bool {
 fn is_about_bindings(call: &Call) -> bool {
     let text: Vec<String> = call.args.iter().filter_map(Expr::text).collect();
     text.join(" ").to_ascii_lowercase().contains("location")
-}
-
-/// Addresses that a way is for alone.
-fn sources(way: &Way) -> impl Iterator<Item = (String, Place)> {
-    way.facts().into_iter().filter_map(|(fact, holds, at)| match fact {
-        Expr::Two(Op::Equal, left, right) if holds => {
-            let is_source = matches!(&**left, Expr::Var(name) if name == "$si" || name == "$socket_in(ip)")
-                || matches!(&**left, Expr::Word(name) if name == "src_ip");
-            let ip = right.text().filter(|ip| ip.parse::<std::net::IpAddr>().is_ok());
-            ip.filter(|_| is_source).map(|ip| (ip, at))
-        }
-        _ => None,
-    })
-}
-
-/// Where a way sends a call, and for whom.
-#[derive(Debug, Clone, PartialEq)]
-struct Target {
-    hop: Hop,
-    user: Option<String>,
-    domain: Option<String>,
-    /// What of extensions' calls it is for; nothing: numbers that are no extensions.
-    on: Vec<&'static str>,
-    /// How long their phones ring, in seconds.
-    after: Option<i64>,
-    strip: i64,
-    prepend: String,
-    /// Where it is said.
-    places: Vec<Place>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Hop {
-    Uri(String),
-    /// A set of dispatcher's.
-    Set(String),
-}
-
-impl Target {
-    /// The last that a way says of where it goes; `None`: to a binding.
-    fn of(way: &Way) -> Option<(Target, Place)> {
-        let mut target = Target {
-            hop: Hop::Uri(String::new()),
-            user: None,
-            domain: None,
-            on: Vec::new(),
-            after: None,
-            strip: 0,
-            prepend: String::new(),
-            places: Vec::new(),
-        };
-        let mut found: Option<(Hop, Place)> = None;
-        for event in &way.events {
-            match event {
-                Event::Assign { to, value, at } if to == "$rU" => {
-                    let is_known = target.take_user(value);
-                    target.places.extend(is_known.then_some(*at));
-                }
-                Event::Assign { to, value, at } if TARGETS.contains(&to.as_str()) => {
-                    if let Some(hop) = hop(to, value) {
-                        found = Some((Hop::Uri(hop), *at));
-                        target.places.push(*at);
-                    }
-                }
-                Event::Call(call, at) => {
-                    if let Some(hop) = target.take_call(call) {
-                        found = Some((hop, *at));
-                    }
-                    if is_target(&call.name) {
-                        target.places.push(*at);
-                    }
-                }
-                _ => {}
-            }
-        }
-        let (hop, at) = found?;
-        target.hop = hop;
-        for (fact, holds, _) in way.facts() {
-            target.take_fact(fact, holds);
-        }
-        Some((target, at))
-    }
-
-    /// `$rU = $(rU{s.substr,1,0})`, `"00" + $rU`.
-    fn take_user(&mut self, value: &Expr) -> bool {
-        match value {
-            Expr::Var(text) => {
-                let count = text
-                    .split_once("{s.substr,")
-                    .and_then(|(_, rest)| rest.split(',').next()?.parse::<i64>().ok());
-                self.strip += count.unwrap_or(0);
-                count.is_some()
-            }
-            Expr::Two(Op::Plus, left, right) => {
-                let Some(front) = left.text() else { return false };
-                self.prepend.insert_str(0, &front);
-                matches!(&**right, Expr::Var(name) if name == "$rU") || self.take_user(right)
-            }
-            Expr::Text(text) => match text.strip_suffix("$rU") {
-                Some(front) => {
-                    self.prepend.insert_str(0, front);
-                    true
-                }
-                None => false,
-            },
-            _ => false,
-        }
-    }
-
-    fn take_call(&mut self, call: &Call) -> Option<Hop> {
-        match call.name.as_str() {
-            "strip" => self.strip += call.arg(0).parse().unwrap_or(0),
-            "prefix" => self.prepend.insert_str(0, &call.arg(0)),
-            "rewriteuri" | "seturi" => return hop("$ru", call.args.first()?).map(Hop::Uri),
-            "rewritehostport" | "sethostport" | "rewritehost" | "sethost" => {
-                return Some(Hop::Uri(format!("sip:{}", call.arg(0)))).filter(|_| !call.arg(0).contains('$'));
-            }
-            "setdsturi" => return hop("$du", call.args.first()?).map(Hop::Uri),
-            name if SETS.contains(&name) => return Some(Hop::Set(call.arg(0))),
-            _ => {}
-        }
-        None
-    }
-
-    fn take_fact(&mut self, fact: &Expr, holds: bool) {
-        match fact {
-            Expr::Call(call) if call.name == "lookup" && !holds => self.on = vec!["offline"],
-            Expr::Two(op @ (Op::Matches | Op::Equal), left, right) if holds => {
-                let (Some(value), subject) = (right.text(), subject(left)) else { return };
-                match (subject, op) {
-                    (Subject::User, Op::Matches) => self.user = Some(value),
-                    (Subject::User, _) => self.user = Some(format!("^{}$", escaped(&value))),
-                    (Subject::Uri, Op::Matches) => self.user = user_of_pattern(&value).or(self.user.take()),
-                    (Subject::Domain, Op::Equal) => self.domain = Some(value),
-                    _ => {}
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn route(self) -> Result<Route, String> {
-        let mut keys: Vec<(&'static str, Value)> = Vec::new();
-        let text = |text: &str| Value::Text(text.to_string());
-        match self.user.as_deref().map(|user| (prefix_of(user), user)) {
-            Some((Some(prefix), _)) => keys.push(("prefix", text(prefix))),
-            Some((None, user)) => keys.push(("user", text(user))),
-            None if self.domain.is_none() => keys.push(("user", text("."))),
-            None => {}
-        }
-        if let Some(domain) = &self.domain {
-            keys.push(("domain", text(domain)));
-        }
-        match &self.hop {
-            Hop::Uri(uri) => keys.push(("hops", Value::List(vec![uri.clone()]))),
-            Hop::Set(set) => {
-                return Err(format!(
-                    "write a [[route]] with {}, and as `hops` what `SELECT destination FROM dispatcher WHERE setid = {set} ORDER BY priority \
-                     DESC` gives; `set = {set}`",
-                    keys.iter()
-                        .map(|(key, value)| format!("`{key} = {value}`"))
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                ));
-            }
-        }
-        if self.strip > 0 {
-            keys.push(("strip", Value::Number(self.strip)));
-        }
-        if !self.prepend.is_empty() {
-            keys.push(("prepend", text(&self.prepend)));
-        }
-        if !self.on.is_empty() {
-            keys.push((ON, Value::List(self.on.iter().map(ToString::to_string).collect())));
-        }
-        if let Some(after) = self.after {
-            keys.push((AFTER, Value::Number(after)));
-        }
-        Ok(Route { keys })
-    }
-}
-
-/// Whether a call says where a request goes.
-fn is_target(name: &str) -> bool {
-    REWRITES.contains(&name) || SETS.contains(&name) || name == "setdsturi"
-}
-
-/// What a condition is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Subject {
-    User,
-    Uri,
-    Domain,
-    Other,
-}
-
-fn subject(expr: &Expr) -> Subject {
-    match expr {
-        Expr::Var(name) => match name.as_str() {
-            "$rU" | "$(ru{uri.user})" | "$tU" | "$oU" => Subject::User,
-            "$ru" | "$ou" => Subject::Uri,
-            "$rd" | "$(ru{uri.host})" => Subject::Domain,
-            _ => Subject::Other,
-        },
-        Expr::Word(name) if name == "uri" => Subject::Uri,
-        _ => Subject::Other,
-    }
-}
-
-/// `sip:0[0-9]+@` is about users that begin with 0.
-fn user_of_pattern(pattern: &str) -> Option<String> {
-    let inside = pattern.trim_start_matches('^').strip_prefix("sip:")?;
-    let inside = inside.split('@').next()?;
-    Some(format!("^{}", inside.trim_end_matches(".*")))
-}
-
-/// `^00`: a prefix of digits.
-fn prefix_of(user: &str) -> Option<&str> {
-    let digits = user.strip_prefix('^')?.trim_end_matches(".*");
-    (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(digits)
-}
-
-fn escaped(text: &str) -> String {
-    text.chars()
-        .flat_map(|char| if char.is_ascii_alphanumeric() { vec![char] } else { vec!['\\', char] })
-        .collect()
-}
-
-/// The next hop that an assignment names; `None` where that is not known before the call.
-fn hop(to: &str, value: &Expr) -> Option<String> {
-    let text = flat(value)?;
-    let host = match to {
-        "$rd" | "$dd" => text,
-        "$rp" | "$dp" | "$fs" => return None,
-        _ => {
-            let rest = text.strip_prefix("sip:").or_else(|| text.strip_prefix("sips:"))?;
-            rest.split_once('@').map_or(rest, |(_, host)| host).to_string()
-        }
-    };
-    let host = host.split(';').next().unwrap_or(&host).to_string();
-    (!host.is_empty() && !host.contains('$')).then(|| format!("sip:{host}"))
-}
-
-/// A text that is put together, with variables as they are named.
-fn flat(value: &Expr) -> Option<String> {
-    match value {
-        Expr::Var(name) => Some(name.clone()),
-        Expr::Two(Op::Plus, left, right) => Some(flat(left)? + &flat(right)?),
-        other => other.text(),
-    }
 }

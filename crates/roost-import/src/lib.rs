@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod ast;
+mod conditions;
 mod config;
 mod functions;
 mod idioms;
@@ -16,6 +17,7 @@ mod report;
 mod settings;
 #[cfg(test)]
 mod shuffled;
+mod targets;
 mod walk;
 
 use std::path::{Path, PathBuf};
@@ -75,8 +77,18 @@ impl Script {
         self.files.push((name.clone(), text.clone()));
         open.push(path.to_path_buf());
         for item in parse::parse(&text, number, &name)? {
-            if let Item::Include { file, span } = &item {
-                let included = path.parent().unwrap_or(Path::new("")).join(file);
+            if let Item::Include { file, is_optional, span } = &item {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                let mut included = folder.join(file);
+                // A script that was copied from another machine names its folder there.
+                let beside = Path::new(file).file_name().map(|name| folder.join(name));
+                if let Some(beside) = beside.filter(|beside| !included.exists() && beside.exists()) {
+                    included = beside;
+                }
+                if *is_optional && !included.exists() {
+                    self.items.push(item.clone());
+                    continue;
+                }
                 if open.contains(&included) {
                     let (line, included) = (span.at.line, file.clone());
                     return Err(ImportError::Circle { file: name, line, included });

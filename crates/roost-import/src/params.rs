@@ -25,8 +25,6 @@ pub(crate) enum To {
     Missing(&'static str),
 }
 
-const SQL: &str = "`database` is one for all modules";
-
 /// Parameters of modules: module, parameter, what becomes of it.
 const PARAMS: &[(&str, &str, To)] = &[
     ("auth", "nonce_expire", To::Key("auth", "nonce_expire", As::Number)),
@@ -103,15 +101,12 @@ const PARAMS: &[(&str, &str, To)] = &[
     ("rr", "enable_double_rr", To::Unneeded("a second Record-Route is added where the transport changes")),
     ("rr", "add_username", To::Unneeded("Record-Route has a token of its own")),
     ("uri", "use_uri_table", To::Unneeded("`auth.check_to`: the digest user must be the To user")),
-    ("uri", "db_url", To::Unneeded(SQL)),
     ("permissions", "address_table", To::Key("permissions", "address_table", As::Text)),
-    ("permissions", "db_url", To::Unneeded(SQL)),
     ("alias_db", "alias_user_column", To::Key("alias_db", "alias_user_column", As::Text)),
     ("alias_db", "alias_domain_column", To::Key("alias_db", "alias_domain_column", As::Text)),
     ("alias_db", "user_column", To::Key("alias_db", "user_column", As::Text)),
     ("alias_db", "domain_column", To::Key("alias_db", "domain_column", As::Text)),
     ("alias_db", "use_domain", To::Unneeded("as `use_domain`")),
-    ("alias_db", "db_url", To::Unneeded(SQL)),
     ("mi_fifo", "fifo_name", To::Key("mi_fifo", "fifo_name", As::Text)),
     ("mi_fifo", "fifo_mode", To::Key("mi_fifo", "fifo_mode", As::Mode)),
     ("mi_fifo", "reply_dir", To::Key("mi_fifo", "reply_dir", As::Text)),
@@ -199,6 +194,28 @@ const PARAMS: &[(&str, &str, To)] = &[
     ("proto_hep", "hep_id", To::Missing("write a [[hep]] with its `uri`, or `roost trace`")),
     ("tracer", "trace_id", To::Missing("write a [[hep]] with its `uri`, or `roost trace`")),
     ("siptrace", "trace_id", To::Missing("write a [[hep]] with its `uri`, or `roost trace`")),
+];
+
+/// Names of columns of `location`.
+const USRLOC_COLUMNS: &[&str] = &[
+    "contactid_column",
+    "user_column",
+    "domain_column",
+    "contact_column",
+    "received_column",
+    "path_column",
+    "expires_column",
+    "q_column",
+    "callid_column",
+    "cseq_column",
+    "last_modified_column",
+    "flags_column",
+    "cflags_column",
+    "user_agent_column",
+    "socket_column",
+    "methods_column",
+    "sip_instance_column",
+    "kv_store_column",
 ];
 
 /// Modules that need nothing: what they do is built in, or nobody asks for it.
@@ -311,7 +328,10 @@ pub(crate) fn param(module_name: &str, name: &str) -> Result<To, Fate> {
     let found = PARAMS.iter().find(|(module, param, _)| *module == module_name && [name, ""].contains(param));
     match found {
         Some((.., to)) => Ok(*to),
-        None if name.ends_with("db_url") => Ok(To::Unneeded(SQL)),
+        None if module_name == "usrloc" && USRLOC_COLUMNS.contains(&name) => {
+            let column = USRLOC_COLUMNS.iter().find(|column| **column == name).copied().unwrap_or_default();
+            Ok(To::Key("usrloc", column, As::Text))
+        }
         None if name.ends_with("_table") || name.ends_with("_column") => Err(Fate::Missing(format!(
             "[{module_name}] has no `{name}`: tables and columns are OpenSIPS's own"
         ))),

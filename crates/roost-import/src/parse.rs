@@ -115,7 +115,7 @@ fn pratt() -> PrattParser<Rule> {
             | left(Rule::at_most)
             | left(Rule::above)
             | left(Rule::below))
-        .op(left(Rule::bit_or) | left(Rule::bit_and))
+        .op(left(Rule::bit_or) | left(Rule::bit_and) | left(Rule::bit_xor) | left(Rule::shift))
         .op(left(Rule::plus) | left(Rule::minus))
         .op(left(Rule::times) | left(Rule::over) | left(Rule::rest))
         .op(Infix::prefix(Rule::not) | Infix::prefix(Rule::negative))
@@ -135,11 +135,14 @@ impl Reader {
     }
 
     fn item(&self, pair: Pair<'_, Rule>) -> Option<Item> {
-        let (rule, span) = (pair.as_rule(), self.span(&pair));
+        let (rule, span, text) = (pair.as_rule(), self.span(&pair), pair.as_str());
         let mut inner = pair.into_inner();
         let mut next = || inner.next();
         Some(match rule {
-            Rule::include => Item::Include { file: plain(&next()?), span },
+            Rule::include => {
+                let is_optional = text.starts_with("import");
+                Item::Include { file: plain(&next()?), is_optional, span }
+            }
             Rule::module => Item::Module { name: plain(&next()?), span },
             Rule::param => {
                 let (module, name) = (plain(&next()?), plain(&next()?));
@@ -195,6 +198,10 @@ impl Reader {
         }
         if rule == Rule::call {
             return Some(What::Call(self.call(pair)?));
+        }
+        if rule == Rule::include {
+            let file = Expr::Text(plain(&pair.into_inner().next()?));
+            return Some(What::Call(Call { name: "include_file".to_string(), args: vec![file] }));
         }
         let is_key = |pair: &Pair<'_, Rule>| format!("{:?}", pair.as_rule()).starts_with("key_");
         let mut inner = pair.into_inner().filter(|pair| !is_key(pair));
@@ -299,7 +306,8 @@ impl Reader {
         Some(match pair.as_rule() {
             Rule::expr => self.expr(pair)?,
             Rule::call => Expr::Call(self.call(pair)?),
-            Rule::string => Expr::Text(plain(&pair)),
+            Rule::texts => Expr::Text(pair.into_inner().map(|text| plain(&text)).collect()),
+            Rule::ipv6 => Expr::Word(pair.as_str().trim_matches(['[', ']']).to_string()),
             Rule::number => Expr::Number(number(pair.as_str())?),
             Rule::var => Expr::Var(pair.as_str().to_string()),
             _ => Expr::Word(pair.as_str().to_string()),
@@ -319,7 +327,11 @@ fn plain(pair: &Pair<'_, Rule>) -> String {
     let text = pair.as_str();
     match pair.as_rule() {
         Rule::string => {
-            text.get(1..text.len() - 1).unwrap_or_default().replace("\\\"", "\"").replace("\\\\", "\\")
+            let inside = text.get(1..text.len() - 1).unwrap_or_default();
+            match text.starts_with('"') {
+                true => inside.replace("\\\"", "\"").replace("\\\\", "\\"),
+                false => inside.to_string(),
+            }
         }
         _ => text.trim().to_string(),
     }

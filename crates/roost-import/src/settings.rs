@@ -7,7 +7,16 @@ use crate::params::{self, As, To};
 use crate::report::{Fate, Notes};
 
 pub(crate) fn take(items: &[Item], config: &mut Config, notes: &mut Notes, differences: &mut Vec<String>) {
-    let mut own = Settings { config, notes, differences, modules: Vec::new(), http: Http::default() };
+    let mut own = Settings {
+        config,
+        notes,
+        differences,
+        modules: Vec::new(),
+        http: Http::default(),
+        tls: TlsDomains::of(items),
+        other_databases: Vec::new(),
+        has_sip_pings: false,
+    };
     for item in items {
         match item {
             Item::Global { name, value, span } => own.global(name, value, *span),
@@ -17,6 +26,7 @@ pub(crate) fn take(items: &[Item], config: &mut Config, notes: &mut Notes, diffe
         }
     }
     own.mi();
+    own.other_database();
     own.defaults();
 }
 
@@ -26,6 +36,44 @@ struct Settings<'a> {
     differences: &'a mut Vec<String>,
     modules: Vec<String>,
     http: Http,
+    tls: TlsDomains,
+    /// URLs of modules that keep neither subscribers nor bindings.
+    other_databases: Vec<(String, Span)>,
+    has_sip_pings: bool,
+}
+
+/// The domains of tls_mgm: the first of those that serve is [tls].
+#[derive(Debug, Default)]
+struct TlsDomains {
+    servers: Vec<String>,
+    clients: Vec<String>,
+}
+
+impl TlsDomains {
+    fn of(items: &[Item]) -> TlsDomains {
+        let mut all = TlsDomains::default();
+        for item in items {
+            let Item::Param { module, name, value, .. } = item else { continue };
+            let domain = value.split('=').next().unwrap_or_default().trim().to_string();
+            match (module.as_str(), name.as_str()) {
+                ("tls_mgm", "server_domain") => all.servers.push(domain),
+                ("tls_mgm", "client_domain") => all.clients.push(domain),
+                _ => {}
+            }
+        }
+        all
+    }
+
+    /// What to do about what is said of a domain; `None`: it is [tls].
+    fn remedy(&self, domain: &str) -> Option<&'static str> {
+        if self.clients.iter().any(|one| one == domain) {
+            return Some(
+                "[tls] is shown to servers, too: what is said of a client_domain alone is not taken",
+            );
+        }
+        let is_first = self.servers.first().is_none_or(|first| first == domain);
+        (!is_first).then_some("write a [[tls.domain]] with `server_domain`, `certificate` and `private_key`")
+    }
 }
 
 /// Where OpenSIPS's web server listens.
@@ -44,10 +92,20 @@ impl Settings<'_> {
         if ["listen", "socket"].contains(&name) {
             return self.listen(value, span);
         }
+        if name == "server_signature"
+            && ["no", "0", "off"].contains(&value.trim().to_ascii_lowercase().as_str())
+        {
+            return self.carry("", "server_header", Value::Text(String::new()), span);
+        }
         match params::core(name) {
             Ok(To::Key(_, "database", _)) => self.database(value, span),
             Ok(To::Key(_, "domains", _)) => {
-                let host = value.split(':').nth(1).unwrap_or(value).trim_matches('"').to_string();
+                let host = match value.split(':').collect::<Vec<_>>().as_slice() {
+                    [proto, host, ..] if ["udp", "tcp", "tls", "ws", "wss"].contains(proto) => host,
+                    [host, ..] => host,
+                    [] => value,
+                };
+                let host = host.trim_matches('"').to_string();
                 self.config.add("", "domains", host, From::Line(span.at));
                 self.carried(span, "domains");
             }
@@ -80,8 +138,7 @@ impl Settings<'_> {
                          \"write-through\"`)"
                     ));
                 }
-                self.config.set("usrloc", "db_mode", Value::Text(mode.to_string()), at);
-                self.carried(span, "usrloc.db_mode");
+                self.carry("usrloc", "db_mode", Value::Text(mode.to_string()), span);
             }
             ("usrloc", "working_mode_preset") => {
                 let mode = if value.ends_with("no-db") { "memory" } else { "write-through" };
@@ -95,6 +152,21 @@ impl Settings<'_> {
                 }
             }
             ("usrloc" | "auth_db", "db_url") => self.database(value, span),
+            (_, "db_url") => self.other_databases.push((value.to_string(), span)),
+            ("db_mysql" | "db_postgres", "exec_query_threshold") => {
+                self.put(To::Key("", "exec_query_threshold", As::Number), value, span);
+            }
+            ("db_mysql" | "db_postgres", "use_tls") => {
+                self.put(To::Key("", "database_tls", As::Switch), value, span);
+            }
+            ("nathelper", "sipping_bflag") => {
+                self.has_sip_pings = true;
+                self.known(module, name, value, span);
+            }
+            ("nathelper", "remove_on_timeout_bflag") => {
+                self.carry("nathelper", "remove_on_timeout", Value::Switch(true), span);
+            }
+            ("tls_mgm" | "proto_tls", "tls_method") => self.tls_method(value, span),
             ("acc", "db_flag" | "db_missed_flag") => {
                 self.config.set("acc", "db", Value::Switch(true), at);
                 self.carried(span, "acc.db");
@@ -107,11 +179,41 @@ impl Settings<'_> {
             ("httpd", "port") => self.http.port = Some((value.to_string(), span)),
             // `[domain]file` of OpenSIPS 2.2 on.
             ("tls_mgm", _) if value.starts_with('[') => {
-                let value = value.split_once(']').map_or(value, |(_, file)| file);
-                self.known(module, name, value, span);
+                let (domain, value) = value.trim_start_matches('[').split_once(']').unwrap_or(("", value));
+                match self.tls.remedy(domain) {
+                    Some(remedy) => note_span(span, &Fate::Missing(remedy.to_string()), self.notes),
+                    None => self.known(module, name, value, span),
+                }
             }
             _ => self.known(module, name, value, span),
         }
+    }
+
+    /// `[dom]TLSv1_2-TLSv1_3`: the oldest counts.
+    fn tls_method(&mut self, value: &str, span: Span) {
+        let (domain, value) = match value.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((domain, value)) => (Some(domain), value),
+            None => (None, value),
+        };
+        if let Some(remedy) = domain.and_then(|domain| self.tls.remedy(domain)) {
+            return note_span(span, &Fate::Missing(remedy.to_string()), self.notes);
+        }
+        let oldest = value.split('-').next().unwrap_or_default().trim();
+        match oldest {
+            "TLSv1_3" => self.carry("tls", "tls_method", Value::Text("TLSv1_3".to_string()), span),
+            _ => self.known("tls_mgm", "tls_method", value, span),
+        }
+    }
+
+    /// The last line that sets a key counts, as in OpenSIPS.
+    fn carry(&mut self, section: &'static str, key: &'static str, value: Value, span: Span) {
+        let before = self.config.set_last(section, key, value, From::Line(span.at));
+        if let Some(before) = before.filter(|before| *before != span.at) {
+            let why = format!("line {} sets it again, and the last one counts", span.at.line);
+            self.notes.settle(before, Fate::Unneeded(why));
+        }
+        let shown = if section.is_empty() { key.to_string() } else { format!("{section}.{key}") };
+        self.carried(span, &shown);
     }
 
     fn known(&mut self, module: &str, name: &str, value: &str, span: Span) {
@@ -127,8 +229,8 @@ impl Settings<'_> {
             To::Unneeded(why) => return note_span(span, &Fate::Unneeded(why.to_string()), self.notes),
             To::Missing(remedy) => return note_span(span, &Fate::Missing(remedy.to_string()), self.notes),
         };
-        let shown = if section.is_empty() { key.to_string() } else { format!("{section}.{key}") };
         let Some(value) = read(kind, value) else {
+            let shown = if section.is_empty() { key.to_string() } else { format!("{section}.{key}") };
             let remedy = format!("`{shown}` does not take {value}: set it by hand");
             return note_span(span, &Fate::Missing(remedy), self.notes);
         };
@@ -139,6 +241,7 @@ impl Settings<'_> {
         }
         let value = match (key, value) {
             // OpenSIPS 2.4 counts from -3 to 4, too.
+            ("server_header", Value::Text(text)) if text.is_empty() => Value::Text(text),
             ("server_header", Value::Text(text)) => {
                 Value::Text(text.strip_prefix("Server:").map_or(text.clone(), |rest| rest.trim().to_string()))
             }
@@ -154,11 +257,7 @@ impl Settings<'_> {
             }
             (_, value) => value,
         };
-        match key {
-            "use_domain" => self.config.replace(section, key, value, From::Line(span.at)),
-            _ => self.config.set(section, key, value, From::Line(span.at)),
-        }
-        self.carried(span, &shown);
+        self.carry(section, key, value, span);
     }
 
     /// `udp:10.0.0.1:5060 as 1.2.3.4:5060 use_workers 4`.
@@ -180,8 +279,17 @@ impl Settings<'_> {
             _ => ("udp", entry.as_str()),
         };
         let (host, port) = host_and_port(rest);
-        let port = port.unwrap_or(if matches!(proto, "tls" | "wss") { "5061" } else { "5060" });
-        let host = if host == "*" { "0.0.0.0" } else { host };
+        let port = port.unwrap_or(match proto {
+            "tls" => "5061",
+            "ws" => "80",
+            "wss" => "443",
+            _ => "5060",
+        });
+        let host = match host {
+            "*" => "0.0.0.0",
+            "localhost" => "127.0.0.1",
+            host => host,
+        };
         if host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_err() {
             let fate = Fate::Missing(format!("`listen` takes addresses: write that of {host}"));
             return note_span(span, &fate, self.notes);
@@ -189,10 +297,27 @@ impl Settings<'_> {
         let mut listener = format!("{proto}:{host}:{port}");
         if let Some(told) = advertised {
             let (ip, told_port) = host_and_port(told);
+            if ip.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_err() {
+                let fate = Fate::Missing(format!("`listen … as` takes addresses: write that of {ip}"));
+                return note_span(span, &fate, self.notes);
+            }
             listener += &format!(" as {ip}:{}", told_port.unwrap_or(port));
+        }
+        if let Some(other) = self.overlapping(proto, host, port) {
+            let fate = Fate::Unneeded(format!("{other} hears this address, too"));
+            return note_span(span, &fate, self.notes);
         }
         self.config.add("", "listen", listener, From::Line(span.at));
         self.carried(span, "listen");
+    }
+
+    /// The listener of all addresses that hears one, too.
+    fn overlapping(&self, proto: &str, host: &str, port: &str) -> Option<String> {
+        let Some(Value::List(all)) = self.config.get("", "listen") else { return None };
+        let is_v6 = host.starts_with('[');
+        let any = if is_v6 { "[::]" } else { "0.0.0.0" };
+        let wide = format!("{proto}:{any}:{port}");
+        all.iter().find(|entry| **entry == wide && host != any).cloned()
     }
 
     fn database(&mut self, value: &str, span: Span) {
@@ -202,15 +327,27 @@ impl Settings<'_> {
             Some(("sqlite", path)) => Some(format!("sqlite:{path}")),
             _ => None,
         };
-        match url {
-            Some(url) => {
+        let Some(url) = url else {
+            let remedy =
+                "`database` takes MariaDB, MySQL, PostgreSQL and SQLite: `roost db copy` brings rows over";
+            return note_span(span, &Fate::Missing(remedy.to_string()), self.notes);
+        };
+        match self.config.get("", "database") {
+            Some(Value::Text(before)) if *before != url => {
+                let remedy = "`database` is one for all, and another line names another one: bring its rows over by `roost db copy`";
+                note_span(span, &Fate::Missing(remedy.to_string()), self.notes);
+            }
+            _ => {
                 self.config.set("", "database", Value::Text(url), From::Line(span.at));
                 self.carried(span, "database");
             }
-            None => {
-                let remedy = "`database` takes MariaDB, MySQL, PostgreSQL and SQLite: `roost db copy` brings rows over";
-                note_span(span, &Fate::Missing(remedy.to_string()), self.notes);
-            }
+        }
+    }
+
+    /// That of other modules, where those of subscribers and bindings say nothing.
+    fn other_database(&mut self) {
+        for (url, span) in std::mem::take(&mut self.other_databases) {
+            self.database(&url, span);
         }
     }
 
@@ -264,6 +401,13 @@ impl Settings<'_> {
         }
         if has("auth_db") {
             all.push(("auth_db", "calculate_ha1", Value::Switch(false)));
+        }
+        if has("nathelper") && !self.has_sip_pings {
+            // Pings are four bytes unless a flag says otherwise.
+            all.push(("nathelper", "sipping_method", Value::Text(String::new())));
+        }
+        if !self.tls.servers.is_empty() || self.config.get("tls", "certificate").is_some() {
+            all.push(("tls", "require_cert", Value::Switch(true)));
         }
         if has("dispatcher") {
             all.push(("dispatcher", "ds_ping_interval", number(0)));

@@ -3,11 +3,14 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use crate::ast::{Call, Expr, Op, Place, Statement, What};
 
-/// Ways that are followed at once; a script with more is read in part.
-const MOST: usize = 4_096;
+/// Ways that are begun in all; a script with more is read in part.
+const MOST: usize = 20_000;
+/// Steps that are made on all of them.
+const MOST_STEPS: usize = 2_000_000;
 /// How deep routes may call one another.
 const DEEPEST: usize = 32;
 
@@ -38,8 +41,8 @@ pub(crate) enum Event {
 /// One way, from the first statement to its end.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Way {
-    pub(crate) events: Vec<Event>,
-    values: HashMap<String, Expr>,
+    pub(crate) events: Vec<Rc<Event>>,
+    values: Rc<HashMap<String, Expr>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +62,22 @@ pub(crate) struct Walker<'s> {
     routes: HashMap<&'s str, &'s [Statement]>,
     request: Request,
     depth: Cell<usize>,
+    begun: Cell<usize>,
+    steps: Cell<usize>,
     /// Whether there were more ways than are followed.
     is_cut: Cell<bool>,
 }
 
 impl<'s> Walker<'s> {
     pub(crate) fn new(routes: HashMap<&'s str, &'s [Statement]>, request: Request) -> Walker<'s> {
-        Walker { routes, request, depth: Cell::new(0), is_cut: Cell::new(false) }
+        Walker {
+            routes,
+            request,
+            depth: Cell::new(0),
+            begun: Cell::new(0),
+            steps: Cell::new(0),
+            is_cut: Cell::new(false),
+        }
     }
 
     /// All ways through a body, and whether that are all.
@@ -86,19 +98,28 @@ impl<'s> Walker<'s> {
                     }
                 }
             }
-            if next.len() > MOST {
-                next.truncate(MOST);
-                self.is_cut.set(true);
-            }
             going = next;
         }
         ended.extend(going.into_iter().map(|way| (way, Flow::Next)));
-        ended.truncate(MOST);
         ended
+    }
+
+    /// Whether another step may be made, and another way begun where it begins one.
+    fn may_go_on(&self, begins: usize) -> bool {
+        self.steps.set(self.steps.get() + 1);
+        self.begun.set(self.begun.get() + begins);
+        let may = self.steps.get() <= MOST_STEPS && self.begun.get() <= MOST;
+        if !may {
+            self.is_cut.set(true);
+        }
+        may
     }
 
     fn step(&self, statement: &Statement, way: Way) -> Vec<(Way, Flow)> {
         let at = statement.span.at;
+        if !self.may_go_on(0) {
+            return Vec::new();
+        }
         match &statement.what {
             What::Exit | What::Drop => vec![(way, Flow::Exit)],
             What::Break => vec![(way, Flow::Break)],
@@ -122,9 +143,9 @@ impl<'s> Walker<'s> {
         let call =
             Call { name: call.name.clone(), args: call.args.iter().map(|arg| way.resolve(arg)).collect() };
         for name in ["$retcode", "$rc"] {
-            way.values.insert(name.to_string(), Expr::Call(call.clone()));
+            way.set(name, Expr::Call(call.clone()));
         }
-        way.events.push(Event::Call(call, at));
+        way.events.push(Rc::new(Event::Call(call, at)));
         vec![(way, Flow::Next)]
     }
 
@@ -148,8 +169,8 @@ impl<'s> Walker<'s> {
                 let before = way.resolve(&Expr::Var(to.to_string()));
                 value = Expr::Two(Op::Plus, Box::new(before), Box::new(value));
             }
-            way.values.insert(to.to_string(), value.clone());
-            way.events.push(Event::Assign { to: to.to_string(), value, at });
+            way.set(to, value.clone());
+            way.events.push(Rc::new(Event::Assign { to: to.to_string(), value, at }));
             (way, flow)
         };
         ways.into_iter().map(one).collect()
@@ -180,10 +201,12 @@ impl<'s> Walker<'s> {
                 Some(true) => self.run(then, way),
                 Some(false) => self.run(other, way),
                 None if is_quiet(then) && is_quiet(other) => vec![(way, Flow::Next)],
+                None if !self.may_go_on(1) => Vec::new(),
                 None => {
+                    let undecided = self.undecided(condition.clone());
                     let branch = |(holds, body)| {
                         let mut way = way.clone();
-                        way.events.push(Event::Guard { condition: condition.clone(), holds, at });
+                        way.guard(&undecided, holds, at);
                         self.run(body, way)
                     };
                     [(true, then), (false, other)].into_iter().flat_map(branch).collect()
@@ -201,32 +224,56 @@ impl<'s> Walker<'s> {
     ) -> Vec<(Way, Flow)> {
         let ways = go_on(self.ask(on, at, way), |way| {
             let (mut all, on) = (Vec::new(), way.resolve(on));
-            let mut has_default = false;
-            for (index, (label, _)) in arms.iter().enumerate() {
-                let mut way = way.clone();
-                if let Some(label) = label {
-                    let condition = Expr::Two(Op::Equal, Box::new(on.clone()), Box::new(label.clone()));
-                    match self.decide(&condition) {
-                        Some(false) => continue,
-                        Some(true) => has_default = true,
-                        None => way.events.push(Event::Guard { condition, holds: true, at }),
+            let is = |label: &Expr| Expr::Two(Op::Equal, Box::new(on.clone()), Box::new(label.clone()));
+            // What has no `break` goes on with the next arm.
+            let body = |from: usize| -> Vec<Statement> {
+                arms.iter().skip(from).flat_map(|(_, body)| body.clone()).collect()
+            };
+            let mut rest = way;
+            for (index, label) in
+                arms.iter().enumerate().filter_map(|(at, (label, _))| Some((at, label.as_ref()?)))
+            {
+                let condition = is(label);
+                match self.decide(&condition) {
+                    Some(false) => {}
+                    Some(true) => {
+                        all.extend(self.run(&body(index), rest));
+                        return all;
                     }
-                } else {
-                    has_default = true;
+                    None if !self.may_go_on(1) => return all,
+                    None => {
+                        let mut taken = rest.clone();
+                        taken.guard(&condition, true, at);
+                        all.extend(self.run(&body(index), taken));
+                        rest.guard(&condition, false, at);
+                    }
                 }
-                // What has no `break` goes on with the next arm.
-                let body: Vec<Statement> =
-                    arms.iter().skip(index).flat_map(|(_, body)| body.clone()).collect();
-                all.extend(self.run(&body, way));
             }
-            if !has_default {
-                let mut way = way;
-                way.events.push(Event::Guard { condition: on, holds: true, at });
-                all.push((way, Flow::Next));
+            match arms.iter().position(|(label, _)| label.is_none()) {
+                Some(default) => all.extend(self.run(&body(default), rest)),
+                None => all.push((rest, Flow::Next)),
             }
             all
         });
         behind_break(ways)
+    }
+
+    /// A condition without those parts that are known.
+    fn undecided(&self, condition: Expr) -> Expr {
+        match condition {
+            Expr::Not(of) => Expr::Not(Box::new(self.undecided(*of))),
+            Expr::Two(op @ (Op::And | Op::Or), left, right) => {
+                match (self.decide(&left), self.decide(&right)) {
+                    (Some(_), _) => self.undecided(*right),
+                    (_, Some(_)) => self.undecided(*left),
+                    _ => {
+                        let (left, right) = (self.undecided(*left), self.undecided(*right));
+                        Expr::Two(op, Box::new(left), Box::new(right))
+                    }
+                }
+            }
+            other => other,
+        }
     }
 
     /// What a condition is for this request; `None`: it may be either.
@@ -307,6 +354,14 @@ pub(crate) fn calls(expr: &Expr) -> Vec<&Call> {
 }
 
 impl Way {
+    fn set(&mut self, name: &str, value: Expr) {
+        Rc::make_mut(&mut self.values).insert(name.to_string(), value);
+    }
+
+    fn guard(&mut self, condition: &Expr, holds: bool, at: Place) {
+        self.events.push(Rc::new(Event::Guard { condition: condition.clone(), holds, at }));
+    }
+
     /// An expression with what is known of its variables.
     fn resolve(&self, expr: &Expr) -> Expr {
         match expr {
@@ -318,7 +373,7 @@ impl Way {
             }
             Expr::Text(text) if text.contains("$var(") || text.contains("$avp(") => {
                 let mut text = text.clone();
-                for (name, value) in &self.values {
+                for (name, value) in self.values.iter() {
                     if let Some(value) = value.text().filter(|_| text.contains(name.as_str())) {
                         text = text.replace(name.as_str(), &value);
                     }
@@ -331,7 +386,7 @@ impl Way {
 
     /// The calls of this name.
     pub(crate) fn calls_of<'w>(&'w self, names: &'w [&str]) -> impl Iterator<Item = (&'w Call, Place)> {
-        self.events.iter().filter_map(|event| match event {
+        self.events.iter().filter_map(|event| match &**event {
             Event::Call(call, at) if names.contains(&call.name.as_str()) => Some((call, *at)),
             _ => None,
         })
@@ -345,7 +400,7 @@ impl Way {
     pub(crate) fn facts(&self) -> Vec<(&Expr, bool, Place)> {
         let mut facts = Vec::new();
         for event in &self.events {
-            if let Event::Guard { condition, holds, at } = event {
+            if let Event::Guard { condition, holds, at } = &**event {
                 take_apart(condition, *holds, *at, &mut facts);
             }
         }
@@ -353,7 +408,13 @@ impl Way {
     }
 }
 
-fn take_apart<'e>(condition: &'e Expr, holds: bool, at: Place, facts: &mut Vec<(&'e Expr, bool, Place)>) {
+/// The parts of a condition that is known to hold, or not to.
+pub(crate) fn take_apart<'e>(
+    condition: &'e Expr,
+    holds: bool,
+    at: Place,
+    facts: &mut Vec<(&'e Expr, bool, Place)>,
+) {
     match condition {
         Expr::Not(of) => take_apart(of, !holds, at, facts),
         Expr::Two(Op::And, left, right) if holds => {

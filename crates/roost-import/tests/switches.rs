@@ -309,7 +309,11 @@ fn all_switches_together_become_what_each_becomes() {
     let all: Vec<&Switch> = SWITCHES.iter().collect();
     for spelling in [Spelling::Old, Spelling::New] {
         let toml = plain(&imported(&folder.0, spelling, &all).toml);
-        for carried in SWITCHES.iter().filter(|switch| switch.name != "TCP").flat_map(|switch| switch.carried)
+        // Where passwords are asked for as well, those of the list need one, too: they are not trusted.
+        // And a dial plan that is not carried over translates the numbers that go out.
+        let alone = ["TCP", "inbound PSTN", "outbound PSTN"];
+        for carried in
+            SWITCHES.iter().filter(|switch| !alone.contains(&switch.name)).flat_map(|switch| switch.carried)
         {
             assert!(toml.contains(carried), "{spelling:?}: no {carried} in\n{toml}");
         }

@@ -39,7 +39,8 @@ pub(crate) fn run(args: &Import, is_json: bool) -> Result<()> {
             there.display()
         );
     }
-    let imported = import(&args.script)?;
+    let mut imported = import(&args.script)?;
+    comment_out_refused(&mut imported);
     if let Err(error) = Settings::parse(&imported.toml, &args.output.display().to_string()) {
         say_error(&error.context("what was written needs a look"), is_json);
     }
@@ -69,6 +70,54 @@ pub(crate) fn run(args: &Import, is_json: bool) -> Result<()> {
         say(&format!("\ndifferent: {difference}"))?;
     }
     Ok(())
+}
+
+/// What roost does not take as it stands (a number out of range, a broken regular expression) is left as a comment, with the reason.
+fn comment_out_refused(imported: &mut Imported) {
+    const NAME: &str = "roost.toml";
+    const MOST: usize = 100;
+    for _ in 0..MOST {
+        let Err(error) = Settings::parse(&imported.toml, NAME) else { return };
+        let message = format!("{error:#}");
+        let refused = message.strip_prefix(NAME).and_then(|rest| rest.strip_prefix(':'));
+        let refused = refused.and_then(|rest| rest.split_once(": "));
+        let Some((at, why)) = refused.and_then(|(line, why)| Some((line.parse::<usize>().ok()?, why))) else {
+            return;
+        };
+        let why = why.lines().next().unwrap_or_default();
+        let lines: Vec<&str> = imported.toml.lines().collect();
+        let Some(index) = at.checked_sub(1).filter(|index| *index < lines.len()) else { return };
+        let (first, last) = refused_lines(&lines, index);
+        let mut toml = String::new();
+        for (index, line) in lines.iter().enumerate() {
+            if index == first {
+                let _ = writeln!(toml, "# Not taken: {why}");
+            }
+            let _ = match (first..=last).contains(&index) {
+                true => writeln!(toml, "# {line}"),
+                false => writeln!(toml, "{line}"),
+            };
+        }
+        let origin = lines.get(first).and_then(|line| line.rsplit_once("# line ")?.1.parse::<usize>().ok());
+        let script = imported.lines.first().map(|line| line.file.clone());
+        let of_origin = |line: &&mut Line| Some(line.number) == origin && Some(&line.file) == script.as_ref();
+        if let Some(line) = imported.lines.iter_mut().find(of_origin) {
+            line.fate = Fate::Missing(why.to_string());
+        }
+        imported.toml = toml;
+    }
+}
+
+/// All of a `[[table]]`, or the one line of a key.
+fn refused_lines(lines: &[&str], at: usize) -> (usize, usize) {
+    let header = lines.iter().take(at + 1).rposition(|line| line.starts_with('['));
+    match header.filter(|header| lines.get(*header).is_some_and(|line| line.starts_with("[["))) {
+        Some(first) => {
+            let length = lines.iter().skip(first).take_while(|line| !line.trim().is_empty()).count();
+            (first, first + length.saturating_sub(1))
+        }
+        None => (at, at),
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -157,6 +206,22 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn what_is_not_taken_stands_as_a_comment_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("opensips.cfg");
+        let text = "listen=udp:10.0.0.1:5060\nloadmodule \"tm.so\"\nmodparam(\"tm\", \"fr_timeout\", 0)\nroute {\n\
+                    \tif ($rU =~ \"^0\") { strip(100); $rd = \"10.0.0.2\"; t_relay(); exit; }\n\tif ($rU =~ \"^1\") { $rd = \"10.0.0.3\"; t_relay(); }\n}\n";
+        std::fs::write(&script, text).unwrap();
+        let mut imported = roost_import::import(&script).unwrap();
+        comment_out_refused(&mut imported);
+        let settings = Settings::parse(&imported.toml, "x")
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", imported.toml));
+        assert_eq!(settings.routes.len(), 1, "{}", imported.toml);
+        assert!(imported.toml.contains("# Not taken: `tm.fr_timeout` must be"), "{}", imported.toml);
+        assert!(matches!(&imported.lines[2].fate, Fate::Missing(why) if why.contains("must be")));
+    }
 
     /// A registrar's script becomes a configuration on which phones and server say what OpenSIPS's own recording says. Another
     /// script may be named by ROOST_SCRIPT.
