@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use crate::ReadSets;
 use crate::ast::{Call, Expr, Item, Op, Place, Statement};
 use crate::conditions::{Fact, asked, is_plain, sources};
 use crate::config::{Config, From, Value};
 use crate::report::{Fate, Notes};
-use crate::targets::{self, ADDRESSES, RELAYS, Target, leads_elsewhere, till_relayed};
+use crate::targets::{self, ADDRESSES, RELAYS, SETS, Target, leads_elsewhere, till_relayed};
 use crate::walk::{Event, Request, Walker, Way};
 
 const CHALLENGES: &[&str] = &["www_challenge", "proxy_challenge"];
@@ -27,7 +28,13 @@ const REGISTERED: &[&str] =
 const QUERIES: &[&str] = &["avp_db_query", "sql_query", "sql_query_one", "sql_select"];
 const REPLIES: &[&str] = &["send_reply", "sl_send_reply", "t_reply"];
 
-pub(crate) fn take(items: &[Item], config: &mut Config, notes: &mut Notes, differences: &mut Vec<String>) {
+pub(crate) fn take(
+    items: &[Item],
+    sets: &ReadSets<'_>,
+    config: &mut Config,
+    notes: &mut Notes,
+    differences: &mut Vec<String>,
+) {
     let routes: HashMap<&str, &[Statement]> = items
         .iter()
         .filter_map(|item| match item {
@@ -57,7 +64,11 @@ pub(crate) fn take(items: &[Item], config: &mut Config, notes: &mut Notes, diffe
         ways
     };
     let (registers, invites) = (follow("REGISTER"), follow("INVITE"));
-    let mut own = Idioms { config, notes, differences };
+    let sets = match config.get("", "database") {
+        Some(Value::Text(database)) if invites.iter().any(|way| way.has_call(SETS)) => sets(database),
+        _ => Vec::new(),
+    };
+    let mut own = Idioms { config, notes, differences, sets };
     own.registration(&registers);
     own.callers(&invites);
     own.anywhere(registers.iter().chain(&invites));
@@ -69,6 +80,8 @@ struct Idioms<'a> {
     config: &'a mut Config,
     notes: &'a mut Notes,
     differences: &'a mut Vec<String>,
+    /// Dispatcher's, as far as they are known.
+    sets: Vec<(u32, String)>,
 }
 
 impl Idioms<'_> {
@@ -187,13 +200,15 @@ impl Idioms<'_> {
         }
         let is_refusal = |event: &Rc<Event>| matches!(&**event, Event::Call(call, _) if REPLIES.contains(&call.name.as_str()) && call.arg(0).starts_with('4'));
         let Some(refused) = way.events.iter().rposition(is_refusal) else { return };
+        // Other questions may stand beside the one that it was refused for.
+        let is_registered = way.calls_of(REGISTERED).any(|(call, _)| was_registered(way, call));
         let has_asked: Vec<(Place, bool)> = way
             .events
             .iter()
             .take(refused)
             .filter_map(|event| match &**event {
                 Event::Call(call, at) if REGISTERED.contains(&call.name.as_str()) => {
-                    was_registered(way, call).then_some((*at, false))
+                    is_registered.then_some((*at, false))
                 }
                 Event::Call(call, at) if QUERIES.contains(&call.name.as_str()) && is_about_bindings(call) => {
                     Some((*at, true))
@@ -374,7 +389,7 @@ impl Idioms<'_> {
     /// Makes a `[[route]]` of a target, or joins it with one that differs in what it is for; whether there is one.
     fn take(&mut self, target: Target, at: Place, facts: &[Fact]) -> bool {
         let places = target.places.clone();
-        match target.route(facts) {
+        match target.route(facts, &self.sets) {
             Ok(route) => {
                 match self.config.routes.iter_mut().find(|(known, _)| known.is_but_for_failures(&route)) {
                     Some((known, _)) => known.join_failures(route),

@@ -50,14 +50,18 @@ pub struct Imported {
     pub differences: Vec<String>,
 }
 
-/// Reads a script and what it includes.
+/// Reads the sets of dispatcher's table in a database (`database` of roost.toml): each set with one of its destinations, in the order in
+/// which they are tried.
+pub type ReadSets<'a> = dyn Fn(&str) -> Vec<(u32, String)> + 'a;
+
+/// Reads a script and what it includes; `sets` is asked where it sends calls to dispatcher's.
 ///
 /// # Errors
 /// [`ImportError`]: a file cannot be read, or a line of it not understood; it names the line.
-pub fn import(path: &Path) -> Result<Imported, ImportError> {
+pub fn import(path: &Path, sets: &ReadSets<'_>) -> Result<Imported, ImportError> {
     let mut script = Script::default();
     script.read(path, &mut Vec::new())?;
-    Ok(script.imported())
+    Ok(script.imported(sets))
 }
 
 #[derive(Debug, Default)]
@@ -103,11 +107,11 @@ impl Script {
         Ok(())
     }
 
-    fn imported(&self) -> Imported {
+    fn imported(&self, sets: &ReadSets<'_>) -> Imported {
         let (mut config, mut notes, mut differences) = (Config::default(), Notes::default(), Vec::new());
         lines::note_all(&self.items, &mut notes);
         settings::take(&self.items, &mut config, &mut notes, &mut differences);
-        idioms::take(&self.items, &mut config, &mut notes, &mut differences);
+        idioms::take(&self.items, sets, &mut config, &mut notes, &mut differences);
         let name = self.files.first().map_or("", |(name, _)| name.as_str());
         let name = name.rsplit('/').next().unwrap_or(name);
         Imported { toml: config.toml(name), lines: self.lines(&notes), differences }

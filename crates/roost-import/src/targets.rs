@@ -13,7 +13,7 @@ pub(crate) const RELAYS: &[&str] = &["t_relay", "forward"];
 /// Calls that tell who a caller is by its address.
 pub(crate) const ADDRESSES: &[&str] =
     &["check_address", "check_source_address", "allow_trusted", "allow_address", "is_from_gw"];
-const SETS: &[&str] = &["ds_select_dst", "ds_select_domain"];
+pub(crate) const SETS: &[&str] = &["ds_select_dst", "ds_select_domain"];
 /// Calls that make another number of it that is not known.
 const OTHER_NUMBERS: &[&str] =
     &["strip_tail", "rewriteuser", "setuser", "rewriteuserpass", "setuserpass", "subst_user", "subst_uri"];
@@ -262,7 +262,7 @@ impl Target {
 
     /// # Errors
     /// What to do instead, where it cannot be written.
-    pub(crate) fn route(self, facts: &[Fact]) -> Result<Route, String> {
+    pub(crate) fn route(self, facts: &[Fact], sets: &[(u32, String)]) -> Result<Route, String> {
         let mut keys: Vec<(&'static str, Value)> = Vec::new();
         let text = |text: &str| Value::Text(text.to_string());
         match self.user.as_deref().map(|user| (prefix_of(user), user)) {
@@ -296,7 +296,9 @@ impl Target {
         if !clauses.is_empty() {
             keys.push(("when", text(&clauses.join(" && "))));
         }
+        let known = self.hops_of_set(sets);
         match (&self.hop, self.hop.to_uri()) {
+            (Hop::Set(_), _) if known.is_some() => keys.extend(known.into_iter().flatten()),
             (_, Some(uri)) => keys.push(("hops", Value::List(vec![uri]))),
             (Hop::Set(set), None) => {
                 return Err(format!(
@@ -324,6 +326,16 @@ impl Target {
 }
 
 impl Target {
+    /// The hops of dispatcher's set, where they are known, and its number.
+    fn hops_of_set(&self, sets: &[(u32, String)]) -> Option<[(&'static str, Value); 2]> {
+        let Hop::Set(set) = &self.hop else { return None };
+        let number = set.parse::<u32>().ok()?;
+        let own = sets.iter().filter(|(of, _)| *of == number);
+        let uri = |destination: &String| hop("$du", &Expr::Text(destination.clone()))?.0.to_uri();
+        let hops: Vec<String> = own.filter_map(|(_, destination)| uri(destination)).collect();
+        (!hops.is_empty()).then(|| [("hops", Value::List(hops)), ("set", Value::Number(i64::from(number)))])
+    }
+
     /// The condition that is all that its route depends on.
     pub(crate) fn takes_all(&self, facts: &[Fact]) -> Option<&Expr> {
         self.user_said.as_ref().filter(|_| facts.is_empty() && self.on.is_empty() && self.domain.is_none())

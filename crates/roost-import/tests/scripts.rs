@@ -27,7 +27,7 @@ fn described(imported: &Imported) -> String {
 #[test]
 fn scripts_become_what_is_written_beside_them() {
     for name in SCRIPTS {
-        let imported = import(&script(name)).unwrap();
+        let imported = import(&script(name), &|_| Vec::new()).unwrap();
         let (file, got) = (script(name).with_extension("toml"), described(&imported));
         // ROOST_WRITE=1 writes them down.
         if std::env::var_os("ROOST_WRITE").is_some() {
@@ -41,7 +41,7 @@ fn scripts_become_what_is_written_beside_them() {
 fn every_line_that_says_something_has_a_fate() {
     for name in SCRIPTS {
         let mut is_comment = false;
-        for line in import(&script(name)).unwrap().lines {
+        for line in import(&script(name), &|_| Vec::new()).unwrap().lines {
             let text = line.text.trim();
             let was_comment = is_comment;
             is_comment = (is_comment || text.starts_with("/*")) && !text.ends_with("*/");
@@ -71,7 +71,7 @@ fn mistakes_name_their_line() {
     ] {
         let file = folder.join("a.cfg");
         std::fs::write(&file, text).unwrap();
-        let error = import(&file).unwrap_err().to_string();
+        let error = import(&file, &|_| Vec::new()).unwrap_err().to_string();
         assert!(error.contains(expected), "{text:?}: {error}");
     }
     std::fs::remove_dir_all(&folder).unwrap();

@@ -242,7 +242,7 @@ fn script(spelling: Spelling, on: &[&Switch]) -> String {
 fn imported(folder: &Path, spelling: Spelling, on: &[&Switch]) -> Imported {
     let file: PathBuf = folder.join("opensips.cfg");
     std::fs::write(&file, script(spelling, on)).unwrap();
-    import(&file).unwrap_or_else(|error| panic!("{error}\n{}", script(spelling, on)))
+    import(&file, &|_| Vec::new()).unwrap_or_else(|error| panic!("{error}\n{}", script(spelling, on)))
 }
 
 /// The configuration without where each line comes from.

@@ -19,7 +19,7 @@ fn imported(name: &str, script: &str) -> Imported {
     fs::create_dir_all(&folder.0).expect("a folder");
     let path = folder.0.join("opensips.cfg");
     fs::write(&path, script).expect("a script");
-    import(&path).unwrap_or_else(|error| panic!("{name}: {error}\n{script}"))
+    import(&path, &|_| Vec::new()).unwrap_or_else(|error| panic!("{name}: {error}\n{script}"))
 }
 
 /// A main route with this in it, behind the usual beginning.

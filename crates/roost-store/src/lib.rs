@@ -42,7 +42,7 @@ pub use database::Table;
 pub use error::{DbError, StoreError};
 pub use import::{Account, Accounts, Imported, OnExisting};
 pub use job::{BatchHistograms, Commit, DatabaseNews, Health, Preload, ReadTold, Receipts};
-pub use lists::{Addresses, AliasColumns, ListTable};
+pub use lists::{Addresses, AliasColumns, ListTable, dispatcher};
 pub use location::Page;
 pub use running::{Running, StoreHandle};
 pub use shared::SharedWith;

@@ -1,10 +1,12 @@
 //! Tables that are read as a whole and kept in memory: `dbaliases` and `address`.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 use roost_core::Alias;
 
+use crate::access::Access;
 use crate::client::Client;
 use crate::columns::is_name;
 use crate::copy::{Copied, Sum};
@@ -110,6 +112,42 @@ impl ListTable {
         let (section, key) = self.named;
         StoreError::List { table: self.name.as_str().into(), section, key, source }
     }
+}
+
+/// The destinations of OpenSIPS's table `dispatcher` with their sets, in the order in which they are tried; none where there is no
+/// such file.
+///
+/// # Errors
+/// [`StoreError`]: it cannot be read.
+pub fn dispatcher(url: &str, folder: &Path) -> Result<Vec<(u32, String)>, StoreError> {
+    let database = Database::parse(url, folder, &Access::default())?;
+    let columns = ["setid", "priority", "destination"].map(str::to_string).to_vec();
+    let declared = vec!["INTEGER", "INTEGER", "{text}(192)"];
+    let list = ListTable {
+        name: "dispatcher".to_string(),
+        columns,
+        key: 3,
+        declared,
+        named: ("dispatcher", "table"),
+    };
+    if let Database::Sqlite(path) = &database
+        && !path.exists()
+    {
+        return Ok(Vec::new());
+    }
+    let mut client = database.connect()?;
+    let mut all: Vec<(u32, i64, String)> = Vec::new();
+    for row in rows(&mut client, &list)? {
+        let texts: Vec<Box<str>> = row.into_iter().map(text).collect();
+        if let [set, priority, destination] = &texts[..]
+            && let Ok(set) = set.parse()
+        {
+            all.push((set, priority.parse().unwrap_or(0), destination.to_string()));
+        }
+    }
+    // Those of one priority stay as they were entered.
+    all.sort_by_key(|(set, priority, _)| (*set, std::cmp::Reverse(*priority)));
+    Ok(all.into_iter().map(|(set, _, destination)| (set, destination)).collect())
 }
 
 impl Store {

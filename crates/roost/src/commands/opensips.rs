@@ -39,7 +39,8 @@ pub(crate) fn run(args: &Import, is_json: bool) -> Result<()> {
             there.display()
         );
     }
-    let mut imported = import(&args.script)?;
+    let folder = args.output.parent().unwrap_or(Path::new(""));
+    let mut imported = import(&args.script, &|database| sets(database, folder, is_json))?;
     comment_out_refused(&mut imported);
     if let Err(error) = Settings::parse(&imported.toml, &args.output.display().to_string()) {
         say_error(&error.context("what was written needs a look"), is_json);
@@ -70,6 +71,15 @@ pub(crate) fn run(args: &Import, is_json: bool) -> Result<()> {
         say(&format!("\ndifferent: {difference}"))?;
     }
     Ok(())
+}
+
+/// The sets of dispatcher's table, where the script's database can be reached from here.
+fn sets(database: &str, folder: &Path, is_json: bool) -> Vec<(u32, String)> {
+    roost_store::dispatcher(database, folder).unwrap_or_else(|error| {
+        let error = anyhow::Error::new(error).context("the sets of dispatcher are not carried over");
+        say_error(&error, is_json);
+        Vec::new()
+    })
 }
 
 /// What roost does not take as it stands (a number out of range, a broken regular expression) is left as a comment, with the reason.
@@ -214,7 +224,7 @@ mod tests {
         let text = "listen=udp:10.0.0.1:5060\nloadmodule \"tm.so\"\nmodparam(\"tm\", \"fr_timeout\", 0)\nroute {\n\
                     \tif ($rU =~ \"^0\") { strip(100); $rd = \"10.0.0.2\"; t_relay(); exit; }\n\tif ($rU =~ \"^1\") { $rd = \"10.0.0.3\"; t_relay(); }\n}\n";
         std::fs::write(&script, text).unwrap();
-        let mut imported = roost_import::import(&script).unwrap();
+        let mut imported = roost_import::import(&script, &|_| Vec::new()).unwrap();
         comment_out_refused(&mut imported);
         let settings = Settings::parse(&imported.toml, "x")
             .unwrap_or_else(|error| panic!("{error:#}\n{}", imported.toml));
@@ -230,7 +240,7 @@ mod tests {
         let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let own = crates.join("roost-import/tests/scripts/registrar-2.4.cfg");
         let script = std::env::var_os("ROOST_SCRIPT").map_or(own, std::path::PathBuf::from);
-        let imported = roost_import::import(&script).unwrap();
+        let imported = roost_import::import(&script, &|_| Vec::new()).unwrap();
         let settings = Settings::parse(&imported.toml, "imported").unwrap();
         let registrar = &settings.core.policy.registrar;
         assert!(

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{MediaServer, PATIENCE, Phone, Server, wait_for};
+use crate::support::{Kind, MediaServer, PATIENCE, Phone, Server, wait_for};
 use serde_json::Value;
 
 /// A registrar of two tenants with the Occupied rule asked of memory, its voice mail, and a gateway.
@@ -69,7 +69,7 @@ route[in] {{
 #[test]
 fn phones_register_and_call_on_what_a_script_became() {
     let (gateway, voicemail) = (MediaServer::new("127.0.0.2"), MediaServer::new("127.0.0.3"));
-    let mut server = Server::prepared_on(roost_rig::Kind::Sqlite, "", "");
+    let mut server = Server::prepared_on(Kind::Sqlite, "", "");
     let file = server.path("opensips.cfg");
     fs::write(&file, script(&server, &gateway, &voicemail)).expect("a script");
     let (file, output, report) =
@@ -110,6 +110,53 @@ fn phones_register_and_call_on_what_a_script_became() {
     assert_eq!(other.register(60).line(), "200 OK");
     desk.invite("9002");
     other.await_request("INVITE");
+}
+
+fn sets_are_read(kind: Kind) {
+    let server = Server::prepared_on(kind, "", "");
+    server.succeed(&["db", "migrate"]);
+    server.sql(
+        "CREATE TABLE dispatcher (id INTEGER, setid INTEGER, destination VARCHAR(192), priority INTEGER)",
+    );
+    server.sql(
+        "INSERT INTO dispatcher (id, setid, destination, priority) VALUES (1, 4, 'sip:10.0.0.7:5060', 0), \
+         (2, 4, 'sip:10.0.0.8:5080;transport=tcp', 9), (3, 5, 'sip:10.0.0.9', 0)",
+    );
+    let config = fs::read_to_string(server.path("roost.toml")).expect("the configuration");
+    let url = config
+        .lines()
+        .find_map(|line| line.strip_prefix("database = "))
+        .expect("a database")
+        .trim_matches('"');
+    let url = match kind {
+        Kind::Sqlite => format!("sqlite://{}", server.path("roost.db").display()),
+        _ => url.to_string(),
+    };
+    let script = format!(
+        "listen=udp:127.0.0.1:5060\nmodparam(\"dispatcher\", \"db_url\", \"{url}\")\nroute {{\n\tif ($rU =~ \"^0\") {{\n\t\tds_select_dst(4, 0);\n\t\tt_relay();\n\t}}\n}}\n"
+    );
+    fs::write(server.path("opensips.cfg"), script).expect("a script");
+    let file = server.path("opensips.cfg");
+    let said = server.succeed(&["import", file.to_str().expect("a path"), "--output", "-"]);
+    assert!(
+        said.contains("hops = [\"sip:10.0.0.8:5080;transport=tcp\", \"sip:10.0.0.7:5060\"]\nset = 4"),
+        "{said}"
+    );
+}
+
+#[test]
+fn sets_of_dispatcher_are_read_from_sqlite() {
+    sets_are_read(Kind::Sqlite);
+}
+
+#[test]
+fn sets_of_dispatcher_are_read_from_mariadb() {
+    sets_are_read(Kind::MariaDb);
+}
+
+#[test]
+fn sets_of_dispatcher_are_read_from_postgres() {
+    sets_are_read(Kind::Postgres);
 }
 
 #[test]
