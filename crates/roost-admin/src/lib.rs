@@ -138,6 +138,45 @@ pub struct Process {
     pub log: LogControl,
 }
 
+/// Runs a command as `/mi` does, for other parts of the process; the error is for people.
+///
+/// # Errors
+/// There is no such command, its parameters are wrong, or it cannot be done.
+pub async fn run(mi: &Mi, method: &str, params: serde_json::Value) -> Result<serde_json::Value, String> {
+    let call = rpc::Call { id: None, method: method.to_string(), params };
+    match commands::run(mi, &call).await {
+        Ok(commands::Answer::Value(value)) => Ok(value),
+        Ok(commands::Answer::Aors(_)) => Err(format!("{method} answers in parts")),
+        Err(error) => {
+            Err(error.data.map_or(error.message.clone(), |data| format!("{}: {data}", error.message)))
+        }
+    }
+}
+
+/// A condition on extensions, as `filter` of `/api/v1/extensions` is.
+#[derive(Debug)]
+pub struct ExtensionFilter(api::Wanted);
+
+impl ExtensionFilter {
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn of(text: &str) -> Result<ExtensionFilter, String> {
+        api::Wanted::of(Some(text), &api::EXTENSION)
+            .map(ExtensionFilter)
+            .map_err(|error| error.text().to_string())
+    }
+
+    /// Whether it holds of an object with `aor`, `state`, `ringing` and `in_use`.
+    pub fn holds(&self, extension: &serde_json::Value) -> bool {
+        self.0.takes(extension)
+    }
+}
+
+/// The API (`/api/v1`), for other parts of the process: it asks nobody who they are.
+pub fn api(mi: Mi) -> axum::Router {
+    api::router().with_state(Arc::new(mi))
+}
+
 /// Calls that are in progress at this node.
 pub async fn calls_left(mi: &Mi) -> u64 {
     health::calls(mi).await.unwrap_or(u64::MAX)

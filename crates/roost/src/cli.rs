@@ -30,7 +30,16 @@ pub(crate) enum Command {
     /// What is given on the command line is not asked for; --yes asks nothing.
     Setup(Setup),
     /// Run the server until SIGTERM or Ctrl-C; SIGHUP reads the [[route]]s anew
-    Serve,
+    Serve {
+        /// With the console at 127.0.0.1:8080, or where `console.listen` says, and a link to change things there
+        #[arg(long)]
+        console: bool,
+    },
+    /// Add, list and remove those who may log in to the console
+    Console {
+        #[command(subcommand)]
+        command: ConsoleCommand,
+    },
     /// Add, change, remove and list extensions (subscribers)
     User {
         #[command(subcommand)]
@@ -513,4 +522,33 @@ pub(crate) enum ConfigCommand {
         /// en or zh
         language: String,
     },
+}
+
+/// `roost console …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConsoleCommand {
+    /// Add, list and remove people
+    User {
+        #[command(subcommand)]
+        command: ConsoleUserCommand,
+    },
+}
+
+/// `roost console user …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConsoleUserCommand {
+    /// Add somebody, or give somebody another role and password
+    Add {
+        name: String,
+        /// viewer, operator or administrator
+        #[arg(long, default_value = "viewer")]
+        role: String,
+        /// It is asked for where it is not given
+        #[arg(long)]
+        password: Option<String>,
+    },
+    /// Remove somebody
+    Rm { name: String },
+    /// Show who may log in
+    List,
 }

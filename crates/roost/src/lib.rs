@@ -15,10 +15,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
-use cli::{Cli, Command, ConfigCommand};
+use cli::{Cli, Command, ConfigCommand, ConsoleCommand};
 use commands::{
-    agents, ban, calls, config_show, db, doctor, drain, ds, explain, health, log_level, mcp, nodes, opensips,
-    reload, setup, stats, tls, trace, ul, upgrade, user, what_if, why,
+    agents, ban, calls, config_show, console, db, doctor, drain, ds, explain, health, log_level, mcp, nodes,
+    opensips, reload, setup, stats, tls, trace, ul, upgrade, user, what_if, why,
 };
 use output::{say, say_done, say_error};
 use roost_recorder::Language;
@@ -50,7 +50,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let file = cli.config.as_deref();
     let done = match cli.command {
         Command::Setup(args) => setup::run(&args, cli.json),
-        Command::Serve => serve::run(&Settings::load(file)?),
+        Command::Serve { console } => serve::run(&Settings::load(file)?.with_console(console), console),
+        Command::Console { command: ConsoleCommand::User { command } } => {
+            console::run(&Settings::load(file)?, &command, cli.json)
+        }
         Command::User { command } => user::run(&Settings::load(file)?, command, cli.json),
         Command::Db { command } => db::run(&Settings::load(file)?, &command, cli.json),
         Command::Nodes => nodes::run(&Settings::load(file)?, cli.json),

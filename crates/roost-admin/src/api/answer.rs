@@ -33,6 +33,11 @@ impl ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, error)
     }
 
+    /// In words for people.
+    pub(crate) fn text(&self) -> &str {
+        &self.error
+    }
+
     pub(crate) fn not_found(error: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, error)
     }

@@ -23,6 +23,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Mi;
+pub(crate) use crate::api::filter::{EXTENSION, Wanted};
 pub use crate::api::records::{Kind, Record, RecordQuery};
 
 /// Entries of a page that does not say how many.

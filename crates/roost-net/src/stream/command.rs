@@ -33,6 +33,8 @@ pub(super) enum StreamCommand {
     Accepted {
         transport: Transport,
         stream: TcpStream,
+        /// Our address, where it is another than the socket's.
+        local: Option<SocketAddr>,
         remote: SocketAddr,
     },
     Send(Outgoing),

@@ -23,7 +23,7 @@ mod wire;
 mod write_queue;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -134,6 +134,18 @@ impl Streams {
         let until_ms = within.map_or(0, |within| self.shared.now_ms() + within.as_millis() as u64);
         for thread in self.threads.iter() {
             let _ = thread.send(StreamCommand::Drain { until_ms });
+        }
+    }
+
+    /// Takes a connection that somebody else of the process has accepted and looked at: its addresses are those that its peer knows.
+    pub fn adopt(&self, transport: Transport, stream: TcpStream, local: SocketAddr, remote: SocketAddr) {
+        if !self.shared.sources.admit(remote.ip(), self.shared.settings.max_per_source) {
+            return self.shared.counters.refused_source.increment();
+        }
+        let command = StreamCommand::Accepted { transport, stream, local: Some(local), remote };
+        let thread = self.threads.get(self.shared.thread_of_peer(remote));
+        if thread.is_none_or(|thread| thread.send(command).is_err()) {
+            self.shared.sources.release(remote.ip());
         }
     }
 

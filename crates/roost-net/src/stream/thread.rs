@@ -117,10 +117,12 @@ impl StreamThread {
     fn obey(self: &Rc<Self>, command: StreamCommand) {
         match command {
             StreamCommand::Keep { connection, until_ms } => self.keep(connection, until_ms),
-            StreamCommand::Accepted { transport, stream, remote } => match TcpStream::from_std(stream) {
-                Ok(stream) => self.begin(transport, stream, remote),
-                Err(_) => self.shared.sources.release(remote.ip()),
-            },
+            StreamCommand::Accepted { transport, stream, local, remote } => {
+                match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                    Ok(stream) => self.begin(transport, stream, local, remote),
+                    Err(_) => self.shared.sources.release(remote.ip()),
+                }
+            }
             StreamCommand::List(answer) => {
                 let _ = answer.send(self.list());
             }
@@ -214,11 +216,11 @@ impl StreamThread {
         }
         let thread = self.shared.thread_of_peer(remote);
         if thread == self.own {
-            return self.begin(transport, stream, remote);
+            return self.begin(transport, stream, None, remote);
         }
         let sent = match (stream.into_std(), self.threads.get(thread)) {
             (Ok(stream), Some(thread)) => {
-                thread.send(StreamCommand::Accepted { transport, stream, remote }).is_ok()
+                thread.send(StreamCommand::Accepted { transport, stream, local: None, remote }).is_ok()
             }
             _ => false,
         };
@@ -228,10 +230,16 @@ impl StreamThread {
     }
 
     /// Opens a connection that its source was admitted with, where there is room for one.
-    fn begin(self: &Rc<Self>, transport: Transport, stream: TcpStream, remote: SocketAddr) {
+    fn begin(
+        self: &Rc<Self>,
+        transport: Transport,
+        stream: TcpStream,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+    ) {
         let Shared { settings, counters, sources, .. } = &*self.shared;
         let is_full = counters.connections.get() >= settings.max_connections as u64;
-        match stream.local_addr() {
+        match local.map_or_else(|| stream.local_addr(), Ok) {
             Ok(_) if is_full && !self.evict() => {
                 tracing::debug!(source = %remote, "too many connections");
                 counters.refused.increment();

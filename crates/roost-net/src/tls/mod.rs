@@ -102,7 +102,7 @@ impl Tls {
     }
 
     /// For connections that come to a listener of this transport; `None` without a certificate.
-    pub(crate) fn server(&self, transport: Transport) -> Option<Arc<ServerConfig>> {
+    pub fn server(&self, transport: Transport) -> Option<Arc<ServerConfig>> {
         let current = self.current();
         match transport {
             Transport::Wss => current.websocket.clone(),

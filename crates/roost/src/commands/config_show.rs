@@ -12,6 +12,7 @@ use crate::settings::key::{Key, Kind, Value};
 use crate::settings::keys::KEYS;
 use crate::settings::keys_of_tables::{ALIAS_KEYS, HEP_KEYS, ROUTE_KEYS, TLS_DOMAIN_KEYS, WEBHOOK_KEYS};
 use crate::settings::live::is_live;
+use crate::settings::masked::{MASK, without_password};
 
 /// Prints every key, or those that are not at their defaults; of the file, or of the running server.
 ///
@@ -177,19 +178,6 @@ fn masked(kind: Kind, value: &Value) -> Value {
         (Kind::Secrets, Value::List(all)) => Value::List(all.iter().map(|_| MASK.to_string()).collect()),
         (Kind::Url, Value::Text(url)) => Value::Text(without_password(url)),
         (_, value) => value.clone(),
-    }
-}
-
-const MASK: &str = "***";
-
-/// `scheme://user:password@host` with a mask for the password.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_string() };
-    // A password may hold an @ or a / that should have been escaped: rather too much is masked than too little.
-    let Some((account, host)) = rest.rsplit_once('@') else { return url.to_string() };
-    match account.split_once(':') {
-        Some((user, _)) => format!("{scheme}://{user}:{MASK}@{host}"),
-        None => url.to_string(),
     }
 }
 

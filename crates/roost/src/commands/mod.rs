@@ -1,11 +1,12 @@
 //! The commands beside `serve`: extensions and tables in the database, and what the running server is asked.
 
-mod account;
+pub(crate) mod account;
 pub(crate) mod agents;
 pub(crate) mod ban;
 pub(crate) mod calls;
 mod certificate;
 pub(crate) mod config_show;
+pub(crate) mod console;
 pub(crate) mod db;
 pub(crate) mod doctor;
 pub(crate) mod drain;

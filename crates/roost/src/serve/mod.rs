@@ -1,6 +1,7 @@
 //! `roost serve`: opens everything, joins the threads with one another, and takes them down again.
 
 mod certificates;
+mod console;
 mod delivery;
 mod drain;
 mod event_log;
@@ -26,10 +27,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
-use roost_core::{CallRecord, Config, Listener};
+use roost_core::{CallRecord, Config, Listener, number_apart};
 use roost_net::Tls;
 use roost_store::{Journal, Left, Store, StoreError};
 
+use crate::serve::console::Console;
 use crate::serve::handover::{Handed, Heritage, Rest, become_binary};
 use crate::serve::interfaces::Interfaces;
 use crate::serve::lists::Lists;
@@ -42,7 +44,7 @@ use crate::settings::{self, Settings};
 ///
 /// # Errors
 /// What it could not start with, and the remedy.
-pub(crate) fn run(settings: &Settings) -> Result<()> {
+pub(crate) fn run(settings: &Settings, with_link: bool) -> Result<()> {
     let levels = logging::start(settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
@@ -73,6 +75,9 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         stream_sockets(&config.policy.listeners, &mut inherited)?,
         datagram_sockets(&config.policy.listeners, workers, &mut inherited)?,
     );
+    config.policy.listeners.extend(console::listener(settings));
+    number_apart(&mut config.policy.listeners, &[]);
+    let console = Console::open(settings, with_link)?;
     let interfaces = runtime.block_on(async { Interfaces::open(settings) })?;
     let store = Arc::new(settings.open_store()?);
     if config.identity.write_through {
@@ -84,9 +89,9 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let moved = rest.map_or_else(Vec::new, |rest| rest.moved);
     let left = server::CallsLeft { journal, calls, moved, streams };
     let mut server = Server::start(settings, Arc::clone(&config), &store, left, sockets, tls)?;
-    announce(settings, &config, &store);
+    announce(settings, &config, &store, console.as_ref());
     systemd::ready();
-    let outcome = runtime.block_on(server.wait(settings, interfaces, &levels, signals));
+    let outcome = runtime.block_on(server.wait(settings, (interfaces, console), &levels, signals));
     end(outcome, server, settings, hash_seed)
 }
 
@@ -187,16 +192,18 @@ fn missing_ipv4(listener: &Listener, all: &[Listener]) -> Option<Listener> {
 }
 
 /// What a newcomer needs to know, on standard error whatever the log level.
-fn announce(settings: &Settings, config: &Config, store: &Store) {
+fn announce(settings: &Settings, config: &Config, store: &Store, console: Option<&Console>) {
     let version = env!("CARGO_PKG_VERSION");
     eprintln!("roost {version}: database {}", store.name());
-    for listener in &config.policy.listeners {
+    let is_console = |listener: &&Listener| Some(listener.address) == settings.console_address();
+    for listener in config.policy.listeners.iter().filter(|listener| !is_console(listener)) {
         eprintln!("roost: listening on {listener} ({} workers)", config.identity.shards);
     }
     match settings.mi_address {
         Some(address) => eprintln!("roost: management interface at http://{address}/mi"),
         None => eprintln!("roost: no management interface (mi.listen is empty)"),
     }
+    console.iter().for_each(|console| console.announce(settings));
     for listener in &config.policy.listeners {
         if let Some(missing) = missing_ipv4(listener, &config.policy.listeners) {
             eprintln!("roost: {listener} hears IPv6 alone; for IPv4, too, add \"{missing}\" to `listen`");

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use roost_admin::{ChangedKey, Found, Hub, LogChange, ReadFile, Reload, Scope, Show};
-use roost_core::{Config, Policy, number_apart};
+use roost_core::{Config, Listener, Policy, number_apart};
 use roost_hep::Tracer;
 use roost_net::Tls;
 use roost_store::Store;
@@ -24,6 +24,8 @@ pub(super) struct Takers {
     pub(super) levels: Levels,
     pub(super) store: Arc<Store>,
     pub(super) listening: Listening,
+    /// The console's address, which a reload does not change.
+    pub(super) console: Option<Listener>,
 }
 
 /// What reads the file that the server was started with.
@@ -64,6 +66,7 @@ fn find(
         _ => None,
     };
     let lists = Lists::read(&after, &takers.store)?;
+    after.core.policy.listeners.extend(takers.console);
     let now = &config.policy.listeners;
     number_apart(&mut after.core.policy.listeners, now);
     let listeners = takers.listening.open(now, &after.core.policy.listeners, config.policy.node.is_some())?;

@@ -20,6 +20,7 @@ use roost_store::{
 use tokio::sync::mpsc;
 
 use crate::serve::certificates;
+use crate::serve::console::{self, Console, With};
 use crate::serve::delivery::{Dispatch, Questions, asker, deliver, dispatcher, reading_teller};
 use crate::serve::drain::Drain;
 use crate::serve::handover::Upgrade;
@@ -150,7 +151,7 @@ impl Server {
     pub(super) async fn wait(
         &mut self,
         settings: &Settings,
-        interfaces: Interfaces,
+        (interfaces, console): (Interfaces, Option<Console>),
         levels: &Levels,
         mut signals: Signals,
     ) -> Result<Outcome> {
@@ -159,7 +160,7 @@ impl Server {
         let mi = Mi {
             ask: asker(Arc::clone(&self.inboxes), Arc::clone(&self.questions)),
             started: SystemTime::now(),
-            reload: reloader(settings, self.takers(levels)),
+            reload: reloader(settings, self.takers(settings, levels)),
             certificates: self
                 .tls
                 .as_ref()
@@ -184,6 +185,8 @@ impl Server {
             gate: settings.gate()?,
             tables: tables(&self.store, self.config.identity.use_domain, settings.acc_db),
         };
+        let with = With { mi: &mi, store: &self.store, streams: self.streams.clone(), tls: self.tls.clone() };
+        let console = console.and_then(|console| console.serve(settings, with));
         let served = interfaces.serve(&mi);
         let peers = tokio::spawn(roost_admin::serve_peers(mi.clone()));
         let watched = self.tls.clone().map(|tls| tokio::spawn(certificates::watch(tls, self.hub.clone())));
@@ -205,15 +208,19 @@ impl Server {
         for task in watched.into_iter().chain([peers, watchdog]) {
             task.abort();
         }
+        if let Some(console) = console {
+            console.stop();
+        }
         served.stop().await;
         outcome
     }
 
     /// Who takes what a reload changes outside of the shards.
-    fn takers(&self, levels: &Levels) -> Takers {
+    fn takers(&self, settings: &Settings, levels: &Levels) -> Takers {
         let (tls, levels) = (self.tls.clone(), levels.clone());
         let (store, listening) = (Arc::clone(&self.store), self.listening.clone());
-        Takers { tls, tracer: self.tracer.clone(), hub: self.hub.clone(), levels, store, listening }
+        let console = console::listener(settings);
+        Takers { tls, tracer: self.tracer.clone(), hub: self.hub.clone(), levels, store, listening, console }
     }
 
     /// The nodes that share bindings, where it is not alone.
@@ -407,7 +414,8 @@ fn start_streams(
     clock: Clock,
     moved: MovedStreams,
 ) -> Result<(Option<Streams>, Vec<JoinHandle<()>>)> {
-    if sockets.is_empty() {
+    // A phone in the console comes by no socket of its own.
+    if sockets.is_empty() && settings.console_address().is_none() {
         return Ok((None, Vec::new()));
     }
     let carriers = Carriers {

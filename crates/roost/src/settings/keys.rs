@@ -594,6 +594,16 @@ pub(crate) const KEYS: &[Key<Settings>] = &[
         "networks (such as 10.0.0.0/8) or addresses that /metrics, /healthz and /readyz are told to without a token, and mi_datagram is served to, beside this machine",
         |s, v| s.mi_allow = v.list()),
 
+    key!("console", "listen", Kind::Text, r#""""#,
+        "where the console listens, ADDRESS:PORT; empty: nowhere; beyond a loopback address with the certificate of [tls] and logins",
+        |s, v| s.console_listen = v.text()),
+    key!("console", "people", Kind::Text, r#""console-people.json""#,
+        "the file of those who may log in (`roost console user add`), beside the configuration file if relative",
+        |s, v| s.console_people = v.text()),
+    key!("console", "audit", Kind::Text, r#""console-audit.log""#,
+        "the file that says who has changed what in the console, a JSON object in each line",
+        |s, v| s.console_audit = v.text()),
+
     key!("mi_fifo", "fifo_name", Kind::Text, r#""""#,
         "a named pipe that takes commands as OpenSIPS 2.4 (lines) and 3 (JSON-RPC) write them, such as /tmp/opensips_fifo; empty: none",
         "mi_fifo fifo_name",

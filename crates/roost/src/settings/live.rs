@@ -2,7 +2,7 @@
 
 /// Sections of which every key counts from the start on.
 const SECTIONS: &[&str] =
-    &["auth_db", "dns", "websocket", "acc", "recorder", "cluster", "mi", "mi_fifo", "mi_datagram"];
+    &["auth_db", "dns", "websocket", "acc", "recorder", "cluster", "mi", "console", "mi_fifo", "mi_datagram"];
 
 /// And keys of other sections.
 const KEYS: &[(&str, &[&str])] = &[

@@ -43,7 +43,9 @@ pub(crate) fn read(
 impl Settings {
     /// What connections over TLS begin with; `None` where nothing listens for any.
     pub(crate) fn tls(&self) -> Option<TlsSettings> {
-        let is_needed = self.core.policy.listeners.iter().any(|listener| listener.transport.is_secure());
+        let is_of_console = self.console_address().is_some_and(|address| !address.ip().is_loopback());
+        let is_needed =
+            is_of_console || self.core.policy.listeners.iter().any(|listener| listener.transport.is_secure());
         if !is_needed {
             return None;
         }

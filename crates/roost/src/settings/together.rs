@@ -89,6 +89,7 @@ impl Settings {
         self.read_domains(&file)?;
         self.read_name_servers(&file)?;
         self.read_mi_address(&file)?;
+        self.check_console(&file)?;
         self.check_interfaces(&file)?;
         self.check_database(&file)?;
         self.check_texts(&file)?;

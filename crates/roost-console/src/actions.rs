@@ -1,0 +1,186 @@
+//! What a form does: who may, what is written down, and what is said then.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use serde_json::json;
+
+use crate::audit::Change;
+use crate::backend::{encoded, form};
+use crate::guard::{COOKIE, Visitor};
+use crate::pages;
+use crate::people::{Login, Role};
+use crate::shared::Shared;
+
+/// The fields of a form.
+pub(crate) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    pub(crate) fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value.as_str())
+    }
+}
+
+/// A form that was sent.
+pub(crate) async fn act(
+    State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+    uri: Uri,
+    headers: axum::http::HeaderMap,
+    body: String,
+) -> Response {
+    let fields = Fields(form(&body));
+    match uri.path() {
+        "/login" => return login(&shared, &visitor, &fields).await,
+        "/settings" => return choose(&fields),
+        _ => {}
+    }
+    let Some(session) = &visitor.session else {
+        return Redirect::to("/login").into_response();
+    };
+    let is_own = subtle::ConstantTimeEq::ct_eq(session.csrf.as_bytes(), fields.get("csrf").as_bytes());
+    if !bool::from(is_own) {
+        return (StatusCode::FORBIDDEN, "this form is not from a page of yours: load it again\n")
+            .into_response();
+    }
+    if uri.path() == "/logout" {
+        visitor.token.iter().for_each(|token| shared.sessions.end(token));
+        return (cookie(&shared, "", 0), Redirect::to("/")).into_response();
+    }
+    let wanted = match uri.path() {
+        "/do/end-call" | "/do/unban" | "/do/remove" | "/do/hop" => Role::Operator,
+        "/do/password" | "/do/reload" | "/do/person" | "/do/person-remove" | "/config" => Role::Administrator,
+        _ => return (StatusCode::NOT_FOUND, "there is no such form\n").into_response(),
+    };
+    if !visitor.may(wanted) {
+        return (StatusCode::FORBIDDEN, format!("that takes the role {}\n", wanted.as_str())).into_response();
+    }
+    if uri.path() == "/config" {
+        return pages::config::act(&shared, &visitor, &headers, &fields).await;
+    }
+    let back = Some(fields.get("back")).filter(|back| back.starts_with('/') && !back.starts_with("//"));
+    let back = back.unwrap_or("/");
+    let sign = if back.contains('?') { '&' } else { '?' };
+    match done(&shared, &visitor, uri.path(), &fields).await {
+        Ok(said) => Redirect::to(&format!("{back}{sign}said={said}")).into_response(),
+        Err(why) => Redirect::to(&format!("{back}{sign}failed={}", encoded(&why))).into_response(),
+    }
+}
+
+/// Does it, once it is written down; the name of what is said.
+async fn done(
+    shared: &Shared,
+    visitor: &Visitor,
+    path: &str,
+    fields: &Fields,
+) -> Result<&'static str, String> {
+    let note = |what: &str, of: &str, before: &str, after: &str| {
+        shared.audit.write(&Change { who: visitor.name(), from: visitor.from, what, of, before, after })
+    };
+    let aor = fields.get("aor");
+    match path {
+        "/do/end-call" => {
+            note("end call", fields.get("id"), "", "")?;
+            shared.backend.mi("dlg_end_dlg", json!({ "dialog_id": fields.get("id") })).await?;
+            Ok("call-ended")
+        }
+        "/do/unban" => {
+            note("lift ban", aor, "", "")?;
+            shared.backend.mi("ban_rm", json!({ "user": aor })).await?;
+            Ok("unbanned")
+        }
+        "/do/remove" => {
+            let contact = fields.get("contact");
+            note("remove binding", aor, contact, "")?;
+            let params = json!({ "table_name": "location", "aor": aor, "contact": contact });
+            shared.backend.mi("ul_rm_contact", params).await?;
+            Ok("removed")
+        }
+        "/do/hop" => {
+            let (set, address, state) = (fields.get("set"), fields.get("address"), fields.get("state"));
+            let number: i64 = set.parse().map_err(|_| "no such set".to_string())?;
+            note("hop", address, fields.get("before"), state)?;
+            let params = json!({ "state": state, "group": number, "address": address });
+            shared.backend.mi("ds_set_state", params).await?;
+            Ok("hop-changed")
+        }
+        "/do/password" => {
+            let (set, aor, password) =
+                (Arc::clone(&shared.parts.set_password), aor.to_string(), fields.get("password").to_string());
+            note("password", &aor, "", "")?;
+            let set = tokio::task::spawn_blocking(move || set(&aor, &password)).await;
+            set.map_err(|error| error.to_string())??;
+            Ok("password-changed")
+        }
+        "/do/reload" => {
+            note("reload", "", "", "")?;
+            shared.backend.mi("reload", json!({})).await?;
+            Ok("reloaded")
+        }
+        "/do/person" => {
+            let name = fields.get("name");
+            let role = Role::named(fields.get("role")).ok_or("no such role")?;
+            note("person", name, "", role.as_str())?;
+            let put = shared.logins.people().put(name, role, fields.get("password"));
+            put.map_err(|error| error.to_string())?;
+            shared.sessions.end_all_of(name);
+            Ok("person-put")
+        }
+        _ => {
+            let name = fields.get("name");
+            note("remove person", name, "", "")?;
+            shared.logins.people().remove(name).map_err(|error| error.to_string())?;
+            shared.sessions.end_all_of(name);
+            Ok("person-removed")
+        }
+    }
+}
+
+async fn login(shared: &Shared, visitor: &Visitor, fields: &Fields) -> Response {
+    // One that is logged in already, or a cookie that somebody planted, is no longer.
+    visitor.token.iter().for_each(|token| shared.sessions.end(token));
+    let name = fields.get("name");
+    let granted = match fields.get("once") {
+        "" => shared.logins.login(name, fields.get("password").to_string(), visitor.from).await,
+        once if shared.sessions.take_once(once) => Login::Granted(Role::Administrator),
+        _ => Login::Refused,
+    };
+    let name = if fields.get("once").is_empty() { name } else { "console" };
+    let failed = |said: &str| Redirect::to(&format!("/login?failed={said}")).into_response();
+    match granted {
+        Login::Granted(role) => match shared.sessions.begin(name, role) {
+            Some(token) => (cookie(shared, &token, 12 * 3_600), Redirect::to("/")).into_response(),
+            None => failed("wait"),
+        },
+        Login::Refused => {
+            tracing::warn!(name, from = %visitor.from, "a login to the console was refused");
+            failed("refused")
+        }
+        Login::Wait => failed("wait"),
+    }
+}
+
+/// The language and the colours that a browser has chosen: cookies of its own, which change nothing here.
+fn choose(fields: &Fields) -> Response {
+    let back = Some(fields.get("back")).filter(|back| back.starts_with('/') && !back.starts_with("//"));
+    let known = [("lang", ["en", "zh", ""]), ("theme", ["light", "dark", ""])];
+    let mut response = Redirect::to(back.unwrap_or("/")).into_response();
+    for (name, values) in known {
+        if let Some(value) = values.iter().find(|value| !value.is_empty() && **value == fields.get(name)) {
+            let text = format!("{name}={value}; Path=/; Max-Age=31536000; SameSite=Strict");
+            if let Ok(value) = text.parse() {
+                response.headers_mut().append(header::SET_COOKIE, value);
+            }
+        }
+    }
+    response
+}
+
+fn cookie(shared: &Shared, token: &str, seconds: u32) -> [(header::HeaderName, String); 1] {
+    let secure = if shared.settings.certificates.is_some() { "; Secure" } else { "" };
+    let text = format!("{COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+    [(header::SET_COOKIE, text)]
+}

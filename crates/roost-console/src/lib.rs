@@ -1,0 +1,123 @@
+//! The console: pages that show what the server does, served by itself. They are rendered here, from what the management interface and the API
+//! say; what changes comes as server-sent events (`live.rs`); the JavaScript in `assets/` only makes them handier.
+//!
+//! Nobody but this machine may read without a login, nobody at all change anything; see `guard.rs` and `people.rs`.
+#![forbid(unsafe_code)]
+
+mod actions;
+mod audit;
+mod backend;
+mod bridge;
+mod chart;
+mod guard;
+mod history;
+mod index;
+mod live;
+mod pages;
+mod people;
+mod refusals;
+mod server;
+mod sessions;
+mod shared;
+mod templates;
+mod words;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use roost_admin::Mi;
+use rustls::ServerConfig;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+pub use people::{People, PeopleError, Role};
+pub use server::serve;
+pub use sessions::OnceLink;
+
+/// What is in the configuration file, and may be put there.
+#[derive(Clone)]
+pub struct ConfigFile {
+    /// Its text with secrets masked, and whether it can be written; `None`: the server was started without one.
+    pub read: Arc<dyn Fn() -> Option<(String, bool)> + Send + Sync>,
+    /// What is wrong with a text, with its line. Masks stand for the secrets that are there.
+    pub check: Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+    /// Checks it and puts it into the file's place; the one before is kept beside it (`.bak`).
+    pub write: Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+}
+
+/// What a reason means: its word or code, and the language; `code`, `word`, `answer`, `what`, `do`, `besides`.
+pub type Explain = Arc<dyn Fn(&str, Language) -> Option<Value> + Send + Sync>;
+
+/// Gives an extension another password; the error is for people.
+pub type SetPassword = Arc<dyn Fn(&str, &str) -> Result<(), String> + Send + Sync>;
+
+/// Gives a connection that carries WebSocket to the SIP server: the connection, our address, the peer's.
+pub type Adopt = Arc<dyn Fn(std::net::TcpStream, SocketAddr, SocketAddr) + Send + Sync>;
+
+/// The certificates that are in use now.
+pub type Certificates = Arc<dyn Fn() -> Option<Arc<ServerConfig>> + Send + Sync>;
+
+/// A language of the pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Language {
+    English,
+    Chinese,
+}
+
+/// What a console works with.
+#[derive(Clone)]
+pub struct Settings {
+    pub address: SocketAddr,
+    /// Names of this machine that browsers may use beside its addresses.
+    pub hosts: Vec<String>,
+    /// `None`: plain HTTP, on a loopback address alone.
+    pub certificates: Option<Certificates>,
+    pub people: PathBuf,
+    pub audit: PathBuf,
+}
+
+/// What it shows and changes.
+#[derive(Clone)]
+pub struct Parts {
+    pub mi: Mi,
+    pub config: ConfigFile,
+    pub explain: Explain,
+    pub set_password: SetPassword,
+    /// `None`: nothing speaks WebSocket.
+    pub phone: Option<Adopt>,
+    /// The domain that a phone in the page registers with.
+    pub domain: String,
+}
+
+impl std::fmt::Debug for ConfigFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConfigFile").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Where a connection is from, and which address of ours it came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) remote: SocketAddr,
+    pub(crate) local: SocketAddr,
+}
+
+/// A connection with TLS or without.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    Plain(TcpStream),
+    Secure(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+}

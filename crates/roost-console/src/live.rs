@@ -1,0 +1,91 @@
+//! Pages that change while one looks: their content as server-sent events, at most once a second, and only when it is another.
+
+use std::collections::hash_map::DefaultHasher;
+use std::convert::Infallible;
+use std::hash::{Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::backend::form;
+use crate::guard::Visitor;
+use crate::pages::{Asked, content};
+use crate::shared::Shared;
+
+/// How often a page is looked at.
+const EVERY: Duration = Duration::from_secs(1);
+/// Pages that are watched at once.
+const MOST: usize = 200;
+/// How long a browser may not read.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+static WATCHED: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a page that is watched as long as it lives.
+struct Watch;
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        WATCHED.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// `/live?page=PATH`: the content of a page whenever it changes. It ends with the session that may read it.
+pub(crate) async fn stream(
+    State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let query = form(&query.unwrap_or_default());
+    let page = query.iter().find(|(name, _)| name == "page").map(|(_, value)| value.clone());
+    let Some(page) = page.filter(|page| page.starts_with('/')) else {
+        return (StatusCode::BAD_REQUEST, "page=PATH\n").into_response();
+    };
+    if WATCHED.fetch_add(1, Ordering::Relaxed) >= MOST {
+        WATCHED.fetch_sub(1, Ordering::Relaxed);
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are watched\n").into_response();
+    }
+    let (sender, receiver) = mpsc::channel::<Result<Event, Infallible>>(1);
+    let asked = Asked::of(&page, &headers, visitor);
+    tokio::spawn(watch(shared, asked, sender, Watch));
+    Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()).into_response()
+}
+
+async fn watch(
+    shared: Arc<Shared>,
+    asked: Asked,
+    sender: mpsc::Sender<Result<Event, Infallible>>,
+    _watch: Watch,
+) {
+    let mut shown = 0;
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = sender.closed() => return,
+            _ = ticks.tick() => {}
+        }
+        let token = asked.visitor.token.as_deref();
+        let may_read = shared.is_local() || token.is_some_and(|token| shared.sessions.of(token).is_some());
+        if !may_read {
+            return;
+        }
+        let Ok(page) = content(&shared, &asked).await else { return };
+        let mut hasher = DefaultHasher::new();
+        page.html.hash(&mut hasher);
+        if std::mem::replace(&mut shown, hasher.finish()) != shown
+            && sender.send_timeout(Ok(Event::default().data(page.html)), PATIENCE).await.is_err()
+        {
+            return;
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Calls: in progress, and those that have ended.
+
+use serde_json::{Value, json};
+
+use crate::backend::encoded;
+use crate::pages::{Asked, Failed, Made};
+use crate::shared::Shared;
+
+/// Calls of one page.
+const MOST: usize = 500;
+const PAGE: usize = 50;
+
+pub(crate) async fn now(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
+    let q = asked.query("q").trim();
+    let mut path = format!("calls?limit={MOST}");
+    match q {
+        "" => {}
+        q if q.contains(['=', '<', '>', '(', '!']) => path.push_str(&format!("&filter={}", encoded(q))),
+        q => path.push_str(&format!("&aor={}", encoded(q))),
+    }
+    let (calls, error) = match shared.backend.get(&path).await {
+        Ok(calls) => (calls, None),
+        Err(error) if !q.is_empty() => (Value::Null, Some(error)),
+        Err(error) => return Err(error.into()),
+    };
+    let counts = shared.backend.statistics(&["dialog:active_dialogs", "dialog:early_dialogs"]).await;
+    let data = json!({
+        "q": q,
+        "error": error,
+        "calls": calls["items"],
+        "is_cut": !calls["next"].is_null(),
+        "talking": counts["dialog:active_dialogs"],
+        "ringing": counts["dialog:early_dialogs"],
+    });
+    Ok(Made { template: "calls.html", title: "calls", data })
+}
+
+pub(crate) async fn history(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
+    let q = asked.query("q").trim();
+    let mut path = format!("records?limit={PAGE}");
+    for name in ["after", "kind"] {
+        if !asked.query(name).is_empty() {
+            path.push_str(&format!("&{name}={}", encoded(asked.query(name))));
+        }
+    }
+    match q {
+        "" => {}
+        q if q.contains(['=', '<', '>', '(', '!']) => path.push_str(&format!("&filter={}", encoded(q))),
+        q => path.push_str(&format!("&aor={}", encoded(q))),
+    }
+    let (records, error) = match shared.backend.get(&path).await {
+        Ok(records) => (records, None),
+        Err(error) => (Value::Null, Some(error)),
+    };
+    let data = json!({
+        "q": q,
+        "kind": asked.query("kind"),
+        "error": error,
+        "records": records["items"],
+        "next": records["next"],
+    });
+    Ok(Made { template: "history.html", title: "history", data })
+}

@@ -1,0 +1,109 @@
+//! The first page: is everything all right?
+
+use serde_json::{Value, json};
+
+use crate::pages::{Asked, Failed, Made};
+use crate::shared::Shared;
+
+/// Statistics that stand in large figures.
+const FIGURES: &[&str] = &[
+    "usrloc:registered_users",
+    "usrloc:location-contacts",
+    "dialog:active_dialogs",
+    "dialog:early_dialogs",
+    "net:tcp_connections",
+    "core:timestamp",
+    "shmem:real_used_size",
+];
+
+/// Limits that were met: each a count of what was turned away or given up.
+const LIMITS: &[&str] = &[
+    "roost:parked_full",
+    "roost:commits_full",
+    "roost:transactions_full",
+    "roost:calls_full",
+    "roost:strangers_full",
+    "roost:waiting_full",
+    "roost:inbox_full",
+    "roost:shed",
+    "roost:too_many_contacts",
+    "net:tcp_refused",
+    "net:tcp_refused_per_source",
+    "net:handshakes_refused",
+    "acc:lost",
+    "webhook:lost",
+    "hep:lost",
+];
+
+pub(crate) async fn page(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
+    let backend = &shared.backend;
+    let why = backend.mi("why", json!({})).await?;
+    let figures = backend.statistics(FIGURES).await;
+    let limits = backend.statistics(LIMITS).await;
+    let number = |name: &str| figures[name].as_u64().unwrap_or(0);
+    let status = backend.mi("sr_get_status", json!({})).await.unwrap_or(Value::Null);
+    let hops = backend.mi("ds_list", json!({})).await.unwrap_or(Value::Null);
+    let nodes = backend.mi("nodes", json!({})).await.ok();
+    let met: Vec<Value> = LIMITS
+        .iter()
+        .filter(|name| limits[**name].as_u64().unwrap_or(0) > 0)
+        .map(|name| json!({ "name": name, "count": limits[*name] }))
+        .collect();
+    let data = json!({
+        "verdict": why["Verdict"],
+        "problems": problems(&why["Problems"]),
+        "registered": number("usrloc:registered_users"),
+        "contacts": number("usrloc:location-contacts"),
+        "talking": number("dialog:active_dialogs"),
+        "ringing": number("dialog:early_dialogs"),
+        "connections": number("net:tcp_connections"),
+        "memory_mb": number("shmem:real_used_size") >> 20,
+        "up_days": number("core:timestamp") / 86_400,
+        "up_hours": number("core:timestamp") / 3_600 % 24,
+        "up_minutes": number("core:timestamp") / 60 % 60,
+        "ready": status["Readiness"],
+        "details": status["Details"],
+        "hops": hop_counts(&hops),
+        "certificates": backend.mi("tls_list", json!({})).await.unwrap_or(json!([])),
+        "nodes": nodes,
+        "limits": met,
+        "refusals": shared.refusals.shown(),
+        "charts": shared.history.charts(|name| shared.templates.word(asked.language, &format!("chart.{name}"))),
+    });
+    Ok(Made { template: "now.html", title: "now", data })
+}
+
+/// What is wrong, with a link to the extension that it is about.
+fn problems(all: &Value) -> Vec<Value> {
+    let link = |remedy: &str| {
+        let aor = remedy.strip_prefix("roost why ")?.split_whitespace().next()?;
+        Some(format!("/extensions/{}", crate::backend::encoded(aor)))
+    };
+    let problem = |one: &Value| {
+        let remedy = one["Do"].as_str().unwrap_or_default();
+        json!({ "problem": one["Problem"], "do": remedy, "link": link(remedy) })
+    };
+    all.as_array().into_iter().flatten().map(problem).collect()
+}
+
+/// How many next hops there are, and how many take calls.
+fn hop_counts(listed: &Value) -> Value {
+    let sets = listed["PARTITIONS"][0]["SETS"].as_array().into_iter().flatten();
+    let states: Vec<&str> = sets
+        .flat_map(|set| set["Destinations"].as_array().into_iter().flatten())
+        .filter_map(|hop| hop["state"].as_str())
+        .collect();
+    let up = states.iter().filter(|state| **state == "Active").count();
+    json!({ "all": states.len(), "up": up })
+}
+
+/// What a reason means.
+pub(crate) fn reason(shared: &Shared, asked: &Asked, name: &str) -> Result<Made, Failed> {
+    // Events say it in words, explanations know it by its name.
+    let word = name.replace(' ', "-");
+    let explained = (shared.parts.explain)(&word, asked.language).ok_or(Failed::NotFound)?;
+    let shown = shared.refusals.shown();
+    let hit =
+        shown.into_iter().find(|one| one["reason"].as_str().is_some_and(|own| own.replace(' ', "-") == word));
+    Ok(Made { template: "reason.html", title: "reason", data: json!({ "reason": explained, "hit": hit }) })
+}

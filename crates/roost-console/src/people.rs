@@ -1,0 +1,298 @@
+//! Who may log in: names, roles and Argon2 hashes in a file, and how often a password may be tried.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use argon2::Argon2;
+use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+/// The shortest password.
+const SHORTEST: usize = 10;
+/// Failures of a name, or from an address, within the time after which they are forgotten; more are refused unread.
+const MOST_FAILURES: u32 = 5;
+const FORGOTTEN: Duration = Duration::from_secs(60);
+/// Names and addresses whose failures are counted.
+const MOST_COUNTED: usize = 10_000;
+/// Passwords that are checked at once: each takes a core for some 20 ms.
+const AT_ONCE: usize = 2;
+
+/// What somebody may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Look.
+    Viewer,
+    /// End calls, lift bans, remove bindings, take hops in and out.
+    Operator,
+    /// Change passwords, the configuration and people, too.
+    Administrator,
+}
+
+impl Role {
+    /// By its name.
+    pub fn named(name: &str) -> Option<Role> {
+        match name {
+            "viewer" => Some(Role::Viewer),
+            "operator" => Some(Role::Operator),
+            "administrator" => Some(Role::Administrator),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+            Role::Administrator => "administrator",
+        }
+    }
+}
+
+/// What is wrong with a person or the file.
+#[derive(Debug, thiserror::Error)]
+pub enum PeopleError {
+    #[error("cannot read {}: {why}", path.display())]
+    Read { path: PathBuf, why: String },
+    #[error("cannot write {}: {why}", path.display())]
+    Write { path: PathBuf, why: String },
+    #[error("a name has letters, digits, '.', '-' and '_', 64 at most")]
+    Name,
+    #[error("a password has at least {SHORTEST} characters")]
+    Short,
+    #[error("there is nobody of the name {0}")]
+    Unknown(String),
+    #[error("the password cannot be hashed: {0}")]
+    Hash(String),
+    #[error("the last administrator stays")]
+    Last,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Person {
+    name: String,
+    role: Role,
+    hash: String,
+}
+
+/// The people of a file.
+#[derive(Debug, Clone)]
+pub struct People {
+    path: PathBuf,
+    all: Vec<Person>,
+}
+
+impl People {
+    /// Those of a file; nobody where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open(path: &Path) -> Result<People, PeopleError> {
+        let read = |why: String| PeopleError::Read { path: path.to_path_buf(), why };
+        let all = match fs::read_to_string(path) {
+            Ok(text) => serde_json::from_str(&text).map_err(|error| read(error.to_string()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(read(error.to_string())),
+        };
+        Ok(People { path: path.to_path_buf(), all })
+    }
+
+    /// Names and roles.
+    pub fn list(&self) -> Vec<(String, Role)> {
+        self.all.iter().map(|one| (one.name.clone(), one.role)).collect()
+    }
+
+    /// Adds somebody, or gives somebody who is there another role and password.
+    ///
+    /// # Errors
+    /// [`PeopleError`]; nothing has changed then.
+    pub fn put(&mut self, name: &str, role: Role, password: &str) -> Result<(), PeopleError> {
+        let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(is_sound) {
+            return Err(PeopleError::Name);
+        }
+        if password.chars().count() < SHORTEST {
+            return Err(PeopleError::Short);
+        }
+        let person = Person { name: name.to_string(), role, hash: hashed(password)? };
+        let mut all = self.all.clone();
+        match all.iter_mut().find(|one| one.name == name) {
+            Some(one) => *one = person,
+            None => all.push(person),
+        }
+        self.write(all)
+    }
+
+    /// Removes somebody.
+    ///
+    /// # Errors
+    /// [`PeopleError`]; nothing has changed then.
+    pub fn remove(&mut self, name: &str) -> Result<(), PeopleError> {
+        let mut all = self.all.clone();
+        all.retain(|one| one.name != name);
+        if all.len() == self.all.len() {
+            return Err(PeopleError::Unknown(name.to_string()));
+        }
+        if !all.is_empty() && !all.iter().any(|one| one.role == Role::Administrator) {
+            return Err(PeopleError::Last);
+        }
+        self.write(all)
+    }
+
+    fn write(&mut self, all: Vec<Person>) -> Result<(), PeopleError> {
+        let failed =
+            |error: std::io::Error| PeopleError::Write { path: self.path.clone(), why: error.to_string() };
+        let text = serde_json::to_string_pretty(&all).map_err(|error| failed(error.into()))?;
+        let beside = self.path.with_extension("new");
+        let options =
+            || fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside);
+        let mut file = options().map_err(failed)?;
+        file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        fs::rename(&beside, &self.path).map_err(failed)?;
+        self.all = all;
+        Ok(())
+    }
+}
+
+fn hashed(password: &str) -> Result<String, PeopleError> {
+    let failed = |why: String| PeopleError::Hash(why);
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|error| failed(error.to_string()))?;
+    let salt = SaltString::encode_b64(&salt).map_err(|error| failed(error.to_string()))?;
+    let hash = Argon2::default().hash_password(password.as_bytes(), &salt);
+    hash.map(|hash| hash.to_string()).map_err(|error| failed(error.to_string()))
+}
+
+/// Logins: people, and who has tried too often.
+#[derive(Debug)]
+pub(crate) struct Logins {
+    people: Mutex<People>,
+    failures: Mutex<HashMap<String, (u32, Instant)>>,
+    at_once: Arc<Semaphore>,
+    /// Checked for names that there are not: an answer takes as long.
+    nobodys: String,
+}
+
+/// What became of a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Login {
+    Granted(Role),
+    Refused,
+    /// Too many failures, or too many at once.
+    Wait,
+}
+
+impl Logins {
+    pub(crate) fn new(people: People) -> Logins {
+        let nobodys = hashed("nobody has this one").unwrap_or_default();
+        Logins {
+            people: Mutex::new(people),
+            failures: Mutex::default(),
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            nobodys,
+        }
+    }
+
+    pub(crate) fn people(&self) -> MutexGuard<'_, People> {
+        let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        // The command line may have added somebody.
+        if let Ok(read) = People::open(&people.path) {
+            *people = read;
+        }
+        people
+    }
+
+    /// Checks a password.
+    pub(crate) async fn login(&self, name: &str, password: String, from: IpAddr) -> Login {
+        let keys = [format!("name {name}"), format!("from {from}")];
+        if keys.iter().any(|key| self.has_failed_often(key)) {
+            return Login::Wait;
+        }
+        let Ok(permit) = Arc::clone(&self.at_once).try_acquire_owned() else { return Login::Wait };
+        let found = self.people().all.iter().find(|one| one.name == name).cloned();
+        let role = found.as_ref().map(|one| one.role);
+        let hash = found.map_or_else(|| self.nobodys.clone(), |one| one.hash);
+        let checked = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let hash = PasswordHash::new(&hash);
+            hash.is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        });
+        match (checked.await.unwrap_or(false), role) {
+            (true, Some(role)) => {
+                let mut failures = self.failures();
+                keys.iter().for_each(|key| {
+                    failures.remove(key);
+                });
+                Login::Granted(role)
+            }
+            _ => {
+                keys.into_iter().for_each(|key| self.fail(key));
+                Login::Refused
+            }
+        }
+    }
+
+    fn has_failed_often(&self, key: &str) -> bool {
+        let failures = self.failures();
+        failures.get(key).is_some_and(|(count, since)| *count >= MOST_FAILURES && since.elapsed() < FORGOTTEN)
+    }
+
+    fn fail(&self, key: String) {
+        let mut failures = self.failures();
+        if failures.len() >= MOST_COUNTED {
+            failures.retain(|_, (_, since)| since.elapsed() < FORGOTTEN);
+            if failures.len() >= MOST_COUNTED {
+                return;
+            }
+        }
+        let entry = failures.entry(key).or_insert((0, Instant::now()));
+        if entry.1.elapsed() >= FORGOTTEN {
+            *entry = (0, Instant::now());
+        }
+        *entry = (entry.0 + 1, Instant::now());
+    }
+
+    fn failures(&self) -> MutexGuard<'_, HashMap<String, (u32, Instant)>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn passwords_are_checked_and_guessing_is_slowed_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("people.json");
+        let mut people = People::open(&path).unwrap();
+        people.put("ada", Role::Administrator, "a long password").unwrap();
+        people.put("bob", Role::Viewer, "another password").unwrap();
+        assert!(matches!(people.put("c d", Role::Viewer, "another password"), Err(PeopleError::Name)));
+        assert!(matches!(people.put("cd", Role::Viewer, "short"), Err(PeopleError::Short)));
+        assert!(matches!(people.remove("ada"), Err(PeopleError::Last)));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("$argon2id$") && !text.contains("a long password"));
+        let logins = Logins::new(People::open(&path).unwrap());
+        let (here, there): (IpAddr, IpAddr) = ([127, 0, 0, 1].into(), [10, 0, 0, 1].into());
+        let granted = logins.login("ada", "a long password".to_string(), here).await;
+        assert_eq!(granted, Login::Granted(Role::Administrator));
+        for _ in 0..MOST_FAILURES {
+            assert_eq!(logins.login("nobody", "guess".to_string(), there).await, Login::Refused);
+        }
+        // Neither from there, nor of that name; others are not kept out.
+        assert_eq!(logins.login("ada", "a long password".to_string(), there).await, Login::Wait);
+        assert_eq!(logins.login("nobody", "guess".to_string(), here).await, Login::Wait);
+        assert_eq!(
+            logins.login("bob", "another password".to_string(), here).await,
+            Login::Granted(Role::Viewer)
+        );
+    }
+}

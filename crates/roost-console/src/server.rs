@@ -1,0 +1,168 @@
+//! The web server: connections with TLS or without, and what each path leads to.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, get};
+use axum::serve::{IncomingStream, Listener};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+
+use crate::shared::Shared;
+use crate::{Certificates, Connection, Parts, Peer, Settings, actions, bridge, guard, live, pages};
+
+/// The largest form: a configuration file.
+const MAX_FORM: usize = 1 << 20;
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Connections whose handshakes are under way.
+const HANDSHAKES: usize = 64;
+
+/// Serves the console until `stop` resolves. `once` makes whoever shows it an administrator, one time.
+///
+/// # Errors
+/// The files of people cannot be read, or the listener fails.
+pub async fn serve(
+    listener: std::net::TcpListener,
+    settings: Settings,
+    parts: Parts,
+    once: Option<crate::OnceLink>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let certificates = settings.certificates.clone();
+    let shared = Shared::new(settings, parts, once).map_err(io::Error::other)?;
+    let tasks = shared.start();
+    let router = Router::new()
+        .route("/live", get(live::stream))
+        .route("/phone/ws", any(bridge::connect))
+        .route("/assets/{name}", get(pages::asset))
+        .fallback(get(pages::page).post(actions::act))
+        .layer(DefaultBodyLimit::max(MAX_FORM))
+        .layer(from_fn_with_state(Arc::clone(&shared), guard::pass))
+        .with_state(shared);
+    let listener = TcpListener::from_std(listener)?;
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    let served = axum::serve(Door::new(listener, certificates), service).with_graceful_shutdown(stop).await;
+    tasks.into_iter().for_each(|task| task.abort());
+    served
+}
+
+/// Where connections come in.
+struct Door {
+    ready: mpsc::Receiver<(Connection, Peer)>,
+    local: SocketAddr,
+}
+
+impl Door {
+    fn new(listener: TcpListener, certificates: Option<Certificates>) -> Door {
+        let (sender, ready) = mpsc::channel(HANDSHAKES);
+        let local = listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        tokio::spawn(accept(listener, certificates, sender));
+        Door { ready, local }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    certificates: Option<Certificates>,
+    sender: mpsc::Sender<(Connection, Peer)>,
+) {
+    let under_way = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES));
+    loop {
+        let Ok((stream, remote)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let Ok(local) = stream.local_addr() else { continue };
+        let peer = Peer { remote, local };
+        let Some(certificates) = &certificates else {
+            if sender.send((Connection::Plain(stream), peer)).await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let (Some(config), Ok(permit)) = (certificates(), Arc::clone(&under_way).try_acquire_owned()) else {
+            continue;
+        };
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            let shaken = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await;
+            drop(permit);
+            if let Ok(Ok(stream)) = shaken {
+                let _ = sender.send((Connection::Secure(Box::new(stream)), peer)).await;
+            }
+        });
+    }
+}
+
+impl Listener for Door {
+    type Io = Connection;
+    type Addr = Peer;
+
+    async fn accept(&mut self) -> (Connection, Peer) {
+        match self.ready.recv().await {
+            Some(connection) => connection,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Peer> {
+        Ok(Peer { remote: self.local, local: self.local })
+    }
+}
+
+impl Connected<IncomingStream<'_, Door>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Peer {
+        *stream.remote_addr()
+    }
+}
+
+/// The peer of a request.
+pub(crate) type From = ConnectInfo<Peer>;
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Connection::Plain(stream) => Pin::<&mut TcpStream>::new(stream).poll_read(context, buffer),
+            Connection::Secure(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Connection::Plain(stream) => Pin::<&mut TcpStream>::new(stream).poll_write(context, bytes),
+            Connection::Secure(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Connection::Plain(stream) => Pin::<&mut TcpStream>::new(stream).poll_flush(context),
+            Connection::Secure(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Connection::Plain(stream) => Pin::<&mut TcpStream>::new(stream).poll_shutdown(context),
+            Connection::Secure(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}

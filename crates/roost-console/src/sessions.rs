@@ -1,0 +1,138 @@
+//! Who is logged in: a random cookie for each, known here alone and for a time.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use subtle::ConstantTimeEq as _;
+
+use crate::people::Role;
+
+/// How long a session lasts that is not used, and how long at most.
+const IDLE: Duration = Duration::from_secs(2 * 3_600);
+const LONGEST: Duration = Duration::from_secs(12 * 3_600);
+/// Sessions at once; the one that has been idle longest goes for another.
+const MOST: usize = 1_000;
+/// How long the one-time link may be used.
+const ONCE: Duration = Duration::from_secs(15 * 60);
+
+/// A link that makes who opens it an administrator, one time.
+#[derive(Debug, Clone)]
+pub struct OnceLink(String);
+
+impl OnceLink {
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn new() -> Result<OnceLink, getrandom::Error> {
+        random().map(OnceLink)
+    }
+
+    /// What stands behind `/login?once=`.
+    pub fn token(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Somebody who is logged in.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    /// What its forms must show.
+    pub(crate) csrf: String,
+    begun: Instant,
+    used: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    by_token: Mutex<HashMap<String, Session>>,
+    once: Mutex<Option<(OnceLink, Instant)>>,
+}
+
+impl Sessions {
+    pub(crate) fn new(once: Option<OnceLink>) -> Sessions {
+        let once = Mutex::new(once.map(|once| (once, Instant::now())));
+        Sessions { by_token: Mutex::default(), once }
+    }
+
+    /// A new session; the cookie that names it. One that a stranger has planted is never taken.
+    pub(crate) fn begin(&self, name: &str, role: Role) -> Option<String> {
+        let (token, csrf) = (random().ok()?, random().ok()?);
+        let now = Instant::now();
+        let mut all = self.all();
+        all.retain(|_, session| session.lasts(now));
+        if all.len() >= MOST
+            && let Some(oldest) =
+                all.iter().min_by_key(|(_, session)| session.used).map(|(token, _)| token.clone())
+        {
+            all.remove(&oldest);
+        }
+        all.insert(token.clone(), Session { name: name.to_string(), role, csrf, begun: now, used: now });
+        Some(token)
+    }
+
+    /// The session of a cookie, which counts as used.
+    pub(crate) fn of(&self, token: &str) -> Option<Session> {
+        let now = Instant::now();
+        let mut all = self.all();
+        let session = all.get_mut(token).filter(|session| session.lasts(now))?;
+        session.used = now;
+        Some(session.clone())
+    }
+
+    pub(crate) fn end(&self, token: &str) {
+        self.all().remove(token);
+    }
+
+    /// Ends those of a person who is no more, or has another role.
+    pub(crate) fn end_all_of(&self, name: &str) {
+        self.all().retain(|_, session| session.name != name);
+    }
+
+    /// Whether this is the one-time link's; it is used up then.
+    pub(crate) fn take_once(&self, token: &str) -> bool {
+        let mut once = self.once.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = once.as_ref().is_some_and(|(link, since)| {
+            since.elapsed() < ONCE && bool::from(link.0.as_bytes().ct_eq(token.as_bytes()))
+        });
+        if is_it {
+            *once = None;
+        }
+        is_it
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+        self.by_token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    fn lasts(&self, now: Instant) -> bool {
+        now < self.used + IDLE && now < self.begun + LONGEST
+    }
+}
+
+/// 32 bytes that nobody guesses, as hexadecimal digits.
+fn random() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_known_by_its_own_cookie_and_the_link_works_once() {
+        let sessions = Sessions::new(Some(OnceLink("once".to_string())));
+        let token = sessions.begin("ada", Role::Operator).unwrap();
+        assert_eq!(token.len(), 64);
+        assert_eq!(sessions.of(&token).map(|session| session.name), Some("ada".to_string()));
+        assert!(sessions.of("planted").is_none());
+        assert!(!sessions.take_once("other") && sessions.take_once("once") && !sessions.take_once("once"));
+        sessions.end_all_of("ada");
+        assert!(sessions.of(&token).is_none());
+    }
+}

@@ -1,0 +1,95 @@
+//! The templates, and what they may call.
+
+use std::sync::Arc;
+
+use minijinja::value::Rest;
+use minijinja::{Environment, State, Value};
+
+use crate::Language;
+use crate::backend::encoded;
+use crate::words::Words;
+
+macro_rules! templates {
+    ($($name:literal),* $(,)?) => {
+        /// Names and texts.
+        pub(crate) const ALL: &[(&str, &str)] = &[$(($name, include_str!(concat!("../templates/", $name)))),*];
+    };
+}
+
+templates![
+    "base.html",
+    "parts.html",
+    "now.html",
+    "extensions.html",
+    "rows.html",
+    "extension.html",
+    "calls.html",
+    "history.html",
+    "routes.html",
+    "wall.html",
+    "config.html",
+    "people.html",
+    "phone.html",
+    "login.html",
+    "reason.html",
+    "error.html",
+];
+
+#[derive(Debug)]
+pub(crate) struct Templates {
+    environment: Environment<'static>,
+    words: Arc<Words>,
+}
+
+impl Templates {
+    /// # Errors
+    /// One of them is broken.
+    pub(crate) fn new() -> Result<Templates, String> {
+        let words = Arc::new(Words::new()?);
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(minijinja::UndefinedBehavior::Chainable);
+        let (own, below) = (Arc::clone(&words), Arc::clone(&words));
+        environment.add_function("t", move |state: &State<'_, '_>, name: &str, parts: Rest<Value>| {
+            let language = language(state);
+            parts.iter().enumerate().fold(own.get(language, name).to_string(), |text, (index, part)| {
+                text.replace(&format!("{{{index}}}"), &part.to_string())
+            })
+        });
+        environment.add_function("words", move |state: &State<'_, '_>, front: &str| {
+            below.below(language(state), front)
+        });
+        environment.add_filter("enc", |text: &str| encoded(text));
+        environment.add_filter("since", since);
+        for (name, text) in ALL {
+            environment.add_template(name, text).map_err(|error| format!("{name}: {error:#}"))?;
+        }
+        Ok(Templates { environment, words })
+    }
+
+    pub(crate) fn word(&self, language: Language, name: &str) -> String {
+        self.words.get(language, name).to_string()
+    }
+
+    /// # Errors
+    /// What went wrong, for the log.
+    pub(crate) fn render(&self, name: &str, context: &Value) -> Result<String, String> {
+        let template = self.environment.get_template(name).map_err(|error| error.to_string())?;
+        template.render(context).map_err(|error| format!("{name}: {error:#}"))
+    }
+}
+
+fn language(state: &State<'_, '_>) -> Language {
+    match state.lookup("lang").and_then(|lang| lang.as_str().and_then(Language::wanted)) {
+        Some(language) => language,
+        None => Language::English,
+    }
+}
+
+/// Seconds as h:mm:ss or m:ss.
+fn since(seconds: i64) -> String {
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    match hours {
+        0 => format!("{minutes}:{seconds:02}"),
+        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}

@@ -1,0 +1,214 @@
+//! The console of the running server: what it may read and change beside the management interface.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use roost_admin::Mi;
+use roost_console::{ConfigFile, Language, OnceLink, Parts};
+use roost_core::{Listener, Transport};
+use roost_net::{Streams, Tls};
+use roost_recorder::{Explanation, Names, answer_of};
+use roost_store::Store;
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::commands::account::{check_account, realm};
+use crate::settings::Settings;
+use crate::settings::masked::{masked, unmasked};
+
+/// What is listened on, before anything runs, and the link that is printed.
+#[derive(Debug)]
+pub(super) struct Console {
+    listener: TcpListener,
+    once: Option<OnceLink>,
+}
+
+/// What a phone in the page comes to: no socket of its own, but an address of ours.
+pub(super) fn listener(settings: &Settings) -> Option<Listener> {
+    settings.console_address().map(|address| Listener::new(Transport::Ws, address))
+}
+
+impl Console {
+    /// Opens it, where there is to be one; `with_link`: with a link for an administrator.
+    ///
+    /// # Errors
+    /// The address is taken, and the remedy.
+    pub(super) fn open(settings: &Settings, with_link: bool) -> Result<Option<Console>> {
+        let Some(address) = settings.console_address() else { return Ok(None) };
+        let listener = TcpListener::bind(address).with_context(|| {
+            format!("cannot listen on {address} for the console; set `listen` in [console] to another port")
+        })?;
+        listener.set_nonblocking(true)?;
+        let once = with_link.then(OnceLink::new).transpose();
+        let once = once.map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+        Ok(Some(Console { listener, once }))
+    }
+
+    /// Where people find it, on standard error.
+    pub(super) fn announce(&self, settings: &Settings) {
+        let Some(address) = settings.console_address() else { return };
+        let scheme = if address.ip().is_loopback() { "http" } else { "https" };
+        eprintln!("roost: console at {scheme}://{address}/");
+        if let Some(once) = &self.once {
+            eprintln!(
+                "roost: to change things there, open this within 15 minutes, once: {scheme}://{address}/login?once={}",
+                once.token()
+            );
+        }
+    }
+
+    /// Serves it until it is told to stop.
+    pub(super) fn serve(self, settings: &Settings, with: With<'_>) -> Option<Served> {
+        let With { mi, store, streams, tls } = with;
+        let own = settings.console(mi.gate.hosts.clone())?;
+        let is_local = own.address.ip().is_loopback();
+        let certificates = tls
+            .filter(|_| !is_local)
+            .map(|tls| -> roost_console::Certificates { Arc::new(move || tls.server(Transport::Wss)) });
+        let own = roost_console::Settings { certificates, ..own };
+        let parts = Parts {
+            mi: mi.clone(),
+            config: config_file(settings),
+            explain: Arc::new(explain),
+            set_password: set_password(settings, store),
+            phone: streams.map(|streams| -> roost_console::Adopt {
+                Arc::new(move |stream, local, remote| streams.adopt(Transport::Ws, stream, local, remote))
+            }),
+            domain: settings.domains.first().map_or_else(String::new, |name| host_of(name, own.address)),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let served = roost_console::serve(self.listener, own, parts, self.once, async {
+            let _ = stopped.await;
+        });
+        let task = tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the console failed");
+            }
+        });
+        Some(Served { stop, task })
+    }
+}
+
+/// What the console is joined with.
+pub(super) struct With<'a> {
+    pub(super) mi: &'a Mi,
+    pub(super) store: &'a Arc<Store>,
+    pub(super) streams: Option<Streams>,
+    pub(super) tls: Option<Arc<Tls>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Served {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Served {
+    /// Ends it; who watches a page is let go.
+    pub(super) fn stop(self) {
+        let _ = self.stop.send(());
+        self.task.abort();
+    }
+}
+
+/// The name that phones in the page register with.
+fn host_of(name: &str, address: SocketAddr) -> String {
+    match name.split(':').next() {
+        Some(host) if !host.is_empty() => host.to_string(),
+        _ => address.ip().to_string(),
+    }
+}
+
+fn config_file(settings: &Settings) -> ConfigFile {
+    let file = settings.file.clone();
+    let (read_from, check_for, write_to) = (file.clone(), file.clone(), file);
+    ConfigFile {
+        read: Arc::new(move || {
+            let file = read_from.as_ref()?;
+            let text = std::fs::read_to_string(file).ok()?;
+            let is_writable = std::fs::OpenOptions::new().append(true).open(file).is_ok();
+            Some((masked(&text), is_writable))
+        }),
+        check: Arc::new(move |text| match &check_for {
+            Some(file) => checked(file, text).map(drop),
+            None => Err("the server was started without a configuration file".to_string()),
+        }),
+        write: Arc::new(move |text| match &write_to {
+            Some(file) => write(file, text),
+            None => Err("the server was started without a configuration file".to_string()),
+        }),
+    }
+}
+
+/// The text with its secrets, if it is right.
+fn checked(file: &Path, text: &str) -> Result<String, String> {
+    let before =
+        std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let text = unmasked(text, &before)?;
+    let check = || -> Result<()> {
+        let settings = Settings {
+            file: Some(file.to_path_buf()),
+            ..Settings::parse(&text, &file.display().to_string())?
+        };
+        if let Some(tls) = settings.tls() {
+            Tls::load(tls)?;
+        }
+        Ok(())
+    };
+    check().map_err(|error| format!("{error:#}"))?;
+    Ok(text)
+}
+
+/// Puts a text into the file's place; the one before stays beside it.
+fn write(file: &Path, text: &str) -> Result<(), String> {
+    let text = checked(file, text)?;
+    let beside = |end: &str| -> PathBuf {
+        let mut name = file.as_os_str().to_os_string();
+        name.push(end);
+        name.into()
+    };
+    let put = || -> std::io::Result<()> {
+        std::fs::copy(file, beside(".bak"))?;
+        let new = beside(".new");
+        // Owner and rights as the file has them.
+        std::fs::copy(file, &new)?;
+        std::fs::write(&new, &text)?;
+        std::fs::File::open(&new)?.sync_all()?;
+        std::fs::rename(&new, file)
+    };
+    put().map_err(|error| format!("cannot write {}: {error}", file.display()))
+}
+
+/// What a reason means.
+fn explain(name: &str, language: Language) -> Option<serde_json::Value> {
+    let language = match language {
+        Language::English => roost_recorder::Language::English,
+        Language::Chinese => roost_recorder::Language::Chinese,
+    };
+    let entry = Explanation::of(name)?;
+    let [what, remedy, besides] = entry.texts(language, &Names::EXAMPLE);
+    Some(json!({
+        "code": entry.code(), "word": entry.word, "answer": answer_of(entry.word), "what": what, "do": remedy, "besides": besides
+    }))
+}
+
+fn set_password(settings: &Settings, store: &Arc<Store>) -> roost_console::SetPassword {
+    let (settings, store) = (settings.clone(), Arc::clone(store));
+    Arc::new(move |aor, password| {
+        let set = || -> Result<()> {
+            let (user, domain) = aor.split_once('@').unwrap_or((aor, ""));
+            let mut domains = store.domains_of(user)?;
+            domains.retain(|there| domain.is_empty() || there.eq_ignore_ascii_case(domain));
+            anyhow::ensure!(!domains.is_empty(), "there is no extension {aor}");
+            for domain in &domains {
+                check_account(&settings, user, domain, password)?;
+                store.set_password(user, domain, password, realm(&settings, domain))?;
+            }
+            Ok(())
+        };
+        set().map_err(|error| format!("{error:#}"))
+    })
+}

@@ -1,0 +1,151 @@
+//! The text of a configuration with its secrets masked, and masks turned into the secrets again.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::settings::key::{Kind, Value};
+use crate::settings::keys::KEYS;
+use crate::settings::keys_of_tables::{HEP_KEYS, WEBHOOK_KEYS};
+
+/// What stands in a secret's place.
+pub(crate) const MASK: &str = "***";
+
+/// `scheme://user:password@host` with a mask for the password.
+pub(crate) fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_string() };
+    // A password may hold an @ or a / that should have been escaped: rather too much is masked than too little.
+    let Some((account, host)) = rest.rsplit_once('@') else { return url.to_string() };
+    match account.split_once(':') {
+        Some((user, _)) => format!("{scheme}://{user}:{MASK}@{host}"),
+        None => url.to_string(),
+    }
+}
+
+/// A secret in a text: which it is, where it stands, and what it says.
+#[derive(Debug)]
+struct Secret {
+    /// Its section, the number of its table, its key, and its place in a list.
+    name: (String, usize, String, usize),
+    kind: Kind,
+    at: Range<usize>,
+    text: String,
+}
+
+impl Secret {
+    fn masked(&self) -> String {
+        match self.kind {
+            Kind::Url => without_password(&self.text),
+            _ if self.text.is_empty() => String::new(),
+            _ => MASK.to_string(),
+        }
+    }
+}
+
+/// A text without its secrets; one that cannot be read is given back as a whole line of masks.
+pub(crate) fn masked(text: &str) -> String {
+    let Some(secrets) = secrets(text) else { return format!("# {MASK}\n") };
+    replaced(text, secrets.iter().map(|secret| (secret.at.clone(), secret.masked())))
+}
+
+/// A text in which masks are the secrets of the one `before` again.
+///
+/// # Errors
+/// A mask stands where there was no secret.
+pub(crate) fn unmasked(text: &str, before: &str) -> Result<String, String> {
+    // What cannot be read is said by who reads it.
+    let (Some(own), Some(known)) = (secrets(text), secrets(before)) else { return Ok(text.to_string()) };
+    let mut changes = Vec::new();
+    for secret in own.iter().filter(|secret| secret.text.contains(MASK)) {
+        let there = known.iter().find(|one| one.name == secret.name && one.masked() == secret.text);
+        let Some(there) = there else {
+            let (section, _, key, _) = &secret.name;
+            let line = text.get(..secret.at.start).map_or(1, |front| front.matches('\n').count() + 1);
+            return Err(format!(
+                "line {line}: `{section}.{key}` is masked, and there is no such secret: write it"
+            ));
+        };
+        changes.push((secret.at.clone(), there.text.clone()));
+    }
+    Ok(replaced(text, changes.into_iter()))
+}
+
+fn replaced(text: &str, changes: impl Iterator<Item = (Range<usize>, String)>) -> String {
+    let mut changes: Vec<_> = changes.collect();
+    changes.sort_by_key(|(at, _)| std::cmp::Reverse(at.start));
+    let mut text = text.to_string();
+    for (at, new) in changes {
+        text.replace_range(at, &Value::Text(new).to_string());
+    }
+    text
+}
+
+fn secrets(text: &str) -> Option<Vec<Secret>> {
+    let table = DeTable::parse(text).ok()?;
+    let mut found = Vec::new();
+    for (section, value) in table.get_ref() {
+        match value.get_ref() {
+            DeValue::Table(keys) => of_table(section.get_ref(), 0, keys, &mut found),
+            DeValue::Array(tables) => {
+                for (number, table) in tables.iter().enumerate() {
+                    if let DeValue::Table(keys) = table.get_ref() {
+                        of_table(section.get_ref(), number, keys, &mut found);
+                    }
+                }
+            }
+            _ => take("", 0, section.get_ref(), value, &mut found),
+        }
+    }
+    Some(found)
+}
+
+fn of_table(section: &str, number: usize, keys: &DeTable<'_>, found: &mut Vec<Secret>) {
+    keys.iter().for_each(|(name, value)| take(section, number, name.get_ref(), value, found));
+}
+
+fn take(section: &str, number: usize, key: &str, value: &Spanned<DeValue<'_>>, found: &mut Vec<Secret>) {
+    let kinds = KEYS.iter().filter(|one| one.section == section && one.name == key).map(|one| one.kind);
+    let webhooks =
+        WEBHOOK_KEYS.iter().filter(|one| one.section == section && one.name == key).map(|one| one.kind);
+    let heps = HEP_KEYS.iter().filter(|one| one.section == section && one.name == key).map(|one| one.kind);
+    let Some(kind @ (Kind::Secret | Kind::Secrets | Kind::Url)) = kinds.chain(webhooks).chain(heps).next()
+    else {
+        return;
+    };
+    let mut one = |value: &Spanned<DeValue<'_>>, place: usize| {
+        if let DeValue::String(text) = value.get_ref() {
+            let name = (section.to_string(), number, key.to_string(), place);
+            found.push(Secret { name, kind, at: value.span(), text: text.to_string() });
+        }
+    };
+    match value.get_ref() {
+        DeValue::Array(all) => all.iter().enumerate().for_each(|(place, value)| one(value, place)),
+        _ => one(value, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "database = \"mysql://u:p@h/d\" # here\n[auth]\nsecret = 'geheim'\n[mi]\ntoken = \"\"\n[[webhook]]\nurl = \"http://x\"\nsecret = \"whsec\"\n";
+
+    #[test]
+    fn secrets_are_masked_and_come_back() {
+        let shown = masked(TEXT);
+        for secret in ["geheim", "whsec", ":p@"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        assert!(shown.contains("mysql://u:***@h/d") && shown.contains("# here"), "{shown}");
+        assert_eq!(unmasked(&shown, TEXT).unwrap(), TEXT.replace("'geheim'", "\"geheim\""));
+        // Another one is taken as it stands, a mask for none is refused.
+        assert!(
+            unmasked(&shown.replacen("secret = \"***\"", "secret = \"new\"", 1), TEXT)
+                .unwrap()
+                .contains("\"new\"")
+        );
+        assert!(unmasked("[mi]\ntoken = \"***\"\n", TEXT).unwrap_err().contains("`mi.token` is masked"));
+        assert!(masked("broken = ").contains(MASK) && !masked("secret = 'x").contains('x'));
+    }
+}
