@@ -31,6 +31,7 @@ const BLACK_BOX: [Tool; 19] = [
     Tool { command: "ip", package: "iproute2" },
     // For phones in browsers.
     Tool { command: "chromium", package: "chromium" },
+    Tool { command: "chromedriver", package: "chromium-driver" },
     Tool { command: "npm", package: "npm" },
     // OpenSIPS's clients, and what reads metrics and traces.
     Tool { command: "pip3", package: "python3-pip" },

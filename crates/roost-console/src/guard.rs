@@ -106,11 +106,12 @@ fn is_own(shared: &Shared, host: &str) -> bool {
 
 /// What every answer says to browsers.
 fn dress(shared: &Shared, headers: &mut HeaderMap) {
+    // A browser that may name no referrer names no Origin with a form either.
     let fixed = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        (header::REFERRER_POLICY, "same-origin"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(self)"),

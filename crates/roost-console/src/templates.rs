@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use minijinja::value::Rest;
+use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, State, Value};
 
 use crate::Language;
@@ -60,6 +60,7 @@ impl Templates {
         });
         environment.add_filter("enc", |text: &str| encoded(text));
         environment.add_filter("since", since);
+        environment.add_filter("shown", shown);
         for (name, text) in ALL {
             environment.add_template(name, text).map_err(|error| format!("{name}: {error:#}"))?;
         }
@@ -82,6 +83,19 @@ fn language(state: &State<'_, '_>) -> Language {
     match state.lookup("lang").and_then(|lang| lang.as_str().and_then(Language::wanted)) {
         Some(language) => language,
         None => Language::English,
+    }
+}
+
+/// A key's value: lists without brackets, switches as TOML has them.
+fn shown(value: &Value) -> String {
+    match value.kind() {
+        ValueKind::Bool => value.is_true().to_string(),
+        ValueKind::Seq => value
+            .try_iter()
+            .map(|all| all.map(|one| one.to_string()).collect::<Vec<_>>().join(", "))
+            .unwrap_or_default(),
+        ValueKind::None | ValueKind::Undefined => String::new(),
+        _ => value.to_string(),
     }
 }
 

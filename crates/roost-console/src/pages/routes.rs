@@ -33,8 +33,8 @@ pub(crate) async fn page(shared: &Shared, asked: &Asked) -> Result<Made, Failed>
 }
 
 /// The `[[route]]`s in the order in which they are tried: of each the keys that say something.
-fn routes(keys: &Value) -> Vec<Value> {
-    let mut all: Vec<Map<String, Value>> = Vec::new();
+fn routes(keys: &Value) -> Vec<Vec<(String, Value)>> {
+    let mut all: Vec<Vec<(String, Value)>> = Vec::new();
     for key in keys.as_array().into_iter().flatten() {
         let Some(rest) = key["name"].as_str().and_then(|name| name.strip_prefix("route[")) else { continue };
         let Some((number, name)) = rest.split_once("].") else { continue };
@@ -42,13 +42,13 @@ fn routes(keys: &Value) -> Vec<Value> {
             continue;
         };
         if all.len() <= index {
-            all.resize_with(index + 1, Map::new);
+            all.resize_with(index + 1, Vec::new);
         }
         if let Some(route) = all.get_mut(index).filter(|_| key["value"] != key["default"]) {
-            route.insert(name.to_string(), key["value"].clone());
+            route.push((name.to_string(), key["value"].clone()));
         }
     }
-    all.into_iter().map(Value::Object).collect()
+    all
 }
 
 #[cfg(test)]
@@ -63,6 +63,8 @@ mod tests {
             { "name": "route[1].strip", "value": 0, "default": 0 },
             { "name": "route[2].hops", "value": ["sip:a"], "default": [] },
         ]);
-        assert_eq!(routes(&keys), [json!({ "prefix": "8" }), json!({ "hops": ["sip:a"] })]);
+        let expected =
+            [vec![("prefix".to_string(), json!("8"))], vec![("hops".to_string(), json!(["sip:a"]))]];
+        assert_eq!(routes(&keys), expected);
     }
 }

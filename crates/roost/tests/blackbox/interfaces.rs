@@ -259,7 +259,7 @@ fn an_exporter_asks_by_position_at_the_path_with_a_slash() {
     let server = Server::started("", "");
     let body = r#"{"jsonrpc":"2.0","id":10,"method":"get_statistics","params":[["core:","shmem:","tm:","load:","net:"]]}"#;
     let host = format!("Host: {}", server.mi);
-    let HttpReply { status, body } =
+    let HttpReply { status, body, .. } =
         http(server.mi, "POST /mi/", &[&host, "Content-Type: application/json"], body);
     let answer: Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(status, 200);

@@ -15,6 +15,7 @@ mod calls_sipp;
 mod calls_tcp;
 mod calls_tls;
 mod config;
+mod console;
 mod dialog;
 mod digest;
 mod diversions;

@@ -70,7 +70,7 @@ impl Prometheus {
         let at = self.at.parse().expect("an address");
         std::net::TcpStream::connect(&self.at).ok()?;
         let host = format!("Host: {}", self.at);
-        let HttpReply { status, body } =
+        let HttpReply { status, body, .. } =
             http(at, &format!("GET /api/v1/query?query={encoded}"), &[&host], "");
         let answer: Value = serde_json::from_str(&body).ok()?;
         assert_eq!((status, &answer["status"]), (200, &Value::from("success")), "{expression}: {answer}");

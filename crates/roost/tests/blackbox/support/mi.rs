@@ -9,6 +9,8 @@ use super::PATIENCE;
 
 pub struct HttpReply {
     pub status: u16,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
     pub body: String,
 }
 
@@ -65,7 +67,9 @@ fn parse(reply: &[u8]) -> HttpReply {
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
     let body = if chunked { without_chunks(body) } else { body.to_owned() };
-    HttpReply { status: status.unwrap_or_else(|| panic!("no status: {head}")), body }
+    let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let headers = head.lines().filter_map(header).collect();
+    HttpReply { status: status.unwrap_or_else(|| panic!("no status: {head}")), headers, body }
 }
 
 /// RFC 9112 7.1, for ASCII bodies.

@@ -3,6 +3,7 @@
 mod baresip;
 mod browser;
 mod dns;
+mod driver;
 mod edge;
 mod kamailio;
 mod linphone;
@@ -19,6 +20,7 @@ use std::io::Write;
 pub use baresip::{Answers, Baresip, call_both_ways};
 pub use browser::{Browser, Page};
 pub use dns::NameServer;
+pub use driver::Driver;
 pub use edge::{Edge, hidden_contact};
 pub use kamailio::Kamailio;
 pub use linphone::Linphone;
