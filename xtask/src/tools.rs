@@ -15,7 +15,7 @@ struct Tool {
     package: &'static str,
 }
 
-const BLACK_BOX: [Tool; 19] = [
+const BLACK_BOX: [Tool; 20] = [
     Tool { command: "sipp", package: "sip-tester" },
     Tool { command: "baresip", package: "baresip-core" },
     Tool { command: "linphonec", package: "linphone-cli" },
@@ -45,7 +45,7 @@ pub(crate) fn have_debian_packages() -> anyhow::Result<()> {
     let missing = missing_tools();
     if missing.is_empty() {
         eprintln!(
-            "    sipp, baresip, linphonec, kamailio, mariadbd, postgres, openssl, haproxy, redis-server, chromium, npm, pip3, prometheus, sngrep \
+            "    sipp, baresip, linphonec, kamailio, mariadbd, postgres, openssl, haproxy, redis-server, chromium, chromium-driver, npm, pip3, prometheus, sngrep \
              and valgrind found"
         );
         return Ok(());

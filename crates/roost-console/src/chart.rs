@@ -18,7 +18,10 @@ pub(crate) fn line(values: &[Option<f64>], label: &str) -> String {
         match value {
             Some(value) => {
                 let (x, y) = (index as f64 * step, HEIGHT - 3.0 - value / scale * (HEIGHT - 8.0));
-                let _ = write!(path, "{}{x:.1} {y:.1}", if is_drawn { "L" } else { "M" });
+                // A point that stands alone is a short line.
+                let begin =
+                    if is_drawn { String::new() } else { format!("M{:.1} {y:.1}", (x - 2.0).max(0.0)) };
+                let _ = write!(path, "{begin}L{x:.1} {y:.1}");
                 is_drawn = true;
             }
             None => is_drawn = false,

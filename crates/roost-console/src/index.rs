@@ -41,10 +41,13 @@ impl Row {
     }
 }
 
+/// What was read, and when.
+type Kept<T> = RwLock<Option<(Instant, Arc<T>)>>;
+
 #[derive(Default)]
 pub(crate) struct Index {
-    names: RwLock<Option<(Instant, Arc<[Arc<str>]>)>>,
-    rows: RwLock<Option<(Instant, Arc<[Row]>)>>,
+    names: Kept<[Arc<str>]>,
+    rows: Kept<[Row]>,
     /// One reads at a time.
     turn: tokio::sync::Mutex<()>,
 }
@@ -78,12 +81,12 @@ impl Index {
     }
 }
 
-fn fresh<T: ?Sized>(kept: &RwLock<Option<(Instant, Arc<T>)>>, lasts: Duration) -> Option<Arc<T>> {
+fn fresh<T: ?Sized>(kept: &Kept<T>, lasts: Duration) -> Option<Arc<T>> {
     let kept = kept.read().unwrap_or_else(PoisonError::into_inner);
     kept.as_ref().filter(|(since, _)| since.elapsed() < lasts).map(|(_, found)| Arc::clone(found))
 }
 
-fn put<T: ?Sized>(kept: &RwLock<Option<(Instant, Arc<T>)>>, found: Arc<T>) {
+fn put<T: ?Sized>(kept: &Kept<T>, found: Arc<T>) {
     *kept.write().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), found));
 }
 

@@ -35,15 +35,18 @@ pub use people::{People, PeopleError, Role};
 pub use server::serve;
 pub use sessions::OnceLink;
 
+/// Does something with a text; the error is for people.
+pub type TakeText = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
 /// What is in the configuration file, and may be put there.
 #[derive(Clone)]
 pub struct ConfigFile {
     /// Its text with secrets masked, and whether it can be written; `None`: the server was started without one.
     pub read: Arc<dyn Fn() -> Option<(String, bool)> + Send + Sync>,
     /// What is wrong with a text, with its line. Masks stand for the secrets that are there.
-    pub check: Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+    pub check: TakeText,
     /// Checks it and puts it into the file's place; the one before is kept beside it (`.bak`).
-    pub write: Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+    pub write: TakeText,
 }
 
 /// What a reason means: its word or code, and the language; `code`, `word`, `answer`, `what`, `do`, `besides`.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Driver, HttpReply, PATIENCE, Phone, Server, TLS_SECTION, USER_AGENT, free_port, http, report, wait_for,
+    Driver, HttpReply, PATIENCE, Phone, Server, TLS_SECTION, USER_AGENT, axe, free_port, http, report,
+    wait_for,
 };
 
 /// A server with a console, and where that is.
@@ -385,7 +386,7 @@ fn every_page_is_there_in_both_languages_and_colours() {
         ("reason", "/reasons/wrong-password"),
         ("login", "/login"),
     ];
-    let mut pictures = 0;
+    let (mut pictures, mut wrong, axe) = (0, Vec::new(), axe());
     for (language, theme, width) in [
         ("en", "light", 1_280),
         ("zh", "light", 1_280),
@@ -407,8 +408,16 @@ fn every_page_is_there_in_both_languages_and_colours() {
                 .eval("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
             assert_eq!(over, json!(0), "{name} in {width} pixels is wider than its screen");
             driver.picture(&format!("{name}-{language}-{theme}-{width}"));
+            driver.eval(&axe);
+            let violations = driver.eval_async("axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => done(violations.map(({ id, nodes }) => id + ': ' + nodes.map((node) => node.html).join(' | ')))).catch((error) => done([String(error)]))");
+            if violations != json!([]) {
+                wrong.push(format!("{name} in {language}, {theme}, {width} pixels: {violations}"));
+            }
             pictures += 1;
         }
     }
-    report(&format!("{pictures} pictures of the console's pages below target/console"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    report(&format!(
+        "axe has nothing against {pictures} pages; {pictures} pictures of the console's pages below target/console"
+    ));
 }

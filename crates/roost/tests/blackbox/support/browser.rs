@@ -100,6 +100,12 @@ impl Drop for Browser {
     }
 }
 
+/// The script that looks for what keeps people out of a page.
+pub fn axe() -> String {
+    let folder = script().parent().expect("its folder");
+    fs::read_to_string(folder.join("node_modules/axe-core/axe.min.js")).expect("axe-core")
+}
+
 /// The page's script: the libraries are fetched once, and bundled.
 fn script() -> &'static Path {
     static SCRIPT: OnceLock<PathBuf> = OnceLock::new();

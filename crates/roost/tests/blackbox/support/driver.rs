@@ -69,6 +69,13 @@ impl Driver {
         done.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
+    /// What a script gives to `done`.
+    pub fn eval_async(&self, script: &str) -> Value {
+        let script = format!("const done = arguments[arguments.length - 1]; {script}");
+        let done = self.runtime.block_on(self.client.execute_async(&script, Vec::new()));
+        done.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
     /// All text of the page's content.
     pub fn text(&self) -> String {
         self.eval("return document.querySelector('main')?.innerText ?? document.body?.innerText ?? ''")

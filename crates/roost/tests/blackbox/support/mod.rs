@@ -18,7 +18,7 @@ mod tcp_relay;
 use std::io::Write;
 
 pub use baresip::{Answers, Baresip, call_both_ways};
-pub use browser::{Browser, Page};
+pub use browser::{Browser, Page, axe};
 pub use dns::NameServer;
 pub use driver::Driver;
 pub use edge::{Edge, hidden_contact};
