@@ -9,20 +9,12 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use serde_json::json;
 
 use crate::audit::Change;
-use crate::backend::{encoded, form};
+use crate::backend::encoded;
+use crate::fields::Fields;
 use crate::guard::{COOKIE, Visitor};
 use crate::pages;
 use crate::people::{Login, Role};
 use crate::shared::Shared;
-
-/// The fields of a form.
-pub(crate) struct Fields(Vec<(String, String)>);
-
-impl Fields {
-    pub(crate) fn get(&self, name: &str) -> &str {
-        self.0.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value.as_str())
-    }
-}
 
 /// A form that was sent.
 pub(crate) async fn act(
@@ -32,7 +24,7 @@ pub(crate) async fn act(
     headers: axum::http::HeaderMap,
     body: String,
 ) -> Response {
-    let fields = Fields(form(&body));
+    let fields = Fields::of(&body);
     match uri.path() {
         "/login" => return login(&shared, &visitor, &fields).await,
         "/settings" => return choose(&fields),
@@ -108,11 +100,8 @@ async fn done(
             Ok("hop-changed")
         }
         "/do/password" => {
-            let (set, aor, password) =
-                (Arc::clone(&shared.parts.set_password), aor.to_string(), fields.get("password").to_string());
-            note("password", &aor, "", "")?;
-            let set = tokio::task::spawn_blocking(move || set(&aor, &password)).await;
-            set.map_err(|error| error.to_string())??;
+            note("password", aor, "", "")?;
+            set_password(shared, aor, fields.get("password")).await?;
             Ok("password-changed")
         }
         "/do/reload" => {
@@ -121,22 +110,35 @@ async fn done(
             Ok("reloaded")
         }
         "/do/person" => {
-            let name = fields.get("name");
-            let role = Role::named(fields.get("role")).ok_or("no such role")?;
-            note("person", name, "", role.as_str())?;
-            let put = shared.logins.people().put(name, role, fields.get("password"));
-            put.map_err(|error| error.to_string())?;
-            shared.sessions.end_all_of(name);
+            note("person", fields.get("name"), "", fields.get("role"))?;
+            put_person(shared, fields)?;
             Ok("person-put")
         }
         _ => {
-            let name = fields.get("name");
-            note("remove person", name, "", "")?;
-            shared.logins.people().remove(name).map_err(|error| error.to_string())?;
-            shared.sessions.end_all_of(name);
+            note("remove person", fields.get("name"), "", "")?;
+            shared.logins.people().remove(fields.get("name")).map_err(|error| error.to_string())?;
+            shared.sessions.end_all_of(fields.get("name"));
             Ok("person-removed")
         }
     }
+}
+
+/// Gives an extension another password; what the server knows of the old one is forgotten.
+async fn set_password(shared: &Shared, aor: &str, password: &str) -> Result<(), String> {
+    let (set, own, password) =
+        (Arc::clone(&shared.parts.set_password), aor.to_string(), password.to_string());
+    let set = tokio::task::spawn_blocking(move || set(&own, &password)).await;
+    set.map_err(|error| error.to_string())??;
+    let (user, domain) = aor.split_once('@').unwrap_or((aor, ""));
+    shared.backend.mi("auth_db_forget", json!({ "user": user, "domain": domain })).await.map(drop)
+}
+
+fn put_person(shared: &Shared, fields: &Fields) -> Result<(), String> {
+    let role = Role::named(fields.get("role")).ok_or("no such role")?;
+    let put = shared.logins.people().put(fields.get("name"), role, fields.get("password"));
+    put.map_err(|error| error.to_string())?;
+    shared.sessions.end_all_of(fields.get("name"));
+    Ok(())
 }
 
 async fn login(shared: &Shared, visitor: &Visitor, fields: &Fields) -> Response {

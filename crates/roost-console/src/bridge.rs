@@ -11,9 +11,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::TcpStream;
 
-use crate::Peer;
-use crate::server::From;
 use crate::shared::Shared;
+use crate::{From, Peer};
 
 /// The largest answer to the handshake.
 const MAX_HEAD: usize = 8 << 10;

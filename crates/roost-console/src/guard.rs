@@ -9,8 +9,8 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
+use crate::From;
 use crate::people::Role;
-use crate::server::From;
 use crate::sessions::Session;
 use crate::shared::Shared;
 

@@ -9,6 +9,7 @@ mod audit;
 mod backend;
 mod bridge;
 mod chart;
+mod fields;
 mod guard;
 mod history;
 mod index;
@@ -117,6 +118,9 @@ pub(crate) struct Peer {
     pub(crate) remote: SocketAddr,
     pub(crate) local: SocketAddr,
 }
+
+/// The peer of a request.
+pub(crate) type From = axum::extract::ConnectInfo<Peer>;
 
 /// A connection with TLS or without.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, DefaultBodyLimit};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get};
 use axum::serve::{IncomingStream, Listener};
@@ -127,9 +127,6 @@ impl Connected<IncomingStream<'_, Door>> for Peer {
         *stream.remote_addr()
     }
 }
-
-/// The peer of a request.
-pub(crate) type From = ConnectInfo<Peer>;
 
 impl AsyncRead for Connection {
     fn poll_read(

@@ -128,29 +128,9 @@ impl Settings<'_> {
     }
 
     fn param_of(&mut self, module: &str, name: &str, value: &str, span: Span) {
-        let (at, number) = (From::Line(span.at), value.trim().parse::<i64>());
+        let at = From::Line(span.at);
         match (module, name) {
-            ("usrloc", "db_mode") => {
-                let mode = if number == Ok(0) { "memory" } else { "write-through" };
-                if number.as_ref().is_ok_and(|number| *number > 1) {
-                    self.differences.push(format!(
-                        "usrloc db_mode {value}: every accepted registration is in the database before its 200 OK (`usrloc.db_mode = \
-                         \"write-through\"`)"
-                    ));
-                }
-                self.carry("usrloc", "db_mode", Value::Text(mode.to_string()), span);
-            }
-            ("usrloc", "working_mode_preset") => {
-                let mode = if value.ends_with("no-db") { "memory" } else { "write-through" };
-                self.config.set("usrloc", "db_mode", Value::Text(mode.to_string()), at);
-                match value.starts_with("single-instance") || value == "sql-only" {
-                    true => self.carried(span, "usrloc.db_mode"),
-                    false => {
-                        let remedy = "nodes share one store: set [cluster], see docs/nodes.md";
-                        note_span(span, &Fate::Missing(remedy.to_string()), self.notes);
-                    }
-                }
-            }
+            ("usrloc", "db_mode" | "working_mode_preset") => self.usrloc_mode(name, value, span),
             ("usrloc" | "auth_db", "db_url") => self.database(value, span),
             (_, "db_url") => self.other_databases.push((value.to_string(), span)),
             ("db_mysql" | "db_postgres", "exec_query_threshold") => {
@@ -186,6 +166,24 @@ impl Settings<'_> {
                 }
             }
             _ => self.known(module, name, value, span),
+        }
+    }
+
+    /// `db_mode` 0 to 3, and what 3.x says in words.
+    fn usrloc_mode(&mut self, name: &str, value: &str, span: Span) {
+        let number = value.trim().parse::<i64>();
+        let is_memory = if name == "db_mode" { number == Ok(0) } else { value.ends_with("no-db") };
+        if name == "db_mode" && number.as_ref().is_ok_and(|number| *number > 1) {
+            self.differences.push(format!(
+                "usrloc db_mode {value}: every accepted registration is in the database before its 200 OK (`usrloc.db_mode = \
+                 \"write-through\"`)"
+            ));
+        }
+        let mode = if is_memory { "memory" } else { "write-through" };
+        self.carry("usrloc", "db_mode", Value::Text(mode.to_string()), span);
+        if name != "db_mode" && !value.starts_with("single-instance") && value != "sql-only" {
+            let remedy = "nodes share one store: set [cluster], see docs/nodes.md";
+            note_span(span, &Fate::Missing(remedy.to_string()), self.notes);
         }
     }
 

@@ -277,8 +277,7 @@ impl Target {
         let shown = |keys: &[(&'static str, Value)]| {
             keys.iter().map(|(key, value)| format!("`{key} = {value}`")).collect::<Vec<_>>().join(", ")
         };
-        if let Some(at) = self.other_number.or(self.translated.filter(|_| self.on.is_empty())) {
-            let line = at.line;
+        if let Some(line) = self.other_number_line() {
             return Err(format!(
                 "the number becomes another one in line {line}: write a [[route]] with {}, `strip` and `prepend`",
                 shown(&keys)
@@ -326,6 +325,12 @@ impl Target {
 }
 
 impl Target {
+    /// Where the number becomes one that is not known; an extension's own is none that a dial plan translates.
+    fn other_number_line(&self) -> Option<usize> {
+        let at = self.other_number.or(self.translated.filter(|_| self.on.is_empty()));
+        at.map(|at| at.line)
+    }
+
     /// The hops of dispatcher's set, where they are known, and its number.
     fn hops_of_set(&self, sets: &[(u32, String)]) -> Option<[(&'static str, Value); 2]> {
         let Hop::Set(set) = &self.hop else { return None };

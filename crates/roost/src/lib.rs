@@ -93,10 +93,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Config { command: ConfigCommand::Show { changed, running } } => {
             config_show::run(&Settings::load(file)?, changed, running, cli.json)
         }
-        Command::Config { command: ConfigCommand::Reasons { language } } => {
-            let language = if language == "zh" { Language::Chinese } else { Language::English };
-            say(roost_recorder::page(language).trim_end())
-        }
+        Command::Config { command: ConfigCommand::Reasons { language } } => say_reasons(&language),
         Command::Config { command: ConfigCommand::Template } => say(template::configuration().trim_end()),
         Command::Config { command: ConfigCommand::Man { folder } } => template::manual(&folder),
         Command::Config { command: ConfigCommand::Reference } => say(reference::page().trim_end()),
@@ -107,4 +104,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
     };
     done.map(|()| ExitCode::SUCCESS)
+}
+
+/// All reasons as a page.
+fn say_reasons(language: &str) -> Result<()> {
+    let language = if language == "zh" { Language::Chinese } else { Language::English };
+    say(roost_recorder::page(language).trim_end())
 }

@@ -5,8 +5,8 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use crate::actions::Fields;
 use crate::audit::Change;
+use crate::fields::Fields;
 use crate::guard::Visitor;
 use crate::pages::{Asked, Content, Failed, Made, render, whole_page};
 use crate::shared::Shared;

@@ -10,6 +10,7 @@ mod connection;
 mod connections;
 mod counters;
 mod framer;
+mod handing;
 mod limits;
 mod moved;
 mod peer;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use roost_core::{Listener, Transport};
 use roost_net::{Inbox, InboxItem, Resolver, Streams};
 
-use crate::serve::handover::Inherited;
+use crate::serve::inherited::Inherited;
 use crate::serve::sockets::{datagram_sockets, stream_sockets};
 
 /// A copy of each socket, which stays open when the threads have ended.

@@ -7,6 +7,7 @@ mod drain;
 mod event_log;
 mod floating;
 mod handover;
+mod inherited;
 mod interfaces;
 mod listening;
 mod lists;

@@ -83,8 +83,7 @@ impl Server {
         tls: Option<Arc<Tls>>,
     ) -> Result<Server> {
         let clock = Clock::start();
-        let shards = usize::from(config.identity.shards);
-        let inboxes = inboxes(shards)?;
+        let inboxes = inboxes(usize::from(config.identity.shards))?;
         let receipts = receipts_to(&inboxes);
         let shed = Arc::default();
         let (hub, health) = start_hub(settings, &config, left.journal.is_some())?;
@@ -95,11 +94,11 @@ impl Server {
         let ask = asker(Arc::clone(&inboxes), Arc::clone(&questions));
         let ends = Ends { inboxes: &inboxes, health: health.clone(), ask, clock };
         let (location, peers) = location::start(settings, &config, store, ends)?;
-        let moved = std::mem::take(&mut left.streams);
-        let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
         let kept = listening::keep(&stream_sockets, &datagrams)?;
+        let moved = std::mem::take(&mut left.streams);
         let (streams, stream_threads) =
             start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock, moved)?;
+        let (calls, take_calls) = start_calls(left, &config, store, settings, &inboxes)?;
         let doers = Doers {
             running: &running,
             location: location.as_ref(),
@@ -108,12 +107,11 @@ impl Server {
         };
         let resolver = start_resolver(settings, &config, tls.clone(), &inboxes, hub.clone())?;
         let listening = Listening::new(&inboxes, streams.clone(), resolver.clone(), tls.is_some(), kept);
-        let dispatch = dispatchers(&config, &doers, &resolver);
-        let engines = shards_of(engines(&config)?, datagrams, dispatch);
+        let engines = shards_of(engines(&config)?, datagrams, dispatchers(&config, &doers, &resolver));
         let recorder = recorder_of(settings);
         let (news, teller) = news::start(hub.clone(), recorder.clone(), take_calls)?;
         let pool = WorkerPool::new(engines, Arc::clone(&inboxes), streams.clone(), news, shed, tracer.tap())?;
-        let (ended, worker_ended) = mpsc::channel(shards);
+        let (ended, worker_ended) = mpsc::channel(inboxes.len());
         let workers = start_workers(&pool, clock, &ended)?;
         let loading = start_loading(store, &config, &inboxes, clock)?;
         running.keep_subscribers(store, preload(settings, &config, &inboxes, clock))?;

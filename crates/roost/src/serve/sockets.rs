@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use roost_core::{Listener, Transport};
 use roost_net::StreamSettings;
 
-use crate::serve::handover::Inherited;
+use crate::serve::inherited::Inherited;
 use crate::settings::Settings;
 
 /// The management interface's.
