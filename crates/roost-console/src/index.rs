@@ -1,14 +1,15 @@
 //! All extensions with their states, read once for many rows and searches: who scrolls through 100,000 asks for each screen of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::backend::Backend;
+use crate::kept::Kept;
 
-/// How old what is shown may be.
+/// How old what is shown may be, at least.
 const FRESH: Duration = Duration::from_secs(2);
 /// Names of extensions are read from the database less often.
 const NAMES_FRESH: Duration = Duration::from_secs(15);
@@ -41,15 +42,15 @@ impl Row {
     }
 }
 
-/// What was read, and when.
-type Kept<T> = RwLock<Option<(Instant, Arc<T>)>>;
-
-#[derive(Default)]
 pub(crate) struct Index {
     names: Kept<[Arc<str>]>,
     rows: Kept<[Row]>,
-    /// One reads at a time.
-    turn: tokio::sync::Mutex<()>,
+}
+
+impl Default for Index {
+    fn default() -> Index {
+        Index { names: Kept::new(NAMES_FRESH), rows: Kept::new(FRESH) }
+    }
 }
 
 impl Index {
@@ -58,36 +59,14 @@ impl Index {
     /// # Errors
     /// The database does not answer.
     pub(crate) async fn rows(&self, backend: &Backend) -> Result<Arc<[Row]>, String> {
-        if let Some(rows) = fresh(&self.rows, FRESH) {
-            return Ok(rows);
-        }
-        let _turn = self.turn.lock().await;
-        if let Some(rows) = fresh(&self.rows, FRESH) {
-            return Ok(rows);
-        }
-        let names = match fresh(&self.names, NAMES_FRESH) {
-            Some(names) => names,
-            None => {
-                let names = read_names(backend).await?;
-                put(&self.names, Arc::clone(&names));
-                names
-            }
+        let read = async {
+            let names = self.names.get(read_names(backend)).await?;
+            let listed = backend.mi("agent_list", json!({})).await?;
+            let rows = tokio::task::spawn_blocking(move || joined(&names, &listed)).await;
+            rows.map_err(|error| error.to_string())
         };
-        let listed = backend.mi("agent_list", json!({})).await?;
-        let rows = tokio::task::spawn_blocking(move || joined(&names, &listed)).await;
-        let rows = rows.map_err(|error| error.to_string())?;
-        put(&self.rows, Arc::clone(&rows));
-        Ok(rows)
+        self.rows.get(read).await
     }
-}
-
-fn fresh<T: ?Sized>(kept: &Kept<T>, lasts: Duration) -> Option<Arc<T>> {
-    let kept = kept.read().unwrap_or_else(PoisonError::into_inner);
-    kept.as_ref().filter(|(since, _)| since.elapsed() < lasts).map(|(_, found)| Arc::clone(found))
-}
-
-fn put<T: ?Sized>(kept: &Kept<T>, found: Arc<T>) {
-    *kept.write().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), found));
 }
 
 async fn read_names(backend: &Backend) -> Result<Arc<[Arc<str>]>, String> {

@@ -13,6 +13,7 @@ mod fields;
 mod guard;
 mod history;
 mod index;
+mod kept;
 mod live;
 mod pages;
 mod people;

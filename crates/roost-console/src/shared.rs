@@ -1,18 +1,24 @@
 //! What all requests share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::audit::Audit;
 use crate::backend::Backend;
 use crate::history::History;
 use crate::index::Index;
+use crate::kept::Kept;
 use crate::people::{Logins, People};
 use crate::refusals::Refusals;
 use crate::sessions::{OnceLink, Sessions};
 use crate::templates::Templates;
 use crate::{Parts, Settings};
+
+/// How old what is read for all may be, at least.
+const FRESH: Duration = Duration::from_millis(900);
 
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
@@ -25,6 +31,10 @@ pub(crate) struct Shared {
     pub(crate) history: History,
     pub(crate) refusals: Refusals,
     pub(crate) index: Index,
+    /// What is wrong now.
+    wrong: Kept<Value>,
+    /// All calls.
+    calls: Kept<Value>,
 }
 
 impl Shared {
@@ -45,6 +55,8 @@ impl Shared {
             history: History::default(),
             refusals: Refusals::default(),
             index: Index::default(),
+            wrong: Kept::new(FRESH),
+            calls: Kept::new(FRESH),
             settings,
             parts,
         }))
@@ -57,6 +69,22 @@ impl Shared {
             tokio::spawn(async move { sampler.history.sample(&sampler.backend).await }),
             tokio::spawn(async move { listener.refusals.listen(&listener.backend).await }),
         ]
+    }
+
+    /// What is wrong now, as `why` says it.
+    ///
+    /// # Errors
+    /// For people.
+    pub(crate) async fn wrong(&self) -> Result<Arc<Value>, String> {
+        self.wrong.get(async { self.backend.mi("why", json!({})).await.map(Arc::new) }).await
+    }
+
+    /// All calls, as `dlg_list` lists them.
+    ///
+    /// # Errors
+    /// For people.
+    pub(crate) async fn calls(&self) -> Result<Arc<Value>, String> {
+        self.calls.get(async { self.backend.mi("dlg_list", json!({})).await.map(Arc::new) }).await
     }
 
     /// Whether it is read by this machine alone.

@@ -1,6 +1,6 @@
 //! Extensions: all of them, one of them, and the wallboard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use roost_admin::ExtensionFilter;
 use serde_json::{Value, json};
@@ -150,17 +150,16 @@ pub(crate) async fn wall(shared: &Shared, asked: &Asked) -> Result<Made, Failed>
     for row in &found.rows {
         *counts.entry(name_of(row.state())).or_default() += 1;
     }
-    let calls = shared.backend.mi("dlg_list", json!({})).await.unwrap_or(Value::Null);
+    let calls = shared.calls().await?;
     let now_s =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let begun = |aor: &str| {
-        let uri_of = |one: &Value, side: &str| {
-            one[side].as_str().is_some_and(|uri| user_of(uri) == aor.split('@').next().unwrap_or(aor))
-        };
-        let own = calls["Dialogs"].as_array().into_iter().flatten();
-        let mut own = own.filter(|one| uri_of(one, "from_uri") || uri_of(one, "to_uri"));
-        own.find_map(|one| one["timestart"].as_u64())
-    };
+    let mut began: HashMap<&str, u64> = HashMap::new();
+    for call in calls["Dialogs"].as_array().into_iter().flatten() {
+        for uri in ["from_uri", "to_uri"].into_iter().filter_map(|side| call[side].as_str()) {
+            began.insert(user_of(uri), call["timestart"].as_u64().unwrap_or(now_s));
+        }
+    }
+    let begun = |aor: &str| began.get(aor.split('@').next().unwrap_or(aor)).copied();
     let tile = |row: &Row| {
         let since =
             (row.state() != "NOT_INUSE" && row.state() != "UNAVAILABLE").then(|| begun(&row.aor)).flatten();

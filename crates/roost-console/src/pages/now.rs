@@ -37,7 +37,7 @@ const LIMITS: &[&str] = &[
 
 pub(crate) async fn page(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
     let backend = &shared.backend;
-    let why = backend.mi("why", json!({})).await?;
+    let why = shared.wrong().await?;
     let figures = backend.statistics(FIGURES).await;
     let limits = backend.statistics(LIMITS).await;
     let number = |name: &str| figures[name].as_u64().unwrap_or(0);
