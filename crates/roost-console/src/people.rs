@@ -150,7 +150,9 @@ impl People {
         let failed =
             |error: std::io::Error| PeopleError::Write { path: self.path.clone(), why: error.to_string() };
         let text = serde_json::to_string_pretty(&all).map_err(|error| failed(error.into()))?;
-        let beside = self.path.with_extension("new");
+        let mut name = self.path.as_os_str().to_os_string();
+        name.push(".new");
+        let beside = PathBuf::from(name);
         let options =
             || fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside);
         let mut file = options().map_err(failed)?;

@@ -33,16 +33,19 @@ impl Settings {
 
     /// The file that keeps what happened to extensions over a restart; beside the one that keeps calls.
     pub(crate) fn recorder_file(&self) -> PathBuf {
+        self.beside("recorder")
+    }
+
+    /// A file of the server's own: beside the database's, or the configuration where that is no file.
+    pub(crate) fn beside(&self, what: &str) -> PathBuf {
         match self.database.strip_prefix("sqlite:") {
             Some(path) => {
                 let path = self.folder().join(path.strip_prefix("//").unwrap_or(path));
                 let mut name = path.file_name().unwrap_or_default().to_os_string();
-                name.push("-recorder");
+                name.push(format!("-{what}"));
                 path.with_file_name(name)
             }
-            None => {
-                self.file.clone().unwrap_or_else(|| PathBuf::from("roost.toml")).with_extension("recorder")
-            }
+            None => self.file.clone().unwrap_or_else(|| PathBuf::from("roost.toml")).with_extension(what),
         }
     }
 

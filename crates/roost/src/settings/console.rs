@@ -49,7 +49,10 @@ impl Settings {
     }
 
     pub(crate) fn console_people_file(&self) -> PathBuf {
-        self.folder().join(&self.console_people)
+        match self.console_people.as_str() {
+            "" => self.beside("people"),
+            file => self.folder().join(file),
+        }
     }
 
     /// As the server takes it.
@@ -59,7 +62,10 @@ impl Settings {
             hosts,
             certificates: None,
             people: self.console_people_file(),
-            audit: self.folder().join(&self.console_audit),
+            audit: match self.console_audit.as_str() {
+                "" => self.beside("audit"),
+                file => self.folder().join(file),
+            },
         })
     }
 }

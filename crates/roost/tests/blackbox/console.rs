@@ -13,7 +13,8 @@ use crate::support::{
 /// A server with a console, and where that is.
 fn started(sections: &str) -> (Server, SocketAddr) {
     let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let mut server = Server::prepared("", &format!("[console]\nlisten = \"{at}\"\n{sections}"));
+    let mut server =
+        Server::prepared("", &format!("[console]\nlisten = \"{at}\"\naudit = \"audit.log\"\n{sections}"));
     for (name, role) in [("ada", "administrator"), ("otto", "operator"), ("vera", "viewer")] {
         server.succeed(&["console", "user", "add", name, "--role", role, "--password", "a long password"]);
     }
@@ -101,7 +102,7 @@ fn strangers_pages_and_forged_forms_get_nothing() {
     assert!(header(&led, "location").starts_with("/?"), "{:?}", led.headers);
     assert_eq!(header(&post(at, "/logout", &[&cookie], &format!("csrf={csrf}")), "location"), "/");
     assert_eq!(header(&post(at, "/do/unban", &[&cookie], &form), "location"), "/login");
-    let audit = std::fs::read_to_string(server.path("console-audit.log")).expect("an audit log");
+    let audit = std::fs::read_to_string(server.path("audit.log")).expect("an audit log");
     assert!(audit.contains("\"who\":\"otto\"") && audit.contains("\"what\":\"lift ban\""), "{audit}");
 }
 
@@ -313,7 +314,7 @@ fn an_operator_finds_out_why_ends_a_call_and_changes_a_route() {
     let is_prefix = |key: &&Value| key["name"] == "route[1].prefix";
     assert_eq!(routes.as_array().expect("keys").iter().find(is_prefix).expect("the route")["value"], "77");
     assert!(server.path("roost.toml.bak").exists());
-    let audit = std::fs::read_to_string(server.path("console-audit.log")).expect("an audit log");
+    let audit = std::fs::read_to_string(server.path("audit.log")).expect("an audit log");
     for what in ["end call", "hop", "configuration"] {
         assert!(audit.contains(&format!("\"what\":\"{what}\"")), "{what}: {audit}");
     }
