@@ -89,6 +89,7 @@ function virtual(list) {
     return row;
   };
 
+  let underWay = 0;
   async function show(isForced) {
     const visible = Math.ceil(list.clientHeight / height);
     const first = Math.max(0, Math.min(Math.floor(list.scrollTop / height), total - visible));
@@ -98,7 +99,9 @@ function virtual(list) {
     if (isThere && !isForced) return;
     const own = ++turn;
     const query = new URLSearchParams({ q: field.value, from, count: most });
+    underWay += 1;
     const answer = await fetch(`${list.dataset.list}?${query}`).catch(() => null);
+    underWay -= 1;
     if (!answer?.ok || own !== turn) return;
     const table = parsed(`<table><tbody>${await answer.text()}</tbody></table>`).querySelector('tbody');
     const rows = [...table.children];
@@ -127,7 +130,7 @@ function virtual(list) {
       show(true);
     }, 120);
   });
-  setInterval(() => { if (!document.hidden) show(true); }, 2000);
+  setInterval(() => { if (!document.hidden && !underWay) show(true); }, 2000);
   list.scrollTop = Number(list.dataset.from) * height;
   show(true);
 }

@@ -16,6 +16,9 @@ use crate::pages;
 use crate::people::{Login, Role};
 use crate::shared::Shared;
 
+/// The longest form, in bytes; a configuration may be longer.
+const MAX_FORM: usize = 8 << 10;
+
 /// A form that was sent.
 pub(crate) async fn act(
     State(shared): State<Arc<Shared>>,
@@ -24,6 +27,9 @@ pub(crate) async fn act(
     headers: axum::http::HeaderMap,
     body: String,
 ) -> Response {
+    if body.len() > MAX_FORM && uri.path() != "/config" {
+        return (StatusCode::PAYLOAD_TOO_LARGE, "that is too long\n").into_response();
+    }
     let fields = Fields::of(&body);
     match uri.path() {
         "/login" => return login(&shared, &visitor, &fields).await,
@@ -53,8 +59,7 @@ pub(crate) async fn act(
     if uri.path() == "/config" {
         return pages::config::act(&shared, &visitor, &headers, &fields).await;
     }
-    let back = Some(fields.get("back")).filter(|back| back.starts_with('/') && !back.starts_with("//"));
-    let back = back.unwrap_or("/");
+    let back = back(&fields);
     let sign = if back.contains('?') { '&' } else { '?' };
     match done(&shared, &visitor, uri.path(), &fields).await {
         Ok(said) => Redirect::to(&format!("{back}{sign}said={said}")).into_response(),
@@ -148,6 +153,7 @@ async fn login(shared: &Shared, visitor: &Visitor, fields: &Fields) -> Response 
     let granted = match fields.get("once") {
         "" => shared.logins.login(name, fields.get("password").to_string(), visitor.from).await,
         once if shared.sessions.take_once(once) => Login::Granted(Role::Administrator),
+        _ if shared.logins.guess_at_link(visitor.from) => Login::Wait,
         _ => Login::Refused,
     };
     let name = if fields.get("once").is_empty() { name } else { "console" };
@@ -158,6 +164,7 @@ async fn login(shared: &Shared, visitor: &Visitor, fields: &Fields) -> Response 
             None => failed("wait"),
         },
         Login::Refused => {
+            let name: String = name.chars().take(64).collect();
             tracing::warn!(name, from = %visitor.from, "a login to the console was refused");
             failed("refused")
         }
@@ -165,11 +172,18 @@ async fn login(shared: &Shared, visitor: &Visitor, fields: &Fields) -> Response 
     }
 }
 
+/// The page that a form came from: one of ours, whatever the form says.
+fn back(fields: &Fields) -> &str {
+    let is_own = |back: &&str| {
+        back.starts_with('/') && !back.starts_with("//") && !back.contains(['\\', '\r', '\n', '\t'])
+    };
+    Some(fields.get("back")).filter(is_own).unwrap_or("/")
+}
+
 /// The language and the colours that a browser has chosen: cookies of its own, which change nothing here.
 fn choose(fields: &Fields) -> Response {
-    let back = Some(fields.get("back")).filter(|back| back.starts_with('/') && !back.starts_with("//"));
     let known = [("lang", ["en", "zh", ""]), ("theme", ["light", "dark", ""])];
-    let mut response = Redirect::to(back.unwrap_or("/")).into_response();
+    let mut response = Redirect::to(back(fields)).into_response();
     for (name, values) in known {
         if let Some(value) = values.iter().find(|value| !value.is_empty() && **value == fields.get(name)) {
             let text = format!("{name}={value}; Path=/; Max-Age=31536000; SameSite=Strict");

@@ -10,7 +10,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 /// So much of the file's end is shown.
-const SHOWN: u64 = 64 << 10;
+const SHOWN: u64 = 512 << 10;
+/// Characters of each text: no change hides those before it.
+const MOST_TEXT: usize = 2_000;
 /// And so many changes.
 const MOST: usize = 200;
 
@@ -43,7 +45,9 @@ impl Audit {
     /// # Errors
     /// The file cannot be written: then the change is not made.
     pub(crate) fn write(&self, change: &Change<'_>) -> Result<(), String> {
-        let Change { who, from, what, of, before, after } = change;
+        let Change { who, from, what, .. } = change;
+        let cut = |text: &str| -> String { text.chars().take(MOST_TEXT).collect() };
+        let (of, before, after) = (cut(change.of), cut(change.before), cut(change.after));
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let line = json!({
             "time_s": at, "who": who, "from": from.to_string(), "what": what, "of": of, "before": before, "after": after

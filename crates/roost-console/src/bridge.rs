@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
@@ -14,17 +15,14 @@ use tokio::net::TcpStream;
 use crate::shared::Shared;
 use crate::{From, Peer};
 
+/// How long the handshake may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest answer to the handshake.
 const MAX_HEAD: usize = 8 << 10;
 
-/// Headers of the handshake (RFC 6455 4.1) that go on.
-const HANDSHAKE: [&str; 5] = [
-    "sec-websocket-key",
-    "sec-websocket-version",
-    "sec-websocket-protocol",
-    "sec-websocket-extensions",
-    "origin",
-];
+/// Headers of the handshake (RFC 6455 4.1) that go on. Whose page it is has been looked at.
+const HANDSHAKE: [&str; 4] =
+    ["sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol", "sec-websocket-extensions"];
 
 /// Joins the browser's connection with one to the SIP server.
 pub(crate) async fn connect(
@@ -44,10 +42,11 @@ pub(crate) async fn connect(
         adopt(theirs, shared.settings.address_of(peer), peer.remote);
         shake(ours, &handshake).await
     };
-    let (ours, head) = match joined.await {
-        Ok(joined) => joined,
-        Err(error) => return (StatusCode::BAD_GATEWAY, format!("{error}\n")).into_response(),
-    };
+    let (ours, head) =
+        match tokio::time::timeout(PATIENCE, joined).await.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
+            Ok(joined) => joined,
+            Err(error) => return (StatusCode::BAD_GATEWAY, format!("{error}\n")).into_response(),
+        };
     let Some(mut response) = answer(&head) else {
         return (StatusCode::BAD_GATEWAY, "the handshake was refused\n").into_response();
     };

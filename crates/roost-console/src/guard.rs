@@ -53,7 +53,7 @@ pub(crate) async fn pass(
         }
         Err(refusal) => *refusal,
     };
-    dress(&shared, response.headers_mut());
+    dress(response.headers_mut());
     response
 }
 
@@ -71,16 +71,20 @@ fn checked(shared: &Shared, from: IpAddr, request: &Request) -> Result<Visitor, 
     let is_cross =
         headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site");
     let changes = request.method() != Method::GET && request.method() != Method::HEAD;
-    let is_socket = headers.contains_key(header::UPGRADE);
-    if is_foreign || (is_cross && (changes || is_socket)) {
+    let (is_socket, path) = (headers.contains_key(header::UPGRADE), request.uri().path());
+    // A link from elsewhere may lead here; nothing else of another site's may.
+    let is_visit = headers.get("sec-fetch-mode").is_none_or(|mode| mode == "navigate") && path != "/live";
+    if is_foreign || (is_cross && (changes || is_socket || !is_visit)) {
         return Err(refuse("another site's page may not ask here\n"));
     }
     let token = cookie(headers, COOKIE).map(str::to_string);
     let session = token.as_deref().and_then(|token| shared.sessions.of(token));
     let visitor = Visitor { token: token.filter(|_| session.is_some()), session, from };
-    let path = request.uri().path();
-    let is_open = path == "/login" || path.starts_with("/assets/");
-    let may_read = shared.is_local() || visitor.session.is_some();
+    let is_open = path == "/login" || path == "/settings" || path.starts_with("/assets/");
+    // Behind a proxy on this machine there may be anybody.
+    let is_passed_on =
+        ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
+    let may_read = (shared.is_local() && !is_passed_on) || visitor.session.is_some();
     if is_open || may_read {
         return Ok(visitor);
     }
@@ -105,7 +109,7 @@ fn is_own(shared: &Shared, host: &str) -> bool {
 }
 
 /// What every answer says to browsers.
-fn dress(shared: &Shared, headers: &mut HeaderMap) {
+fn dress(headers: &mut HeaderMap) {
     // A browser that may name no referrer names no Origin with a form either.
     let fixed = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -120,9 +124,6 @@ fn dress(shared: &Shared, headers: &mut HeaderMap) {
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    if shared.settings.certificates.is_some() {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
-    }
 }
 
 /// A cookie's value.

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// What was read is fresh for so many times as long as the reading took.
 const TIMES: u32 = 10;
 
+/// And never for longer than so.
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// The last reading.
 #[derive(Debug)]
 pub(crate) struct Kept<T: ?Sized> {
@@ -42,7 +45,7 @@ impl<T: ?Sized> Kept<T> {
         let begun = Instant::now();
         let found = read.await?;
         let now = Instant::now();
-        let lasts = self.least.max((now - begun) * TIMES);
+        let lasts = self.least.max(((now - begun) * TIMES).min(LONGEST));
         let reading = Reading { fresh_until: now + lasts, found: Arc::clone(&found) };
         *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(reading);
         Ok(found)

@@ -31,7 +31,6 @@ use std::sync::Arc;
 use roost_admin::Mi;
 use rustls::ServerConfig;
 use serde_json::Value;
-use tokio::net::TcpStream;
 
 pub use people::{People, PeopleError, Role};
 pub use server::serve;
@@ -40,13 +39,19 @@ pub use sessions::OnceLink;
 /// Does something with a text; the error is for people.
 pub type TakeText = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
+/// Looks at a text; the error is for people.
+pub type CheckText = Arc<dyn Fn(&str) -> Result<Vec<Value>, String> + Send + Sync>;
+
 /// What is in the configuration file, and may be put there.
 #[derive(Clone)]
 pub struct ConfigFile {
     /// Its text with secrets masked, and whether it can be written; `None`: the server was started without one.
     pub read: Arc<dyn Fn() -> Option<(String, bool)> + Send + Sync>,
-    /// What is wrong with a text, with its line. Masks stand for the secrets that are there.
-    pub check: TakeText,
+    /// What would change with a text (`key`, `old`, `new`, `live`), or what is wrong with it, with its line. Masks stand for the secrets
+    /// that are there.
+    pub check: CheckText,
+    /// A text with its secrets masked.
+    pub mask: Arc<dyn Fn(&str) -> String + Send + Sync>,
     /// Checks it and puts it into the file's place; the one before is kept beside it (`.bak`).
     pub write: TakeText,
 }
@@ -122,10 +127,3 @@ pub(crate) struct Peer {
 
 /// The peer of a request.
 pub(crate) type From = axum::extract::ConnectInfo<Peer>;
-
-/// A connection with TLS or without.
-#[derive(Debug)]
-pub(crate) enum Connection {
-    Plain(TcpStream),
-    Secure(Box<tokio_rustls::server::TlsStream<TcpStream>>),
-}

@@ -47,8 +47,14 @@ pub(crate) async fn stream(
 ) -> Response {
     let query = form(&query.unwrap_or_default());
     let page = query.iter().find(|(name, _)| name == "page").map(|(_, value)| value.clone());
-    let Some(page) = page.filter(|page| page.starts_with('/')) else {
-        return (StatusCode::BAD_REQUEST, "page=PATH\n").into_response();
+    let is_live = |page: &String| {
+        let path = page.split('?').next().unwrap_or_default();
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        matches!(parts.as_slice(), [] | ["calls" | "routes" | "wall"])
+            || matches!(parts.as_slice(), ["extensions", aor] if *aor != "rows")
+    };
+    let Some(page) = page.filter(|page| page.starts_with('/') && is_live(page)) else {
+        return (StatusCode::BAD_REQUEST, "page=PATH of a page that changes\n").into_response();
     };
     if WATCHED.fetch_add(1, Ordering::Relaxed) >= MOST {
         WATCHED.fetch_sub(1, Ordering::Relaxed);
@@ -74,9 +80,9 @@ async fn watch(
             () = sender.closed() => return,
             _ = ticks.tick() => {}
         }
-        let token = asked.visitor.token.as_deref();
-        let may_read = shared.is_local() || token.is_some_and(|token| shared.sessions.of(token).is_some());
-        if !may_read {
+        // Who was logged in when it began is seen as that no longer than the session lasts.
+        let is_over = |token: &str| !shared.sessions.lasts(token);
+        if asked.visitor.token.as_deref().is_some_and(is_over) {
             return;
         }
         let Ok(page) = content(&shared, &asked).await else { return };

@@ -14,6 +14,8 @@ use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+/// The longest name, in bytes.
+const LONGEST_NAME: usize = 64;
 /// The shortest password.
 const SHORTEST: usize = 10;
 /// Failures of a name, or from an address, within the time after which they are forgotten; more are refused unread.
@@ -115,7 +117,7 @@ impl People {
     /// [`PeopleError`]; nothing has changed then.
     pub fn put(&mut self, name: &str, role: Role, password: &str) -> Result<(), PeopleError> {
         let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(is_sound) {
+        if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(is_sound) {
             return Err(PeopleError::Name);
         }
         if password.chars().count() < SHORTEST {
@@ -140,13 +142,14 @@ impl People {
         if all.len() == self.all.len() {
             return Err(PeopleError::Unknown(name.to_string()));
         }
-        if !all.is_empty() && !all.iter().any(|one| one.role == Role::Administrator) {
-            return Err(PeopleError::Last);
-        }
         self.write(all)
     }
 
     fn write(&mut self, all: Vec<Person>) -> Result<(), PeopleError> {
+        let has_one = |all: &[Person]| all.iter().any(|one| one.role == Role::Administrator);
+        if has_one(&self.all) && !all.is_empty() && !has_one(&all) {
+            return Err(PeopleError::Last);
+        }
         let failed =
             |error: std::io::Error| PeopleError::Write { path: self.path.clone(), why: error.to_string() };
         let text = serde_json::to_string_pretty(&all).map_err(|error| failed(error.into()))?;
@@ -213,7 +216,10 @@ impl Logins {
 
     /// Checks a password.
     pub(crate) async fn login(&self, name: &str, password: String, from: IpAddr) -> Login {
-        let keys = [format!("name {name}"), format!("from {from}")];
+        if name.len() > LONGEST_NAME {
+            return Login::Refused;
+        }
+        let keys = [format!("name {name}"), of_address(from)];
         if keys.iter().any(|key| self.has_failed_often(key)) {
             return Login::Wait;
         }
@@ -241,6 +247,16 @@ impl Logins {
         }
     }
 
+    /// Counts a one-time link that is none; whether its address has shown too many.
+    pub(crate) fn guess_at_link(&self, from: IpAddr) -> bool {
+        let key = of_address(from);
+        let is_often = self.has_failed_often(&key);
+        if !is_often {
+            self.fail(key);
+        }
+        is_often
+    }
+
     fn has_failed_often(&self, key: &str) -> bool {
         let failures = self.failures();
         failures.get(key).is_some_and(|(count, since)| *count >= MOST_FAILURES && since.elapsed() < FORGOTTEN)
@@ -248,11 +264,9 @@ impl Logins {
 
     fn fail(&self, key: String) {
         let mut failures = self.failures();
+        failures.retain(|_, (_, since)| since.elapsed() < FORGOTTEN);
         if failures.len() >= MOST_COUNTED {
-            failures.retain(|_, (_, since)| since.elapsed() < FORGOTTEN);
-            if failures.len() >= MOST_COUNTED {
-                return;
-            }
+            return;
         }
         let entry = failures.entry(key).or_insert((0, Instant::now()));
         if entry.1.elapsed() >= FORGOTTEN {
@@ -263,6 +277,14 @@ impl Logins {
 
     fn failures(&self) -> MutexGuard<'_, HashMap<String, (u32, Instant)>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An address as failures are counted: of IPv6 one network of a customer.
+fn of_address(from: IpAddr) -> String {
+    match from {
+        IpAddr::V4(v4) => format!("from {v4}"),
+        IpAddr::V6(v6) => format!("from {:x?}", v6.segments().first_chunk::<4>()),
     }
 }
 

@@ -1,9 +1,10 @@
 //! The web server: connections with TLS or without, and what each path leads to.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use axum::routing::{any, get};
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 
 use crate::shared::Shared;
-use crate::{Certificates, Connection, Parts, Peer, Settings, actions, bridge, guard, live, pages};
+use crate::{Certificates, Parts, Peer, Settings, actions, bridge, guard, live, pages};
 
 /// The largest form: a configuration file.
 const MAX_FORM: usize = 1 << 20;
@@ -27,6 +29,11 @@ const MAX_FORM: usize = 1 << 20;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections whose handshakes are under way.
 const HANDSHAKES: usize = 64;
+/// Connections at once, and those of one address.
+const CONNECTIONS: usize = 512;
+const OF_ADDRESS: usize = 128;
+/// How long a connection may stand still both ways.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// Serves the console until `stop` resolves. `once` makes whoever shows it an administrator, one time.
 ///
@@ -40,6 +47,9 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let certificates = settings.certificates.clone();
+    if certificates.is_none() && !settings.address.ip().is_loopback() {
+        return Err(io::Error::other("beyond a loopback address the console needs a certificate"));
+    }
     let shared = Shared::new(settings, parts, once).map_err(io::Error::other)?;
     let tasks = shared.start();
     let router = Router::new()
@@ -77,17 +87,18 @@ async fn accept(
     certificates: Option<Certificates>,
     sender: mpsc::Sender<(Connection, Peer)>,
 ) {
-    let under_way = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES));
+    let (under_way, places) = (Arc::new(Semaphore::new(HANDSHAKES)), Places::default());
     loop {
         let Ok((stream, remote)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        // Who is one too many is let go.
+        let (Ok(local), Some(place)) = (stream.local_addr(), places.take(remote.ip())) else { continue };
         let _ = stream.set_nodelay(true);
-        let Ok(local) = stream.local_addr() else { continue };
         let peer = Peer { remote, local };
         let Some(certificates) = &certificates else {
-            if sender.send((Connection::Plain(stream), peer)).await.is_err() {
+            if sender.send((Connection::new(Wire::Plain(stream), place), peer)).await.is_err() {
                 return;
             }
             continue;
@@ -100,9 +111,79 @@ async fn accept(
             let shaken = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await;
             drop(permit);
             if let Ok(Ok(stream)) = shaken {
-                let _ = sender.send((Connection::Secure(Box::new(stream)), peer)).await;
+                let wire = Wire::Secure(Box::new(stream));
+                let _ = sender.send((Connection::new(wire, place), peer)).await;
             }
         });
+    }
+}
+
+/// How many connections there are, by address.
+#[derive(Debug, Clone, Default)]
+struct Places(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of them; dropped with the connection.
+#[derive(Debug)]
+struct Place {
+    places: Places,
+    ip: IpAddr,
+}
+
+impl Places {
+    fn take(&self, ip: IpAddr) -> Option<Place> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.values().sum::<usize>() >= CONNECTIONS || all.get(&ip).is_some_and(|own| *own >= OF_ADDRESS) {
+            return None;
+        }
+        *all.entry(ip).or_default() += 1;
+        Some(Place { places: self.clone(), ip })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = all.get_mut(&self.ip) {
+            *own -= 1;
+            if *own == 0 {
+                all.remove(&self.ip);
+            }
+        }
+    }
+}
+
+/// A connection with TLS or without.
+#[derive(Debug)]
+enum Wire {
+    Plain(TcpStream),
+    Secure(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+}
+
+/// A connection that ends when it stands still.
+#[derive(Debug)]
+struct Connection {
+    wire: Wire,
+    idle: Pin<Box<Sleep>>,
+    _place: Place,
+}
+
+impl Connection {
+    fn new(wire: Wire, place: Place) -> Connection {
+        Connection { wire, idle: Box::pin(tokio::time::sleep(IDLE)), _place: place }
+    }
+
+    /// What was done counts, and what waits waits so long.
+    fn watched<T>(&mut self, done: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        match done {
+            Poll::Ready(done) => {
+                self.idle.as_mut().reset(Instant::now() + IDLE);
+                Poll::Ready(done)
+            }
+            Poll::Pending => match self.idle.as_mut().poll(context) {
+                Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                Poll::Pending => Poll::Pending,
+            },
+        }
     }
 }
 
@@ -134,32 +215,36 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Connection::Plain(stream) => Pin::<&mut TcpStream>::new(stream).poll_read(context, buffer),
-            Connection::Secure(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
+        let own = self.get_mut();
+        let done = match &mut own.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Wire::Secure(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
+        own.watched(done, context)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Connection::Plain(stream) => Pin::<&mut TcpStream>::new(stream).poll_write(context, bytes),
-            Connection::Secure(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
+        let own = self.get_mut();
+        let done = match &mut own.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Wire::Secure(stream) => Pin::new(stream).poll_write(context, bytes),
+        };
+        own.watched(done, context)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Connection::Plain(stream) => Pin::<&mut TcpStream>::new(stream).poll_flush(context),
-            Connection::Secure(stream) => Pin::new(stream).poll_flush(context),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Wire::Secure(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Connection::Plain(stream) => Pin::<&mut TcpStream>::new(stream).poll_shutdown(context),
-            Connection::Secure(stream) => Pin::new(stream).poll_shutdown(context),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Wire::Secure(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

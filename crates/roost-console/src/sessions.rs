@@ -81,6 +81,12 @@ impl Sessions {
         Some(session.clone())
     }
 
+    /// Whether it lasts yet; looking at a page that changes by itself is no use of it.
+    pub(crate) fn lasts(&self, token: &str) -> bool {
+        let now = Instant::now();
+        self.all().get(token).is_some_and(|session| session.lasts(now))
+    }
+
     pub(crate) fn end(&self, token: &str) {
         self.all().remove(token);
     }

@@ -7,6 +7,7 @@ use minijinja::{Environment, State, Value};
 
 use crate::Language;
 use crate::backend::encoded;
+use crate::chart::escaped;
 use crate::words::Words;
 
 macro_rules! templates {
@@ -25,6 +26,7 @@ templates![
     "extension.html",
     "calls.html",
     "history.html",
+    "ladder.html",
     "routes.html",
     "wall.html",
     "config.html",
@@ -61,6 +63,7 @@ impl Templates {
         environment.add_filter("enc", |text: &str| encoded(text));
         environment.add_filter("since", since);
         environment.add_filter("shown", shown);
+        environment.add_filter("coded", |text: &str| Value::from_safe_string(coded(text)));
         for (name, text) in ALL {
             environment.add_template(name, text).map_err(|error| format!("{name}: {error:#}"))?;
         }
@@ -99,11 +102,28 @@ fn shown(value: &Value) -> String {
     }
 }
 
+/// A text in which what stands between backquotes is code.
+fn coded(text: &str) -> String {
+    let parts = text.split('`').map(escaped).enumerate();
+    parts.map(|(index, part)| if index % 2 == 1 { format!("<code>{part}</code>") } else { part }).collect()
+}
+
 /// Seconds as h:mm:ss or m:ss.
 fn since(seconds: i64) -> String {
     let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     match hours {
         0 => format!("{minutes}:{seconds:02}"),
         _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_backquotes_is_code_and_nothing_is_markup() {
+        assert_eq!(coded("see `a <b>` & c"), "see <code>a &lt;b&gt;</code> &amp; c");
+        assert_eq!((since(59), since(3_661)), ("0:59".to_string(), "1:01:01".to_string()));
     }
 }

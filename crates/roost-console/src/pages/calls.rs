@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::backend::encoded;
-use crate::pages::{Asked, Failed, Made};
+use crate::pages::{Asked, Failed, Made, extensions};
 use crate::shared::Shared;
 
 /// Calls of one page.
@@ -33,6 +33,17 @@ pub(crate) async fn now(shared: &Shared, asked: &Asked) -> Result<Made, Failed> 
         "ringing": counts["dialog:early_dialogs"],
     });
     Ok(Made { template: "calls.html", title: "calls", data })
+}
+
+/// The messages of a call, where it failed and they are kept.
+pub(crate) async fn ladder(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
+    let callid = asked.query("callid");
+    let kept = shared.backend.mi("trace_last", json!({ "callid": callid })).await.ok();
+    let data = json!({
+        "callid": callid,
+        "ladder": kept.as_ref().map(|kept| extensions::ladder(&kept["Messages"])),
+    });
+    Ok(Made { template: "ladder.html", title: "history", data })
 }
 
 pub(crate) async fn history(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {

@@ -1,5 +1,7 @@
 //! The configuration: what each key means and what differs, and the file as text.
 
+use std::time::Duration;
+
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use serde_json::{Value, json};
@@ -54,7 +56,8 @@ pub(crate) async fn act(
     let text = fields.get("text").replace("\r\n", "\n");
     let (file, wanted) = (shared.parts.config.clone(), text.clone());
     let before = (file.read)().map(|(text, _)| text).unwrap_or_default();
-    let diff = diff(&before, &text);
+    let shown = (file.mask)(&text);
+    let diff = tokio::task::spawn_blocking(move || diff(&before, &shown)).await.unwrap_or_default();
     let is_saved = fields.get("do") == "save";
     let (check, write) = (file.check, file.write);
     let checked = tokio::task::spawn_blocking(move || check(&wanted))
@@ -62,14 +65,22 @@ pub(crate) async fn act(
         .unwrap_or_else(|error| Err(error.to_string()));
     let done = match (checked, is_saved) {
         (Err(error), _) => Err(error),
-        (Ok(()), false) => Ok(()),
-        (Ok(()), true) => save(shared, visitor, &text, &diff, move |text| write(text)).await,
+        (Ok(changes), false) => Ok(changes),
+        (Ok(changes), true) => {
+            let names: Vec<&str> = changes.iter().filter_map(|change| change["key"].as_str()).collect();
+            let of = names.join(", ");
+            let saved = save(shared, visitor, (&text, &of), &diff, move |text| write(text)).await;
+            saved.map(|()| changes)
+        }
     };
     let asked = Asked::of("/config", headers, visitor.clone());
     if is_saved && done.is_ok() {
         return Redirect::to("/config?said=config-saved").into_response();
     }
-    let error = done.err();
+    let (changes, error) = match done {
+        Ok(changes) => (changes, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
     let line = error.as_deref().and_then(line_of);
     let data = match page(shared, &asked).await {
         Ok(Made { mut data, .. }) => {
@@ -77,6 +88,7 @@ pub(crate) async fn act(
             data["error"] = json!(error);
             data["error_line"] = json!(line);
             data["is_checked"] = error.is_none().into();
+            data["changes"] = changes.into();
             data["diff"] =
                 diff.into_iter().map(|(sign, line)| json!({ "sign": sign, "line": line })).collect();
             data
@@ -90,7 +102,7 @@ pub(crate) async fn act(
 async fn save(
     shared: &Shared,
     visitor: &Visitor,
-    text: &str,
+    (text, of): (&str, &str),
     diff: &[(String, String)],
     write: impl FnOnce(&str) -> Result<(), String> + Send + 'static,
 ) -> Result<(), String> {
@@ -103,7 +115,7 @@ async fn save(
         who: visitor.name(),
         from: visitor.from,
         what: "configuration",
-        of: "",
+        of,
         before: &before,
         after: &after,
     };
@@ -115,7 +127,7 @@ async fn save(
 
 /// Lines that differ, with what stands around them: `-`, `+` or a blank, and the line.
 fn diff(before: &str, after: &str) -> Vec<(String, String)> {
-    let all = TextDiff::from_lines(before, after);
+    let all = TextDiff::configure().timeout(Duration::from_millis(500)).diff_lines(before, after);
     let groups = all.grouped_ops(2);
     let changes = groups.iter().flatten().flat_map(|op| all.iter_changes(op));
     let sign = |tag| match tag {

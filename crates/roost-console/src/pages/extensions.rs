@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use roost_admin::ExtensionFilter;
 use serde_json::{Value, json};
 
-use crate::backend::encoded;
+use crate::backend::{Backend, encoded};
 use crate::index::Row;
 use crate::pages::{Asked, Failed, Made};
 use crate::shared::Shared;
@@ -72,35 +72,41 @@ async fn search(shared: &Shared, asked: &Asked) -> Result<Found, Failed> {
     })
 }
 
-/// Rows with what is known of each: its first contact, or why it has none.
+/// Rows with what is known of each: its first contact, or why it has none. All are asked at once.
 async fn detailed(shared: &Shared, rows: &[Row], most: usize) -> Vec<Value> {
-    let mut shown = Vec::new();
-    for row in rows.iter().take(most) {
-        let mut one = row.to_json();
-        match row.state() {
-            "UNAVAILABLE" => {
-                if let Ok(why) = shared.backend.mi("why", json!({ "aor": &*row.aor })).await {
-                    let last = why["Timeline"].as_array().and_then(|all| all.last());
-                    one["why"] = why["Reason"].clone();
-                    one["verdict"] = why["Verdict"].clone();
-                    one["since"] = last.map_or(Value::Null, |last| last["Time"].clone());
-                }
-            }
-            _ => {
-                if let Ok(contact) = contacts(shared, &row.aor).await {
-                    one["contact"] = contact["Contacts"][0].clone();
-                    one["more"] =
-                        contact["Contacts"].as_array().map_or(0, |all| all.len().saturating_sub(1)).into();
-                }
-            }
-        }
-        shown.push(one);
+    let one = |row: &Row| tokio::spawn(detail(shared.backend.clone(), row.clone()));
+    let asked: Vec<_> = rows.iter().take(most).map(one).collect();
+    let mut shown = Vec::with_capacity(asked.len());
+    for one in asked {
+        shown.extend(one.await);
     }
     shown
 }
 
-async fn contacts(shared: &Shared, aor: &str) -> Result<Value, String> {
-    shared.backend.mi("ul_show_contact", json!({ "table_name": "location", "aor": aor })).await
+async fn detail(backend: Backend, row: Row) -> Value {
+    let mut one = row.to_json();
+    match row.state() {
+        "UNAVAILABLE" => {
+            if let Ok(why) = backend.mi("why", json!({ "aor": &*row.aor })).await {
+                let last = why["Timeline"].as_array().and_then(|all| all.last());
+                one["why"] = why["Reason"].clone();
+                one["verdict"] = why["Verdict"].clone();
+                one["since"] = last.map_or(Value::Null, |last| last["Time"].clone());
+            }
+        }
+        _ => {
+            if let Ok(contact) = contacts(&backend, &row.aor).await {
+                one["contact"] = contact["Contacts"][0].clone();
+                one["more"] =
+                    contact["Contacts"].as_array().map_or(0, |all| all.len().saturating_sub(1)).into();
+            }
+        }
+    }
+    one
+}
+
+async fn contacts(backend: &Backend, aor: &str) -> Result<Value, String> {
+    backend.mi("ul_show_contact", json!({ "table_name": "location", "aor": aor })).await
 }
 
 pub(crate) async fn one(shared: &Shared, aor: &str) -> Result<Made, Failed> {
@@ -117,7 +123,7 @@ pub(crate) async fn one(shared: &Shared, aor: &str) -> Result<Made, Failed> {
         "aor": aor,
         "why": why,
         "state": agent["state"],
-        "contacts": contacts(shared, aor).await.unwrap_or(Value::Null)["Contacts"],
+        "contacts": contacts(backend, aor).await.unwrap_or(Value::Null)["Contacts"],
         "ladder": failure.as_ref().map(|failure| ladder(&failure["Messages"])),
         "calls": calls["items"],
         "records": records["items"],
@@ -134,7 +140,7 @@ pub(crate) fn ladder(messages: &Value) -> Vec<Value> {
         json!({
             "after_ms": one["At"].as_i64().unwrap_or(first) - first,
             "line": text.lines().next().unwrap_or_default(),
-            "text": text.trim_end(),
+            "text": text.replace("\r\n", "\n").replace('\r', " ").trim_end(),
             "is_sent": one["Sent"],
             "peer": if one["Sent"] == true { &one["To"] } else { &one["From"] },
             "decision": one["Decision"],

@@ -115,6 +115,7 @@ pub(crate) async fn content(shared: &Shared, asked: &Asked) -> Result<Content, F
         ["extensions", aor] => extensions::one(shared, aor).await?,
         ["calls"] => calls::now(shared, asked).await?,
         ["calls", "history"] => calls::history(shared, asked).await?,
+        ["calls", "ladder"] => calls::ladder(shared, asked).await?,
         ["routes"] => routes::page(shared, asked).await?,
         ["wall"] => extensions::wall(shared, asked).await?,
         ["config"] => config::page(shared, asked).await?,

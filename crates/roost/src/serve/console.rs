@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::commands::account::{check_account, realm};
+use crate::serve::reload::changes;
 use crate::settings::Settings;
 use crate::settings::masked::{masked, unmasked};
 
@@ -133,9 +134,10 @@ fn config_file(settings: &Settings) -> ConfigFile {
             Some((masked(&text), is_writable))
         }),
         check: Arc::new(move |text| match &check_for {
-            Some(file) => checked(file, text).map(drop),
+            Some(file) => checked(file, text).and_then(|text| would_change(file, &text)),
             None => Err("the server was started without a configuration file".to_string()),
         }),
+        mask: Arc::new(masked),
         write: Arc::new(move |text| match &write_to {
             Some(file) => write(file, text),
             None => Err("the server was started without a configuration file".to_string()),
@@ -162,9 +164,25 @@ fn checked(file: &Path, text: &str) -> Result<String, String> {
     Ok(text)
 }
 
+/// The keys that a text gives other values than the file, and whether they count at once.
+fn would_change(file: &Path, text: &str) -> Result<Vec<serde_json::Value>, String> {
+    let name = file.display().to_string();
+    let read = || -> Result<Vec<serde_json::Value>> {
+        let (before, after) = (Settings::load(Some(file))?, Settings::parse(text, &name)?);
+        let after = Settings { file: Some(file.to_path_buf()), ..after };
+        let shown = |change: &roost_admin::ChangedKey| json!({ "key": change.name, "old": change.old, "new": change.new, "live": change.is_live });
+        Ok(changes(&before, &after)?.iter().map(shown).collect())
+    };
+    // A file that is broken now has no values to compare with.
+    Ok(read().unwrap_or_default())
+}
+
 /// Puts a text into the file's place; the one before stays beside it.
 fn write(file: &Path, text: &str) -> Result<(), String> {
     let text = checked(file, text)?;
+    // A link stays one.
+    let file =
+        &std::fs::canonicalize(file).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     let beside = |end: &str| -> PathBuf {
         let mut name = file.as_os_str().to_os_string();
         name.push(end);
@@ -179,7 +197,8 @@ fn write(file: &Path, text: &str) -> Result<(), String> {
         std::fs::File::open(&new)?.sync_all()?;
         std::fs::rename(&new, file)
     };
-    put().map_err(|error| format!("cannot write {}: {error}", file.display()))
+    let put = put().inspect_err(|_| drop(std::fs::remove_file(beside(".new"))));
+    put.map_err(|error| format!("cannot write {}: {error}", file.display()))
 }
 
 /// What a reason means.

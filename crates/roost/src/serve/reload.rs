@@ -115,7 +115,7 @@ fn policy(after: &Settings, config: &Config, has_other_routes: bool) -> Policy {
 }
 
 /// The keys whose values differ, in the order of the reference.
-fn changes(before: &Settings, after: &Settings) -> anyhow::Result<Vec<ChangedKey>> {
+pub(super) fn changes(before: &Settings, after: &Settings) -> anyhow::Result<Vec<ChangedKey>> {
     let (old, new) = (lines(before)?, lines(after)?);
     fn named<'l>(all: &'l [Line], name: &str) -> Option<&'l Line> {
         all.iter().find(|line| line.name == name)

@@ -26,27 +26,36 @@ pub(crate) fn without_password(url: &str) -> String {
 /// A secret in a text: which it is, where it stands, and what it says.
 #[derive(Debug)]
 struct Secret {
-    /// Its section, the number of its table, its key, and its place in a list.
-    name: (String, usize, String, usize),
+    section: String,
+    key: String,
     kind: Kind,
     at: Range<usize>,
     text: String,
 }
 
 impl Secret {
-    fn masked(&self) -> String {
+    /// With its number in the text: a mask that is moved, or whose neighbours go, stays this secret's.
+    fn masked(&self, number: usize) -> String {
+        let own = format!("{MASK}{number}");
         match self.kind {
-            Kind::Url => without_password(&self.text),
+            Kind::Url => without_password(&self.text).replace(MASK, &own),
             _ if self.text.is_empty() => String::new(),
-            _ => MASK.to_string(),
+            _ => own,
         }
+    }
+
+    fn is_of(&self, other: &Secret) -> bool {
+        (&self.section, &self.key) == (&other.section, &other.key)
     }
 }
 
 /// A text without its secrets; one that cannot be read is given back as a whole line of masks.
 pub(crate) fn masked(text: &str) -> String {
     let Some(secrets) = secrets(text) else { return format!("# {MASK}\n") };
-    replaced(text, secrets.iter().map(|secret| (secret.at.clone(), secret.masked())))
+    replaced(
+        text,
+        secrets.iter().enumerate().map(|(number, secret)| (secret.at.clone(), secret.masked(number + 1))),
+    )
 }
 
 /// A text in which masks are the secrets of the one `before` again.
@@ -55,12 +64,14 @@ pub(crate) fn masked(text: &str) -> String {
 /// A mask stands where there was no secret.
 pub(crate) fn unmasked(text: &str, before: &str) -> Result<String, String> {
     // What cannot be read is said by who reads it.
-    let (Some(own), Some(known)) = (secrets(text), secrets(before)) else { return Ok(text.to_string()) };
+    let Some(own) = secrets(text) else { return Ok(text.to_string()) };
+    let known = secrets(before).unwrap_or_default();
     let mut changes = Vec::new();
     for secret in own.iter().filter(|secret| secret.text.contains(MASK)) {
-        let there = known.iter().find(|one| one.name == secret.name && one.masked() == secret.text);
-        let Some(there) = there else {
-            let (section, _, key, _) = &secret.name;
+        let mut there = known.iter().enumerate().filter(|(_, one)| one.is_of(secret));
+        let there = there.find(|(number, one)| one.masked(number + 1) == secret.text);
+        let Some((_, there)) = there else {
+            let Secret { section, key, .. } = secret;
             let line = text.get(..secret.at.start).map_or(1, |front| front.matches('\n').count() + 1);
             return Err(format!(
                 "line {line}: `{section}.{key}` is masked, and there is no such secret: write it"
@@ -86,25 +97,27 @@ fn secrets(text: &str) -> Option<Vec<Secret>> {
     let mut found = Vec::new();
     for (section, value) in table.get_ref() {
         match value.get_ref() {
-            DeValue::Table(keys) => of_table(section.get_ref(), 0, keys, &mut found),
+            DeValue::Table(keys) => of_table(section.get_ref(), keys, &mut found),
             DeValue::Array(tables) => {
-                for (number, table) in tables.iter().enumerate() {
+                for table in tables {
                     if let DeValue::Table(keys) = table.get_ref() {
-                        of_table(section.get_ref(), number, keys, &mut found);
+                        of_table(section.get_ref(), keys, &mut found);
                     }
                 }
             }
-            _ => take("", 0, section.get_ref(), value, &mut found),
+            _ => take("", section.get_ref(), value, &mut found),
         }
     }
+    // In the order of the text, whatever the order of tables.
+    found.sort_by_key(|secret| secret.at.start);
     Some(found)
 }
 
-fn of_table(section: &str, number: usize, keys: &DeTable<'_>, found: &mut Vec<Secret>) {
-    keys.iter().for_each(|(name, value)| take(section, number, name.get_ref(), value, found));
+fn of_table(section: &str, keys: &DeTable<'_>, found: &mut Vec<Secret>) {
+    keys.iter().for_each(|(name, value)| take(section, name.get_ref(), value, found));
 }
 
-fn take(section: &str, number: usize, key: &str, value: &Spanned<DeValue<'_>>, found: &mut Vec<Secret>) {
+fn take(section: &str, key: &str, value: &Spanned<DeValue<'_>>, found: &mut Vec<Secret>) {
     let kinds = KEYS.iter().filter(|one| one.section == section && one.name == key).map(|one| one.kind);
     let webhooks =
         WEBHOOK_KEYS.iter().filter(|one| one.section == section && one.name == key).map(|one| one.kind);
@@ -113,15 +126,15 @@ fn take(section: &str, number: usize, key: &str, value: &Spanned<DeValue<'_>>, f
     else {
         return;
     };
-    let mut one = |value: &Spanned<DeValue<'_>>, place: usize| {
+    let mut one = |value: &Spanned<DeValue<'_>>| {
         if let DeValue::String(text) = value.get_ref() {
-            let name = (section.to_string(), number, key.to_string(), place);
-            found.push(Secret { name, kind, at: value.span(), text: text.to_string() });
+            let (section, key) = (section.to_string(), key.to_string());
+            found.push(Secret { section, key, kind, at: value.span(), text: text.to_string() });
         }
     };
     match value.get_ref() {
-        DeValue::Array(all) => all.iter().enumerate().for_each(|(place, value)| one(value, place)),
-        _ => one(value, 0),
+        DeValue::Array(all) => all.iter().for_each(one),
+        _ => one(value),
     }
 }
 
@@ -137,15 +150,23 @@ mod tests {
         for secret in ["geheim", "whsec", ":p@"] {
             assert!(!shown.contains(secret), "{shown}");
         }
-        assert!(shown.contains("mysql://u:***@h/d") && shown.contains("# here"), "{shown}");
+        assert!(shown.contains("mysql://u:***1@h/d") && shown.contains("# here"), "{shown}");
         assert_eq!(unmasked(&shown, TEXT).unwrap(), TEXT.replace("'geheim'", "\"geheim\""));
         // Another one is taken as it stands, a mask for none is refused.
         assert!(
-            unmasked(&shown.replacen("secret = \"***\"", "secret = \"new\"", 1), TEXT)
+            unmasked(&shown.replacen("secret = \"***2\"", "secret = \"new\"", 1), TEXT)
                 .unwrap()
                 .contains("\"new\"")
         );
         assert!(unmasked("[mi]\ntoken = \"***\"\n", TEXT).unwrap_err().contains("`mi.token` is masked"));
+        // A mask keeps its secret when others go, or change places; nothing is a secret because the file is broken.
+        let two = "[cluster]\nsecrets = [\"old secret\", \"new secret\"]\n";
+        assert_eq!(masked(two), "[cluster]\nsecrets = [\"***1\", \"***2\"]\n");
+        assert_eq!(
+            unmasked("[cluster]\nsecrets = [\"***2\"]\n", two).unwrap(),
+            "[cluster]\nsecrets = [\"new secret\"]\n"
+        );
+        assert!(unmasked("[mi]\ntoken = \"***1\"\n", "broken =").is_err());
         assert!(masked("broken = ").contains(MASK) && !masked("secret = 'x").contains('x'));
     }
 }

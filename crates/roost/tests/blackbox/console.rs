@@ -68,6 +68,16 @@ fn strangers_pages_and_forged_forms_get_nothing() {
     assert_eq!(post(at, "/do/unban", &["Origin: http://attacker.example"], "aor=9001").status, 403);
     assert_eq!(post(at, "/do/unban", &["Sec-Fetch-Site: cross-site"], "aor=9001").status, 403);
     assert_eq!(get(at, "/phone/ws", &["Origin: http://attacker.example", "Upgrade: websocket"]).status, 403);
+    // A link from elsewhere may lead here; nothing else of another page may.
+    let cross = "Sec-Fetch-Site: cross-site";
+    assert_eq!(get(at, "/", &[cross, "Sec-Fetch-Mode: navigate"]).status, 200);
+    assert_eq!(get(at, "/wall", &[cross, "Sec-Fetch-Mode: no-cors"]).status, 403);
+    assert_eq!(get(at, "/live?page=/", &[cross, "Sec-Fetch-Mode: navigate"]).status, 403);
+    assert_eq!(get(at, "/live?page=/people", &[]).status, 400);
+    // Behind a proxy of this machine there may be anybody.
+    assert_eq!(header(&get(at, "/", &["X-Forwarded-For: 10.0.0.1"]), "location"), "/login");
+    let long = format!("name={}&password=x", "a".repeat(100_000));
+    assert_eq!(post(at, "/login", &[], &long).status, 413);
     // Reading needs no login here, changing does.
     assert_eq!(header(&post(at, "/do/unban", &[], "aor=9001"), "location"), "/login");
     for path in [
@@ -99,6 +109,8 @@ fn strangers_pages_and_forged_forms_get_nothing() {
     assert_eq!(get(at, "/people", &[&cookie]).status, 403);
     // Nor is anybody led elsewhere.
     let led = post(at, "/do/unban", &[&cookie], &format!("aor=9001&csrf={csrf}&back=//attacker.example"));
+    assert!(header(&led, "location").starts_with("/?"), "{:?}", led.headers);
+    let led = post(at, "/do/unban", &[&cookie], &format!("aor=9001&csrf={csrf}&back=/%5Cattacker.example"));
     assert!(header(&led, "location").starts_with("/?"), "{:?}", led.headers);
     assert_eq!(header(&post(at, "/logout", &[&cookie], &format!("csrf={csrf}")), "location"), "/");
     assert_eq!(header(&post(at, "/do/unban", &[&cookie], &form), "location"), "/login");
@@ -308,6 +320,8 @@ fn an_operator_finds_out_why_ends_a_call_and_changes_a_route() {
     with("prefix = \"77\"");
     driver.click("button[value=check]");
     driver.wait("document.querySelector('.diff .come')?.textContent.includes('77')");
+    driver.wait_text("route[1].prefix");
+    driver.picture("config-changes");
     driver.click("button[value=save]");
     driver.wait_text("The configuration was saved");
     let routes = server.mi("config_show", json!({})).expect("keys");
