@@ -10,14 +10,19 @@ use crate::shared::Shared;
 const MOST: usize = 500;
 const PAGE: usize = 50;
 
+/// What a search asks of the interface: an expression is a filter, all else an address.
+fn narrowed(q: &str) -> String {
+    match q {
+        "" => String::new(),
+        q if q.contains(['=', '<', '>', '(', '!']) => format!("&filter={}", encoded(q)),
+        q => format!("&aor={}", encoded(q)),
+    }
+}
+
 pub(crate) async fn now(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
     let q = asked.query("q").trim();
     let mut path = format!("calls?limit={MOST}");
-    match q {
-        "" => {}
-        q if q.contains(['=', '<', '>', '(', '!']) => path.push_str(&format!("&filter={}", encoded(q))),
-        q => path.push_str(&format!("&aor={}", encoded(q))),
-    }
+    path.push_str(&narrowed(q));
     let (calls, error) = match shared.backend.get(&path).await {
         Ok(calls) => (calls, None),
         Err(error) if !q.is_empty() => (Value::Null, Some(error)),
@@ -54,11 +59,7 @@ pub(crate) async fn history(shared: &Shared, asked: &Asked) -> Result<Made, Fail
             path.push_str(&format!("&{name}={}", encoded(asked.query(name))));
         }
     }
-    match q {
-        "" => {}
-        q if q.contains(['=', '<', '>', '(', '!']) => path.push_str(&format!("&filter={}", encoded(q))),
-        q => path.push_str(&format!("&aor={}", encoded(q))),
-    }
+    path.push_str(&narrowed(q));
     let (records, error) = match shared.backend.get(&path).await {
         Ok(records) => (records, None),
         Err(error) => (Value::Null, Some(error)),

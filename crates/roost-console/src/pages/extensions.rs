@@ -143,7 +143,6 @@ pub(crate) fn ladder(messages: &Value) -> Vec<Value> {
             "text": text.replace("\r\n", "\n").replace('\r', " ").trim_end(),
             "is_sent": one["Sent"],
             "peer": if one["Sent"] == true { &one["To"] } else { &one["From"] },
-            "decision": one["Decision"],
         })
     };
     messages.as_array().into_iter().flatten().map(message).collect()
