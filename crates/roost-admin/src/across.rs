@@ -1,5 +1,7 @@
 //! What an operator asks of all nodes: one answer from those of all.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::Mi;
@@ -109,10 +111,13 @@ fn agents(mut own: Value, told: Told) -> Value {
     };
     let others = told.answers.into_iter().filter_map(|(_, answer)| answer.ok());
     let Some(agents) = own["Agents"].as_array_mut() else { return own };
+    let name_of = |agent: &Value| agent["AOR"].as_str().unwrap_or_default().to_string();
+    let mut places: HashMap<String, usize> = agents.iter().map(name_of).zip(0..).collect();
     for agent in
         others.flat_map(|mut answer| answer["Agents"].as_array_mut().map(std::mem::take).unwrap_or_default())
     {
-        match agents.iter_mut().find(|known| known["AOR"] == agent["AOR"]) {
+        let place = *places.entry(name_of(&agent)).or_insert(agents.len());
+        match agents.get_mut(place) {
             Some(known) => {
                 let is_unknown =
                     |state: &Value| state == "UNAVAILABLE" || state == "UNKNOWN" || state == "INVALID";

@@ -1,5 +1,6 @@
 //! What extensions are doing, by Asterisk's names of device states.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use roost_core::{Admin, AdminReply, AgentCalls, AorRecord, ShownExpires};
@@ -8,11 +9,46 @@ use serde_json::{Value, json};
 use crate::Mi;
 use crate::ask::{self, ask_owner, shards};
 use crate::rpc::{Params, RpcError};
-use crate::shapes::text;
+
+/// An extension and what it is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    pub aor: String,
+    /// By Asterisk's names of device states.
+    pub state: Cow<'static, str>,
+    /// Calls to it that are not answered.
+    pub ringing: u32,
+    /// Calls that it is in, or makes.
+    pub in_use: u32,
+}
 
 /// `agent_list`: each extension that is registered or has calls, or the one of `aor`, which may have neither.
 pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
     let wanted = params.optional_text("aor")?.map(String::into_bytes);
+    let shown = |agent: Agent| {
+        let Agent { aor, state, ringing, in_use } = agent;
+        json!({ "AOR": aor, "state": state, "ringing": ringing, "in_use": in_use })
+    };
+    let agents = here(mi, wanted).await?;
+    Ok(json!({ "Agents": agents.into_iter().map(shown).collect::<Vec<_>>() }))
+}
+
+impl Agent {
+    /// As `agent_list` shows it.
+    pub(crate) fn of_json(agent: &Value) -> Agent {
+        let number = |name: &str| agent[name].as_u64().unwrap_or(0) as u32;
+        let text = |name: &str| agent[name].as_str().unwrap_or_default().to_string();
+        Agent {
+            aor: text("AOR"),
+            state: text("state").into(),
+            ringing: number("ringing"),
+            in_use: number("in_use"),
+        }
+    }
+}
+
+/// Those of this node.
+pub(crate) async fn here(mi: &Mi, wanted: Option<Vec<u8>>) -> Result<Vec<Agent>, RpcError> {
     let mut agents: BTreeMap<Vec<u8>, (bool, AgentCalls)> = BTreeMap::new();
     if let Some(aor) = &wanted {
         let is_reached = match ask_owner(mi, aor, Admin::Show { aor: aor.clone() }).await? {
@@ -38,15 +74,13 @@ pub(crate) async fn list(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError
         }
     }
     let most = mi.config().policy.dialog.max_calls;
-    let shown = agents.into_iter().map(|(aor, (is_reached, calls))| {
-        json!({
-            "AOR": text(&aor),
-            "state": calls.state(is_reached, most),
-            "ringing": calls.ringing,
-            "in_use": calls.in_use,
-        })
-    });
-    Ok(json!({ "Agents": shown.collect::<Vec<_>>() }))
+    let agent = |(aor, (is_reached, calls)): (Vec<u8>, (bool, AgentCalls))| Agent {
+        aor: String::from_utf8_lossy(&aor).into_owned(),
+        state: calls.state(is_reached, most).into(),
+        ringing: calls.ringing,
+        in_use: calls.in_use,
+    };
+    Ok(agents.into_iter().map(agent).collect())
 }
 
 /// Whether a call to the extension would ring.

@@ -271,7 +271,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "why",
         alias: "roost:why",
-        params: &["aor", "other", "callid", "since"],
+        params: &["aor", "other", "callid", "since", "lang"],
         help: "why an extension is offline, why a call failed, or what is wrong now",
     },
     Command {

@@ -22,6 +22,7 @@ pub const EVENT: Schema = Schema {
         ("transport", Kind::Text),
         ("code", Kind::Number),
         ("reason", Kind::Text),
+        ("word", Kind::Text),
         ("state", Kind::Text),
         ("ringing", Kind::Number),
         ("in_use", Kind::Number),

@@ -1,5 +1,8 @@
 //! The next hops, in the shapes of OpenSIPS's dispatcher: one partition, `default`.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
 use roost_core::{Admin, AdminReply, Hop, HopAddress, HopState, ShardId};
 use serde_json::{Value, json};
 
@@ -46,6 +49,25 @@ pub(crate) async fn list(mi: &Mi, is_full: bool) -> Result<Value, RpcError> {
         partition["SETS"] = sets.into_iter().map(of_set).collect();
     }
     Ok(json!({ "PARTITIONS": [partition] }))
+}
+
+/// The URIs of next hops by their addresses.
+pub(crate) type ByAddress = HashMap<SocketAddr, Box<str>>;
+
+/// All next hops by their addresses.
+pub(crate) async fn by_address(mi: &Mi) -> Result<ByAddress, RpcError> {
+    let AdminReply::Hops(next_hops, _) = ask(mi, WATCHER, Admin::Hops).await? else {
+        return Err(RpcError::new(500, "Failed to list"));
+    };
+    let addresses = |hop: &Hop| {
+        let uri = hop.uri.text.clone();
+        hop.addresses
+            .iter()
+            .map(|known| known.address.remote)
+            .map(move |at| (at, uri.clone()))
+            .collect::<Vec<_>>()
+    };
+    Ok(next_hops.hops().iter().flat_map(addresses).collect())
 }
 
 fn destination(hop: &Hop, hits: u64, is_full: bool) -> Value {

@@ -36,6 +36,7 @@ use roost_hep::Tracer;
 use roost_recorder::Recorder;
 use tokio::sync::oneshot;
 
+pub use agents::Agent;
 pub use api::{Kind as RecordKind, Record, RecordQuery};
 pub use events::{Hub, ShellEvent, Webhook, WebhookError};
 pub use facts::EVENT;
@@ -147,10 +148,21 @@ pub async fn run(mi: &Mi, method: &str, params: serde_json::Value) -> Result<ser
     match commands::run(mi, &call).await {
         Ok(commands::Answer::Value(value)) => Ok(value),
         Ok(commands::Answer::Aors(_)) => Err(format!("{method} answers in parts")),
-        Err(error) => {
-            Err(error.data.map_or(error.message.clone(), |data| format!("{}: {data}", error.message)))
-        }
+        Err(error) => Err(error.for_people()),
     }
+}
+
+/// What all extensions are doing that are registered or have calls, at all nodes, in the order of their names: `agent_list`
+/// without JSON.
+///
+/// # Errors
+/// For people.
+pub async fn agents(mi: &Mi) -> Result<Vec<Agent>, String> {
+    if mi.peers.is_none() {
+        return agents::here(mi, None).await.map_err(rpc::RpcError::for_people);
+    }
+    let listed = run(mi, "agent_list", serde_json::json!({})).await?;
+    Ok(listed["Agents"].as_array().into_iter().flatten().map(Agent::of_json).collect())
 }
 
 /// A condition on extensions, as `filter` of `/api/v1/extensions` is.

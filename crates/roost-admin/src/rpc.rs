@@ -37,6 +37,14 @@ impl RpcError {
         RpcError::new(400, "Bad parameter value").because(why)
     }
 
+    /// In one line.
+    pub(crate) fn for_people(self) -> String {
+        match self.data {
+            Some(data) => format!("{}: {data}", self.message),
+            None => self.message,
+        }
+    }
+
     pub(crate) fn to_json(&self) -> Value {
         let mut error = json!({ "code": self.code, "message": self.message });
         if let Some(data) = &self.data {

@@ -6,6 +6,7 @@ mod now;
 
 use std::time::{Duration, SystemTime};
 
+use roost_recorder::Language;
 use serde_json::Value;
 
 use crate::Mi;
@@ -17,26 +18,28 @@ const LATELY_MS: u64 = 600_000;
 /// How long events are on their way from a worker to the recorder.
 const ON_ITS_WAY: Duration = Duration::from_millis(60);
 
-/// `why [AOR [OTHER]] [callid] [since]`; `since`, in milliseconds of unix time: what is older is not told.
+/// `why [AOR [OTHER]] [callid] [since] [lang]`; `since`, in milliseconds of unix time: what is older is not told; `lang`: `zh` for
+/// verdicts in Chinese.
 pub(crate) async fn why(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError> {
     let recorder = mi.recorder.as_ref();
     let recorder =
         recorder.ok_or_else(|| RpcError::new(404, "nothing is recorded: `memory` in [recorder] is 0"))?;
     // What has just happened is on its way to the recorder.
     tokio::time::sleep(ON_ITS_WAY).await;
+    let language = Language::of(&params.filled_text("lang")?.unwrap_or_default());
     let now_ms = extension::unix_ms(SystemTime::now());
     if let Some(call_id) = params.filled_text("callid")? {
-        return call::of_id(mi, recorder, &call_id, now_ms).await;
+        return call::of_id(mi, recorder, &call_id, (now_ms, language)).await;
     }
     let since_ms = params.number("since")?.map(|since_ms| since_ms.max(0) as u64);
     let Some(aor) = params.filled_text("aor")? else {
         let lately_ms = since_ms.unwrap_or(now_ms.saturating_sub(LATELY_MS));
-        return now::system(mi, recorder, now_ms, lately_ms).await;
+        return now::system(mi, recorder, (now_ms, language), lately_ms).await;
     };
     let aor = normal(mi, &aor)?;
     match params.filled_text("other")? {
-        Some(other) => call::between(mi, recorder, &aor, &normal(mi, &other)?, now_ms).await,
-        None => extension::extension(mi, recorder, &aor, now_ms, since_ms.unwrap_or(0)).await,
+        Some(other) => call::between(mi, recorder, &aor, &normal(mi, &other)?, (now_ms, language)).await,
+        None => extension::extension(mi, recorder, &aor, (now_ms, language), since_ms.unwrap_or(0)).await,
     }
 }
 

@@ -32,22 +32,44 @@ tick();
 setInterval(tick, 1000);
 
 // --- Pages that change: the server sends their content when it is another.
-/** Puts new children in place of old ones where they differ, so that focus, open details and scrolling stay. */
+/**
+ * Puts new children in place of old ones where they differ, so that focus, open details and scrolling stay. A child with a
+ * key is the one that had it before, wherever that stood; others go by their places.
+ */
 function merge(old, fresh) {
-  const [before, after] = [[...old.childNodes], [...fresh.childNodes]];
-  after.forEach((node, index) => {
-    const own = before[index];
-    if (!own) return old.append(node);
-    if (own.isEqualNode(node)) return;
-    const isSame = own.nodeType === node.nodeType && own.nodeName === node.nodeName;
-    if (!isSame || own.nodeType !== Node.ELEMENT_NODE) return own.replaceWith(node);
-    if (own.matches('form, input, textarea, select') && own.contains(document.activeElement)) return;
-    for (const { name } of [...own.attributes]) if (!node.hasAttribute(name) && name !== 'open') own.removeAttribute(name);
-    for (const { name, value } of node.attributes) if (own.getAttribute(name) !== value) own.setAttribute(name, value);
-    // A time that runs is this page's own.
-    if (!own.dataset?.since) merge(own, node);
-  });
-  before.slice(after.length).forEach((node) => node.remove());
+  const key = (node) => node?.dataset?.key;
+  const keyed = (parent) => new Map([...parent.children].filter(key).map((node) => [key(node), node]));
+  const [known, wanted] = [keyed(old), keyed(fresh)];
+  let own = old.firstChild;
+  for (const node of [...fresh.childNodes]) {
+    while (own && key(own) && !wanted.has(key(own))) {
+      const gone = own;
+      own = own.nextSibling;
+      gone.remove();
+    }
+    const same = key(node) ? known.get(key(node)) : key(own) ? undefined : own;
+    if (!same) { old.insertBefore(node, own); continue; }
+    if (same === own) own = own.nextSibling;
+    else old.insertBefore(same, own);
+    update(same, node);
+  }
+  while (own) {
+    const gone = own;
+    own = own.nextSibling;
+    gone.remove();
+  }
+}
+
+/** Makes a node as another is. */
+function update(own, node) {
+  if (own.isEqualNode(node)) return;
+  const isSame = own.nodeType === node.nodeType && own.nodeName === node.nodeName;
+  if (!isSame || own.nodeType !== Node.ELEMENT_NODE) return own.replaceWith(node);
+  if (own.matches('form, input, textarea, select') && own.contains(document.activeElement)) return;
+  for (const { name } of [...own.attributes]) if (!node.hasAttribute(name) && name !== 'open') own.removeAttribute(name);
+  for (const { name, value } of node.attributes) if (own.getAttribute(name) !== value) own.setAttribute(name, value);
+  // A time that runs is this page's own.
+  if (!own.dataset?.since) merge(own, node);
 }
 
 function live(path) {
@@ -55,7 +77,8 @@ function live(path) {
   const source = new EventSource(`/live?page=${encodeURIComponent(path)}`);
   source.onopen = () => { note.hidden = true; };
   source.onmessage = ({ data }) => {
-    merge(document.querySelector('[data-content]'), parsed(data));
+    // Within an element, so that blanks before the first one stay: what is the same must be at the same place.
+    merge(document.querySelector('[data-content]'), parsed(`<div>${data}</div>`).firstElementChild);
     tick();
   };
   source.onerror = () => { note.textContent = words.lost; note.hidden = false; };

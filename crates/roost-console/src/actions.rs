@@ -11,9 +11,9 @@ use serde_json::json;
 use crate::audit::Change;
 use crate::backend::encoded;
 use crate::fields::Fields;
-use crate::guard::{COOKIE, Visitor};
+use crate::guard::Visitor;
 use crate::pages;
-use crate::people::{Login, Role};
+use crate::people::{Login, Role, Who};
 use crate::shared::Shared;
 
 /// The longest form, in bytes; a configuration may be longer.
@@ -50,7 +50,7 @@ pub(crate) async fn act(
     }
     let wanted = match uri.path() {
         "/do/end-call" | "/do/unban" | "/do/remove" | "/do/hop" => Role::Operator,
-        "/do/password" | "/do/reload" | "/do/person" | "/do/person-remove" | "/config" => Role::Administrator,
+        "/do/password" | "/do/person" | "/do/person-remove" | "/config" => Role::Administrator,
         _ => return (StatusCode::NOT_FOUND, "there is no such form\n").into_response(),
     };
     if !visitor.may(wanted) {
@@ -109,11 +109,6 @@ async fn done(
             set_password(shared, aor, fields.get("password")).await?;
             Ok("password-changed")
         }
-        "/do/reload" => {
-            note("reload", "", "", "")?;
-            shared.backend.mi("reload", json!({})).await?;
-            Ok("reloaded")
-        }
         "/do/person" => {
             note("person", fields.get("name"), "", fields.get("role"))?;
             put_person(shared, fields)?;
@@ -122,7 +117,6 @@ async fn done(
         _ => {
             note("remove person", fields.get("name"), "", "")?;
             shared.logins.people().remove(fields.get("name")).map_err(|error| error.to_string())?;
-            shared.sessions.end_all_of(fields.get("name"));
             Ok("person-removed")
         }
     }
@@ -141,9 +135,7 @@ async fn set_password(shared: &Shared, aor: &str, password: &str) -> Result<(), 
 fn put_person(shared: &Shared, fields: &Fields) -> Result<(), String> {
     let role = Role::named(fields.get("role")).ok_or("no such role")?;
     let put = shared.logins.people().put(fields.get("name"), role, fields.get("password"));
-    put.map_err(|error| error.to_string())?;
-    shared.sessions.end_all_of(fields.get("name"));
-    Ok(())
+    put.map_err(|error| error.to_string())
 }
 
 async fn login(shared: &Shared, visitor: &Visitor, fields: &Fields) -> Response {
@@ -152,14 +144,13 @@ async fn login(shared: &Shared, visitor: &Visitor, fields: &Fields) -> Response 
     let name = fields.get("name");
     let granted = match fields.get("once") {
         "" => shared.logins.login(name, fields.get("password").to_string(), visitor.from).await,
-        once if shared.sessions.take_once(once) => Login::Granted(Role::Administrator),
+        once if shared.sessions.take_once(once) => Login::Granted(Who::of_link()),
         _ if shared.logins.guess_at_link(visitor.from) => Login::Wait,
         _ => Login::Refused,
     };
-    let name = if fields.get("once").is_empty() { name } else { "console" };
     let failed = |said: &str| Redirect::to(&format!("/login?failed={said}")).into_response();
     match granted {
-        Login::Granted(role) => match shared.sessions.begin(name, role) {
+        Login::Granted(who) => match shared.sessions.begin(who) {
             Some(token) => (cookie(shared, &token, 12 * 3_600), Redirect::to("/")).into_response(),
             None => failed("wait"),
         },
@@ -197,6 +188,7 @@ fn choose(fields: &Fields) -> Response {
 
 fn cookie(shared: &Shared, token: &str, seconds: u32) -> [(header::HeaderName, String); 1] {
     let secure = if shared.settings.certificates.is_some() { "; Secure" } else { "" };
-    let text = format!("{COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+    let name = shared.cookie();
+    let text = format!("{name}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
     [(header::SET_COOKIE, text)]
 }

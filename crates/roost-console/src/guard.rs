@@ -14,9 +14,6 @@ use crate::people::Role;
 use crate::sessions::Session;
 use crate::shared::Shared;
 
-/// The cookie of a session.
-pub(crate) const COOKIE: &str = "roost_session";
-
 /// What a page may load and who may show it: nothing but our own, and nobody else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       media-src 'self' blob:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
@@ -31,11 +28,11 @@ pub(crate) struct Visitor {
 
 impl Visitor {
     pub(crate) fn may(&self, role: Role) -> bool {
-        self.session.as_ref().is_some_and(|session| session.role >= role)
+        self.session.as_ref().is_some_and(|session| session.who.role >= role)
     }
 
     pub(crate) fn name(&self) -> &str {
-        self.session.as_ref().map_or("", |session| session.name.as_str())
+        self.session.as_ref().map_or("", |session| session.who.name.as_str())
     }
 }
 
@@ -77,8 +74,8 @@ fn checked(shared: &Shared, from: IpAddr, request: &Request) -> Result<Visitor, 
     if is_foreign || (is_cross && (changes || is_socket || !is_visit)) {
         return Err(refuse("another site's page may not ask here\n"));
     }
-    let token = cookie(headers, COOKIE).map(str::to_string);
-    let session = token.as_deref().and_then(|token| shared.sessions.of(token));
+    let token = cookie(headers, &shared.cookie()).map(str::to_string);
+    let session = token.as_deref().and_then(|token| shared.session(token));
     let visitor = Visitor { token: token.filter(|_| session.is_some()), session, from };
     let is_open = path == "/login" || path == "/settings" || path.starts_with("/assets/");
     // Behind a proxy on this machine there may be anybody.

@@ -1,9 +1,10 @@
 //! All extensions with their states, read once for many rows and searches: who scrolls through 100,000 asks for each screen of them.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use roost_admin::Agent;
 use serde_json::{Value, json};
 
 use crate::backend::Backend;
@@ -16,23 +17,57 @@ const NAMES_FRESH: Duration = Duration::from_secs(15);
 /// Extensions that are listed at most.
 const MOST: usize = 1_000_000;
 
-/// A row: its name, and its state where it is not UNAVAILABLE.
+/// What an extension is doing, as the pages call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Doing {
+    Talking,
+    Ringing,
+    Free,
+    Offline,
+}
+
+impl Doing {
+    /// By the name of a device state.
+    pub(crate) fn of(state: &str) -> Doing {
+        match state {
+            "NOT_INUSE" => Doing::Free,
+            "RINGING" | "RINGINUSE" => Doing::Ringing,
+            "INUSE" | "BUSY" | "ONHOLD" => Doing::Talking,
+            _ => Doing::Offline,
+        }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Doing::Talking => "talking",
+            Doing::Ringing => "ringing",
+            Doing::Free => "free",
+            Doing::Offline => "offline",
+        }
+    }
+}
+
+/// A row: its name, and what it is doing where it is not UNAVAILABLE.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) aor: Arc<str>,
-    pub(crate) agent: Option<Agent>,
+    agent: Option<OfCalls>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Agent {
-    pub(crate) state: String,
-    pub(crate) ringing: u64,
-    pub(crate) in_use: u64,
+struct OfCalls {
+    state: Cow<'static, str>,
+    ringing: u32,
+    in_use: u32,
 }
 
 impl Row {
     pub(crate) fn state(&self) -> &str {
-        self.agent.as_ref().map_or("UNAVAILABLE", |agent| agent.state.as_str())
+        self.agent.as_ref().map_or("UNAVAILABLE", |agent| &agent.state)
+    }
+
+    pub(crate) fn doing(&self) -> Doing {
+        Doing::of(self.state())
     }
 
     /// As conditions see it.
@@ -61,8 +96,8 @@ impl Index {
     pub(crate) async fn rows(&self, backend: &Backend) -> Result<Arc<[Row]>, String> {
         let read = async {
             let names = self.names.get(read_names(backend)).await?;
-            let listed = backend.mi("agent_list", json!({})).await?;
-            let rows = tokio::task::spawn_blocking(move || joined(&names, &listed)).await;
+            let agents = roost_admin::agents(&backend.mi).await?;
+            let rows = tokio::task::spawn_blocking(move || joined(&names, agents)).await;
             rows.map_err(|error| error.to_string())
         };
         self.rows.get(read).await
@@ -74,27 +109,25 @@ async fn read_names(backend: &Backend) -> Result<Arc<[Arc<str>]>, String> {
     let query = roost_admin::ExtensionQuery { limit: MOST, ..roost_admin::ExtensionQuery::default() };
     let names =
         tokio::task::spawn_blocking(move || read(query)).await.map_err(|error| error.to_string())??;
-    Ok(names.into_iter().map(Arc::from).collect())
+    let mut names: Vec<Arc<str>> = names.into_iter().map(Arc::from).collect();
+    // Databases have orders of their own.
+    names.sort_unstable();
+    Ok(names.into())
 }
 
-/// Names of the table, and those that are registered though they are not in it.
-fn joined(names: &[Arc<str>], listed: &Value) -> Arc<[Row]> {
-    let agent = |one: &Value| {
-        let number = |name: &str| one[name].as_u64().unwrap_or(0);
-        let state = one["state"].as_str().unwrap_or_default().to_string();
-        Some((
-            one["AOR"].as_str()?.to_string(),
-            Agent { state, ringing: number("ringing"), in_use: number("in_use") },
-        ))
-    };
-    let mut agents: HashMap<String, Agent> =
-        listed["Agents"].as_array().into_iter().flatten().filter_map(agent).collect();
-    let of_table = names.iter().map(|aor| Row { aor: Arc::clone(aor), agent: agents.remove(&**aor) });
-    let mut rows: Vec<Row> = of_table.collect();
-    if !agents.is_empty() {
-        rows.extend(agents.into_iter().map(|(aor, agent)| Row { aor: aor.into(), agent: Some(agent) }));
-        rows.sort_by(|a, b| a.aor.cmp(&b.aor));
+/// Names of the table, and those that are registered though they are not in it; both come in their order.
+fn joined(names: &[Arc<str>], agents: Vec<Agent>) -> Arc<[Row]> {
+    let mut rows = Vec::with_capacity(names.len().max(agents.len()));
+    let mut agents = agents.into_iter().peekable();
+    let of_calls = |Agent { state, ringing, in_use, .. }: Agent| Some(OfCalls { state, ringing, in_use });
+    for aor in names {
+        while let Some(agent) = agents.next_if(|agent| *agent.aor < **aor) {
+            rows.push(Row { aor: agent.aor.as_str().into(), agent: of_calls(agent) });
+        }
+        let own = agents.next_if(|agent| *agent.aor == **aor);
+        rows.push(Row { aor: Arc::clone(aor), agent: own.and_then(of_calls) });
     }
+    rows.extend(agents.map(|agent| Row { aor: agent.aor.as_str().into(), agent: of_calls(agent) }));
     rows.into()
 }
 
@@ -105,12 +138,24 @@ mod tests {
     #[test]
     fn extensions_of_the_table_and_registered_ones_are_one_list() {
         let names: Vec<Arc<str>> = ["9001", "9003"].map(Arc::from).to_vec();
-        let listed = json!({ "Agents": [
-            { "AOR": "9003", "state": "INUSE", "ringing": 0, "in_use": 1 },
-            { "AOR": "9002", "state": "NOT_INUSE", "ringing": 0, "in_use": 0 },
-        ]});
-        let rows = joined(&names, &listed);
+        let agent = |aor: &str, state: &'static str| Agent {
+            aor: aor.to_string(),
+            state: state.into(),
+            ringing: 0,
+            in_use: 0,
+        };
+        let agents = [("9000", "INUSE"), ("9002", "NOT_INUSE"), ("9003", "INUSE"), ("9004", "RINGING")];
+        let rows = joined(&names, agents.map(|(aor, state)| agent(aor, state)).to_vec());
         let shown: Vec<(&str, &str)> = rows.iter().map(|row| (&*row.aor, row.state())).collect();
-        assert_eq!(shown, [("9001", "UNAVAILABLE"), ("9002", "NOT_INUSE"), ("9003", "INUSE")]);
+        assert_eq!(
+            shown,
+            [
+                ("9000", "INUSE"),
+                ("9001", "UNAVAILABLE"),
+                ("9002", "NOT_INUSE"),
+                ("9003", "INUSE"),
+                ("9004", "RINGING")
+            ]
+        );
     }
 }

@@ -4,7 +4,6 @@ use std::collections::hash_map::DefaultHasher;
 use std::convert::Infallible;
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Extension;
@@ -17,26 +16,14 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::backend::form;
 use crate::guard::Visitor;
-use crate::pages::{Asked, content};
+use crate::pages::{Asked, content, is_live};
+use crate::places::Place;
 use crate::shared::Shared;
 
 /// How often a page is looked at.
 const EVERY: Duration = Duration::from_secs(1);
-/// Pages that are watched at once.
-const MOST: usize = 200;
 /// How long a browser may not read.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-static WATCHED: AtomicUsize = AtomicUsize::new(0);
-
-/// Counts a page that is watched as long as it lives.
-struct Watch;
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        WATCHED.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// `/live?page=PATH`: the content of a page whenever it changes. It ends with the session that may read it.
 pub(crate) async fn stream(
@@ -46,23 +33,17 @@ pub(crate) async fn stream(
     headers: HeaderMap,
 ) -> Response {
     let query = form(&query.unwrap_or_default());
-    let page = query.iter().find(|(name, _)| name == "page").map(|(_, value)| value.clone());
-    let is_live = |page: &String| {
-        let path = page.split('?').next().unwrap_or_default();
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        matches!(parts.as_slice(), [] | ["calls" | "routes" | "wall"])
-            || matches!(parts.as_slice(), ["extensions", aor] if *aor != "rows")
-    };
-    let Some(page) = page.filter(|page| page.starts_with('/') && is_live(page)) else {
+    let page = query.iter().find(|(name, _)| name == "page").map_or("", |(_, value)| value.as_str());
+    let from = visitor.from;
+    let asked = Asked::of(page, &headers, visitor);
+    if !page.starts_with('/') || !is_live(&asked) {
         return (StatusCode::BAD_REQUEST, "page=PATH of a page that changes\n").into_response();
-    };
-    if WATCHED.fetch_add(1, Ordering::Relaxed) >= MOST {
-        WATCHED.fetch_sub(1, Ordering::Relaxed);
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are watched\n").into_response();
     }
+    let Some(place) = shared.watching.take(from) else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are watched\n").into_response();
+    };
     let (sender, receiver) = mpsc::channel::<Result<Event, Infallible>>(1);
-    let asked = Asked::of(&page, &headers, visitor);
-    tokio::spawn(watch(shared, asked, sender, Watch));
+    tokio::spawn(watch(shared, asked, sender, place));
     Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()).into_response()
 }
 
@@ -70,7 +51,7 @@ async fn watch(
     shared: Arc<Shared>,
     asked: Asked,
     sender: mpsc::Sender<Result<Event, Infallible>>,
-    _watch: Watch,
+    _place: Place,
 ) {
     let mut shown = 0;
     let mut ticks = tokio::time::interval(EVERY);
@@ -81,7 +62,7 @@ async fn watch(
             _ = ticks.tick() => {}
         }
         // Who was logged in when it began is seen as that no longer than the session lasts.
-        let is_over = |token: &str| !shared.sessions.lasts(token);
+        let is_over = |token: &str| !shared.lasts(token);
         if asked.visitor.token.as_deref().is_some_and(is_over) {
             return;
         }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
@@ -89,6 +89,23 @@ struct Person {
 pub struct People {
     path: PathBuf,
     all: Vec<Person>,
+    /// Which state of the file this is.
+    version: Option<Version>,
+}
+
+/// Tells a state of a file from others, as far as that is possible without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Version {
+    inode: u64,
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Version {
+    fn of(path: &Path) -> Option<Version> {
+        let known = fs::metadata(path).ok()?;
+        Some(Version { inode: known.ino(), len: known.len(), modified: known.modified().ok() })
+    }
 }
 
 impl People {
@@ -98,12 +115,13 @@ impl People {
     /// It cannot be read.
     pub fn open(path: &Path) -> Result<People, PeopleError> {
         let read = |why: String| PeopleError::Read { path: path.to_path_buf(), why };
+        let version = Version::of(path);
         let all = match fs::read_to_string(path) {
             Ok(text) => serde_json::from_str(&text).map_err(|error| read(error.to_string()))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(read(error.to_string())),
         };
-        Ok(People { path: path.to_path_buf(), all })
+        Ok(People { path: path.to_path_buf(), all, version })
     }
 
     /// Names and roles.
@@ -161,6 +179,7 @@ impl People {
         let mut file = options().map_err(failed)?;
         file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
         fs::rename(&beside, &self.path).map_err(failed)?;
+        self.version = Version::of(&self.path);
         self.all = all;
         Ok(())
     }
@@ -185,10 +204,26 @@ pub(crate) struct Logins {
     nobodys: String,
 }
 
+/// Whom a session is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Who {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    /// The password's hash at the login; empty: of the one-time link, which no file knows.
+    hash: String,
+}
+
+impl Who {
+    /// Who came by the one-time link.
+    pub(crate) fn of_link() -> Who {
+        Who { name: "console".to_string(), role: Role::Administrator, hash: String::new() }
+    }
+}
+
 /// What became of a login.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Login {
-    Granted(Role),
+    Granted(Who),
     Refused,
     /// Too many failures, or too many at once.
     Wait,
@@ -207,11 +242,19 @@ impl Logins {
 
     pub(crate) fn people(&self) -> MutexGuard<'_, People> {
         let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
-        // The command line may have added somebody.
-        if let Ok(read) = People::open(&people.path) {
+        // The command line may have changed them.
+        if people.version != Version::of(&people.path)
+            && let Ok(read) = People::open(&people.path)
+        {
             *people = read;
         }
         people
+    }
+
+    /// Whether somebody who has logged in is still there, with the same role and password.
+    pub(crate) fn knows(&self, who: &Who) -> bool {
+        let is_same = |one: &Person| one.name == who.name && one.role == who.role && one.hash == who.hash;
+        who.hash.is_empty() || self.people().all.iter().any(is_same)
     }
 
     /// Checks a password.
@@ -225,20 +268,20 @@ impl Logins {
         }
         let Ok(permit) = Arc::clone(&self.at_once).try_acquire_owned() else { return Login::Wait };
         let found = self.people().all.iter().find(|one| one.name == name).cloned();
-        let role = found.as_ref().map(|one| one.role);
-        let hash = found.map_or_else(|| self.nobodys.clone(), |one| one.hash);
+        let who = found.map(|Person { name, role, hash }| Who { name, role, hash });
+        let hash = who.as_ref().map_or_else(|| self.nobodys.clone(), |who| who.hash.clone());
         let checked = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let hash = PasswordHash::new(&hash);
             hash.is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
         });
-        match (checked.await.unwrap_or(false), role) {
-            (true, Some(role)) => {
+        match (checked.await.unwrap_or(false), who) {
+            (true, Some(who)) => {
                 let mut failures = self.failures();
                 keys.iter().for_each(|key| {
                     failures.remove(key);
                 });
-                Login::Granted(role)
+                Login::Granted(who)
             }
             _ => {
                 keys.into_iter().for_each(|key| self.fail(key));
@@ -307,16 +350,21 @@ mod tests {
         let logins = Logins::new(People::open(&path).unwrap());
         let (here, there): (IpAddr, IpAddr) = ([127, 0, 0, 1].into(), [10, 0, 0, 1].into());
         let granted = logins.login("ada", "a long password".to_string(), here).await;
-        assert_eq!(granted, Login::Granted(Role::Administrator));
+        let Login::Granted(ada) = granted else { panic!("{granted:?}") };
+        assert!(ada.role == Role::Administrator && logins.knows(&ada) && logins.knows(&Who::of_link()));
         for _ in 0..MOST_FAILURES {
             assert_eq!(logins.login("nobody", "guess".to_string(), there).await, Login::Refused);
         }
         // Neither from there, nor of that name; others are not kept out.
         assert_eq!(logins.login("ada", "a long password".to_string(), there).await, Login::Wait);
         assert_eq!(logins.login("nobody", "guess".to_string(), here).await, Login::Wait);
-        assert_eq!(
-            logins.login("bob", "another password".to_string(), here).await,
-            Login::Granted(Role::Viewer)
-        );
+        let granted = logins.login("bob", "another password".to_string(), here).await;
+        let Login::Granted(bob) = granted else { panic!("{granted:?}") };
+        // The command line changes the file: who has another password, or is gone, is known no more.
+        let mut people = People::open(&path).unwrap();
+        people.put("ada", Role::Administrator, "a longer password").unwrap();
+        assert!(!logins.knows(&ada) && logins.knows(&bob));
+        people.remove("bob").unwrap();
+        assert!(!logins.knows(&bob));
     }
 }

@@ -5,9 +5,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio_stream::StreamExt as _;
-
-use crate::backend::Backend;
 
 const KEPT: Duration = Duration::from_secs(3_600);
 /// Extensions that are named of one reason.
@@ -23,6 +20,7 @@ pub(crate) struct Refusals(Mutex<BTreeMap<String, OfReason>>);
 #[derive(Debug)]
 struct OfReason {
     code: u64,
+    reason: String,
     /// By minute, the newest last.
     minutes: VecDeque<u64>,
     current: Instant,
@@ -47,36 +45,17 @@ impl OfReason {
 }
 
 impl Refusals {
-    /// Listens for ever.
-    pub(crate) async fn listen(&self, backend: &Backend) {
-        loop {
-            if let Some(body) = backend.events("E_ROOST_REFUSED").await {
-                let mut parts = body.into_data_stream();
-                let mut rest = String::new();
-                while let Some(Ok(part)) = parts.next().await {
-                    rest.push_str(&String::from_utf8_lossy(&part));
-                    while let Some(end) = rest.find("\n\n") {
-                        let frame: String = rest.drain(..end + 2).collect();
-                        let data = frame.lines().find_map(|line| line.strip_prefix("data: "));
-                        if let Some(event) = data.and_then(|data| serde_json::from_str::<Value>(data).ok()) {
-                            self.count(&event);
-                        }
-                    }
-                }
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    }
-
-    fn count(&self, event: &Value) {
-        let Some(reason) = event["reason"].as_str() else { return };
+    /// Takes an event of a refusal.
+    pub(crate) fn count(&self, event: &Value) {
+        let Some(word) = event["word"].as_str() else { return };
         let now = Instant::now();
         let mut all = self.all();
-        if !all.contains_key(reason) && all.len() >= REASONS {
+        if !all.contains_key(word) && all.len() >= REASONS {
             return;
         }
-        let of = all.entry(reason.to_string()).or_insert_with(|| OfReason {
+        let of = all.entry(word.to_string()).or_insert_with(|| OfReason {
             code: event["code"].as_u64().unwrap_or(0),
+            reason: event["reason"].as_str().unwrap_or_default().to_string(),
             minutes: VecDeque::from([0]),
             current: now,
             aors: VecDeque::new(),
@@ -92,7 +71,7 @@ impl Refusals {
         }
     }
 
-    /// The reasons, the most frequent first: `reason`, `code`, `count`, `aors`.
+    /// The reasons, the most frequent first: `word`, `reason`, `code`, `count`, `aors`.
     pub(crate) fn shown(&self) -> Vec<Value> {
         let now = Instant::now();
         let mut all = self.all();
@@ -100,9 +79,12 @@ impl Refusals {
         all.retain(|_, of| of.all() > 0);
         let mut shown: Vec<(u64, Value)> = all
             .iter()
-            .map(|(reason, of)| {
-                let count = of.all();
-                (count, json!({ "reason": reason, "code": of.code, "count": count, "aors": of.aors }))
+            .map(|(word, of)| {
+                let (count, reason) = (of.all(), &of.reason);
+                (
+                    count,
+                    json!({ "word": word, "reason": reason, "code": of.code, "count": count, "aors": of.aors }),
+                )
             })
             .collect();
         shown.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
@@ -122,13 +104,16 @@ mod tests {
     fn refusals_are_counted_by_reason() {
         let refusals = Refusals::default();
         for aor in ["9001", "9002", "9001"] {
-            refusals.count(&json!({ "reason": "wrong password", "code": 403, "aor": aor }));
+            refusals.count(
+                &json!({ "word": "wrong-password", "reason": "wrong password", "code": 403, "aor": aor }),
+            );
         }
-        refusals.count(&json!({ "reason": "unknown user", "code": 404, "aor": "9009" }));
+        refusals
+            .count(&json!({ "word": "unknown-user", "reason": "unknown user", "code": 404, "aor": "9009" }));
         let shown = refusals.shown();
         assert_eq!(
             shown[0],
-            json!({ "reason": "wrong password", "code": 403, "count": 3, "aors": ["9001", "9002"] })
+            json!({ "word": "wrong-password", "reason": "wrong password", "code": 403, "count": 3, "aors": ["9001", "9002"] })
         );
         assert_eq!(shown.len(), 2);
     }

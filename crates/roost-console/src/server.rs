@@ -1,10 +1,9 @@
 //! The web server: connections with TLS or without, and what each path leads to.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 
+use crate::places::{Place, Places};
 use crate::shared::Shared;
 use crate::{Certificates, Parts, Peer, Settings, actions, bridge, guard, live, pages};
 
@@ -30,8 +30,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections whose handshakes are under way.
 const HANDSHAKES: usize = 64;
 /// Connections at once, and those of one address.
-const CONNECTIONS: usize = 512;
-const OF_ADDRESS: usize = 128;
+const CONNECTIONS: (usize, usize) = (512, 128);
 /// How long a connection may stand still both ways.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -87,7 +86,7 @@ async fn accept(
     certificates: Option<Certificates>,
     sender: mpsc::Sender<(Connection, Peer)>,
 ) {
-    let (under_way, places) = (Arc::new(Semaphore::new(HANDSHAKES)), Places::default());
+    let (under_way, places) = (Arc::new(Semaphore::new(HANDSHAKES)), Places::new(CONNECTIONS));
     loop {
         let Ok((stream, remote)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -115,40 +114,6 @@ async fn accept(
                 let _ = sender.send((Connection::new(wire, place), peer)).await;
             }
         });
-    }
-}
-
-/// How many connections there are, by address.
-#[derive(Debug, Clone, Default)]
-struct Places(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-/// One of them; dropped with the connection.
-#[derive(Debug)]
-struct Place {
-    places: Places,
-    ip: IpAddr,
-}
-
-impl Places {
-    fn take(&self, ip: IpAddr) -> Option<Place> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.values().sum::<usize>() >= CONNECTIONS || all.get(&ip).is_some_and(|own| *own >= OF_ADDRESS) {
-            return None;
-        }
-        *all.entry(ip).or_default() += 1;
-        Some(Place { places: self.clone(), ip })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut all = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = all.get_mut(&self.ip) {
-            *own -= 1;
-            if *own == 0 {
-                all.remove(&self.ip);
-            }
-        }
     }
 }
 

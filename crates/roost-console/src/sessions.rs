@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq as _;
 
-use crate::people::Role;
+use crate::people::Who;
 
 /// How long a session lasts that is not used, and how long at most.
 const IDLE: Duration = Duration::from_secs(2 * 3_600);
@@ -36,8 +36,7 @@ impl OnceLink {
 /// Somebody who is logged in.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
-    pub(crate) name: String,
-    pub(crate) role: Role,
+    pub(crate) who: Who,
     /// What its forms must show.
     pub(crate) csrf: String,
     begun: Instant,
@@ -57,7 +56,7 @@ impl Sessions {
     }
 
     /// A new session; the cookie that names it. One that a stranger has planted is never taken.
-    pub(crate) fn begin(&self, name: &str, role: Role) -> Option<String> {
+    pub(crate) fn begin(&self, who: Who) -> Option<String> {
         let (token, csrf) = (random().ok()?, random().ok()?);
         let now = Instant::now();
         let mut all = self.all();
@@ -68,7 +67,7 @@ impl Sessions {
         {
             all.remove(&oldest);
         }
-        all.insert(token.clone(), Session { name: name.to_string(), role, csrf, begun: now, used: now });
+        all.insert(token.clone(), Session { who, csrf, begun: now, used: now });
         Some(token)
     }
 
@@ -81,19 +80,14 @@ impl Sessions {
         Some(session.clone())
     }
 
-    /// Whether it lasts yet; looking at a page that changes by itself is no use of it.
-    pub(crate) fn lasts(&self, token: &str) -> bool {
+    /// Whose it is while it lasts; looking at a page that changes by itself is no use of it.
+    pub(crate) fn who(&self, token: &str) -> Option<Who> {
         let now = Instant::now();
-        self.all().get(token).is_some_and(|session| session.lasts(now))
+        self.all().get(token).filter(|session| session.lasts(now)).map(|session| session.who.clone())
     }
 
     pub(crate) fn end(&self, token: &str) {
         self.all().remove(token);
-    }
-
-    /// Ends those of a person who is no more, or has another role.
-    pub(crate) fn end_all_of(&self, name: &str) {
-        self.all().retain(|_, session| session.name != name);
     }
 
     /// Whether this is the one-time link's; it is used up then.
@@ -133,12 +127,13 @@ mod tests {
     #[test]
     fn a_session_is_known_by_its_own_cookie_and_the_link_works_once() {
         let sessions = Sessions::new(Some(OnceLink("once".to_string())));
-        let token = sessions.begin("ada", Role::Operator).unwrap();
+        let token = sessions.begin(Who::of_link()).unwrap();
         assert_eq!(token.len(), 64);
-        assert_eq!(sessions.of(&token).map(|session| session.name), Some("ada".to_string()));
+        assert_eq!(sessions.of(&token).map(|session| session.who), Some(Who::of_link()));
         assert!(sessions.of("planted").is_none());
         assert!(!sessions.take_once("other") && sessions.take_once("once") && !sessions.take_once("once"));
-        sessions.end_all_of("ada");
-        assert!(sessions.of(&token).is_none());
+        assert!(sessions.who(&token).is_some());
+        sessions.end(&token);
+        assert!(sessions.of(&token).is_none() && sessions.who(&token).is_none());
     }
 }

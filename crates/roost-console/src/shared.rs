@@ -8,17 +8,23 @@ use tokio::task::JoinHandle;
 
 use crate::audit::Audit;
 use crate::backend::Backend;
+use crate::heard;
 use crate::history::History;
 use crate::index::Index;
 use crate::kept::Kept;
+use crate::ladders::Ladders;
 use crate::people::{Logins, People};
+use crate::places::Places;
 use crate::refusals::Refusals;
-use crate::sessions::{OnceLink, Sessions};
+use crate::sessions::{OnceLink, Session, Sessions};
+use crate::since::Since;
 use crate::templates::Templates;
-use crate::{Parts, Settings};
+use crate::{Language, Parts, Settings};
 
 /// How old what is read for all may be, at least.
 const FRESH: Duration = Duration::from_millis(900);
+/// Pages that are watched at once, and from one address: behind one there may be a whole call centre.
+const WATCHED: (usize, usize) = (200, 100);
 
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
@@ -31,10 +37,12 @@ pub(crate) struct Shared {
     pub(crate) history: History,
     pub(crate) refusals: Refusals,
     pub(crate) index: Index,
-    /// What is wrong now.
-    wrong: Kept<Value>,
-    /// All calls.
-    calls: Kept<Value>,
+    /// What is wrong now, in English and in Chinese.
+    wrong: [Kept<Value>; 2],
+    pub(crate) since: Since,
+    pub(crate) ladders: Ladders,
+    /// Pages that are watched.
+    pub(crate) watching: Places,
 }
 
 impl Shared {
@@ -55,36 +63,56 @@ impl Shared {
             history: History::default(),
             refusals: Refusals::default(),
             index: Index::default(),
-            wrong: Kept::new(FRESH),
-            calls: Kept::new(FRESH),
+            wrong: [Kept::new(FRESH), Kept::new(FRESH)],
+            since: Since::default(),
+            watching: Places::new(WATCHED),
+            ladders: Ladders::new(parts.mi.tracer.clone()),
             settings,
             parts,
         }))
     }
 
     /// Starts what gathers figures while nobody looks.
-    pub(crate) fn start(self: &Arc<Self>) -> [JoinHandle<()>; 2] {
-        let (sampler, listener) = (Arc::clone(self), Arc::clone(self));
+    pub(crate) fn start(self: &Arc<Self>) -> [JoinHandle<()>; 3] {
+        let (sampler, listener, own) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
         [
             tokio::spawn(async move { sampler.history.sample(&sampler.backend).await }),
-            tokio::spawn(async move { listener.refusals.listen(&listener.backend).await }),
+            tokio::spawn(async move {
+                heard::listen(&listener.backend, &listener.refusals, &listener.since).await;
+            }),
+            tokio::spawn(async move { own.ladders.forget().await }),
         ]
+    }
+
+    /// The session of a cookie, which counts as used; one of somebody who is gone, or has another role or password, ends.
+    pub(crate) fn session(&self, token: &str) -> Option<Session> {
+        let session = self.sessions.of(token)?;
+        if self.logins.knows(&session.who) {
+            return Some(session);
+        }
+        self.sessions.end(token);
+        None
+    }
+
+    /// Whether a session lasts yet.
+    pub(crate) fn lasts(&self, token: &str) -> bool {
+        self.sessions.who(token).is_some_and(|who| self.logins.knows(&who))
+    }
+
+    /// The cookie of sessions: browsers do not tell the ports of a host apart.
+    pub(crate) fn cookie(&self) -> String {
+        format!("roost_session_{}", self.settings.address.port())
     }
 
     /// What is wrong now, as `why` says it.
     ///
     /// # Errors
     /// For people.
-    pub(crate) async fn wrong(&self) -> Result<Arc<Value>, String> {
-        self.wrong.get(async { self.backend.mi("why", json!({})).await.map(Arc::new) }).await
-    }
-
-    /// All calls, as `dlg_list` lists them.
-    ///
-    /// # Errors
-    /// For people.
-    pub(crate) async fn calls(&self) -> Result<Arc<Value>, String> {
-        self.calls.get(async { self.backend.mi("dlg_list", json!({})).await.map(Arc::new) }).await
+    pub(crate) async fn wrong(&self, language: Language) -> Result<Arc<Value>, String> {
+        let [english, chinese] = &self.wrong;
+        let kept = if language == Language::English { english } else { chinese };
+        let asked = json!({ "lang": language.tag() });
+        kept.get(async { self.backend.mi("why", asked).await.map(Arc::new) }).await
     }
 
     /// Whether it is read by this machine alone.

@@ -21,6 +21,8 @@ const TRY_EVERY: Duration = Duration::from_secs(5);
 pub enum Transport {
     Udp,
     Tcp,
+    /// It is within this process.
+    Within,
 }
 
 /// Who is sent messages.
@@ -104,6 +106,20 @@ impl Collector {
         })
     }
 
+    /// One within this process, which is told decisions, too.
+    pub(crate) fn within(id: &str) -> Collector {
+        Collector {
+            id: id.to_string(),
+            address: String::new(),
+            transport: Transport::Within,
+            capture_id: 1,
+            key: String::new(),
+            is_temporary: true,
+            wants_decisions: true,
+            shows_secrets: false,
+        }
+    }
+
     /// Whether it is on this machine.
     pub fn is_here(&self) -> bool {
         let host = self.address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
@@ -115,6 +131,7 @@ impl Collector {
         let transport = match self.transport {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Within => return "within roost".to_string(),
         };
         format!("hep:{};transport={transport};version=3", self.address)
     }
@@ -130,7 +147,7 @@ pub(crate) struct Packets {
 /// What is known of a collector's sender.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    waiting: AtomicUsize,
+    pub(crate) waiting: AtomicUsize,
     pub(crate) sent: AtomicU64,
     pub(crate) lost: AtomicU64,
     has_ended: AtomicBool,
@@ -172,6 +189,12 @@ impl Feed {
         Ok(Feed { queue, state })
     }
 
+    /// One that is read within the process.
+    pub(crate) fn within() -> (Feed, Receiver<Arc<Packets>>) {
+        let (queue, packets) = channel();
+        (Feed { queue, state: Arc::default() }, packets)
+    }
+
     /// Packets that find no room are lost, and counted.
     pub(crate) fn give(&self, packets: Arc<Packets>) {
         let (count, len) = (packets.ends.len(), packets.bytes.len());
@@ -196,6 +219,7 @@ impl Way {
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in addresses {
             let opened = match collector.transport {
+                Transport::Within => return Err(io::ErrorKind::Unsupported.into()),
                 Transport::Udp => {
                     let any: SocketAddr = match address {
                         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),

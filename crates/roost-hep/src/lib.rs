@@ -12,6 +12,7 @@ mod mask;
 mod packet;
 mod tap;
 mod tracer;
+mod watch;
 
 pub use collector::{Collector, CollectorError, Transport};
 pub use filter::{Filter, FilterError};
@@ -20,3 +21,4 @@ pub use mask::mask;
 pub use packet::{Packet, decode, encode, packet_len};
 pub use tap::{Capture, Tap};
 pub use tracer::{Shown, Tracer};
+pub use watch::Watch;

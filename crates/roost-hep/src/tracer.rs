@@ -14,6 +14,7 @@ use crate::found::Found;
 use crate::mask::mask;
 use crate::packet::readdress;
 use crate::tap::{CAPTURE_ID, Capture, Captured, Tap};
+use crate::watch::Watch;
 
 /// Batches of messages that wait for the thread.
 const WAITING: usize = 1_024;
@@ -72,6 +73,30 @@ impl Tracer {
     /// # Errors
     /// [`CollectorError`]: its name is taken, or there are too many.
     pub fn add(&self, collector: Collector, filter: Filter) -> Result<(), CollectorError> {
+        self.add_with(collector, filter, Feed::start)
+    }
+
+    /// Adds one that is read here, under this name.
+    ///
+    /// # Errors
+    /// [`CollectorError`]: its name is taken, or there are too many.
+    pub fn watch(&self, id: &str, filter: Filter) -> Result<Watch, CollectorError> {
+        let (feed, packets) = Feed::within();
+        let state = Arc::clone(&feed.state);
+        self.add_with(Collector::within(id), filter, |_| Ok(feed))?;
+        let (tracer, id) = (self.clone(), id.to_string());
+        let end = move || {
+            tracer.remove(&id);
+        };
+        Ok(Watch { packets, state, end: Box::new(end) })
+    }
+
+    fn add_with(
+        &self,
+        collector: Collector,
+        filter: Filter,
+        feed: impl FnOnce(&Collector) -> Result<Feed, CollectorError>,
+    ) -> Result<(), CollectorError> {
         let mut all = self.all();
         self.forget_ended(&mut all);
         if all.iter().any(|traced| traced.collector.id == collector.id) {
@@ -80,7 +105,7 @@ impl Tracer {
         if all.len() == MAX_COLLECTORS {
             return Err(CollectorError::TooMany(MAX_COLLECTORS));
         }
-        let feed = Feed::start(&collector)?;
+        let feed = feed(&collector)?;
         all.push(Traced { collector, filter, is_on: true, feed });
         self.open_or_close(&all);
         Ok(())
@@ -273,6 +298,24 @@ mod tests {
         assert!(tracer.switch("homer", false) && !tracer.tap().is_open());
         assert!(tracer.remove("homer") && !tracer.remove("homer"));
         assert_eq!(tracer.list(), []);
+    }
+
+    #[test]
+    fn a_watch_reads_masked_messages_and_ends_when_it_is_dropped() {
+        let tracer = Tracer::start().unwrap();
+        let watch = tracer.watch("page", Filter::parse(["callid=one"]).unwrap()).unwrap();
+        assert!(tracer.tap().is_open() && tracer.watch("page", Filter::default()).is_err());
+        give(&tracer, "other");
+        give(&tracer, "one");
+        let (begun, mut seen) = (Instant::now(), Vec::new());
+        while seen.is_empty() && begun.elapsed() < Duration::from_secs(10) {
+            watch.each(|packet| seen.push(packet.payload.to_vec()));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(seen.len(), 1);
+        assert!(holds(&seen[0], "Call-ID: one") && holds(&seen[0], "response=\"******\""));
+        drop(watch);
+        assert!(!tracer.tap().is_open() && tracer.list().is_empty());
     }
 
     #[test]

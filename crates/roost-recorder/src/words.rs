@@ -2,6 +2,20 @@
 
 use chrono::{DateTime, Local};
 
+use crate::reasons::Language;
+
+/// A text in the language that is asked for: as `format!`, once for each.
+macro_rules! say {
+    ($language:expr, $english:literal, $chinese:literal $(, $name:ident = $value:expr)* $(,)?) => {
+        match $language {
+            $crate::reasons::Language::English => format!($english $(, $name = $value)*),
+            $crate::reasons::Language::Chinese => format!($chinese $(, $name = $value)*),
+        }
+    };
+}
+
+pub(crate) use say;
+
 /// A time of the day, with the date where it is another day's.
 pub fn clock(at_ms: u64, now_ms: u64) -> String {
     let local = |ms: u64| DateTime::from_timestamp_millis(ms as i64).map(|at| at.with_timezone(&Local));
@@ -11,21 +25,22 @@ pub fn clock(at_ms: u64, now_ms: u64) -> String {
 }
 
 /// How long ago.
-pub(crate) fn ago(at_ms: u64, now_ms: u64) -> String {
-    format!("{} ago", seconds(now_ms.saturating_sub(at_ms) / 1000))
+pub(crate) fn ago(language: Language, at_ms: u64, now_ms: u64) -> String {
+    let past = seconds(language, now_ms.saturating_sub(at_ms) / 1000);
+    say!(language, "{past} ago", "{past}前")
 }
 
 /// A time that lasts.
-pub(crate) fn seconds(seconds: u64) -> String {
+pub(crate) fn seconds(language: Language, seconds: u64) -> String {
     match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
+        0..120 => say!(language, "{seconds} s", "{seconds} 秒"),
+        120..7_200 => say!(language, "{count} min", "{count} 分钟", count = seconds / 60),
+        7_200..172_800 => say!(language, "{count} h", "{count} 小时", count = seconds / 3_600),
+        _ => say!(language, "{count} days", "{count} 天", count = seconds / 86_400),
     }
 }
 
 /// A phone's User-Agent in brackets; nothing where it has none.
-pub(crate) fn phone(agent: &str) -> String {
-    if agent.is_empty() { String::new() } else { format!(" ({agent})") }
+pub(crate) fn phone(language: Language, agent: &str) -> String {
+    if agent.is_empty() { String::new() } else { say!(language, " ({agent})", "（{agent}）") }
 }

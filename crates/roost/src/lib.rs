@@ -65,7 +65,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             calls::run(&Settings::load(file)?, command.as_ref(), follow, cli.json)
         }
         Command::Why { extension, other, call, since, follow } => {
-            let question = why::Question { extension, other, call, since };
+            let is_chinese = !cli.json && explain::language() == roost_recorder::Language::Chinese;
+            let question = why::Question { extension, other, call, since, is_chinese };
             match follow {
                 true => why::follow(&Settings::load(file)?, question, cli.json),
                 false => why::run(&Settings::load(file)?, &question, cli.json),

@@ -14,6 +14,7 @@ use crate::api::answer::{ApiError, Asked, json};
 use crate::api::filter::{CALL, Wanted};
 use crate::api::{List, limit_of, place_of};
 use crate::ask::{self, ask};
+use crate::hops::{self, ByAddress};
 
 /// A call in progress.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,6 +34,10 @@ pub(crate) struct Call {
     call_id: String,
     caller: Side,
     callee: Side,
+    /// The next hop that it goes to or comes from, as the configuration has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    hop: Option<String>,
 }
 
 /// How far a call has come.
@@ -62,7 +67,7 @@ struct Side {
 }
 
 impl Call {
-    fn of(call: &CallRecord) -> Call {
+    fn of(call: &CallRecord, hops: &ByAddress) -> Call {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let side = |is_caller| {
             let (side, texts) = call.side(is_caller);
@@ -88,6 +93,10 @@ impl Call {
             call_id: text(call.text(CallText::CallId)),
             caller: side(true),
             callee: side(false),
+            hop: [&call.callee, &call.caller]
+                .into_iter()
+                .find_map(|side| hops.get(&side.flow()?.remote))
+                .map(ToString::to_string),
         }
     }
 }
@@ -135,13 +144,14 @@ pub(crate) async fn list(
             [CallText::CallerAor, CallText::CalleeAor].iter().any(|text| call.text(*text) == aor.as_bytes())
         })
     };
+    let hops = hops::by_address(&mi).await?;
     let mut items = Vec::new();
     for shard in first..mi.config().identity.shards {
         let mut place = Some(std::mem::take(&mut from));
         while let Some(at) = place {
             let (calls, next) = ask::calls(&mi, ShardId(shard), at).await?;
             for (at, call) in calls {
-                let shown = Call::of(&call);
+                let shown = Call::of(&call, &hops);
                 if is_of(&call)
                     && query.state.is_none_or(|state| state == shown.state)
                     && wanted.takes(&shown)
@@ -184,7 +194,7 @@ pub(crate) async fn show(
 ) -> Result<Response, ApiError> {
     let (number, shard) = number_of(&mi, &id)?;
     match ask(&mi, shard, Admin::Call(number)).await? {
-        AdminReply::Call(call) => json(&headers, &Call::of(&call)),
+        AdminReply::Call(call) => json(&headers, &Call::of(&call, &hops::by_address(&mi).await?)),
         _ => Err(not_found()),
     }
 }

@@ -28,6 +28,7 @@ pub(crate) const CALL: Schema = Schema {
         ("callee.uri", Kind::Text),
         ("callee.contact", Kind::Text),
         ("callee.address", Kind::Text),
+        ("hop", Kind::Text),
     ],
     has_headers: false,
 };

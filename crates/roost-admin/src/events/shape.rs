@@ -158,6 +158,8 @@ struct Refused<'a> {
     user_agent: Cow<'a, str>,
     code: u16,
     reason: &'static str,
+    /// The reason's name, as `roost explain` takes it.
+    word: String,
 }
 
 #[derive(Serialize)]
@@ -252,6 +254,7 @@ pub(crate) fn describe(event: &Event, max_calls: u32, take: Take<'_>) {
                 user_agent: text(&asked.user_agent),
                 code: *code,
                 reason: reason.why(),
+                word: reason.word(),
             };
             take("E_ROOST_REFUSED", &[aor.as_bytes()], &refused);
         }

@@ -1,5 +1,7 @@
 //! Why a call failed, and how one goes that is in progress.
 
+use std::borrow::Cow;
+
 use roost_core::{CallRecord, CallState, CallText};
 use roost_recorder::{
     Explanation, Language, Names, Note, Recorder, What, call_word, call_words, clock, note_words,
@@ -19,17 +21,17 @@ pub(super) async fn of_id(
     mi: &Mi,
     recorder: &Recorder,
     call_id: &str,
-    now_ms: u64,
+    (now_ms, language): (u64, Language),
 ) -> Result<Value, RpcError> {
     let is_wanted = |call: &CallRecord| call.text(CallText::CallId) == call_id.as_bytes();
     if let Some(call) = in_progress(mi, is_wanted).await? {
-        return Ok(going(&call, now_ms));
+        return Ok(going(language, &call, now_ms));
     }
     let is_its = |note: &&Note| note.what.is_call() && *note.call_id == *call_id;
     let found = recorder.find(1, |_, life| life.notes().any(|note| is_its(&note)));
     let found = found.first().and_then(|(aor, life)| Some((aor, life.notes().rev().find(is_its)?)));
     let (aor, note) = found.ok_or_else(|| RpcError::new(404, "no call of this Call-ID is remembered"))?;
-    Ok(ended(recorder, &String::from_utf8_lossy(aor), note, now_ms))
+    Ok(ended(recorder, &String::from_utf8_lossy(aor), note, (now_ms, language)))
 }
 
 /// Of the last call between two.
@@ -38,7 +40,7 @@ pub(super) async fn between(
     recorder: &Recorder,
     aor: &str,
     other: &str,
-    now_ms: u64,
+    (now_ms, language): (u64, Language),
 ) -> Result<Value, RpcError> {
     let is_side = |call: &CallRecord, own: CallText, uri: CallText, name: &str| {
         is_named(&call.utf8(own), name) || is_named(&call.utf8(uri), name)
@@ -51,12 +53,12 @@ pub(super) async fn between(
         is_from_to(aor, other) || is_from_to(other, aor)
     };
     if let Some(call) = in_progress(mi, is_wanted).await? {
-        return Ok(going(&call, now_ms));
+        return Ok(going(language, &call, now_ms));
     }
     let life = recorder.life(aor.as_bytes()).unwrap_or_default();
     let note = life.notes().rev().find(|note| note.what.is_call() && is_named(&note.text, other));
     let note = note.ok_or_else(|| RpcError::new(404, "no call between the two is remembered"))?;
-    Ok(ended(recorder, aor, note, now_ms))
+    Ok(ended(recorder, aor, note, (now_ms, language)))
 }
 
 /// Whether an AOR or a URI is what an operator calls so.
@@ -85,7 +87,7 @@ async fn in_progress(
 }
 
 /// What is told of a call in progress.
-fn going(call: &CallRecord, now_ms: u64) -> Value {
+fn going(language: Language, call: &CallRecord, now_ms: u64) -> Value {
     let name = |aor: CallText, uri: CallText| match call.utf8(aor) {
         aor if aor.is_empty() => call.utf8(uri).into_owned(),
         aor => aor.into_owned(),
@@ -93,20 +95,32 @@ fn going(call: &CallRecord, now_ms: u64) -> Value {
     let caller = name(CallText::CallerAor, CallText::CallerUri);
     let callee = name(CallText::CalleeAor, CallText::CalleeUri);
     let (how, since_s) = match (call.state, call.answered_s) {
-        (CallState::Early, _) => ("it rings", call.begun_s),
-        (_, Some(answered_s)) => ("they talk", answered_s),
-        _ => ("nothing has rung yet", call.begun_s),
+        (CallState::Early, _) => (["it rings", "正在振铃"], call.begun_s),
+        (_, Some(answered_s)) => (["they talk", "正在通话"], answered_s),
+        _ => (["nothing has rung yet", "尚未振铃"], call.begun_s),
     };
     let lasted_s = (now_ms / 1000).saturating_sub(since_s);
     let begun_ms = call.begun_s * 1000;
-    let sentence =
-        format!("{caller} called {callee} at {}: {how}, for {lasted_s} s now.", clock(begun_ms, now_ms));
+    let (begun, [how, how_chinese]) = (clock(begun_ms, now_ms), how);
+    let sentence = match language {
+        Language::English => format!("{caller} called {callee} at {begun}: {how}, for {lasted_s} s now."),
+        Language::Chinese => format!("{caller} 于 {begun} 呼叫 {callee}：{how_chinese}，已 {lasted_s} 秒。"),
+    };
     let call_id = call.utf8(CallText::CallId);
     let hints = match call.state {
-        CallState::Unconfirmed => vec![
-            format!("roost why {callee} says whether its phone can be reached"),
-            format!("roost trace --call {call_id} shows what is sent from now on"),
-        ],
+        CallState::Unconfirmed => {
+            let call_id = shell_word(&call_id);
+            match language {
+                Language::English => vec![
+                    format!("roost why {callee} says whether its phone can be reached"),
+                    format!("roost trace --call {call_id} shows what is sent from now on"),
+                ],
+                Language::Chinese => vec![
+                    format!("roost why {callee} 说明能否到达其话机"),
+                    format!("roost trace --call {call_id} 显示此后发送的消息"),
+                ],
+            }
+        }
         _ => Vec::new(),
     };
     json!({
@@ -116,17 +130,25 @@ fn going(call: &CallRecord, now_ms: u64) -> Value {
 }
 
 /// Why a call ended as it did: who was tried, what each said, what the caller was told.
-fn ended(recorder: &Recorder, aor: &str, note: &Note, now_ms: u64) -> Value {
+fn ended(recorder: &Recorder, aor: &str, note: &Note, (now_ms, language): (u64, Language)) -> Value {
     let (is_caller, how, word) = match note.what {
-        What::WasCalled(outcome) => (false, call_words(&outcome), call_word(&outcome).map(str::to_string)),
-        What::CalledOthers(outcome) => (true, call_words(&outcome), call_word(&outcome).map(str::to_string)),
-        What::CallRefused { code, reason, is_caller } => {
-            (is_caller, refusal_words(code, reason), Some(reason.word()))
+        What::WasCalled(outcome) => {
+            (false, call_words(language, &outcome), call_word(&outcome).map(str::to_string))
         }
-        _ => (true, note_words(note), None),
+        What::CalledOthers(outcome) => {
+            (true, call_words(language, &outcome), call_word(&outcome).map(str::to_string))
+        }
+        What::CallRefused { code, reason, is_caller } => {
+            (is_caller, refusal_words(language, code, reason), Some(reason.word()))
+        }
+        _ => (true, note_words(language, note), None),
     };
     let (caller, callee) = if is_caller { (aor, &*note.text) } else { (&*note.text, aor) };
-    let sentence = format!("{caller} called {callee} at {}: {how}.", clock(note.first_ms, now_ms));
+    let at = clock(note.first_ms, now_ms);
+    let sentence = match language {
+        Language::English => format!("{caller} called {callee} at {at}: {how}."),
+        Language::Chinese => format!("{caller} 于 {at} 呼叫 {callee}：{how}。"),
+    };
     let mut shown = json!({
         "Call-ID": note.call_id, "Caller": caller, "Callee": callee, "Verdict": sentence, "At": note.first_ms,
         "Do": Value::Array(Vec::new())
@@ -135,8 +157,11 @@ fn ended(recorder: &Recorder, aor: &str, note: &Note, now_ms: u64) -> Value {
         (shown["Code"], shown["Reason"]) = (json!(entry.code()), json!(entry.word));
         let address = source_of(recorder, caller, &note.call_id);
         let names = Names { extension: caller, callee, address: &address };
-        let [_, remedy, besides] = entry.texts(Language::English, &names);
-        let besides = Some(besides).filter(|text| !text.is_empty()).map(|text| format!("or: {text}"));
+        let [_, remedy, besides] = entry.texts(language, &names);
+        let besides = Some(besides).filter(|text| !text.is_empty()).map(|text| match language {
+            Language::English => format!("or: {text}"),
+            Language::Chinese => format!("或：{text}"),
+        });
         shown["Do"] = std::iter::once(remedy).chain(besides).collect();
     }
     let Some(failure) = recorder.failure(None, Some(note.call_id.as_bytes())) else { return shown };
@@ -152,9 +177,22 @@ fn ended(recorder: &Recorder, aor: &str, note: &Note, now_ms: u64) -> Value {
     shown["Tried"] = tried.collect();
     shown["Answer"] = json!(failure.answer());
     if let Some(hints) = shown["Do"].as_array_mut() {
-        hints.push(json!(format!("roost trace --last --call {} shows the messages", note.call_id)));
+        let call_id = shell_word(&note.call_id);
+        hints.push(json!(match language {
+            Language::English => format!("roost trace --last --call {call_id} shows the messages"),
+            Language::Chinese => format!("roost trace --last --call {call_id} 显示其消息"),
+        }));
     }
     shown
+}
+
+/// A Call-ID as a word of a command: a stranger chose it.
+fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@:+%=,/".contains(&byte);
+    match !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_plain) {
+        true => text.into(),
+        false => format!("'{}'", text.replace('\'', r"'\''")).into(),
+    }
 }
 
 /// The IP address that a call came from, as its caller's notes have it; else a word that stands for it.
@@ -162,4 +200,17 @@ fn source_of(recorder: &Recorder, caller: &str, call_id: &str) -> String {
     let life = recorder.life(caller.as_bytes()).unwrap_or_default();
     let source = life.notes().rev().filter(|note| *note.call_id == *call_id).find_map(|note| note.source);
     source.map_or("ADDRESS".to_string(), |source| source.ip().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_id_of_a_stranger_is_one_word_of_a_shell() {
+        assert_eq!(shell_word("a84b4c76e66710@10.0.0.1"), "a84b4c76e66710@10.0.0.1");
+        assert_eq!(shell_word("x; rm -rf $HOME"), "'x; rm -rf $HOME'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word("--last"), "'--last'");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use roost_core::{Admin, AdminReply, Ban, ContactRecord};
 use roost_recorder::{
-    Explanation, Facts, Life, Namesake, Note, Recorder, Verdict, clock, note_words, verdict,
+    Explanation, Facts, Language, Life, Namesake, Note, Recorder, Verdict, clock, note_words, verdict,
 };
 use serde_json::{Value, json};
 
@@ -22,13 +22,14 @@ const LIKE_SEARCHED: usize = 1_000;
 /// What is the same for all extensions.
 pub(super) struct Situation {
     now_ms: u64,
+    language: Language,
     bans: Vec<Ban>,
     not_ready: String,
     nodes_down: Vec<String>,
 }
 
 impl Situation {
-    pub(super) async fn now(mi: &Mi, now_ms: u64) -> Result<Situation, RpcError> {
+    pub(super) async fn now(mi: &Mi, (now_ms, language): (u64, Language)) -> Result<Situation, RpcError> {
         let mut bans = Vec::new();
         for shard in shards(mi) {
             if let AdminReply::Bans(own) = ask(mi, shard, Admin::Bans).await? {
@@ -38,7 +39,13 @@ impl Situation {
         let nodes = mi.nodes.as_ref().map(|nodes| nodes()).unwrap_or_default();
         let down = nodes["Nodes"].as_array().into_iter().flatten().filter(|node| node["State"] == "down");
         let nodes_down = down.filter_map(|node| node["Address"].as_str().map(str::to_string)).collect();
-        Ok(Situation { now_ms, bans, not_ready: why_not_ready(mi).await.unwrap_or_default(), nodes_down })
+        Ok(Situation {
+            now_ms,
+            language,
+            bans,
+            not_ready: why_not_ready(mi).await.unwrap_or_default(),
+            nodes_down,
+        })
     }
 
     /// Of an extension of which nothing is known.
@@ -46,6 +53,7 @@ impl Situation {
         let config = mi.config();
         let policy = &config.policy;
         Facts {
+            language: self.language,
             aor,
             now_ms: self.now_ms,
             started_ms: unix_ms(mi.started),
@@ -70,7 +78,7 @@ pub(super) async fn extension(
     mi: &Mi,
     recorder: &Recorder,
     aor: &str,
-    now_ms: u64,
+    (now_ms, language): (u64, Language),
     since_ms: u64,
 ) -> Result<Value, RpcError> {
     let contacts = contacts(mi, aor).await?;
@@ -78,7 +86,7 @@ pub(super) async fn extension(
     let is_here = contacts.iter().any(|contact| !contact.is_elsewhere());
     let life = recorder.life(aor.as_bytes());
     let (exists, similar, mistaken) = named_like(mi, recorder, aor).await;
-    let situation = Situation::now(mi, now_ms).await?;
+    let situation = Situation::now(mi, (now_ms, language)).await?;
     let found = verdict(&Facts {
         exists,
         contacts: &contacts,
@@ -90,11 +98,14 @@ pub(super) async fn extension(
     });
     let Verdict { word, is_online, sentence, mut remedy } = found;
     if word != "fine" && recorder.failure(Some(aor.as_bytes()), None).is_some() {
-        remedy.push(format!("roost trace --last {aor} shows the messages of its last failure"));
+        remedy.push(match language {
+            Language::English => format!("roost trace --last {aor} shows the messages of its last failure"),
+            Language::Chinese => format!("roost trace --last {aor} 显示它最近一次失败的消息"),
+        });
     }
     let code = Explanation::of(&word).map(Explanation::code);
     let notes = life.iter().flat_map(Life::notes).filter(|note| note.last_ms >= since_ms);
-    let timeline = notes.map(|note| line(note, now_ms)).collect::<Vec<_>>();
+    let timeline = notes.map(|note| line(language, note, now_ms)).collect::<Vec<_>>();
     let mut answer = json!({
         "AOR": aor, "State": if is_online { "online" } else { "offline" }, "Code": code, "Reason": word, "Verdict": sentence, "Do": remedy,
         "Timeline": timeline,
@@ -105,9 +116,9 @@ pub(super) async fn extension(
     Ok(answer)
 }
 
-fn line(note: &Note, now_ms: u64) -> Value {
+fn line(language: Language, note: &Note, now_ms: u64) -> Value {
     let mut shown = json!({
-        "Time": clock(if note.count > 1 { note.last_ms } else { note.first_ms }, now_ms), "At": note.last_ms, "Event": note_words(note), "Count": note.count
+        "Time": clock(if note.count > 1 { note.last_ms } else { note.first_ms }, now_ms), "At": note.last_ms, "Event": note_words(language, note), "Count": note.count
     });
     if note.count > 1 {
         shown["Since"] = json!(clock(note.first_ms, now_ms));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use roost_core::{Admin, AdminReply, Gone, HopState, ShardId};
-use roost_recorder::{Facts, Life, Recorder, What, call_word, verdict};
+use roost_recorder::{Facts, Language, Life, Recorder, What, call_word, verdict};
 use serde_json::{Value, json};
 
 use crate::Mi;
@@ -25,56 +25,81 @@ type Problem = (u8, String, String);
 pub(super) async fn system(
     mi: &Mi,
     recorder: &Recorder,
-    now_ms: u64,
+    (now_ms, language): (u64, Language),
     since_ms: u64,
 ) -> Result<Value, RpcError> {
+    let say = |english: String, chinese: String| match language {
+        Language::English => english,
+        Language::Chinese => chinese,
+    };
     let mut problems: Vec<Problem> = Vec::new();
     if let Some(why) = why_not_ready(mi).await {
-        problems.push((0, format!("roost is not ready: {why}."), "roost db check".to_string()));
+        let text = say(format!("roost is not ready: {why}."), format!("roost 未就绪：{why}。"));
+        problems.push((0, text, "roost db check".to_string()));
     }
-    if let AdminReply::Hops(hops, _) = ask(mi, ShardId(0), Admin::Hops).await? {
-        for hop in hops.hops().iter().filter(|hop| hop.state != HopState::Active) {
-            let state = if hop.state == HopState::Probing { "does not answer" } else { "is taken out" };
-            let text = format!("The next hop {} of set {} {state}.", hop.uri.text, hop.set);
-            problems.push((1, text, "roost ds list".to_string()));
-        }
-    }
+    problems.extend(hops_down(mi, language).await?);
     let certificates = mi.certificates.as_ref().map(|certificates| (certificates.list)());
     for one in certificates.iter().filter_map(Value::as_array).flatten() {
         if let (Some(name), Some(days)) = (one["name"].as_str(), one["days_left"].as_i64())
             && days < 14
         {
-            let text = format!("The certificate {name} is good for {days} days.");
-            problems.push((1, text, "renew its files; roost tls reload".to_string()));
+            let text = say(
+                format!("The certificate {name} is good for {days} days."),
+                format!("证书 {name} 还有 {days} 天到期。"),
+            );
+            let remedy = say(
+                "renew its files; roost tls reload".to_string(),
+                "更新证书文件，然后 roost tls reload".to_string(),
+            );
+            problems.push((1, text, remedy));
         }
     }
     for (name, value, help) in statistics::losses(mi).await? {
-        problems.push((
-            2,
+        let text = say(
             format!("{name} is {value} since the start: {help}."),
-            format!("roost stats {name}"),
-        ));
+            format!("{name} 自启动以来为 {value}：{help}。"),
+        );
+        problems.push((2, text, format!("roost stats {name}")));
     }
-    problems.extend(troubled(mi, recorder, now_ms, since_ms).await?);
+    problems.extend(troubled(mi, recorder, (now_ms, language), since_ms).await?);
     problems.sort_by_key(|(severity, ..)| *severity);
     let verdict = match problems.len() {
-        0 => "Nothing is wrong.".to_string(),
-        1 => "One thing is wrong.".to_string(),
-        count => format!("{count} things are wrong, the worst first."),
+        0 => say("Nothing is wrong.".to_string(), "一切正常。".to_string()),
+        1 => say("One thing is wrong.".to_string(), "有一处问题。".to_string()),
+        count => say(
+            format!("{count} things are wrong, the worst first."),
+            format!("有 {count} 处问题，最严重的在前。"),
+        ),
     };
     let shown: Vec<_> =
         problems.into_iter().map(|(_, text, remedy)| json!({ "Problem": text, "Do": remedy })).collect();
     Ok(json!({ "Verdict": verdict, "Problems": shown }))
 }
 
+/// Next hops that take no calls.
+async fn hops_down(mi: &Mi, language: Language) -> Result<Vec<Problem>, RpcError> {
+    let AdminReply::Hops(hops, _) = ask(mi, ShardId(0), Admin::Hops).await? else { return Ok(Vec::new()) };
+    let told = hops.hops().iter().filter(|hop| hop.state != HopState::Active).map(|hop| {
+        let (uri, set, is_silent) = (&hop.uri.text, hop.set, hop.state == HopState::Probing);
+        let text = match (language, is_silent) {
+            (Language::English, true) => format!("The next hop {uri} of set {set} does not answer."),
+            (Language::English, false) => format!("The next hop {uri} of set {set} is taken out."),
+            (Language::Chinese, true) => format!("组 {set} 的下一跳 {uri} 没有应答。"),
+            (Language::Chinese, false) => format!("组 {set} 的下一跳 {uri} 已被摘下。"),
+        };
+        (1, text, "roost ds list".to_string())
+    });
+    Ok(told.collect())
+}
+
 /// Extensions that something is wrong with, as their verdicts say, by what it is.
 async fn troubled(
     mi: &Mi,
     recorder: &Recorder,
-    now_ms: u64,
+    (now_ms, language): (u64, Language),
     since_ms: u64,
 ) -> Result<Vec<Problem>, RpcError> {
-    let situation = Situation::now(mi, now_ms).await?;
+    let situation = Situation::now(mi, (now_ms, language)).await?;
     let mut by_word: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let suspects = recorder.find(LOOKED_AT, |_, life| is_suspect(life, since_ms));
     let is_capped = suspects.len() == LOOKED_AT;
@@ -85,15 +110,22 @@ async fn troubled(
         by_word.entry(verdict(&facts).word).or_default().push(aor);
     }
     let told = by_word.into_iter().filter_map(|(word, names)| {
-        let (severity, one, many) = trouble(&word)?;
-        let is_are = if names.len() == 1 { one } else { many };
+        let (severity, one, many, chinese) = trouble(&word)?;
+        let (count, more) = (names.len(), names.len().saturating_sub(NAMED));
         let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-        let more = match names.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
+        let text = match language {
+            Language::English => {
+                let is_are = if count == 1 { one } else { many };
+                let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+                let least = if is_capped { "at least " } else { "" };
+                format!("{least}{count} {is_are} ({word}): {shown}{more}.")
+            }
+            Language::Chinese => {
+                let more = if more == 0 { String::new() } else { format!("，以及另外 {more} 个") };
+                let least = if is_capped { "至少 " } else { "" };
+                format!("{least}{count} {chinese}（{word}）：{shown}{more}。")
+            }
         };
-        let least = if is_capped { "at least " } else { "" };
-        let text = format!("{least}{} {is_are} ({word}): {shown}{more}.", names.len());
         Some((severity, text, format!("roost why {}", names.first()?)))
     });
     Ok(told.collect())
@@ -115,34 +147,47 @@ fn is_suspect(life: &Life, since_ms: u64) -> bool {
 /// Words of calls that a phone did not answer at all.
 const NO_ANSWER: [&str; 2] = ["no-response", "not-sent"];
 
-/// How bad a verdict is, and what is said of one extension and of several; `None`: nothing is wrong.
-fn trouble(word: &str) -> Option<(u8, &'static str, &'static str)> {
+/// How bad a verdict is, and what is said of one extension, of several, and in Chinese; `None`: nothing is wrong.
+fn trouble(word: &str) -> Option<(u8, &'static str, &'static str, &'static str)> {
     Some(match word {
         "fine" | "unregistered" | "removed" | "replaced" => return None,
         "no-response" | "not-sent" => {
-            (3, "extension does not answer calls", "extensions do not answer calls")
+            (3, "extension does not answer calls", "extensions do not answer calls", "个分机不应答呼叫")
         }
-        "two-phones" => (3, "extension is used by two phones", "extensions are used by two phones each"),
+        "two-phones" => (
+            3,
+            "extension is used by two phones",
+            "extensions are used by two phones each",
+            "个分机被两部话机使用",
+        ),
         "node-down" => (
             1,
             "extension has its phone at a node that is down",
             "extensions have their phones at a node that is down",
+            "个分机的话机连着已停的节点",
         ),
-        "method-mask" => (4, "extension takes no calls", "extensions take no calls"),
-        "refreshes-late" => (4, "extension refreshes late", "extensions refresh late"),
-        "refreshes-often" => (4, "extension refreshes all too often", "extensions refresh all too often"),
+        "method-mask" => (4, "extension takes no calls", "extensions take no calls", "个分机不接受呼叫"),
+        "refreshes-late" => (4, "extension refreshes late", "extensions refresh late", "个分机刷新得太晚"),
+        "refreshes-often" => {
+            (4, "extension refreshes all too often", "extensions refresh all too often", "个分机刷新得太频繁")
+        }
         "no-credentials" => (
             4,
             "extension has not come back with its password",
             "extensions have not come back with their passwords",
+            "个分机没有带密码再来",
         ),
-        "pings-lost" => (4, "extension does not answer pings", "extensions do not answer pings"),
-        "flow-lost" | "connection-gone" | "expired" => (5, "extension is gone", "extensions are gone"),
+        "pings-lost" => {
+            (4, "extension does not answer pings", "extensions do not answer pings", "个分机不应答 ping")
+        }
+        "flow-lost" | "connection-gone" | "expired" => {
+            (5, "extension is gone", "extensions are gone", "个分机已离开")
+        }
         "unknown-user"
         | "unknown-user-hidden"
         | "similar-name"
         | "banned-source"
-        | "too-many-unknown-names" => (3, "name is refused", "names are refused"),
-        _ => (3, "extension is refused", "extensions are refused"),
+        | "too-many-unknown-names" => (3, "name is refused", "names are refused", "个名称被拒绝"),
+        _ => (3, "extension is refused", "extensions are refused", "个分机被拒绝"),
     })
 }

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::backend::encoded;
-use crate::pages::{Asked, Failed, Made, extensions};
+use crate::ladders::Whose;
+use crate::pages::{Asked, Failed, Made, ladder};
 use crate::shared::Shared;
 
 /// Calls of one page.
@@ -40,14 +41,13 @@ pub(crate) async fn now(shared: &Shared, asked: &Asked) -> Result<Made, Failed> 
     Ok(Made { template: "calls.html", title: "calls", data })
 }
 
-/// The messages of a call, where it failed and they are kept.
+/// The messages of a call: those that come, or those of its failure.
 pub(crate) async fn ladder(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
     let callid = asked.query("callid");
-    let kept = shared.backend.mi("trace_last", json!({ "callid": callid })).await.ok();
-    let data = json!({
-        "callid": callid,
-        "ladder": kept.as_ref().map(|kept| extensions::ladder(&kept["Messages"])),
-    });
+    let whose = Whose::Call(callid.to_string());
+    let ladder = ladder::shown(shared, asked, &whose, json!({ "callid": callid })).await?;
+    let path = format!("/calls/ladder?callid={}", encoded(callid));
+    let data = json!({ "callid": callid, "path": path, "ladder": ladder });
     Ok(Made { template: "ladder.html", title: "history", data })
 }
 

@@ -1,5 +1,7 @@
 //! The configuration: what each key means and what differs, and the file as text.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -41,6 +43,7 @@ pub(crate) async fn page(shared: &Shared, asked: &Asked) -> Result<Made, Failed>
         "sections": sections.into_iter().map(|(name, keys)| json!({ "name": name, "keys": keys })).collect::<Vec<_>>(),
         "is_changed_only": is_changed_only,
         "text": file.as_ref().map(|(text, _)| text),
+        "mark": file.as_ref().map(|(text, _)| mark(text)),
         "is_writable": file.as_ref().is_some_and(|(_, is_writable)| *is_writable),
     });
     Ok(Made { template: "config.html", title: "config", data })
@@ -56,6 +59,7 @@ pub(crate) async fn act(
     let text = fields.get("text").replace("\r\n", "\n");
     let (file, wanted) = (shared.parts.config.clone(), text.clone());
     let before = (file.read)().map(|(text, _)| text).unwrap_or_default();
+    let is_another = mark(&before) != fields.get("mark");
     let shown = (file.mask)(&text);
     let diff = tokio::task::spawn_blocking(move || diff(&before, &shown)).await.unwrap_or_default();
     let is_saved = fields.get("do") == "save";
@@ -66,6 +70,9 @@ pub(crate) async fn act(
     let done = match (checked, is_saved) {
         (Err(error), _) => Err(error),
         (Ok(changes), false) => Ok(changes),
+        (Ok(_), true) if is_another => {
+            Err("the file has changed since this page was opened: the difference below is to what it is now; save again to put this text in its place".to_string())
+        }
         (Ok(changes), true) => {
             let names: Vec<&str> = changes.iter().filter_map(|change| change["key"].as_str()).collect();
             let of = names.join(", ");
@@ -123,6 +130,13 @@ async fn save(
     let text = text.to_string();
     tokio::task::spawn_blocking(move || write(&text)).await.map_err(|error| error.to_string())??;
     shared.backend.mi("reload", json!({})).await.map(drop)
+}
+
+/// Tells a text from the one that another has put in its place meanwhile.
+fn mark(text: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 /// Lines that differ, with what stands around them: `-`, `+` or a blank, and the line.

@@ -1,13 +1,14 @@
 //! Extensions: all of them, one of them, and the wallboard.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use roost_admin::ExtensionFilter;
 use serde_json::{Value, json};
 
 use crate::backend::{Backend, encoded};
-use crate::index::Row;
-use crate::pages::{Asked, Failed, Made};
+use crate::index::{Doing, Row};
+use crate::ladders::Whose;
+use crate::pages::{Asked, Failed, Made, ladder};
 use crate::shared::Shared;
 
 /// Rows that are given at once.
@@ -20,7 +21,7 @@ const MOST_TILES: usize = 1_000;
 pub(crate) async fn list(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
     let found = search(shared, asked).await?;
     let from = asked.number("from").min(found.rows.len());
-    let rows = detailed(shared, found.rows.get(from..).unwrap_or_default(), PAGE).await;
+    let rows = detailed(shared, asked, found.rows.get(from..).unwrap_or_default(), PAGE).await;
     let data = json!({
         "q": asked.query("q"),
         "error": found.error,
@@ -39,7 +40,7 @@ pub(crate) async fn rows(shared: &Shared, asked: &Asked) -> Result<Made, Failed>
     let found = search(shared, asked).await?;
     let from = asked.number("from").min(found.rows.len());
     let most = asked.number("count").clamp(1, MOST_ROWS);
-    let rows = detailed(shared, found.rows.get(from..).unwrap_or_default(), most).await;
+    let rows = detailed(shared, asked, found.rows.get(from..).unwrap_or_default(), most).await;
     let data = json!({ "rows": rows, "from": from, "count": found.rows.len(), "error": found.error });
     Ok(Made { template: "rows.html", title: "extensions", data })
 }
@@ -73,21 +74,23 @@ async fn search(shared: &Shared, asked: &Asked) -> Result<Found, Failed> {
 }
 
 /// Rows with what is known of each: its first contact, or why it has none. All are asked at once.
-async fn detailed(shared: &Shared, rows: &[Row], most: usize) -> Vec<Value> {
-    let one = |row: &Row| tokio::spawn(detail(shared.backend.clone(), row.clone()));
-    let asked: Vec<_> = rows.iter().take(most).map(one).collect();
-    let mut shown = Vec::with_capacity(asked.len());
-    for one in asked {
+async fn detailed(shared: &Shared, asked: &Asked, rows: &[Row], most: usize) -> Vec<Value> {
+    let language = asked.language.tag();
+    let one = |row: &Row| tokio::spawn(detail(shared.backend.clone(), row.clone(), language));
+    let under_way: Vec<_> = rows.iter().take(most).map(one).collect();
+    let mut shown = Vec::with_capacity(under_way.len());
+    for one in under_way {
         shown.extend(one.await);
     }
     shown
 }
 
-async fn detail(backend: Backend, row: Row) -> Value {
+async fn detail(backend: Backend, row: Row, language: &str) -> Value {
     let mut one = row.to_json();
+    one["doing"] = row.doing().as_str().into();
     match row.state() {
         "UNAVAILABLE" => {
-            if let Ok(why) = backend.mi("why", json!({ "aor": &*row.aor })).await {
+            if let Ok(why) = backend.mi("why", json!({ "aor": &*row.aor, "lang": language })).await {
                 let last = why["Timeline"].as_array().and_then(|all| all.last());
                 one["why"] = why["Reason"].clone();
                 one["verdict"] = why["Verdict"].clone();
@@ -109,11 +112,12 @@ async fn contacts(backend: &Backend, aor: &str) -> Result<Value, String> {
     backend.mi("ul_show_contact", json!({ "table_name": "location", "aor": aor })).await
 }
 
-pub(crate) async fn one(shared: &Shared, aor: &str) -> Result<Made, Failed> {
+pub(crate) async fn one(shared: &Shared, asked: &Asked, aor: &str) -> Result<Made, Failed> {
     let backend = &shared.backend;
-    let why = backend.mi("why", json!({ "aor": aor })).await?;
+    let why = backend.mi("why", json!({ "aor": aor, "lang": asked.language.tag() })).await?;
     let agent = backend.get(&format!("extensions/{}", encoded(aor))).await.unwrap_or(Value::Null);
-    let failure = backend.mi("trace_last", json!({ "aor": aor })).await.ok();
+    let whose = Whose::Extension(aor.to_string());
+    let ladder = ladder::shown(shared, asked, &whose, json!({ "aor": aor })).await?;
     let calls = backend.get(&format!("calls?aor={}", encoded(aor))).await.unwrap_or(Value::Null);
     let records = backend.get(&format!("records?limit=10&aor={}", encoded(aor))).await.unwrap_or(Value::Null);
     let bans = backend.mi("ban_list", json!({})).await.unwrap_or(Value::Null);
@@ -122,9 +126,10 @@ pub(crate) async fn one(shared: &Shared, aor: &str) -> Result<Made, Failed> {
     let data = json!({
         "aor": aor,
         "why": why,
-        "state": agent["state"],
+        "doing": Doing::of(agent["state"].as_str().unwrap_or_default()).as_str(),
         "contacts": contacts(backend, aor).await.unwrap_or(Value::Null)["Contacts"],
-        "ladder": failure.as_ref().map(|failure| ladder(&failure["Messages"])),
+        "ladder": ladder,
+        "path": format!("/extensions/{}", encoded(aor)),
         "calls": calls["items"],
         "records": records["items"],
         "bans": own_bans,
@@ -132,90 +137,23 @@ pub(crate) async fn one(shared: &Shared, aor: &str) -> Result<Made, Failed> {
     Ok(Made { template: "extension.html", title: "extension", data })
 }
 
-/// Messages with their first lines, and which way each went.
-pub(crate) fn ladder(messages: &Value) -> Vec<Value> {
-    let first = messages[0]["At"].as_i64().unwrap_or(0);
-    let message = |one: &Value| {
-        let text = one["Message"].as_str().unwrap_or_default();
-        json!({
-            "after_ms": one["At"].as_i64().unwrap_or(first) - first,
-            "line": text.lines().next().unwrap_or_default(),
-            "text": text.replace("\r\n", "\n").replace('\r', " ").trim_end(),
-            "is_sent": one["Sent"],
-            "peer": if one["Sent"] == true { &one["To"] } else { &one["From"] },
-        })
-    };
-    messages.as_array().into_iter().flatten().map(message).collect()
-}
-
 /// Agents as tiles, by state.
 pub(crate) async fn wall(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
     let found = search(shared, asked).await?;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for row in &found.rows {
-        *counts.entry(name_of(row.state())).or_default() += 1;
+        *counts.entry(row.doing().as_str()).or_default() += 1;
     }
-    let calls = shared.calls().await?;
-    let now_s =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut began: HashMap<&str, u64> = HashMap::new();
-    for call in calls["Dialogs"].as_array().into_iter().flatten() {
-        for uri in ["from_uri", "to_uri"].into_iter().filter_map(|side| call[side].as_str()) {
-            began.insert(user_of(uri), call["timestart"].as_u64().unwrap_or(now_s));
-        }
-    }
-    let begun = |aor: &str| began.get(aor.split('@').next().unwrap_or(aor)).copied();
-    let tile = |row: &Row| {
-        let since =
-            (row.state() != "NOT_INUSE" && row.state() != "UNAVAILABLE").then(|| begun(&row.aor)).flatten();
-        json!({
-            "aor": &*row.aor, "state": name_of(row.state()), "began_s": since,
-            "seconds": since.map(|since| now_s.saturating_sub(since)),
-        })
-    };
+    let shown = || found.rows.iter().take(MOST_TILES);
+    let since = shared.since.of(shown().map(|row| (&*row.aor, row.doing())));
+    let tile = |(row, since_s): (&Row, Option<u64>)| json!({ "aor": &*row.aor, "doing": row.doing().as_str(), "since_s": since_s });
     let data = json!({
         "q": asked.query("q"),
         "error": found.error,
         "counts": counts,
         "count": found.rows.len(),
         "is_cut": found.rows.len() > MOST_TILES,
-        "tiles": found.rows.iter().take(MOST_TILES).map(tile).collect::<Vec<_>>(),
+        "tiles": shown().zip(since).map(tile).collect::<Vec<_>>(),
     });
     Ok(Made { template: "wall.html", title: "wall", data })
-}
-
-/// A state as the pages call it.
-fn name_of(state: &str) -> &'static str {
-    match state {
-        "NOT_INUSE" => "free",
-        "RINGING" => "ringing",
-        "RINGINUSE" => "ringing",
-        "INUSE" => "talking",
-        "BUSY" => "talking",
-        "ONHOLD" => "talking",
-        _ => "offline",
-    }
-}
-
-fn user_of(uri: &str) -> &str {
-    let rest = uri.strip_prefix("sips:").or_else(|| uri.strip_prefix("sip:")).unwrap_or(uri);
-    rest.split(['@', ';']).next().unwrap_or(rest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ladder_counts_from_its_first_message() {
-        let shown = ladder(&json!([
-            { "At": 1000, "From": "a", "To": "b", "Sent": false, "Message": "REGISTER sip:x SIP/2.0\r\nVia: y\r\n\r\n" },
-            { "At": 1040, "From": "b", "To": "a", "Sent": true, "Message": "SIP/2.0 403 Forbidden\r\n\r\n" },
-        ]));
-        assert_eq!(
-            (&shown[1]["after_ms"], &shown[1]["line"], &shown[1]["peer"]),
-            (&json!(40), &json!("SIP/2.0 403 Forbidden"), &json!("a"))
-        );
-        assert_eq!(user_of("sip:9001@10.0.0.1;x=y"), "9001");
-    }
 }

@@ -3,6 +3,7 @@
 mod calls;
 pub(crate) mod config;
 mod extensions;
+mod ladder;
 mod now;
 mod people;
 mod routes;
@@ -102,6 +103,22 @@ pub(crate) struct Made {
     data: Value,
 }
 
+/// Whether a page changes while one looks.
+pub(crate) fn is_live(asked: &Asked) -> bool {
+    let parts: Vec<&str> = asked.parts.iter().map(String::as_str).collect();
+    match parts.as_slice() {
+        [] | ["calls" | "routes" | "wall"] => true,
+        ["extensions", aor] => *aor != "rows",
+        ["calls", "ladder"] => wants_messages(asked),
+        _ => false,
+    }
+}
+
+/// Whether messages are to be shown as they come.
+fn wants_messages(asked: &Asked) -> bool {
+    asked.query("live") == "yes"
+}
+
 /// The content of a page, without what stands around it.
 ///
 /// # Errors
@@ -112,7 +129,7 @@ pub(crate) async fn content(shared: &Shared, asked: &Asked) -> Result<Content, F
         [] => now::page(shared, asked).await?,
         ["extensions"] => extensions::list(shared, asked).await?,
         ["extensions", "rows"] => extensions::rows(shared, asked).await?,
-        ["extensions", aor] => extensions::one(shared, aor).await?,
+        ["extensions", aor] => extensions::one(shared, asked, aor).await?,
         ["calls"] => calls::now(shared, asked).await?,
         ["calls", "history"] => calls::history(shared, asked).await?,
         ["calls", "ladder"] => calls::ladder(shared, asked).await?,
@@ -149,8 +166,8 @@ fn render(
         theme => asked.theme,
         title => title,
         path => asked.whole,
-        user => session.map(|session| session.name.as_str()),
-        role => session.map(|session| session.role.as_str()),
+        user => session.map(|session| session.who.name.as_str()),
+        role => session.map(|session| session.who.role.as_str()),
         is_operator => asked.visitor.may(Role::Operator),
         is_administrator => asked.visitor.may(Role::Administrator),
         csrf => session.map(|session| session.csrf.as_str()),
@@ -196,7 +213,8 @@ pub(crate) fn whole_page(shared: &Shared, asked: &Asked, content: Result<Content
             (status, Content { html, title: "error", is_part: false })
         }
     };
-    match render(shared, asked, "base.html", content.title, &json!({ "content": content.html })) {
+    let whole = json!({ "content": content.html, "is_live": status == StatusCode::OK && is_live(asked) });
+    match render(shared, asked, "base.html", content.title, &whole) {
         Ok(html) => (status, Html(html)).into_response(),
         Err(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be rendered; see the log\n").into_response()

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::Language;
 use crate::pages::{Asked, Failed, Made};
 use crate::shared::Shared;
 
@@ -37,7 +38,7 @@ const LIMITS: &[&str] = &[
 
 pub(crate) async fn page(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
     let backend = &shared.backend;
-    let why = shared.wrong().await?;
+    let why = shared.wrong(asked.language).await?;
     let figures = backend.statistics(FIGURES).await;
     let limits = backend.statistics(LIMITS).await;
     let number = |name: &str| figures[name].as_u64().unwrap_or(0);
@@ -50,7 +51,6 @@ pub(crate) async fn page(shared: &Shared, asked: &Asked) -> Result<Made, Failed>
         .map(|name| json!({ "name": name, "count": limits[*name] }))
         .collect();
     let data = json!({
-        "verdict": why["Verdict"],
         "problems": problems(&why["Problems"]),
         "registered": number("usrloc:registered_users"),
         "contacts": number("usrloc:location-contacts"),
@@ -67,10 +67,23 @@ pub(crate) async fn page(shared: &Shared, asked: &Asked) -> Result<Made, Failed>
         "certificates": backend.mi("tls_list", json!({})).await.unwrap_or(json!([])),
         "nodes": nodes,
         "limits": met,
-        "refusals": shared.refusals.shown(),
+        "refusals": refusals(shared, asked.language),
         "charts": shared.history.charts(|name| shared.templates.word(asked.language, &format!("chart.{name}"))),
     });
     Ok(Made { template: "now.html", title: "now", data })
+}
+
+/// The refusals, each with its reason in the page's language.
+fn refusals(shared: &Shared, language: Language) -> Vec<Value> {
+    let mut shown = shared.refusals.shown();
+    if language != Language::English {
+        for one in &mut shown {
+            let word = one["word"].as_str().unwrap_or_default();
+            one["text"] =
+                (shared.parts.explain)(word, language).map_or(Value::Null, |entry| entry["what"].clone());
+        }
+    }
+    shown
 }
 
 /// What is wrong, with a link to the extension that it is about.
@@ -99,11 +112,8 @@ fn hop_counts(listed: &Value) -> Value {
 
 /// What a reason means.
 pub(crate) fn reason(shared: &Shared, asked: &Asked, name: &str) -> Result<Made, Failed> {
-    // Events say it in words, explanations know it by its name.
-    let word = name.replace(' ', "-");
-    let explained = (shared.parts.explain)(&word, asked.language).ok_or(Failed::NotFound)?;
+    let explained = (shared.parts.explain)(name, asked.language).ok_or(Failed::NotFound)?;
     let shown = shared.refusals.shown();
-    let hit =
-        shown.into_iter().find(|one| one["reason"].as_str().is_some_and(|own| own.replace(' ', "-") == word));
+    let hit = shown.into_iter().find(|one| one["word"] == name);
     Ok(Made { template: "reason.html", title: "reason", data: json!({ "reason": explained, "hit": hit }) })
 }

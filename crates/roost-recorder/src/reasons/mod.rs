@@ -11,6 +11,13 @@ pub enum Language {
     Chinese,
 }
 
+impl Language {
+    /// By a tag (`zh`, `zh-CN`) or a locale (`zh_CN.UTF-8`); English where it is neither.
+    pub fn of(tag: &str) -> Language {
+        if tag.starts_with("zh") { Language::Chinese } else { Language::English }
+    }
+}
+
 impl Explanation {
     /// Its code: `R204`.
     pub fn code(&self) -> String {

@@ -6,6 +6,7 @@ use roost_core::{Ban, ContactRecord, Reason};
 
 use crate::life::Life;
 use crate::note::{Note, What};
+use crate::reasons::Language;
 
 /// What is longer ago is not told of one that is registered, in milliseconds.
 const LATELY_MS: u64 = 600_000;
@@ -13,6 +14,8 @@ const LATELY_MS: u64 = 600_000;
 /// What is known of an extension now.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
+    /// What the answer is written in.
+    pub language: Language,
     pub aor: &'a str,
     /// Now, and the start of the process, in milliseconds of unix time.
     pub now_ms: u64,

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use roost_core::{ContactRecord, Gone};
 
 use crate::note::{Note, What};
+use crate::reasons::Language;
 use crate::telling::source_of;
 use crate::verdict::facts::{Facts, at_of, is_lately, is_occupied, notes};
-use crate::words::phone;
+use crate::words::{phone, say};
 
 /// So many refusals, or replacements, are a fight for the extension.
 const FIGHT: u32 = 3;
@@ -42,31 +43,53 @@ fn refused_in_turn(facts: &Facts<'_>, holder: Option<&ContactRecord>) -> Option<
     if count < FIGHT || holder.is_none() && !has_other(ip) {
         return None;
     }
-    let from = source_of(rival);
+    let language = facts.language;
+    let from = source_of(language, rival);
     let in_turn = refusals().find(|note| note.source.map(|source| source.ip()) != ip);
     // Where nobody has the extension it is over.
     let (is, are, use_it) = match holder {
         Some(_) => ("is", "are", "use it"),
         None => ("was", "were", "used it"),
     };
+    let rival = phone(language, &rival.text);
     let who = match in_turn {
-        Some(other) => format!(
-            "phones at {from}{} and {}{} {are} refused as Occupied in turn",
-            phone(&rival.text),
-            source_of(other),
-            phone(&other.text)
-        ),
-        None => format!("another phone at {from}{} {is} refused as Occupied", phone(&rival.text)),
+        Some(other) => {
+            let (at, other) = (source_of(language, other), phone(language, &other.text));
+            match language {
+                Language::English => {
+                    format!("phones at {from}{rival} and {at}{other} {are} refused as Occupied in turn")
+                }
+                Language::Chinese => format!("{from}{rival}和 {at}{other}的话机轮流因被占用而遭拒绝"),
+            }
+        }
+        None => match language {
+            Language::English => format!("another phone at {from}{rival} {is} refused as Occupied"),
+            Language::Chinese => format!("{from}{rival}的另一部话机因被占用而遭拒绝"),
+        },
     };
-    let aor = facts.aor;
-    let mut remedy = vec![format!("give one of them another extension, or switch the phone at {from} off")];
-    if holder.is_some() {
-        remedy.push(format!("if the one at {from} is right: roost ul rm {aor}, and let it register first"));
+    let sentence = match language {
+        Language::English => format!("{who}, {count} times in the last ten minutes: two phones {use_it}."),
+        Language::Chinese => format!("{who}，最近十分钟内 {count} 次：两部话机在用同一分机。"),
+    };
+    Some(Fight { sentence, remedy: apart(facts, &from, holder.is_some()) })
+}
+
+/// How the two get one extension each; `is_held`: one of them has it now.
+fn apart(facts: &Facts<'_>, from: &str, is_held: bool) -> Vec<String> {
+    let (language, aor) = (facts.language, facts.aor);
+    let mut remedy = vec![say!(
+        language,
+        "give one of them another extension, or switch the phone at {from} off",
+        "给其中一部换一个分机，或关掉 {from} 的话机"
+    )];
+    if is_held {
+        remedy.push(say!(
+            language,
+            "if the one at {from} is right: roost ul rm {aor}, and let it register first",
+            "如果 {from} 的那部才是对的：roost ul rm {aor}，并让它先注册"
+        ));
     }
-    Some(Fight {
-        sentence: format!("{who}, {count} times in the last ten minutes: two phones {use_it}."),
-        remedy,
-    })
+    remedy
 }
 
 /// They replace one another.
@@ -74,14 +97,20 @@ fn replaced_in_turn(facts: &Facts<'_>) -> Option<Fight> {
     let is_replaced = |note: &&Note| note.what == What::Gone(Gone::Replaced) && is_lately(facts, note);
     let replaced: u32 = notes(facts).filter(is_replaced).map(|note| note.count).sum();
     let other = notes(facts).find(is_replaced).filter(|_| replaced >= FIGHT)?;
-    let sentence = format!(
-        "registrations of it have replaced one another {replaced} times in the last ten minutes, the one from {} was the last that \
-         had to go: two phones use it, or one that restarts again and again.",
-        source_of(other)
+    let (language, aor, from) = (facts.language, facts.aor, source_of(facts.language, other));
+    let sentence = say!(
+        language,
+        "registrations of it have replaced one another {replaced} times in the last ten minutes, the one from {from} was the \
+         last that had to go: two phones use it, or one that restarts again and again.",
+        "最近十分钟内它的注册互相取代了 {replaced} 次，最后被取代的来自 {from}：两部话机在用同一分机，或一部话机反复重启。"
     );
     let remedy = vec![
-        "give one of the phones another extension, or raise `registrar.max_contacts`".to_string(),
-        format!("roost trace {} shows who registers", facts.aor),
+        say!(
+            language,
+            "give one of the phones another extension, or raise `registrar.max_contacts`",
+            "给其中一部话机换一个分机，或调大 `registrar.max_contacts`"
+        ),
+        say!(language, "roost trace {aor} shows who registers", "roost trace {aor} 显示是谁在注册"),
     ];
     Some(Fight { sentence, remedy })
 }

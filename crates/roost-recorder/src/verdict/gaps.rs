@@ -5,7 +5,7 @@ use roost_core::{Gone, Reason};
 use crate::note::{Note, What};
 use crate::verdict::facts::{Facts, is_lately, is_refused, of_registration};
 use crate::verdict::refusal::cause;
-use crate::words::{clock, seconds};
+use crate::words::{clock, say, seconds};
 
 /// A phone that was away longer than this was off, and did not just refresh late, in milliseconds.
 const GAP_MS: u64 = 120_000;
@@ -70,10 +70,11 @@ pub(super) fn told(facts: &Facts<'_>) -> Option<Told> {
         return told_late(facts, &late);
     };
     let (word, why, remedy) = cause(facts, refusal);
-    let at = clock(refusal.last_ms, facts.now_ms);
-    let text = format!(
-        "its refreshes are refused, the last one at {at}: {why}; {} before it could register anew",
-        how_often(facts, &refused)?
+    let (at, offline) = (clock(refusal.last_ms, facts.now_ms), how_often(facts, &refused)?);
+    let text = say!(
+        facts.language,
+        "its refreshes are refused, the last one at {at}: {why}; {offline} before it could register anew",
+        "它的刷新被拒绝，最近一次在 {at}：{why}；{offline}之后才能重新注册"
     );
     Some(Told { word, text, remedy })
 }
@@ -81,30 +82,39 @@ pub(super) fn told(facts: &Facts<'_>) -> Option<Told> {
 fn told_late(facts: &Facts<'_>, late: &[Gap<'_>]) -> Option<Told> {
     let offline = how_often(facts, late)?;
     let times = late.iter().filter_map(|gap| gap.granted_ms).max_by_key(|(_, came_ms)| *came_ms);
+    let language = facts.language;
     let times = times.map_or(String::new(), |(granted_ms, came_ms)| {
-        format!(
-            "granted {}, it comes again after {}; ",
-            seconds(granted_ms / 1000),
-            seconds(came_ms.div_ceil(1000))
-        )
+        let granted = seconds(language, granted_ms / 1000);
+        let came = seconds(language, came_ms.div_ceil(1000));
+        say!(language, "granted {granted}, it comes again after {came}; ", "获准 {granted}，{came}后才再来；")
     });
     let most_s = u64::from(facts.max_expires_s);
     let is_cut = late
         .first()
         .and_then(|gap| gap.granted_ms)
         .is_some_and(|(granted_ms, _)| granted_ms / 1000 >= most_s);
-    let text = format!("it refreshes late: {times}{offline} before it came again");
+    let text = say!(
+        language,
+        "it refreshes late: {times}{offline} before it came again",
+        "它刷新得太晚：{times}{offline}之后才再来"
+    );
     Some(Told { word: "refreshes-late".to_string(), text, remedy: late_remedy(facts, is_cut) })
 }
 
 /// What to do about a phone that refreshes late; `is_cut`: it was granted as much as anybody.
 pub(super) fn late_remedy(facts: &Facts<'_>, is_cut: bool) -> Vec<String> {
-    let most_s = facts.max_expires_s;
+    let (most_s, aor) = (facts.max_expires_s, facts.aor);
     let mut remedy = vec![
-        format!(
-            "set a shorter registration time in the phone, or raise `registrar.max_expires` (it is {most_s})"
+        say!(
+            facts.language,
+            "set a shorter registration time in the phone, or raise `registrar.max_expires` (it is {most_s})",
+            "在话机上把注册时间设短，或调大 `registrar.max_expires`（现为 {most_s}）"
         ),
-        format!("look for a network that drops its packets: roost trace {} shows what comes", facts.aor),
+        say!(
+            facts.language,
+            "look for a network that drops its packets: roost trace {aor} shows what comes",
+            "检查网络是否丢包：roost trace {aor} 显示收到了什么"
+        ),
     ];
     if !is_cut {
         remedy.reverse();
@@ -115,7 +125,15 @@ pub(super) fn late_remedy(facts: &Facts<'_>, is_cut: bool) -> Vec<String> {
 fn how_often(facts: &Facts<'_>, gaps: &[Gap<'_>]) -> Option<String> {
     let longest_ms = gaps.iter().map(|gap| gap.lasted_ms).max()?;
     let since = clock(gaps.iter().map(|gap| gap.ended_ms).min()?, facts.now_ms);
-    let times = if gaps.len() == 1 { "once".to_string() } else { format!("{} times", gaps.len()) };
-    let longest = seconds(longest_ms.div_ceil(1000));
-    Some(format!("{times} since {since} its registration had ended, and it was offline for up to {longest},"))
+    let (language, count) = (facts.language, gaps.len());
+    let times = match count {
+        1 => say!(language, "once", "1 次"),
+        _ => say!(language, "{count} times", "{count} 次"),
+    };
+    let longest = seconds(language, longest_ms.div_ceil(1000));
+    Some(say!(
+        language,
+        "{times} since {since} its registration had ended, and it was offline for up to {longest},",
+        "自 {since} 起注册 {times}过期，最长离线 {longest}，"
+    ))
 }

@@ -3,7 +3,7 @@ use super::*;
 use roost_core::{AorText, Asked, Ban, CallEnd, Event, Flow, Gone, PingsRecord, Reason};
 
 use crate::note::{CallOutcome, Note, What};
-use crate::{Life, Recorder};
+use crate::{Language, Life, Recorder};
 
 const NOW: u64 = 1_800_000_000_000;
 
@@ -50,6 +50,7 @@ fn elsewhere() -> Namesake {
 
 fn facts() -> Facts<'static> {
     Facts {
+        language: Language::English,
         aor: "9001",
         now_ms: NOW,
         started_ms: NOW - 3_600_000,
@@ -178,6 +179,24 @@ fn each_state_has_its_verdict() {
         assert!(found.sentence.contains(part), "{}", found.sentence);
         assert!(found.word == "fine" || !found.remedy.is_empty(), "{word} has no remedy");
         assert!(crate::Explanation::of(word).is_some(), "{word} is no reason");
+        is_the_same_in_chinese(&facts, &found);
+    }
+}
+
+/// The same verdict, and no English sentence left in it: commands, keys and names have no three words in a row.
+fn is_the_same_in_chinese(facts: &Facts<'_>, english: &Verdict) {
+    let chinese = verdict(&Facts { language: Language::Chinese, ..*facts });
+    assert_eq!(
+        (&chinese.word, chinese.is_online, chinese.remedy.len()),
+        (&english.word, english.is_online, english.remedy.len())
+    );
+    assert!(chinese.sentence.ends_with('。') && !chinese.sentence.contains("。。"), "{}", chinese.sentence);
+    let is_word = |word: &&str| word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    for text in chinese.remedy.iter().chain([&chinese.sentence]) {
+        let words: Vec<&str> = text.split(' ').collect();
+        let has_english =
+            words.windows(3).any(|three| three.iter().all(is_word) && !three.contains(&"roost"));
+        assert!(!has_english, "{text}");
     }
 }
 
@@ -262,7 +281,9 @@ fn one_that_is_registered_and_yet_not_right_is_told() {
     ];
     for (notes, word, part) in cases {
         let life = noted(notes);
-        let found = verdict(&Facts { contacts: &live, life: Some(&life), ..facts() });
+        let facts = Facts { contacts: &live, life: Some(&life), ..facts() };
+        let found = verdict(&facts);
+        is_the_same_in_chinese(&facts, &found);
         assert!(found.word == word && found.sentence.contains(part), "{} {}", found.word, found.sentence);
         assert!(found.is_online && (word == "fine") == found.remedy.is_empty(), "{:?}", found.remedy);
         assert!(crate::Explanation::of(word).is_some(), "{word} is no reason");
@@ -343,12 +364,12 @@ fn one_that_is_offline_is_told_what_came_last() {
     // It never rang: what the caller waited is no ringing.
     let silent = CallOutcome { end: CallEnd::Failed(408), has_rung: false, rang_s: 2, talked_s: 0 };
     assert_eq!(
-        (crate::call_words(&silent).as_str(), crate::call_word(&silent)),
+        (crate::call_words(Language::English, &silent).as_str(), crate::call_word(&silent)),
         ("never rang in 2 s, no answer (408)", Some("no-response"))
     );
     let rang = CallOutcome { has_rung: true, ..silent };
     assert_eq!(
-        (crate::call_words(&rang).as_str(), crate::call_word(&rang)),
+        (crate::call_words(Language::English, &rang).as_str(), crate::call_word(&rang)),
         ("rang 2 s, no answer (408)", Some("rang-out"))
     );
 }

@@ -35,6 +35,20 @@ pub(crate) fn check_account(settings: &Settings, user: &str, domain: &str, passw
     Ok(roost_store::check_account(user, domain, password)?)
 }
 
+/// Gives a subscriber another password, if it fits.
+///
+/// # Errors
+/// What does not fit, and the remedy; the database does not take it.
+pub(crate) fn set_password_of(
+    settings: &Settings,
+    store: &Store,
+    (user, domain): (&str, &str),
+    password: &str,
+) -> Result<()> {
+    check_account(settings, user, domain, password)?;
+    Ok(store.set_password(user, domain, password, realm(settings, domain))?)
+}
+
 /// What hashes are computed for; empty where no hash can be.
 pub(crate) fn realm<'a>(settings: &'a Settings, domain: &'a str) -> &'a str {
     match settings.core.policy.auth.realm.as_str() {

@@ -56,8 +56,8 @@ fn list(is_json: bool) -> Result<()> {
 }
 
 /// The terminal's.
-fn language() -> Language {
+pub(crate) fn language() -> Language {
     let of = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let locale = of("LC_ALL").or_else(|| of("LC_MESSAGES")).or_else(|| of("LANG")).unwrap_or_default();
-    if locale.starts_with("zh") { Language::Chinese } else { Language::English }
+    Language::of(&locale)
 }

@@ -7,7 +7,7 @@ use roost_store::Store;
 use serde_json::json;
 
 use crate::cli::{Account, UserCommand, Whose};
-use crate::commands::account::{check_account, forget, realm, warn_of_other_database};
+use crate::commands::account::{check_account, forget, realm, set_password_of, warn_of_other_database};
 use crate::commands::names::Name;
 use crate::commands::{export, import};
 use crate::mi_client::{MiError, call};
@@ -44,8 +44,7 @@ fn change_password(settings: &Settings, account: Account, all: bool, is_json: bo
     let domains = rows(settings, &store, &name, all)?;
     let password = given_or_asked(account.password)?;
     for domain in &domains {
-        check_account(settings, &name.user, domain, &password)?;
-        store.set_password(&name.user, domain, &password, realm(settings, domain))?;
+        set_password_of(settings, &store, (&name.user, domain), &password)?;
         forget(settings, &name.user, domain);
     }
     done(settings, &store, &name, &format!("password of user '{}' changed", name.user), is_json)

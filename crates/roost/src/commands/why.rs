@@ -24,6 +24,8 @@ pub(crate) struct Question {
     pub(crate) call: Option<String>,
     /// What is older is not told; in milliseconds of unix time.
     pub(crate) since: Option<u64>,
+    /// For people who read Chinese; programs are told the same everywhere.
+    pub(crate) is_chinese: bool,
 }
 
 impl Question {
@@ -33,6 +35,9 @@ impl Question {
             json!({ "aor": text(&self.extension), "other": text(&self.other), "callid": text(&self.call) });
         if let Some(since) = self.since {
             params["since"] = json!(since);
+        }
+        if self.is_chinese {
+            params["lang"] = json!("zh");
         }
         call(settings, "why", &params).map_err(MiError::into_error)
     }
@@ -47,7 +52,7 @@ pub(crate) fn run(settings: &Settings, question: &Question, is_json: bool) -> Re
     if is_json {
         return say(&serde_json::to_string_pretty(&told)?);
     }
-    say_verdict(&told)?;
+    say_verdict(&told, question.is_chinese)?;
     say_timeline(&told)
 }
 
@@ -69,7 +74,7 @@ pub(crate) fn follow(settings: &Settings, mut question: Question, is_json: bool)
                     if !last.is_null() {
                         say("")?;
                     }
-                    say_verdict(&told)?;
+                    say_verdict(&told, question.is_chinese)?;
                 }
                 say_timeline(&told)?;
             }
@@ -83,13 +88,14 @@ pub(crate) fn follow(settings: &Settings, mut question: Question, is_json: bool)
     }
 }
 
-fn say_verdict(told: &Value) -> Result<()> {
+fn say_verdict(told: &Value, is_chinese: bool) -> Result<()> {
+    let todo = if is_chinese { "处理：" } else { "Do:" };
     say(told["Verdict"].as_str().unwrap_or_default())?;
-    say_tried(told)?;
+    say_tried(told, is_chinese)?;
     let list = |name: &str| told[name].as_array().into_iter().flatten();
     let mut hints = list("Do").filter_map(Value::as_str).peekable();
     if hints.peek().is_some() {
-        say("\nDo:")?;
+        say(&format!("\n{todo}"))?;
         for hint in hints {
             say(&format!("  {hint}"))?;
         }
@@ -97,7 +103,7 @@ fn say_verdict(told: &Value) -> Result<()> {
     for problem in list("Problems") {
         let text = |name: &str| problem[name].as_str().unwrap_or_default();
         let node = problem["Node"].as_str().map_or(String::new(), |node| format!(" (node {node})"));
-        say(&format!("\n{}{node}\n  Do: {}", text("Problem"), text("Do")))?;
+        say(&format!("\n{}{node}\n  {todo} {}", text("Problem"), text("Do")))?;
     }
     if let Some(node) = told["Node"].as_str() {
         say(&format!("\nSo says the node {node}."))?;
@@ -109,24 +115,34 @@ fn say_verdict(told: &Value) -> Result<()> {
 }
 
 /// Of a call: whom it was sent to, and what came back.
-fn say_tried(told: &Value) -> Result<()> {
+fn say_tried(told: &Value, is_chinese: bool) -> Result<()> {
     let mut table = table();
     for tried in told["Tried"].as_array().into_iter().flatten() {
         let text = |name: &str| tried[name].as_str().unwrap_or_default();
         let answer = match (tried["Answer"].as_str(), tried["AfterMs"].as_u64()) {
-            (Some(answer), Some(after_ms)) => format!("{answer} after {:.1} s", after_ms as f64 / 1000.0),
-            _ => "no answer".to_string(),
+            (Some(answer), Some(after_ms)) => {
+                let seconds = after_ms as f64 / 1000.0;
+                if is_chinese {
+                    format!("{seconds:.1} 秒后 {answer}")
+                } else {
+                    format!("{answer} after {seconds:.1} s")
+                }
+            }
+            _ => if is_chinese { "没有应答" } else { "no answer" }.to_string(),
         };
+        let by = if is_chinese { "经" } else { "by" };
         table.add_row([
-            format!("  {} by {}", text("To"), text("Transport")),
+            format!("  {} {by} {}", text("To"), text("Transport")),
             text("URI").to_string(),
             answer,
         ]);
     }
     if table.row_count() > 0 {
-        say(&format!("\nTried:\n{}", table.trim_fmt()))?;
+        let tried = if is_chinese { "试过：" } else { "Tried:" };
+        say(&format!("\n{tried}\n{}", table.trim_fmt()))?;
     }
     match told["Answer"].as_str() {
+        Some(answer) if is_chinese => say(&format!("\n主叫得到：{answer}")),
         Some(answer) => say(&format!("\nThe caller was told: {answer}")),
         None => Ok(()),
     }

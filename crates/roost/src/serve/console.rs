@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::commands::account::{check_account, realm};
+use crate::commands::account::set_password_of;
 use crate::serve::reload::changes;
 use crate::settings::Settings;
 use crate::settings::masked::{masked, unmasked};
@@ -134,7 +134,7 @@ fn config_file(settings: &Settings) -> ConfigFile {
             Some((masked(&text), is_writable))
         }),
         check: Arc::new(move |text| match &check_for {
-            Some(file) => checked(file, text).and_then(|text| would_change(file, &text)),
+            Some(file) => checked(file, text).map(|(_, after)| would_change(file, &after)),
             None => Err("the server was started without a configuration file".to_string()),
         }),
         mask: Arc::new(masked),
@@ -145,41 +145,34 @@ fn config_file(settings: &Settings) -> ConfigFile {
     }
 }
 
-/// The text with its secrets, if it is right.
-fn checked(file: &Path, text: &str) -> Result<String, String> {
+/// The text with its secrets, and what it says, if it is right.
+fn checked(file: &Path, text: &str) -> Result<(String, Settings), String> {
     let before =
         std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let text = unmasked(text, &before)?;
-    let check = || -> Result<()> {
+    let read = || -> Result<Settings> {
         let settings = Settings {
             file: Some(file.to_path_buf()),
             ..Settings::parse(&text, &file.display().to_string())?
         };
-        if let Some(tls) = settings.tls() {
-            Tls::load(tls)?;
-        }
-        Ok(())
+        settings.check_files()?;
+        Ok(settings)
     };
-    check().map_err(|error| format!("{error:#}"))?;
-    Ok(text)
+    let settings = read().map_err(|error| format!("{error:#}"))?;
+    Ok((text, settings))
 }
 
-/// The keys that a text gives other values than the file, and whether they count at once.
-fn would_change(file: &Path, text: &str) -> Result<Vec<serde_json::Value>, String> {
-    let name = file.display().to_string();
-    let read = || -> Result<Vec<serde_json::Value>> {
-        let (before, after) = (Settings::load(Some(file))?, Settings::parse(text, &name)?);
-        let after = Settings { file: Some(file.to_path_buf()), ..after };
-        let shown = |change: &roost_admin::ChangedKey| json!({ "key": change.name, "old": change.old, "new": change.new, "live": change.is_live });
-        Ok(changes(&before, &after)?.iter().map(shown).collect())
-    };
+/// The keys that these give other values than the file, and whether they count at once.
+fn would_change(file: &Path, after: &Settings) -> Vec<serde_json::Value> {
+    let shown = |change: roost_admin::ChangedKey| json!({ "key": change.name, "old": change.old, "new": change.new, "live": change.is_live });
+    let found = Settings::load(Some(file)).and_then(|before| changes(&before, after));
     // A file that is broken now has no values to compare with.
-    Ok(read().unwrap_or_default())
+    found.unwrap_or_default().into_iter().map(shown).collect()
 }
 
 /// Puts a text into the file's place; the one before stays beside it.
 fn write(file: &Path, text: &str) -> Result<(), String> {
-    let text = checked(file, text)?;
+    let (text, _) = checked(file, text)?;
     // A link stays one.
     let file =
         &std::fs::canonicalize(file).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
@@ -222,11 +215,7 @@ fn set_password(settings: &Settings, store: &Arc<Store>) -> roost_console::SetPa
             let mut domains = store.domains_of(user)?;
             domains.retain(|there| domain.is_empty() || there.eq_ignore_ascii_case(domain));
             anyhow::ensure!(!domains.is_empty(), "there is no extension {aor}");
-            for domain in &domains {
-                check_account(&settings, user, domain, password)?;
-                store.set_password(user, domain, password, realm(&settings, domain))?;
-            }
-            Ok(())
+            domains.iter().try_for_each(|domain| set_password_of(&settings, &store, (user, domain), password))
         };
         set().map_err(|error| format!("{error:#}"))
     })

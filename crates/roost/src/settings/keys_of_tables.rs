@@ -118,7 +118,7 @@ pub(crate) const HEP_KEYS: &[Key<Hep>] = &[
 /// The keys of a `[[webhook]]`, in the order of the reference.
 #[rustfmt::skip]
 pub(crate) const WEBHOOK_KEYS: &[Key<Webhook>] = &[
-    key!("webhook", "url", Kind::Text, r#""""#,
+    key!("webhook", "url", Kind::Url, r#""""#,
         "where events are posted, http:// or https://: a JSON array of objects with id, time_ms, type and params",
         |w, v| w.url = v.text()),
     key!("webhook", "events", Kind::List, "[]",

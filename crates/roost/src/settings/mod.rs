@@ -111,15 +111,23 @@ pub(crate) fn looked_for() -> Vec<PathBuf> {
     [PathBuf::from(DEFAULT_FILE)].into_iter().chain(named).chain([PathBuf::from(SYSTEM_FILE)]).collect()
 }
 
+impl Settings {
+    /// Reads the files that they name, as the start does.
+    ///
+    /// # Errors
+    /// What is wrong with one.
+    pub(crate) fn check_files(&self) -> Result<()> {
+        self.tls().map_or(Ok(()), |tls| Ok(roost_net::Tls::load(tls).map(drop)?))
+    }
+}
+
 /// `roost config check`.
 ///
 /// # Errors
 /// What is wrong with the file.
 pub(crate) fn check(file: Option<&Path>) -> Result<String> {
     let settings = Settings::load(file)?;
-    if let Some(tls) = settings.tls() {
-        roost_net::Tls::load(tls)?;
-    }
+    settings.check_files()?;
     if let Some(folder) = settings.missing_folder()? {
         eprintln!(
             "roost: `database` = \"{}\": there is no folder {} yet; the server does not make it",

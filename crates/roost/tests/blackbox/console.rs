@@ -92,13 +92,11 @@ fn strangers_pages_and_forged_forms_get_nothing() {
 
     let (cookie, csrf) = login(at, "otto");
     assert!(get(at, "/", &[&cookie]).body.contains("otto"));
+    let planted = format!("Cookie: roost_session_{}=planted", at.port());
     // Without the form's own mark, or with a cookie that somebody planted, nothing is done.
     assert_eq!(post(at, "/do/unban", &[&cookie], "aor=9001&csrf=guess").status, 403);
-    assert_eq!(
-        header(&post(at, "/do/unban", &["Cookie: roost_session=planted"], "aor=9001"), "location"),
-        "/login"
-    );
-    let fixed = post(at, "/login", &["Cookie: roost_session=planted"], "name=otto&password=a+long+password");
+    assert_eq!(header(&post(at, "/do/unban", &[&planted], "aor=9001"), "location"), "/login");
+    let fixed = post(at, "/login", &[&planted], "name=otto&password=a+long+password");
     assert!(header(&fixed, "set-cookie").contains("HttpOnly; SameSite=Strict"), "{:?}", fixed.headers);
     assert!(!header(&fixed, "set-cookie").contains("planted"));
     // An operator lifts bans, and changes no passwords.
@@ -116,6 +114,84 @@ fn strangers_pages_and_forged_forms_get_nothing() {
     assert_eq!(header(&post(at, "/do/unban", &[&cookie], &form), "location"), "/login");
     let audit = std::fs::read_to_string(server.path("audit.log")).expect("an audit log");
     assert!(audit.contains("\"who\":\"otto\"") && audit.contains("\"what\":\"lift ban\""), "{audit}");
+}
+
+/// What the command line changes of people counts at once; what two people edit at a time is not lost.
+#[test]
+fn a_session_ends_with_its_person_and_no_edit_is_overwritten_unseen() {
+    let (server, at) = started("");
+    let (cookie, csrf) = login(at, "ada");
+    let (other, _) = login(at, "vera");
+    assert!(get(at, "/", &[&other]).body.contains("vera"));
+    server.succeed(&["console", "user", "rm", "vera"]);
+    assert!(!get(at, "/", &[&other]).body.contains("vera"));
+    let form = |page: &HttpReply, text: &str| {
+        let mark = page.body.split("name=\"mark\" value=\"").nth(1).expect("a form").split('"').next();
+        let text = text.replace('%', "%25").replace('&', "%26").replace('+', "%2B").replace('=', "%3D");
+        format!("csrf={csrf}&do=save&mark={}&text={text}", mark.expect("a mark"))
+    };
+    let page = get(at, "/config", &[&cookie]);
+    let file = server.path("roost.toml");
+    let before = std::fs::read_to_string(&file).expect("the configuration");
+    std::fs::write(&file, format!("{before}\n# by another\n")).expect("written");
+    let text = format!("{before}\n# by ada\n");
+    let refused = post(at, "/config", &[&cookie], &form(&page, &text));
+    assert!(refused.status == 200 && refused.body.contains("has changed since"), "{}", refused.body);
+    assert!(refused.body.contains("- # by another"), "{}", refused.body);
+    assert!(std::fs::read_to_string(&file).expect("the configuration").contains("# by another"));
+    let saved = post(at, "/config", &[&cookie], &form(&refused, &text));
+    assert_eq!(header(&saved, "location"), "/config?said=config-saved", "{}", saved.body);
+    assert!(std::fs::read_to_string(&file).expect("the configuration").contains("# by ada"));
+    let again = ["--role", "administrator", "--password", "another password"];
+    server.succeed(&[&["console", "user", "add", "ada"][..], &again].concat());
+    assert_eq!(header(&post(at, "/do/unban", &[&cookie], "aor=9001"), "location"), "/login");
+}
+
+/// Messages of an extension as they come, and what was decided; in Chinese, too.
+#[test]
+fn messages_are_seen_as_they_come_and_verdicts_in_the_pages_language() {
+    let (server, at) = started("[[route]]\nprefix = \"0\"\nhops = [\"sip:127.0.0.1:9\"]\n");
+    let driver = Driver::start(1_280, 900);
+    driver.go(&format!("http://{at}/extensions/9003"));
+    driver.click("a[href*='live=yes']");
+    driver.wait_text("None has come yet.");
+    let mut wrong = Phone::new(server.sip, "9003", "wrong");
+    assert_eq!(wrong.register(60).status, 403);
+    driver.wait_text("REGISTER sip:");
+    driver.wait_text("SIP/2.0 403 Forbidden");
+    driver.wait("document.querySelectorAll('.ladder .decision').length > 0");
+    // What somebody has opened stays open when more comes.
+    driver.click(".ladder details summary");
+    let count =
+        driver.eval("return document.querySelectorAll('.ladder li').length").as_u64().expect("a number");
+    assert_eq!(wrong.register(60).status, 403);
+    driver.wait(&format!("document.querySelectorAll('.ladder li').length > {count}"));
+    assert_eq!(driver.eval("return document.querySelector('.ladder details').open"), json!(true));
+    driver.picture("messages");
+    let traces = server.mi("trace", json!({})).expect("traces");
+    assert_eq!(traces["Traces"][0]["uri"], "within roost");
+    driver.click(".verdict + section a, section[aria-labelledby=ladder] a");
+    driver.wait("!location.search.includes('live')");
+    // No page asks any more: no message is copied.
+    wait_for("the end of the trace", PATIENCE, || {
+        let traces = server.mi("trace", json!({})).expect("traces");
+        traces["Traces"].as_array().is_some_and(Vec::is_empty).then_some(())
+    });
+    let chinese = get(at, "/extensions/9003?lang=zh", &[]).body;
+    assert!(chinese.contains("9003 离线。最近一次 REGISTER"), "{chinese}");
+    let chinese = get(at, "/?lang=zh", &[]).body;
+    assert!(
+        chinese.contains("个分机被拒绝（wrong-password）：9003") && !chinese.contains("wrong password"),
+        "{chinese}"
+    );
+    // A reason leads to its explanation whatever words events say it in.
+    assert!(chinese.contains("href=\"/reasons/wrong-password\""), "{chinese}");
+    // An agent's time in its state.
+    let _phone = server.registered("9001");
+    wait_for("the time in a state", PATIENCE, || {
+        let wall = get(at, "/wall?q=9001", &[]).body;
+        wall.contains("data-since=").then_some(())
+    });
 }
 
 #[test]
