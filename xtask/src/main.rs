@@ -94,18 +94,18 @@ fn ci_steps() -> Vec<Step> {
 }
 
 /// `args` go to the test programs; the simulation takes none.
+///
+/// Every step that builds for tests names the whole workspace: another choice of packages has other features of libraries,
+/// and would be built once more.
 fn test_steps(args: &[OsString]) -> Vec<Step> {
-    let mut inner = cargo(["test", "--workspace", "--exclude", "roost", "--no-fail-fast"]);
-    let mut binary = cargo(["test", "-p", "roost", "--no-fail-fast"]);
-    binary.env("RUST_TEST_THREADS", threads());
+    let mut tests = cargo(["test", "--workspace", "--no-fail-fast"]);
+    tests.env("RUST_TEST_THREADS", threads());
     if !args.is_empty() {
-        inner.arg("--").args(args);
-        binary.arg("--").args(args);
+        tests.arg("--").args(args);
     }
     vec![
         Step { title: "SIPp, baresip, database servers and valgrind are there", work: Work::DebianPackages },
-        Step::run("tests of every crate but the binary", inner),
-        Step::run("tests of the binary and black box", binary),
+        Step::run("tests of every crate, and black box", tests),
         Step::run("the same behaviour on MariaDB", on_database("mariadb", args)),
         Step::run("the same behaviour on PostgreSQL", on_database("postgres", args)),
         Step::run("nodes of which one is lost", lost_node()),
@@ -123,7 +123,7 @@ fn threads() -> String {
 
 /// The suites that must pass whatever the database is; SQLite's turn is with all the others.
 fn on_database(kind: &str, args: &[OsString]) -> Command {
-    let mut tests = cargo(["test", "-p", "roost", "--test", "blackbox", "--"]);
+    let mut tests = cargo(["test", "--workspace", "--test", "blackbox", "--"]);
     tests.env("ROOST_TEST_DATABASE", kind).env("RUST_TEST_THREADS", threads());
     if args.is_empty() {
         tests.args(["register::", "mi::", "user::", "import::"]);
