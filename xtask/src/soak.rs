@@ -1,5 +1,7 @@
 //! `cargo xtask soak`: what takes longer than a test may, run by hand and reported.
 
+mod browser;
+mod console;
 mod flood;
 mod fuzz;
 mod image;
@@ -33,6 +35,13 @@ pub(crate) enum Soak {
         /// How many.
         #[arg(long, value_name = "N", default_value_t = 20_000)]
         count: usize,
+    },
+    /// The console with 100,000 extensions and 2,000 calls in progress: what its pages take and cost, and whether a browser that
+    /// looks at them grows.
+    Console {
+        /// For how long the browsers look.
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        minutes: u64,
     },
     /// Flood a server on one core from many addresses, at twice what it can answer, while a thousand phones refresh.
     Flood {
@@ -127,6 +136,7 @@ pub(crate) enum Soak {
 pub(crate) fn run(soak: &Soak) -> ExitCode {
     let done = match soak {
         Soak::Connections { count } => connections(*count),
+        Soak::Console { minutes } => console::run(*minutes),
         Soak::Flood { sources, seconds } => flood::run(*sources, *seconds),
         Soak::Fuzz { target, seconds } => fuzz::run(target.as_deref(), *seconds),
         Soak::Mutants { part, parts } => mutants::run(*part, *parts),

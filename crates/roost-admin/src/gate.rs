@@ -109,22 +109,23 @@ impl Gate {
 
     /// Whether a Host is an address or a name of ours, and not one that a stranger's page has led here.
     fn is_named(&self, host: &str) -> bool {
-        let name = name_of(host);
-        let is_name = |own: &String| own.eq_ignore_ascii_case(name);
-        name.parse::<IpAddr>().is_ok()
-            || name.eq_ignore_ascii_case("localhost")
-            || self.hosts.iter().any(is_name)
+        is_own_host(host, Some(&self.hosts))
     }
 
-    /// Whether a Host means this machine: a name of a stranger's may lead to any address, an address to nothing else.
     fn is_own(&self, host: &str) -> bool {
-        let name = name_of(host);
-        match name.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback() || self.token.is_some(),
-            Err(_) => {
-                let is_name = |own: &String| self.token.is_some() && own.eq_ignore_ascii_case(name);
-                name.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(is_name)
-            }
+        is_own_host(host, self.token.is_some().then_some(&self.hosts))
+    }
+}
+
+/// Whether a Host means this machine: a name of a stranger's may lead to any address, an address to nothing else. `names` count
+/// beside addresses; `None`: this machine alone is served, under loopback addresses.
+pub fn is_own_host(host: &str, names: Option<&Vec<String>>) -> bool {
+    let name = name_of(host);
+    match name.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback() || names.is_some(),
+        Err(_) => {
+            let is_name = |own: &String| own.eq_ignore_ascii_case(name);
+            name.eq_ignore_ascii_case("localhost") || names.is_some_and(|names| names.iter().any(is_name))
         }
     }
 }

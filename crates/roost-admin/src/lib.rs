@@ -40,7 +40,7 @@ pub use agents::Agent;
 pub use api::{Kind as RecordKind, Record, RecordQuery};
 pub use events::{Hub, ShellEvent, Webhook, WebhookError};
 pub use facts::EVENT;
-pub use gate::Gate;
+pub use gate::{Gate, is_own_host};
 pub use http::serve;
 pub use mi::{DatagramAddress, Fifo, MiDatagram, MiFifo};
 pub use peers::Peers;

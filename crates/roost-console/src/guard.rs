@@ -59,7 +59,7 @@ fn checked(shared: &Shared, from: IpAddr, request: &Request) -> Result<Visitor, 
     let headers = request.headers();
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     let host = text(header::HOST).unwrap_or("");
-    if !is_own(shared, host) {
+    if !roost_admin::is_own_host(host, (!shared.is_local()).then_some(&shared.settings.hosts)) {
         return Err(refuse("the Host is no address of this server and no name that `domains` has\n"));
     }
     let scheme = if shared.settings.certificates.is_some() { "https" } else { "http" };
@@ -89,20 +89,6 @@ fn checked(shared: &Shared, from: IpAddr, request: &Request) -> Result<Visitor, 
         true => Redirect::to("/login").into_response(),
         false => (StatusCode::UNAUTHORIZED, "log in first\n").into_response(),
     }))
-}
-
-/// Whether a Host means this server: a name of a stranger's may lead to any address, an address to nothing else.
-fn is_own(shared: &Shared, host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    let address = name.parse::<IpAddr>();
-    if shared.is_local() {
-        return name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback());
-    }
-    let is_named = shared.settings.hosts.iter().any(|own| own.eq_ignore_ascii_case(name));
-    address.is_ok() || name.eq_ignore_ascii_case("localhost") || is_named
 }
 
 /// What every answer says to browsers.

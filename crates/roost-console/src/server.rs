@@ -34,7 +34,7 @@ const CONNECTIONS: (usize, usize) = (512, 128);
 /// How long a connection may stand still both ways.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Serves the console until `stop` resolves. `once` makes whoever shows it an administrator, one time.
+/// Serves the console for as long as it is polled. `once` makes whoever shows it an administrator, one time.
 ///
 /// # Errors
 /// The files of people cannot be read, or the listener fails.
@@ -43,14 +43,13 @@ pub async fn serve(
     settings: Settings,
     parts: Parts,
     once: Option<crate::OnceLink>,
-    stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let certificates = settings.certificates.clone();
     if certificates.is_none() && !settings.address.ip().is_loopback() {
         return Err(io::Error::other("beyond a loopback address the console needs a certificate"));
     }
     let shared = Shared::new(settings, parts, once).map_err(io::Error::other)?;
-    let tasks = shared.start();
+    shared.start();
     let router = Router::new()
         .route("/live", get(live::stream))
         .route("/phone/ws", any(bridge::connect))
@@ -61,9 +60,7 @@ pub async fn serve(
         .with_state(shared);
     let listener = TcpListener::from_std(listener)?;
     let service = router.into_make_service_with_connect_info::<Peer>();
-    let served = axum::serve(Door::new(listener, certificates), service).with_graceful_shutdown(stop).await;
-    tasks.into_iter().for_each(|task| task.abort());
-    served
+    axum::serve(Door::new(listener, certificates), service).await
 }
 
 /// Where connections come in.

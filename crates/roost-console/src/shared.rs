@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
 use crate::audit::Audit;
 use crate::backend::Backend;
@@ -72,16 +71,14 @@ impl Shared {
         }))
     }
 
-    /// Starts what gathers figures while nobody looks.
-    pub(crate) fn start(self: &Arc<Self>) -> [JoinHandle<()>; 3] {
+    /// Starts what gathers figures while nobody looks; it ends with the runtime.
+    pub(crate) fn start(self: &Arc<Self>) {
         let (sampler, listener, own) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
-        [
-            tokio::spawn(async move { sampler.history.sample(&sampler.backend).await }),
-            tokio::spawn(async move {
-                heard::listen(&listener.backend, &listener.refusals, &listener.since).await;
-            }),
-            tokio::spawn(async move { own.ladders.forget().await }),
-        ]
+        tokio::spawn(async move { sampler.history.sample(&sampler.backend).await });
+        tokio::spawn(async move {
+            heard::listen(&listener.backend, &listener.refusals, &listener.since).await;
+        });
+        tokio::spawn(async move { own.ladders.forget().await });
     }
 
     /// The session of a cookie, which counts as used; one of somebody who is gone, or has another role or password, ends.

@@ -42,5 +42,5 @@ pub(crate) fn seconds(language: Language, seconds: u64) -> String {
 
 /// A phone's User-Agent in brackets; nothing where it has none.
 pub(crate) fn phone(language: Language, agent: &str) -> String {
-    if agent.is_empty() { String::new() } else { say!(language, " ({agent})", "（{agent}）") }
+    if agent.is_empty() { String::new() } else { say!(language, " ({agent})", "「{agent}」") }
 }

@@ -113,6 +113,15 @@ impl<L: Line> Phone<L> {
         })
     }
 
+    /// The next final response to an INVITE; a failure is acknowledged.
+    pub fn await_outcome(&self, invite: &str) -> Message {
+        let answer = self.await_final("INVITE");
+        if answer.status().is_some_and(|status| status >= 300) {
+            self.send(ack_of_failure(invite, &answer));
+        }
+        answer
+    }
+
     pub fn await_message(&self, what: &str, wanted: impl Fn(&Message) -> bool) -> Message {
         let end = self.line.now() + PATIENCE;
         let mut passed = Vec::new();

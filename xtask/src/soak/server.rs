@@ -107,7 +107,12 @@ impl Place {
 
     /// What a method of the management interface answers, whole.
     pub(crate) fn mi(&self, method: &str) -> Result<Value> {
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method }).to_string();
+        self.mi_with(method, &json!([]))
+    }
+
+    /// The same with parameters.
+    pub(crate) fn mi_with(&self, method: &str, params: &Value) -> Result<Value> {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         let sent = ureq::post(format!("http://{}/mi", self.mi))
             .header("content-type", "application/json")
             .send(body);

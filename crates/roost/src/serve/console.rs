@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result};
 use roost_admin::Mi;
@@ -13,7 +14,6 @@ use roost_recorder::{Explanation, Names, answer_of};
 use roost_store::Store;
 use serde_json::json;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use crate::commands::account::set_password_of;
 use crate::serve::reload::changes;
@@ -61,7 +61,7 @@ impl Console {
         }
     }
 
-    /// Serves it until it is told to stop.
+    /// Serves it until it is told to stop, by a thread of its own: what looks at pages keeps no tool and no health check waiting.
     pub(super) fn serve(self, settings: &Settings, with: With<'_>) -> Option<Served> {
         let With { mi, store, streams, tls } = with;
         let own = settings.console(mi.gate.hosts.clone())?;
@@ -80,16 +80,23 @@ impl Console {
             }),
             domain: settings.domains.first().map_or_else(String::new, |name| host_of(name, own.address)),
         };
-        let (stop, stopped) = oneshot::channel();
-        let served = roost_console::serve(self.listener, own, parts, self.once, async {
-            let _ = stopped.await;
-        });
-        let task = tokio::spawn(async move {
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the console failed");
-            }
-        });
-        Some(Served { stop, task })
+        let (stop, stopped) = oneshot::channel::<()>();
+        let run = move || -> std::io::Result<()> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let served = runtime.block_on(async {
+                tokio::select! {
+                    served = roost_console::serve(self.listener, own, parts, self.once) => served,
+                    _ = stopped => Ok(()),
+                }
+            });
+            // Who watches a page is let go; a password that is being checked is not waited for.
+            runtime.shutdown_background();
+            served
+        };
+        let run = move || run().unwrap_or_else(|error| tracing::error!(%error, "the console failed"));
+        let thread = std::thread::Builder::new().name("roost-console".to_string()).spawn(run);
+        let thread = thread.inspect_err(|error| tracing::error!(%error, "no thread for the console")).ok()?;
+        Some(Served { stop, thread })
     }
 }
 
@@ -104,14 +111,14 @@ pub(super) struct With<'a> {
 #[derive(Debug)]
 pub(super) struct Served {
     stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Served {
-    /// Ends it; who watches a page is let go.
+    /// Ends it, and waits until its address is free.
     pub(super) fn stop(self) {
         let _ = self.stop.send(());
-        self.task.abort();
+        let _ = self.thread.join();
     }
 }
 

@@ -18,6 +18,16 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// Copies of the sockets that the server starts with.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub(super) fn of(connections: &[(Transport, TcpListener)], datagrams: &[Vec<UdpSocket>]) -> Result<Kept> {
+        let mut kept = Kept::default();
+        kept.add(connections, datagrams)?;
+        Ok(kept)
+    }
+
     /// # Errors
     /// The process has no descriptor left.
     fn add(&mut self, connections: &[(Transport, TcpListener)], datagrams: &[Vec<UdpSocket>]) -> Result<()> {
@@ -59,8 +69,6 @@ pub(super) struct Change {
 }
 
 impl Listening {
-    /// # Errors
-    /// The process has no descriptor left.
     pub(super) fn new(
         inboxes: &Arc<Vec<Inbox>>,
         streams: Option<Streams>,
@@ -141,14 +149,4 @@ impl Listening {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Copies of the sockets that the server starts with.
-///
-/// # Errors
-/// The process has no descriptor left.
-pub(super) fn keep(connections: &[(Transport, TcpListener)], datagrams: &[Vec<UdpSocket>]) -> Result<Kept> {
-    let mut kept = Kept::default();
-    kept.add(connections, datagrams)?;
-    Ok(kept)
 }

@@ -25,7 +25,7 @@ use crate::serve::delivery::{Dispatch, Questions, asker, deliver, dispatcher, re
 use crate::serve::drain::Drain;
 use crate::serve::handover::Upgrade;
 use crate::serve::interfaces::{self, Interfaces};
-use crate::serve::listening::{self, Kept, Listening};
+use crate::serve::listening::{Kept, Listening};
 use crate::serve::loading::Loading;
 use crate::serve::location::{self, Ends};
 use crate::serve::logging::Levels;
@@ -94,7 +94,7 @@ impl Server {
         let ask = asker(Arc::clone(&inboxes), Arc::clone(&questions));
         let ends = Ends { inboxes: &inboxes, health: health.clone(), ask, clock };
         let (location, peers) = location::start(settings, &config, store, ends)?;
-        let kept = listening::keep(&stream_sockets, &datagrams)?;
+        let kept = Kept::of(&stream_sockets, &datagrams)?;
         let moved = std::mem::take(&mut left.streams);
         let (streams, stream_threads) =
             start_streams(stream_sockets, settings, tls.clone(), &inboxes, clock, moved)?;

@@ -2,20 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Message, Phone, Server, ack_of_failure, cancel_of};
-
-fn outcome(caller: &Phone, invite: &str) -> Message {
-    let answer = caller.await_final("INVITE");
-    caller.send(ack_of_failure(invite, &answer));
-    answer
-}
+use crate::support::{Phone, Server, ack_of_failure, cancel_of};
 
 /// A call that the callee refuses, or ends unasked.
 fn rings(caller: &mut Phone, number: &str, callee: &Phone) {
     let invite = caller.invite(number);
     let asked = callee.await_request("INVITE");
     callee.send(callee.answer(&asked, "486 Busy Here"));
-    assert_eq!(outcome(caller, &invite).status(), Some(486), "{number}");
+    assert_eq!(caller.await_outcome(&invite).status(), Some(486), "{number}");
     callee.await_request("ACK");
 }
 
@@ -37,13 +31,13 @@ fn a_number_stands_for_an_extension() {
     let cancel = callee.await_request("CANCEL");
     callee.send(callee.answer(&cancel, "200 OK"));
     callee.send(callee.answer(&asked, "487 Request Terminated"));
-    assert_eq!(outcome(&caller, &invite).status(), Some(487));
+    assert_eq!(caller.await_outcome(&invite).status(), Some(487));
     assert_eq!(
         server.mi("dlg_list", Value::Null).expect("calls")["Dialogs"].as_array().map(Vec::len),
         Some(0)
     );
     let invite = caller.invite("sales");
-    assert_eq!(outcome(&caller, &invite).status(), Some(404), "9003 is not registered");
+    assert_eq!(caller.await_outcome(&invite).status(), Some(404), "9003 is not registered");
     let tried = server.succeed(&["try", "invite", "9001", "4001"]);
     assert!(tried.contains("4001 is an alias of 9002") && tried.contains("9002 is registered"), "{tried}");
 }
@@ -53,7 +47,7 @@ fn aliases_of_the_database_are_read_again_when_asked() {
     let server = Server::for_calls("[alias_db]\ntable = \"dbaliases\"\n");
     let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
     let invite = caller.invite("4001");
-    assert_eq!(outcome(&caller, &invite).status(), Some(404));
+    assert_eq!(caller.await_outcome(&invite).status(), Some(404));
     server.sql("INSERT INTO dbaliases (alias_username, username) VALUES ('4001', '9002'), ('4002', '4001')");
     let changed = server.mi("address_reload", Value::Null).expect("a list");
     assert_eq!(changed[0]["Old"], "0 aliases", "{changed}");

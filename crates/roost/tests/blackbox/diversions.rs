@@ -1,6 +1,6 @@
 //! Calls that do not reach an extension: `[[route]]` with `on`, what the hop is told of them, and answers of an operator's words.
 
-use crate::support::{MediaServer, Message, Phone, Server, ack_of_failure, cancel_of, header};
+use crate::support::{MediaServer, Phone, Server, cancel_of, header};
 
 fn diverts(media: &MediaServer, keys: &str) -> String {
     format!("[[route]]\nuser = \"^900\"\nhops = [\"{}\"]\n{keys}\n", media.uri())
@@ -20,15 +20,6 @@ fn refuse(callee: &Phone, line: &str) {
     callee.await_request("ACK");
 }
 
-/// The final answer to a call, acknowledged where it is a failure.
-fn outcome(caller: &Phone, invite: &str) -> Message {
-    let answer = caller.await_final("INVITE");
-    if answer.status() != Some(200) {
-        caller.send(ack_of_failure(invite, &answer));
-    }
-    answer
-}
-
 #[test]
 fn calls_that_fail_go_where_the_route_says_and_the_hop_is_told_whose_they_were() {
     let media = MediaServer::new("127.0.0.2");
@@ -46,7 +37,7 @@ fn calls_that_fail_go_where_the_route_says_and_the_hop_is_told_whose_they_were()
         let invite = caller.initial("INVITE", "9002", &["X-In: secret"]);
         caller.send(&invite);
         refuse(&callee, line);
-        let answer = outcome(&caller, &invite);
+        let answer = caller.await_outcome(&invite);
         let heard = media.heard("INVITE");
         match reason {
             Some(reason) => {
@@ -77,7 +68,7 @@ fn a_phone_that_rings_too_long_is_silenced_and_the_call_goes_to_voicemail() {
     let cancel = callee.await_request("CANCEL");
     callee.send(callee.answer(&cancel, "200 OK"));
     callee.send(callee.answer(&rings, "487 Request Terminated"));
-    assert_eq!(outcome(&caller, &invite).status(), Some(200));
+    assert_eq!(caller.await_outcome(&invite).status(), Some(200));
     let told = media.heard("INVITE").remove(0);
     let expected = format!(
         "<sip:9002@127.0.0.1?Reason=SIP%3Bcause%3D408>;index=1, <sip:9002@{}>;index=1.1;mp=1",
@@ -97,16 +88,16 @@ fn a_call_that_comes_back_from_voicemail_is_not_sent_there_again() {
         let invite = caller.initial("INVITE", "9002", &[told]);
         caller.send(&invite);
         refuse(&callee, "486 Busy Here");
-        assert_eq!(outcome(&caller, &invite).status(), Some(486), "{told}");
+        assert_eq!(caller.await_outcome(&invite).status(), Some(486), "{told}");
     }
     let other = caller.initial("INVITE", "9002", &["Diversion: <sip:9003@roost.test>;reason=user-busy"]);
     caller.send(&other);
     refuse(&callee, "486 Busy Here");
-    assert_eq!(outcome(&caller, &other).status(), Some(200), "it was diverted from another extension");
+    assert_eq!(caller.await_outcome(&other).status(), Some(200), "it was diverted from another extension");
     // One that is not registered at all.
     let invite = caller.initial("INVITE", "9003", &["Diversion: <sip:9003@roost.test>;reason=unavailable"]);
     caller.send(&invite);
-    assert_eq!(outcome(&caller, &invite).status(), Some(404));
+    assert_eq!(caller.await_outcome(&invite).status(), Some(404));
     assert_eq!(media.heard("INVITE").len(), 1);
 }
 
@@ -123,13 +114,13 @@ fn a_caller_who_gives_up_is_not_diverted_and_a_hop_that_fails_leaves_the_phones_
     let cancel = callee.await_request("CANCEL");
     callee.send(callee.answer(&cancel, "200 OK"));
     callee.send(callee.answer(&rings, "487 Request Terminated"));
-    assert_eq!(outcome(&caller, &invite).status(), Some(487));
+    assert_eq!(caller.await_outcome(&invite).status(), Some(487));
     assert_eq!(media.heard("INVITE").len(), 0);
 
     let full = MediaServer::answering(media.kill(), "503 Service Unavailable");
     let invite = caller.invite("9002");
     refuse(&callee, "486 Busy Here");
-    assert_eq!(outcome(&caller, &invite).line(), "486 Busy Here");
+    assert_eq!(caller.await_outcome(&invite).line(), "486 Busy Here");
     assert_eq!(full.heard("INVITE").len(), 1, "once");
 }
 
@@ -141,7 +132,7 @@ fn an_extension_with_as_many_calls_as_it_may_have_is_busy() {
     caller.establish(&callee);
     let mut other = server.registered("9003");
     let invite = other.invite("9002");
-    assert_eq!(outcome(&other, &invite).status(), Some(200));
+    assert_eq!(other.await_outcome(&invite).status(), Some(200));
     assert_eq!(media.heard("INVITE").len(), 1);
 }
 
@@ -151,10 +142,10 @@ fn the_first_rule_that_is_for_a_failure_takes_it_whichever_stands_before() {
     let rule = |media: &MediaServer, on: &str| diverts(media, &format!("on = [\"{on}\"]"));
     let (_server, mut caller, callee) = calling(&(rule(&queue, "busy") + &rule(&mailbox, "offline")));
     let invite = caller.invite("9003");
-    assert_eq!(outcome(&caller, &invite).status(), Some(200));
+    assert_eq!(caller.await_outcome(&invite).status(), Some(200));
     let invite = caller.invite("9002");
     refuse(&callee, "486 Busy Here");
-    assert_eq!(outcome(&caller, &invite).status(), Some(200));
+    assert_eq!(caller.await_outcome(&invite).status(), Some(200));
     assert_eq!((queue.heard("INVITE").len(), mailbox.heard("INVITE").len()), (1, 1));
 }
 
@@ -163,7 +154,7 @@ fn an_operators_words_answer_calls_while_registrations_go_on() {
     let (server, mut caller, callee) =
         calling("[[route]]\nreply = \"503 Closed until 14:00\"\nmethods = [\"INVITE\"]\n");
     let invite = caller.invite("9002");
-    assert_eq!(outcome(&caller, &invite).line(), "503 Closed until 14:00");
+    assert_eq!(caller.await_outcome(&invite).line(), "503 Closed until 14:00");
     callee.hears_nothing("the call is answered by the route");
     assert_eq!(caller.register(300).line(), "200 OK");
     let tried = server.succeed(&["try", "invite", "9001", "9002"]);
@@ -196,9 +187,9 @@ fn a_condition_decides_which_route_takes_a_call() {
     let (server, mut caller, _callee) = calling(&(first + &rule(&day, "method in [\"INVITE\"]")));
     let invite = caller.initial("INVITE", "700", &["X-Night: 1"]);
     caller.send(&invite);
-    assert_eq!(outcome(&caller, &invite).status(), Some(200));
+    assert_eq!(caller.await_outcome(&invite).status(), Some(200));
     let invite = caller.invite("700");
-    assert_eq!(outcome(&caller, &invite).status(), Some(200));
+    assert_eq!(caller.await_outcome(&invite).status(), Some(200));
     assert_eq!((night.heard("INVITE").len(), day.heard("INVITE").len()), (1, 1));
     let tried = server.succeed(&["try", "invite", "9001", "700"]);
     assert!(tried.contains("the [[route]] of set 1 does not take it: its condition"), "{tried}");

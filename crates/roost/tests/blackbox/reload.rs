@@ -4,9 +4,7 @@ use std::fs;
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 
-use crate::support::{
-    AnyLine, PATIENCE, Phone, Server, TLS_SECTION, free_port, phone, shown_certificate, wait_for,
-};
+use crate::support::{AnyLine, PATIENCE, Phone, Server, free_port, phone, shown_certificate, wait_for};
 use serde_json::{Value, json};
 
 const BEFORE: &str = "[registrar]\nmax_expires = 200\n";
@@ -149,10 +147,7 @@ fn a_broken_file_changes_nothing_and_says_why_line_by_line() {
 
 #[test]
 fn another_certificate_file_counts_for_connections_that_begin_later() {
-    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let mut server = Server::prepared("", TLS_SECTION);
-    server.succeed(&["tls", "new", "localhost"]);
-    server.also_listen(&format!("tls:{at}"));
+    let (mut server, at) = Server::prepared_with_tls();
     server.add_user("9001", "9001");
     server.start();
     let ca = server.path("tls/ca.pem");

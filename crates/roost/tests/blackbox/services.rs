@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::support::{
-    A_WHILE, AnyLine, Dialog, Kamailio, Message, Phone, Server, TLS_SECTION, free_port, phone, with_body,
+    A_WHILE, AnyLine, Dialog, Kamailio, Message, Phone, Server, free_port, phone, with_body,
 };
 
 /// A server whose services are at a hop, which is a phone by hand; and that hop.
@@ -91,10 +91,7 @@ fn strangers_are_asked_who_they_are() {
 
 #[test]
 fn kamailio_tells_phones_of_waiting_messages_and_of_lamps() {
-    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let mut server = Server::prepared("", TLS_SECTION);
-    server.succeed(&["tls", "new", "localhost", "127.0.0.1"]);
-    server.also_listen(&format!("tls:{at}"));
+    let (mut server, at) = Server::prepared_with_tls();
     let kamailio = Kamailio::presence(&server, [127, 0, 0, 5]);
     let routes = format!(
         "[[route]]\nevents = [\"message-summary\", \"dialog\"]\nhops = [\"{0}\"]\n\

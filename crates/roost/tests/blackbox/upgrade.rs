@@ -1,15 +1,13 @@
 //! `roost upgrade`: the process becomes another binary, and nobody who calls or is called notices.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::support::{
-    AnyLine, Dialog, PATIENCE, Phone, Server, TLS_SECTION, TcpPhone, ack_of_failure, cancel_of, free_port,
-    phone, wait_for,
+    AnyLine, Dialog, PATIENCE, Phone, Server, TcpPhone, ack_of_failure, cancel_of, phone, wait_for,
 };
 
 /// A caller and a callee of a server whose binary can be changed.
@@ -154,10 +152,7 @@ fn connections_go_on_with_half_messages_and_calls_that_ring() {
 
 #[test]
 fn sessions_of_tls_cannot_move_and_their_phones_come_again() {
-    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let mut server = Server::prepared("", TLS_SECTION);
-    server.succeed(&["tls", "new", "localhost"]);
-    server.also_listen(&format!("tls:{at}"));
+    let (mut server, at) = Server::prepared_with_tls();
     server.add_user("9001", "9001");
     server.start();
     let ca = server.path("tls/ca.pem");

@@ -15,7 +15,7 @@ use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Database, Kind, Log, PATIENCE, Phone, free_port, mi, wait_for};
+use super::{Database, Kind, Log, PATIENCE, Phone, TLS_SECTION, free_port, mi, wait_for};
 
 /// A server process; kill it, stop it, start it again on the same folder. Dropping it kills it.
 pub struct Server {
@@ -60,6 +60,15 @@ impl Server {
             self.sip, self.mi
         );
         fs::write(self.path("roost.toml"), text).expect("a configuration file");
+    }
+
+    /// The same, listening for TLS, too, with a certificate for localhost and 127.0.0.1; and where.
+    pub fn prepared_with_tls() -> (Server, SocketAddr) {
+        let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let server = Server::prepared("", TLS_SECTION);
+        server.succeed(&["tls", "new", "localhost", "127.0.0.1"]);
+        server.also_listen(&format!("tls:{at}"));
+        (server, at)
     }
 
     /// As [`Server::prepared`], and serving.
