@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Driver, HttpReply, PATIENCE, Phone, Server, TLS_SECTION, USER_AGENT, axe, free_port, http, report,
-    wait_for,
+    Driver, HttpReply, MediaServer, PATIENCE, Phone, Server, TLS_SECTION, USER_AGENT, axe, free_port, http,
+    report, wait_for,
 };
 
 /// A server with a console, and where that is.
@@ -192,6 +192,27 @@ fn messages_are_seen_as_they_come_and_verdicts_in_the_pages_language() {
         let wall = get(at, "/wall?q=9001", &[]).body;
         wall.contains("data-since=").then_some(())
     });
+}
+
+#[test]
+fn calls_are_found_by_their_hop() {
+    let media = MediaServer::new("127.0.0.2");
+    let (server, at) = started(&format!("[[route]]\nprefix = \"0\"\nhops = [\"{}\"]\n", media.uri()));
+    let (mut caller, callee) = (server.registered("9001"), server.registered("9002"));
+    let _talk = caller.establish(&callee);
+    let mut other = server.registered("9003");
+    let invite = other.invite("0123");
+    assert_eq!(other.await_outcome(&invite).status(), Some(200));
+    let found = |condition: &str| -> (usize, String) {
+        let body =
+            get(at, &format!("/calls?q={}", condition.replace(' ', "%20").replace('=', "%3D")), &[]).body;
+        (body.matches("data-key=").count(), body)
+    };
+    wait_for("both calls", PATIENCE, || (found("").0 == 2).then_some(()));
+    let (count, body) = found(&format!("hop == '{}'", media.uri()));
+    assert!(count == 1 && body.contains("sip:0123@"), "{body}");
+    assert_eq!(found("has(hop) == false").0, 1);
+    assert!(get(at, "/routes", &[]).body.contains("/calls?q=hop%20%3D%3D%20"), "no link to its calls");
 }
 
 #[test]
@@ -467,6 +488,8 @@ fn every_page_is_there_in_both_languages_and_colours() {
         ("now", "/"),
         ("extensions", "/extensions"),
         ("extension", "/extensions/9003"),
+        ("messages", "/extensions/9003?live=yes"),
+        ("ladder", "/calls/ladder?callid=none&live=yes"),
         ("calls", "/calls"),
         ("history", "/calls/history"),
         ("routes", "/routes?method=INVITE&who=9001&target=8123"),
