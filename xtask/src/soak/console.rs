@@ -2,6 +2,7 @@
 //! and whether a browser that looks for hours grows.
 
 use std::fmt::Display;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::thread::sleep;
@@ -44,6 +45,9 @@ pub(super) fn run(minutes: u64) -> Result<()> {
     let dir = TempDir::with_prefix("roost-soak-")?;
     let console = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let place = Place::make(dir.path(), None, "", &format!("[console]\nlisten = \"{console}\""))?;
+    // Calls are kept of who is known.
+    let config = fs::read_to_string(place.file())?;
+    fs::write(place.file(), config.replace("authorize = \"off\"", "authorize = \"registered\""))?;
     place.import_users(&binaries, CALLING + BUSY - FIRST)?;
     let server = Server::start(&binaries, &place)?;
     binaries.register_all(&place, EXTENSIONS, free_port())?;
@@ -133,6 +137,9 @@ fn look(server: &Server, place: &Place, console: SocketAddr) -> Result<()> {
     eprintln!("    {} pages watched: {:.1} % of a core, {:.1} MiB", open.len(), cpu()?, mib(server.pss()?));
     drop(open);
     // Figures change all the time: each must stand between the interface's before and after.
+    let talking = place.mi_with("get_statistics", &serde_json::json!([["dialog:active_dialogs"]]))?;
+    let talking = talking["result"]["dialog:active_dialogs"].as_u64().unwrap_or(0);
+    ensure!(talking >= u64::from(CALLS), "{talking} calls in progress instead of {CALLS}");
     let registered = |answer: Value| answer["result"]["usrloc:registered_users"].as_u64();
     let asked = || place.mi_with("get_statistics", &serde_json::json!([["usrloc:registered_users"]]));
     let before = registered(asked()?).context("no figure")?;
