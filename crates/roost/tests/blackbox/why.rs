@@ -205,6 +205,34 @@ fn a_database_that_is_away_is_named() {
     assert!(now["Problems"][0]["Problem"].to_string().contains("the database is away"), "{now}");
 }
 
+/// What a command says at a terminal of somebody who reads Chinese.
+fn in_chinese(server: &Server, args: &[&str]) -> String {
+    let mut command = server.command(args);
+    command.env("LC_ALL", "zh_CN.UTF-8");
+    let ran = crate::support::run(command, PATIENCE);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    ran.stdout
+}
+
+#[test]
+fn verdicts_are_in_the_terminals_language_and_json_is_the_same_everywhere() {
+    let server = Server::for_calls("");
+    let mut wrong = Phone::new(server.sip, "9001", "wrong");
+    assert_eq!(wrong.register(60).status, 403);
+    told(&server, "9001", "wrong-password");
+    let said = in_chinese(&server, &["why", "9001"]);
+    for part in ["9001 离线。最近一次 REGISTER（", "被拒绝：", "处理：", "REGISTER 被拒绝：403"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let now = in_chinese(&server, &["why"]);
+    assert!(
+        now.contains("有一处问题。") && now.contains("1 个分机被拒绝（wrong-password）：9001。"),
+        "{now}"
+    );
+    assert!(in_chinese(&server, &["why", "9001", "--json"]).contains("9001 is offline."));
+}
+
 #[test]
 fn reasons_are_explained_and_their_pages_are_fresh() {
     let server = Server::prepared("", "");
@@ -217,10 +245,7 @@ fn reasons_are_explained_and_their_pages_are_fresh() {
     assert_eq!(server.succeed(&["explain", &code]), said);
     let wrong = server.roost(&["explain", "wrong-pasword"]);
     assert!(wrong.stderr.contains("did you mean `wrong-password`?"), "{}", wrong.stderr);
-    let mut chinese = server.command(&["explain", "wrong-password"]);
-    chinese.env("LC_ALL", "zh_CN.UTF-8");
-    let ran = crate::support::run(chinese, PATIENCE);
-    assert!(ran.stdout.contains("密码"), "{}", ran.stdout);
+    assert!(in_chinese(&server, &["explain", "wrong-password"]).contains("密码"));
     for (language, file) in [("en", "reasons.md"), ("zh", "reasons.zh-CN.md")] {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(file);
         let page = std::fs::read_to_string(path).unwrap_or_default();
