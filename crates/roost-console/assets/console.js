@@ -6,6 +6,13 @@ const words = document.body.dataset;
 /** A piece of the server's HTML. It is our own, and escaped there; scripts in it do not run. */
 const parsed = (html) => new DOMParser().parseFromString(html, 'text/html').body;
 
+// --- What was said once is not said again when the page is loaded anew.
+const here = new URL(window.location.href);
+if (here.searchParams.has('said') || here.searchParams.has('failed')) {
+  ['said', 'failed'].forEach((name) => here.searchParams.delete(name));
+  window.history.replaceState(null, '', here);
+}
+
 // --- Questions before something is ended or removed.
 document.addEventListener('submit', (event) => {
   const question = event.target.dataset.ask;

@@ -102,7 +102,7 @@ async fn done(
             note("hop", address, fields.get("before"), state)?;
             let params = json!({ "state": state, "group": number, "address": address });
             shared.backend.mi("ds_set_state", params).await?;
-            Ok("hop-changed")
+            Ok(if state == "i" { "hop-out" } else { "hop-in" })
         }
         "/do/password" => {
             note("password", aor, "", "")?;

@@ -45,8 +45,8 @@ impl<T: ?Sized> Kept<T> {
         let begun = Instant::now();
         let found = read.await?;
         let now = Instant::now();
-        let lasts = self.least.max(((now - begun) * TIMES).min(LONGEST));
-        let reading = Reading { fresh_until: now + lasts, found: Arc::clone(&found) };
+        let reading =
+            Reading { fresh_until: now + lasts(now - begun, self.least), found: Arc::clone(&found) };
         *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(reading);
         Ok(found)
     }
@@ -57,21 +57,27 @@ impl<T: ?Sized> Kept<T> {
     }
 }
 
+/// How long a reading is fresh that took so long.
+fn lasts(took: Duration, least: Duration) -> Duration {
+    least.max((took * TIMES).min(LONGEST))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_asks_soon_gets_the_same_and_a_dear_reading_lasts_longer() {
-        let kept = Kept::<u32>::new(Duration::from_millis(20));
-        let slow = async {
-            tokio::time::sleep(Duration::from_millis(30)).await;
-            Ok::<_, ()>(Arc::new(1))
-        };
-        assert_eq!(*kept.get(slow).await.unwrap(), 1);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(*kept.get(async { Ok::<_, ()>(Arc::new(2)) }).await.unwrap(), 1, "ten times 30 ms");
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(*kept.get(async { Ok::<_, ()>(Arc::new(3)) }).await.unwrap(), 3);
+    async fn who_asks_soon_gets_the_same_and_who_asks_late_a_new_one() {
+        let reading = |found: u32| async move { Ok::<_, ()>(Arc::new(found)) };
+        let kept = Kept::<u32>::new(Duration::from_secs(3_600));
+        assert_eq!((*kept.get(reading(1)).await.unwrap(), *kept.get(reading(2)).await.unwrap()), (1, 1));
+        kept.last.write().unwrap().as_mut().unwrap().fresh_until = Instant::now();
+        assert_eq!(*kept.get(reading(3)).await.unwrap(), 3);
+    }
+
+    #[test]
+    fn a_dear_reading_lasts_longer() {
+        let ms = Duration::from_millis;
+        assert_eq!([5, 30, 60_000].map(|took| lasts(ms(took), ms(200))), [ms(200), ms(300), LONGEST]);
     }
 }

@@ -61,6 +61,7 @@ impl Templates {
             below.below(language(state), front)
         });
         environment.add_filter("enc", |text: &str| encoded(text));
+        environment.add_filter("after", after);
         environment.add_filter("since", since);
         environment.add_filter("shown", shown);
         environment.add_filter("coded", |text: &str| Value::from_safe_string(coded(text)));
@@ -108,6 +109,14 @@ fn coded(text: &str) -> String {
     parts.map(|(index, part)| if index % 2 == 1 { format!("<code>{part}</code>") } else { part }).collect()
 }
 
+/// Milliseconds, or seconds where they are many.
+fn after(milliseconds: i64) -> String {
+    match milliseconds {
+        10_000.. => format!("{:.1} s", milliseconds as f64 / 1000.0),
+        _ => format!("{milliseconds} ms"),
+    }
+}
+
 /// Seconds as h:mm:ss or m:ss.
 fn since(seconds: i64) -> String {
     let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
@@ -124,6 +133,7 @@ mod tests {
     #[test]
     fn what_stands_in_backquotes_is_code_and_nothing_is_markup() {
         assert_eq!(coded("see `a <b>` & c"), "see <code>a &lt;b&gt;</code> &amp; c");
+        assert_eq!((after(9_999), after(220_471)), ("9999 ms".to_string(), "220.5 s".to_string()));
         assert_eq!((since(59), since(3_661)), ("0:59".to_string(), "1:01:01".to_string()));
     }
 }

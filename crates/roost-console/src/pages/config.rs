@@ -67,6 +67,7 @@ pub(crate) async fn act(
     let checked = tokio::task::spawn_blocking(move || check(&wanted))
         .await
         .unwrap_or_else(|error| Err(error.to_string()));
+    let mut said = "config-saved";
     let done = match (checked, is_saved) {
         (Err(error), _) => Err(error),
         (Ok(changes), false) => Ok(changes),
@@ -77,12 +78,15 @@ pub(crate) async fn act(
             let names: Vec<&str> = changes.iter().filter_map(|change| change["key"].as_str()).collect();
             let of = names.join(", ");
             let saved = save(shared, visitor, (&text, &of), &diff, move |text| write(text)).await;
-            saved.map(|()| changes)
+            saved.map(|needs_restart| {
+                said = if needs_restart { "config-restart" } else { "config-saved" };
+                changes
+            })
         }
     };
     let asked = Asked::of("/config", headers, visitor.clone());
     if is_saved && done.is_ok() {
-        return Redirect::to("/config?said=config-saved").into_response();
+        return Redirect::to(&format!("/config?said={said}")).into_response();
     }
     let (changes, error) = match done {
         Ok(changes) => (changes, None),
@@ -106,13 +110,14 @@ pub(crate) async fn act(
     whole_page(shared, &asked, html.map(|html| Content { html, title: "config", is_part: false }))
 }
 
+/// Whether something of it needs a restart.
 async fn save(
     shared: &Shared,
     visitor: &Visitor,
     (text, of): (&str, &str),
     diff: &[(String, String)],
     write: impl FnOnce(&str) -> Result<(), String> + Send + 'static,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let side = |sign: &str| {
         let lines = diff.iter().filter(|(own, _)| own == sign).map(|(_, line)| line.as_str());
         lines.collect::<Vec<_>>().join("\n").chars().take(MOST_NOTED).collect::<String>()
@@ -129,7 +134,8 @@ async fn save(
     shared.audit.write(&change)?;
     let text = text.to_string();
     tokio::task::spawn_blocking(move || write(&text)).await.map_err(|error| error.to_string())??;
-    shared.backend.mi("reload", json!({})).await.map(drop)
+    let reloaded = shared.backend.mi("reload", json!({})).await?;
+    Ok(reloaded["Restart"].as_array().is_some_and(|keys| !keys.is_empty()))
 }
 
 /// Tells a text from the one that another has put in its place meanwhile.

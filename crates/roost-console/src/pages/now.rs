@@ -86,9 +86,12 @@ fn refusals(shared: &Shared, language: Language) -> Vec<Value> {
     shown
 }
 
-/// What is wrong, with a link to the extension that it is about.
+/// What is wrong, with a link to where it is seen and mended.
 fn problems(all: &Value) -> Vec<Value> {
     let link = |remedy: &str| {
+        if remedy.starts_with("roost ds ") {
+            return Some("/routes".to_string());
+        }
         let aor = remedy.strip_prefix("roost why ")?.split_whitespace().next()?;
         Some(format!("/extensions/{}", crate::backend::encoded(aor)))
     };
