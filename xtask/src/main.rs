@@ -118,7 +118,7 @@ fn test_steps(args: &[OsString]) -> Vec<Step> {
 /// How many tests of the black box run at once: most of them wait for a timer.
 fn threads() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    (5 * cores).clamp(6, 20).to_string()
+    (4 * cores).clamp(6, 16).to_string()
 }
 
 /// The suites that must pass whatever the database is; SQLite's turn is with all the others.

@@ -90,11 +90,12 @@ fn a_phone_that_nobody_answers_is_given_up_in_time_by_the_next_binary() {
 #[test]
 fn what_comes_meanwhile_waits() {
     let (server, mut caller, _callee) = calling();
-    let register = caller.register_message(&[]);
     std::thread::scope(|scope| {
         let upgrade = scope.spawn(|| server.succeed(&["upgrade"]));
-        // Sent at every moment of it: each is answered.
+        // Sent at every moment of it: each is answered. Each is a request of its own: one that comes again while the first waits for
+        // the disk has no answer of its own.
         for _ in 0..20 {
+            let register = caller.register_message(&[]);
             caller.send(&register);
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -11,7 +11,7 @@ elif transport == "fifo":
     mi = OpenSIPSMI("fifo", fifo_file=where, fifo_reply_dir=sys.argv[3])
 else:
     host, port = where.rsplit(":", 1)
-    mi = OpenSIPSMI("datagram", datagram_ip=host, datagram_port=int(port), timeout=5)
+    mi = OpenSIPSMI("datagram", datagram_ip=host, datagram_port=int(port), datagram_timeout=5)
 for command, params in (
     ("ul_add", ["location", "9010", "sip:9010@127.0.0.1:5090", 0, "", 0, "", 0]),
     ("ul_show_contact", {"table_name": "location", "aor": "9010"}),
