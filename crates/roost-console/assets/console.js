@@ -8,8 +8,8 @@ const parsed = (html) => new DOMParser().parseFromString(html, 'text/html').body
 
 // --- What was said once is not said again when the page is loaded anew.
 const here = new URL(window.location.href);
-if (here.searchParams.has('said') || here.searchParams.has('failed')) {
-  ['said', 'failed'].forEach((name) => here.searchParams.delete(name));
+if (here.searchParams.has('said')) {
+  here.searchParams.delete('said');
   window.history.replaceState(null, '', here);
 }
 
@@ -29,7 +29,7 @@ function tick() {
     const text = hours ? `${hours}:${two(minutes)}:${two(seconds)}` : `${minutes}:${two(seconds)}`;
     if (node.textContent !== text) node.textContent = text;
   }
-  for (const node of document.querySelectorAll('time[data-at]:empty')) {
+  for (const node of document.querySelectorAll('time[data-at]:not([datetime])')) {
     const at = new Date(Number(node.dataset.at) * 1000);
     node.dateTime = at.toISOString();
     node.textContent = at.toLocaleString(document.documentElement.lang);

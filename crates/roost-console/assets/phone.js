@@ -179,6 +179,8 @@ class Phone {
     click('answer', () => this.answer());
     click('decline', () => this.call?.decline());
     click('hangup', () => this.call?.hangUp());
+    // Who leaves the page ends the call: that is asked first.
+    window.addEventListener('beforeunload', (event) => { if (this.call) event.preventDefault(); });
     click('mute', () => this.mute(!this.isMuted));
     click('clear', () => this.part('ladder').replaceChildren());
     for (const key of this.root.querySelectorAll('[data-phone-key]')) key.addEventListener('click', () => this.press(key.dataset.phoneKey));

@@ -9,7 +9,6 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use serde_json::json;
 
 use crate::audit::Change;
-use crate::backend::encoded;
 use crate::fields::Fields;
 use crate::guard::Visitor;
 use crate::pages;
@@ -63,7 +62,22 @@ pub(crate) async fn act(
     let sign = if back.contains('?') { '&' } else { '?' };
     match done(&shared, &visitor, uri.path(), &fields).await {
         Ok(said) => Redirect::to(&format!("{back}{sign}said={said}")).into_response(),
-        Err(why) => Redirect::to(&format!("{back}{sign}failed={}", encoded(&why))).into_response(),
+        Err(why) => {
+            // It was written down before it was tried.
+            let change = Change {
+                who: visitor.name(),
+                from: visitor.from,
+                what: "not done",
+                of: uri.path(),
+                before: "",
+                after: &why,
+            };
+            if let Err(error) = shared.audit.write(&change) {
+                tracing::error!(%error, "the audit log cannot be written");
+            }
+            visitor.token.iter().for_each(|token| shared.sessions.fail(token, &why));
+            Redirect::to(back).into_response()
+        }
     }
 }
 
@@ -99,7 +113,8 @@ async fn done(
         "/do/hop" => {
             let (set, address, state) = (fields.get("set"), fields.get("address"), fields.get("state"));
             let number: i64 = set.parse().map_err(|_| "no such set".to_string())?;
-            note("hop", address, fields.get("before"), state)?;
+            let after = if state == "i" { "Inactive" } else { "Active" };
+            note("hop", address, fields.get("before"), after)?;
             let params = json!({ "state": state, "group": number, "address": address });
             shared.backend.mi("ds_set_state", params).await?;
             Ok(if state == "i" { "hop-out" } else { "hop-in" })

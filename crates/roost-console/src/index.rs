@@ -27,6 +27,8 @@ pub(crate) enum Doing {
 }
 
 impl Doing {
+    pub(crate) const ALL: [Doing; 4] = [Doing::Talking, Doing::Ringing, Doing::Free, Doing::Offline];
+
     /// By the name of a device state.
     pub(crate) fn of(state: &str) -> Doing {
         match state {

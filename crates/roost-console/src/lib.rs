@@ -46,6 +46,9 @@ pub type TakeText = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 /// Looks at a text; the error is for people.
 pub type CheckText = Arc<dyn Fn(&str) -> Result<Vec<Value>, String> + Send + Sync>;
 
+/// Masks the secrets of a text.
+pub type MaskText = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// What is in the configuration file, and may be put there.
 #[derive(Clone)]
 pub struct ConfigFile {
@@ -54,8 +57,8 @@ pub struct ConfigFile {
     /// What would change with a text (`key`, `old`, `new`, `live`), or what is wrong with it, with its line. Masks stand for the secrets
     /// that are there.
     pub check: CheckText,
-    /// A text with its secrets masked.
-    pub mask: Arc<dyn Fn(&str) -> String + Send + Sync>,
+    /// A text with its secrets masked; `None`: it cannot be read, and where they stand in it is not known.
+    pub mask: MaskText,
     /// Checks it and puts it into the file's place; the one before is kept beside it (`.bak`).
     pub write: TakeText,
 }

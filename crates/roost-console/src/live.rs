@@ -35,7 +35,7 @@ pub(crate) async fn stream(
     let query = form(&query.unwrap_or_default());
     let page = query.iter().find(|(name, _)| name == "page").map_or("", |(_, value)| value.as_str());
     let from = visitor.from;
-    let asked = Asked::of(page, &headers, visitor);
+    let asked = Asked::of(page, &headers, visitor).into_stream();
     if !page.starts_with('/') || !is_live(&asked) {
         return (StatusCode::BAD_REQUEST, "page=PATH of a page that changes\n").into_response();
     }

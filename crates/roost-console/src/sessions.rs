@@ -41,6 +41,8 @@ pub(crate) struct Session {
     pub(crate) csrf: String,
     begun: Instant,
     used: Instant,
+    /// Why the last form did nothing, for the next page.
+    failure: Option<String>,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,7 @@ impl Sessions {
         {
             all.remove(&oldest);
         }
-        all.insert(token.clone(), Session { who, csrf, begun: now, used: now });
+        all.insert(token.clone(), Session { who, csrf, begun: now, used: now, failure: None });
         Some(token)
     }
 
@@ -84,6 +86,18 @@ impl Sessions {
     pub(crate) fn who(&self, token: &str) -> Option<Who> {
         let now = Instant::now();
         self.all().get(token).filter(|session| session.lasts(now)).map(|session| session.who.clone())
+    }
+
+    /// Keeps why a form did nothing for the page that comes next: what stands in an address anybody may have written.
+    pub(crate) fn fail(&self, token: &str, why: &str) {
+        if let Some(session) = self.all().get_mut(token) {
+            session.failure = Some(why.to_string());
+        }
+    }
+
+    /// Takes it out.
+    pub(crate) fn take_failure(&self, token: &str) -> Option<String> {
+        self.all().get_mut(token).and_then(|session| session.failure.take())
     }
 
     pub(crate) fn end(&self, token: &str) {
@@ -133,6 +147,9 @@ mod tests {
         assert!(sessions.of("planted").is_none());
         assert!(!sessions.take_once("other") && sessions.take_once("once") && !sessions.take_once("once"));
         assert!(sessions.who(&token).is_some());
+        sessions.fail(&token, "it did not work");
+        assert_eq!(sessions.take_failure(&token).as_deref(), Some("it did not work"));
+        assert_eq!(sessions.take_failure(&token), None);
         sessions.end(&token);
         assert!(sessions.of(&token).is_none() && sessions.who(&token).is_none());
     }

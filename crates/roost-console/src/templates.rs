@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Local};
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, State, Value};
 
@@ -63,6 +64,8 @@ impl Templates {
         environment.add_filter("enc", |text: &str| encoded(text));
         environment.add_filter("after", after);
         environment.add_filter("since", since);
+        environment.add_filter("ago", |at_s: i64| since((Local::now().timestamp() - at_s).max(0)));
+        environment.add_filter("clock", clock);
         environment.add_filter("shown", shown);
         environment.add_filter("coded", |text: &str| Value::from_safe_string(coded(text)));
         for (name, text) in ALL {
@@ -73,6 +76,10 @@ impl Templates {
 
     pub(crate) fn word(&self, language: Language, name: &str) -> String {
         self.words.get(language, name).to_string()
+    }
+
+    pub(crate) fn has_word(&self, name: &str) -> bool {
+        self.words.get(Language::English, name) != name
     }
 
     /// # Errors
@@ -107,6 +114,12 @@ fn shown(value: &Value) -> String {
 fn coded(text: &str) -> String {
     let parts = text.split('`').map(escaped).enumerate();
     parts.map(|(index, part)| if index % 2 == 1 { format!("<code>{part}</code>") } else { part }).collect()
+}
+
+/// A moment of unix time, in seconds, by the server's clock.
+fn clock(at_s: i64) -> String {
+    let at = DateTime::from_timestamp(at_s, 0).map(|at| at.with_timezone(&Local));
+    at.map_or(String::new(), |at| at.format("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// Milliseconds, or seconds where they are many.

@@ -64,7 +64,7 @@ pub fn call_words(language: Language, outcome: &CallOutcome) -> String {
         CallEnd::Failed(code) => say!(language, "failed ({code})", "失败（{code}）"),
         CallEnd::CallerHungUp => say!(language, "{talked}, the caller hung up", "{talked}，主叫挂断"),
         CallEnd::CalleeHungUp => say!(language, "{talked}, the callee hung up", "{talked}，被叫挂断"),
-        CallEnd::Operator => say!(language, "{talked}, an operator ended it", "{talked}，被管理员结束"),
+        CallEnd::Operator => say!(language, "{talked}, an operator ended it", "{talked}，被操作人员结束"),
         CallEnd::CallerGone => {
             say!(language, "{talked}, then the caller's phone was gone", "{talked}，随后主叫话机消失")
         }
@@ -161,7 +161,7 @@ fn refreshed(language: Language, times: &str, least_left_ms: i64, moves: u32) ->
     let left = seconds(language, least_left_ms.unsigned_abs() / 1000);
     let left = match least_left_ms {
         ..0 => say!(language, "once {left} late", "有一次迟到 {left}"),
-        0.. => say!(language, "{left} before its end at the latest", "最迟在到期前 {left}"),
+        0.. => say!(language, "{left} before its end at the latest", "最晚一次在到期前 {left}"),
     };
     let moved = match moves {
         0 => String::new(),
@@ -187,7 +187,7 @@ fn gone(language: Language, times: &str, why: Gone) -> String {
         Gone::Removed => say!(
             language,
             "registration removed by an operator or a program{times}",
-            "注册被管理员或程序移除{times}"
+            "注册被操作人员或程序移除{times}"
         ),
         Gone::Expired => say!(language, "registration expired{times}", "注册过期{times}"),
     }

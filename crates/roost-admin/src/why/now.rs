@@ -181,7 +181,7 @@ fn trouble(word: &str) -> Option<(u8, &'static str, &'static str, &'static str)>
             (4, "extension does not answer pings", "extensions do not answer pings", "个分机不应答 ping")
         }
         "flow-lost" | "connection-gone" | "expired" => {
-            (5, "extension is gone", "extensions are gone", "个分机已离开")
+            (5, "extension is gone", "extensions are gone", "个分机的注册已失效")
         }
         "unknown-user"
         | "unknown-user-hidden"

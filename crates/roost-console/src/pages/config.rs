@@ -61,7 +61,9 @@ pub(crate) async fn act(
     let before = (file.read)().map(|(text, _)| text).unwrap_or_default();
     let is_another = mark(&before) != fields.get("mark");
     let shown = (file.mask)(&text);
-    let diff = tokio::task::spawn_blocking(move || diff(&before, &shown)).await.unwrap_or_default();
+    // What cannot be read has its mistake shown, not its differences.
+    let compare = move || shown.map_or_else(Vec::new, |shown| diff(&before, &shown));
+    let diff = tokio::task::spawn_blocking(compare).await.unwrap_or_default();
     let is_saved = fields.get("do") == "save";
     let (check, write) = (file.check, file.write);
     let checked = tokio::task::spawn_blocking(move || check(&wanted))

@@ -53,11 +53,19 @@ struct Found {
     error: Option<String>,
 }
 
-/// A text finds numbers that have it in them; what has an operator is a condition.
+/// The name of a state finds those in it; another text finds numbers that have it in them; what has an operator is a condition.
 async fn search(shared: &Shared, asked: &Asked) -> Result<Found, Failed> {
     let rows = shared.index.rows(&shared.backend).await?;
     let (all, q) = (rows.len(), asked.query("q").trim().to_string());
+    let is_called = |doing: &Doing| {
+        let word = shared.templates.word(asked.language(), &format!("state.{}", doing.as_str()));
+        q == doing.as_str() || q == word
+    };
+    let doing = Doing::ALL.into_iter().find(is_called);
     let found = move || {
+        if let Some(doing) = doing {
+            return Ok(rows.iter().filter(|row| row.doing() == doing).cloned().collect());
+        }
         let is_condition = q.contains(['=', '<', '>', '(', '!', '&', '|']);
         if !is_condition {
             return Ok(rows.iter().filter(|row| q.is_empty() || row.aor.contains(&*q)).cloned().collect());

@@ -34,6 +34,8 @@ pub(crate) struct Asked {
     language: Language,
     theme: &'static str,
     pub(crate) visitor: Visitor,
+    /// Whether it is asked again and again, for a page that is there already: times in it run by themselves.
+    is_stream: bool,
 }
 
 impl Asked {
@@ -58,7 +60,17 @@ impl Asked {
             language: said.or_else(chosen).or_else(browsers).unwrap_or(Language::English),
             theme,
             visitor,
+            is_stream: false,
         }
+    }
+
+    pub(crate) fn language(&self) -> Language {
+        self.language
+    }
+
+    /// The same, for a page that is there already.
+    pub(crate) fn into_stream(self) -> Asked {
+        Asked { is_stream: true, ..self }
     }
 
     pub(crate) fn query(&self, name: &str) -> &str {
@@ -153,6 +165,17 @@ fn phone(shared: &Shared) -> Value {
     json!({ "is_there": shared.parts.phone.is_some(), "domain": shared.parts.domain })
 }
 
+/// Why nothing was done: of a login the name of its words, else what the session's last form met.
+fn failed(shared: &Shared, asked: &Asked, template: &str) -> Option<String> {
+    match template {
+        "login.html" => {
+            ["refused", "wait"].into_iter().find(|name| *name == asked.query("failed")).map(str::to_string)
+        }
+        "base.html" => asked.visitor.token.as_deref().and_then(|token| shared.sessions.take_failure(token)),
+        _ => None,
+    }
+}
+
 fn render(
     shared: &Shared,
     asked: &Asked,
@@ -172,8 +195,9 @@ fn render(
         is_administrator => asked.visitor.may(Role::Administrator),
         csrf => session.map(|session| session.csrf.as_str()),
         is_local => shared.is_local(),
-        said => asked.query("said"),
-        failed => asked.query("failed"),
+        said => Some(asked.query("said")).filter(|said| shared.templates.has_word(&format!("said.{said}"))),
+        failed => failed(shared, asked, template),
+        is_stream => asked.is_stream,
         data => data,
     };
     shared.templates.render(template, &context).map_err(|why| {

@@ -79,8 +79,9 @@ fn refusals(shared: &Shared, language: Language) -> Vec<Value> {
     if language != Language::English {
         for one in &mut shown {
             let word = one["word"].as_str().unwrap_or_default();
-            one["text"] =
-                (shared.parts.explain)(word, language).map_or(Value::Null, |entry| entry["what"].clone());
+            one["text"] = (shared.parts.explain)(word, language).map_or(Value::Null, |entry| {
+                entry["what"].as_str().unwrap_or_default().trim_end_matches('。').into()
+            });
         }
     }
     shown

@@ -72,7 +72,7 @@ fn stranded(facts: &Facts<'_>, contact: &ContactRecord, make: Make<'_>) -> Verdi
     let sentence = say!(
         language,
         "Its registration from {from} stands, but the connection that it was made over ended{when}, and only the phone can make it again.",
-        "来自 {from} 的注册仍在，但注册所用的连接{when}中断，只有话机能重新建立。"
+        "来自 {from} 的注册仍在，但注册所用的连接 {when}中断，只有话机能重新建立。"
     );
     let remedy =
         say!(language, "wait for the phone to register again, or restart it", "等话机重新注册，或重启话机");
@@ -87,7 +87,7 @@ fn gone(facts: &Facts<'_>, (last, why): (&Note, Gone), make: Make<'_>) -> Verdic
         Gone::Expired => expired(facts, last, make),
         Gone::Unregistered => make(
             "unregistered",
-            say!(language, "Its phone at {from} has unregistered {when}.", "{from} 的话机{when}注销了。"),
+            say!(language, "Its phone at {from} has unregistered {when}.", "{from} 的话机 {when}注销了。"),
             vec![say!(language, "switch the account on in the phone", "在话机上启用该账号")],
         ),
         Gone::Replaced => make(
@@ -95,7 +95,7 @@ fn gone(facts: &Facts<'_>, (last, why): (&Note, Gone), make: Make<'_>) -> Verdic
             say!(
                 language,
                 "Its registration from {from} gave way to another one {when}, which is gone too.",
-                "来自 {from} 的注册{when}被另一个取代，而那一个也已不在。"
+                "来自 {from} 的注册 {when}被另一个取代，而那一个也已不在。"
             ),
             vec![say!(
                 language,
@@ -115,7 +115,7 @@ fn gone(facts: &Facts<'_>, (last, why): (&Note, Gone), make: Make<'_>) -> Verdic
                     language,
                     "Its phone at {from} did not answer {count} pings, and its registration was removed {when} \
                      (`nathelper.remove_on_timeout`).",
-                    "{from} 的话机 {count} 次 ping 未应答，其注册{when}被移除（`nathelper.remove_on_timeout`）。"
+                    "{from} 的话机 {count} 次 ping 未应答，其注册 {when}被移除（`nathelper.remove_on_timeout`）。"
                 ),
                 vec![look_at_network(facts)],
             )
@@ -125,7 +125,7 @@ fn gone(facts: &Facts<'_>, (last, why): (&Note, Gone), make: Make<'_>) -> Verdic
             say!(
                 language,
                 "Its registration from {from} was removed {when} by an operator or a program.",
-                "来自 {from} 的注册{when}被管理员或程序移除。"
+                "来自 {from} 的注册 {when}被操作人员或程序移除。"
             ),
             vec![say!(
                 language,
@@ -146,7 +146,7 @@ fn expired(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
     let (when, place) = (ago(language, last.last_ms, facts.now_ms), source_of(language, last));
     let heard = heard_ms(facts, last.source.map(|source| source.ip())).map_or(String::new(), |heard_ms| {
         let heard = ago(language, heard_ms, facts.now_ms);
-        say!(language, "; it was heard of last {heard}", "；最后一次收到它的消息是{heard}")
+        say!(language, "; it was heard of last {heard}", "；最后一次收到它的消息是 {heard}")
     });
     if let Some(refusal) = last_refused(facts) {
         let (at, from) = (clock(refusal.last_ms, facts.now_ms), source_of(language, refusal));
@@ -156,12 +156,12 @@ fn expired(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
             true => say!(
                 language,
                 "Its registration ended {when}, because its refresh at {at} was refused: {why}{heard}.",
-                "它的注册{when}过期，因为 {at} 的刷新被拒绝：{why}{heard}。"
+                "它的注册 {when}过期，因为 {at} 的刷新被拒绝：{why}{heard}。"
             ),
             false => say!(
                 language,
                 "Its registration from {place} ended {when}{heard}; a REGISTER from {from}{who} at {at} was refused: {why}.",
-                "来自 {place} 的注册{when}过期{heard}；{at} 来自 {from}{who} 的 REGISTER 被拒绝：{why}。",
+                "来自 {place} 的注册 {when}过期 {heard}；{at} 来自 {from}{who} 的 REGISTER 被拒绝：{why}。",
                 who = phone(language, &refusal.text)
             ),
         };
@@ -171,7 +171,7 @@ fn expired(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
         let sentence = say!(
             language,
             "Its registration ended {when}{heard}; {text}.",
-            "它的注册{when}过期{heard}；{text}。"
+            "它的注册 {when}过期 {heard}；{text}。"
         );
         return make(&word, sentence, remedy);
     }
@@ -182,7 +182,7 @@ fn expired(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
         say!(
             language,
             "Its registration ended {when}: the phone at {place}{who} did not refresh it{heard}.",
-            "它的注册{when}过期：{place}{who}的话机没有刷新{heard}。"
+            "它的注册 {when}过期：{place}{who}的话机没有刷新 {heard}。"
         ),
         vec![say!(
             language,
@@ -202,7 +202,7 @@ fn lost(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
             say!(
                 language,
                 "It was banned {when} for {left}: too many wrong passwords.",
-                "它{when}被封禁 {left}：密码错误次数过多。",
+                "它 {when}被封禁 {left}：密码错误次数过多。",
                 left = seconds(language, left)
             ),
             match facts.exists {
@@ -213,7 +213,7 @@ fn lost(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
         What::Challenged { reason, .. } => challenged(facts, last, reason, make),
         What::FlowLost => make(
             "flow-lost",
-            say!(language, "The connection of its phone ended {when}.", "其话机的连接{when}中断。"),
+            say!(language, "The connection of its phone ended {when}.", "其话机的连接 {when}中断。"),
             vec![say!(
                 language,
                 "look at the phone's network; it must connect again by itself",
@@ -245,7 +245,7 @@ fn challenged(facts: &Facts<'_>, last: &Note, reason: Reason, make: Make<'_>) ->
             say!(
                 language,
                 "It was asked for its password {when} at {from}, and has not come back with one{often}.",
-                "它{when}在 {from} 被要求提供密码，此后没有带密码再来{often}。"
+                "它 {when}在 {from} 被要求提供密码，此后没有带密码再来{often}。"
             ),
             vec![
                 say!(
@@ -295,7 +295,7 @@ fn not_stored(facts: &Facts<'_>, when: &str, make: Make<'_>) -> Verdict {
             say!(
                 language,
                 "The database did not take its registration {when}; it answers now, so that the next REGISTER may pass.",
-                "数据库{when}未能保存它的注册；现已恢复，下一次 REGISTER 可能成功。"
+                "数据库 {when}未能保存它的注册；现已恢复，下一次 REGISTER 可能成功。"
             ),
             vec![say!(
                 language,
@@ -314,14 +314,14 @@ fn other_domain(facts: &Facts<'_>, make: Make<'_>) -> Verdict {
         let (from, who) = (source_of(language, last), phone(language, &last.text));
         let ago = ago(language, last.last_ms, facts.now_ms);
         let at = say!(language, " at {from}{who}", "{from}{who}的");
-        (at, say!(language, ", {ago} the last time", "（最近一次在{ago}）"))
+        (at, say!(language, ", {ago} the last time", "（最近一次在 {ago}）"))
     });
     let domain = facts.aor.split_once('@').map_or(facts.aor, |(_, domain)| domain);
     let all = names.join(", ");
     let sentence = say!(
         language,
         "A phone{at} registers as {all} instead{when}, which does not exist: the domain in its settings is not {domain}.",
-        "{at}话机以 {all} 注册{when}，而它不存在：话机设置里的域不是 {domain}。"
+        "{at}话机以 {all} 注册 {when}，而它不存在：话机设置里的域不是 {domain}。"
     );
     let look = names.first().map(|name| {
         say!(language, "roost why {name} shows what it sends", "roost why {name} 显示它发送了什么")

@@ -69,7 +69,7 @@ fn refused_lately(facts: &Facts<'_>, contact: &ContactRecord, make: Make<'_>) ->
         (true, ..) => say!(
             language,
             ", but the same phone (it keeps its Call-ID) has moved to {from}, and its refresh from there was refused {when}: {why}.",
-            "，但同一部话机（Call-ID 未变）已移到 {from}，它{when}从那里的刷新被拒绝：{why}。"
+            "，但同一部话机（Call-ID 未变）已移到 {from}，它 {when}从那里的刷新被拒绝：{why}。"
         ),
         (_, true, ShownExpires::Seconds(left)) => say!(
             language,
@@ -141,7 +141,7 @@ fn cannot_be_called(facts: &Facts<'_>, contact: &ContactRecord, make: Make<'_>) 
         let sentence = say!(
             language,
             ", but its connection ended {when}: a call to it needs a new one.",
-            "，但它的连接{when}中断：呼叫它需要新的连接。",
+            "，但它的连接 {when}中断：呼叫它需要新的连接。",
             when = ago(language, lost.last_ms, facts.now_ms)
         );
         Some(make("flow-lost", sentence, vec![out_of_reach(facts)]))
@@ -175,7 +175,7 @@ fn unanswered(facts: &Facts<'_>, make: Make<'_>) -> Option<Verdict> {
     let (at, who) = (clock(note.first_ms, facts.now_ms), &note.text);
     let heard = registered_ms(facts).map_or(String::new(), |heard_ms| {
         let heard = ago(language, heard_ms, facts.now_ms);
-        say!(language, "; it has refreshed last {heard}", "；它最近一次刷新在{heard}")
+        say!(language, "; it has refreshed last {heard}", "；它最近一次刷新在 {heard}")
     });
     let sentence = say!(
         language,

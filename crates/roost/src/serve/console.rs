@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::commands::account::set_password_of;
 use crate::serve::reload::changes;
 use crate::settings::Settings;
-use crate::settings::masked::{masked, unmasked};
+use crate::settings::masked::{masked, masked_if_sound, unmasked};
 
 /// What is listened on, before anything runs, and the link that is printed.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ fn config_file(settings: &Settings) -> ConfigFile {
             Some(file) => checked(file, text).map(|(_, after)| would_change(file, &after)),
             None => Err("the server was started without a configuration file".to_string()),
         }),
-        mask: Arc::new(masked),
+        mask: Arc::new(masked_if_sound),
         write: Arc::new(move |text| match &write_to {
             Some(file) => write(file, text),
             None => Err("the server was started without a configuration file".to_string()),

@@ -51,11 +51,15 @@ impl Secret {
 
 /// A text without its secrets; one that cannot be read is given back as a whole line of masks.
 pub(crate) fn masked(text: &str) -> String {
-    let Some(secrets) = secrets(text) else { return format!("# {MASK}\n") };
-    replaced(
-        text,
-        secrets.iter().enumerate().map(|(number, secret)| (secret.at.clone(), secret.masked(number + 1))),
-    )
+    masked_if_sound(text).unwrap_or_else(|| format!("# {MASK}\n"))
+}
+
+/// The same; `None` where it cannot be read.
+pub(crate) fn masked_if_sound(text: &str) -> Option<String> {
+    let secrets = secrets(text)?;
+    let masks =
+        secrets.iter().enumerate().map(|(number, secret)| (secret.at.clone(), secret.masked(number + 1)));
+    Some(replaced(text, masks))
 }
 
 /// A text in which masks are the secrets of the one `before` again.
