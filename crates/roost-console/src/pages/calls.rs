@@ -11,19 +11,28 @@ use crate::shared::Shared;
 const MOST: usize = 500;
 const PAGE: usize = 50;
 
-/// What a search asks of the interface: an expression is a filter, all else an address.
-fn narrowed(q: &str) -> String {
+/// What a search asks of the interface: an expression is a filter; all else is turned into a parameter.
+fn narrowed(q: &str, plain: impl FnOnce(&str) -> String) -> String {
     match q {
         "" => String::new(),
         q if q.contains(['=', '<', '>', '(', '!']) => format!("&filter={}", encoded(q)),
-        q => format!("&aor={}", encoded(q)),
+        q => plain(q),
     }
+}
+
+/// Calls whose sides have a text in what the page shows of them.
+fn of_either_side(text: &str) -> String {
+    // A text of JSON is one of the filter's language, too.
+    let text = Value::from(text).to_string();
+    let names = ["caller.aor", "caller.uri", "callee.aor", "callee.uri"];
+    let parts: Vec<String> = names.iter().map(|name| format!("{name}.contains({text})")).collect();
+    format!("&filter={}", encoded(&parts.join(" || ")))
 }
 
 pub(crate) async fn now(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
     let q = asked.query("q").trim();
     let mut path = format!("calls?limit={MOST}");
-    path.push_str(&narrowed(q));
+    path.push_str(&narrowed(q, of_either_side));
     let (calls, error) = match shared.backend.get(&path).await {
         Ok(calls) => (calls, None),
         Err(error) if !q.is_empty() => (Value::Null, Some(error)),
@@ -59,7 +68,7 @@ pub(crate) async fn history(shared: &Shared, asked: &Asked) -> Result<Made, Fail
             path.push_str(&format!("&{name}={}", encoded(asked.query(name))));
         }
     }
-    path.push_str(&narrowed(q));
+    path.push_str(&narrowed(q, |aor| format!("&aor={}", encoded(aor))));
     let (records, error) = match shared.backend.get(&path).await {
         Ok(records) => (records, None),
         Err(error) => (Value::Null, Some(error)),

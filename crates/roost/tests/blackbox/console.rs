@@ -228,6 +228,9 @@ fn calls_are_found_by_their_hop() {
     assert!(count == 1 && body.contains("sip:0123@"), "{body}");
     let (count, body) = found(&format!("!(hop == '{}')", media.uri()));
     assert_eq!(count, 1, "{body}");
+    // A text finds what stands on the page, whatever is in it.
+    assert_eq!((found("9003").0, found("012").0, found("\"").0), (1, 1, 0));
+    assert!(!found("\"").1.contains("role=\"alert\""), "no text");
     assert!(get(at, "/routes", &[]).body.contains("/calls?q=hop%20%3D%3D%20"), "no link to its calls");
 }
 
