@@ -59,8 +59,9 @@ pub(super) fn run(minutes: u64) -> Result<()> {
             let (binaries, place) = (&binaries, &place);
             scope.spawn(move || {
                 let count = u64::from(rate) * seconds;
-                let args: [(&str, &dyn Display); 6] = [
+                let args: [(&str, &dyn Display); 7] = [
                     ("--users", &BUSY),
+                    ("--expires", &36_000),
                     ("--first", &first),
                     ("--rate", &rate),
                     ("--count", &count),
