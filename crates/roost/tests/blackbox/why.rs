@@ -160,7 +160,8 @@ fn calls_are_explained() {
     let invite = caller.invite("9003");
     let failure = caller.await_final("INVITE");
     caller.send(ack_of_failure(&invite, &failure));
-    let refused = server.mi("why", json!(["9001", "9003"])).expect("a verdict");
+    let told = || server.mi("why", json!(["9001", "9003"])).ok().filter(|told| told["Answer"].is_string());
+    let refused = wait_for("a verdict", PATIENCE, told);
     println_sentence(&refused);
     assert!(
         sentence(&refused).contains(": roost refused it: the callee is not registered (404)."),
