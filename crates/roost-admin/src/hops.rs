@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use roost_core::{Admin, AdminReply, Hop, HopAddress, HopState, ShardId};
+use roost_core::{Admin, AdminReply, Hop, HopAddress, HopState, NextHops, ShardId};
 use serde_json::{Value, json};
 
 use crate::Mi;
@@ -24,9 +25,7 @@ pub(crate) fn check_partition(params: &Params<'_>) -> Result<(), RpcError> {
 
 /// `ds_list`: all sets and their destinations; with `full` the addresses of each too.
 pub(crate) async fn list(mi: &Mi, is_full: bool) -> Result<Value, RpcError> {
-    let AdminReply::Hops(next_hops, mut hits) = ask(mi, WATCHER, Admin::Hops).await? else {
-        return Err(RpcError::new(500, "Failed to list"));
-    };
+    let (next_hops, mut hits) = watched(mi).await?;
     for shard in shards(mi).filter(|shard| *shard != WATCHER) {
         // A shard that has not heard of a reload yet counts for the old ones.
         if let AdminReply::Hops(other, others) = ask(mi, shard, Admin::Hops).await?
@@ -56,18 +55,20 @@ pub(crate) type ByAddress = HashMap<SocketAddr, Box<str>>;
 
 /// All next hops by their addresses.
 pub(crate) async fn by_address(mi: &Mi) -> Result<ByAddress, RpcError> {
-    let AdminReply::Hops(next_hops, _) = ask(mi, WATCHER, Admin::Hops).await? else {
-        return Err(RpcError::new(500, "Failed to list"));
-    };
-    let addresses = |hop: &Hop| {
-        let uri = hop.uri.text.clone();
-        hop.addresses
-            .iter()
-            .map(|known| known.address.remote)
-            .map(move |at| (at, uri.clone()))
-            .collect::<Vec<_>>()
-    };
-    Ok(next_hops.hops().iter().flat_map(addresses).collect())
+    let (next_hops, _) = watched(mi).await?;
+    let mut found = ByAddress::new();
+    for hop in next_hops.hops() {
+        found.extend(hop.addresses.iter().map(|known| (known.address.remote, hop.uri.text.clone())));
+    }
+    Ok(found)
+}
+
+/// The next hops as the shard that watches them knows them, and how often each was chosen there.
+pub(crate) async fn watched(mi: &Mi) -> Result<(Arc<NextHops>, Vec<u64>), RpcError> {
+    match ask(mi, WATCHER, Admin::Hops).await? {
+        AdminReply::Hops(next_hops, hits) => Ok((next_hops, hits)),
+        _ => Err(RpcError::new(500, "Failed to list")),
+    }
 }
 
 fn destination(hop: &Hop, hits: u64, is_full: bool) -> Value {

@@ -203,7 +203,7 @@ fn choose(fields: &Fields) -> Response {
 
 fn cookie(shared: &Shared, token: &str, seconds: u32) -> [(header::HeaderName, String); 1] {
     let secure = if shared.settings.certificates.is_some() { "; Secure" } else { "" };
-    let name = shared.cookie();
+    let name = &shared.cookie;
     let text = format!("{name}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
     [(header::SET_COOKIE, text)]
 }

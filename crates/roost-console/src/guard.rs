@@ -74,7 +74,7 @@ fn checked(shared: &Shared, from: IpAddr, request: &Request) -> Result<Visitor, 
     if is_foreign || (is_cross && (changes || is_socket || !is_visit)) {
         return Err(refuse("another site's page may not ask here\n"));
     }
-    let token = cookie(headers, &shared.cookie()).map(str::to_string);
+    let token = cookie(headers, &shared.cookie).map(str::to_string);
     let session = token.as_deref().and_then(|token| shared.session(token));
     let visitor = Visitor { token: token.filter(|_| session.is_some()), session, from };
     let is_open = path == "/login" || path == "/settings" || path.starts_with("/assets/");

@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) templates: Templates,
     pub(crate) logins: Logins,
     pub(crate) sessions: Sessions,
+    /// The cookie of sessions: browsers do not tell the ports of a host apart.
+    pub(crate) cookie: String,
     pub(crate) audit: Audit,
     pub(crate) history: History,
     pub(crate) refusals: Refusals,
@@ -58,6 +60,7 @@ impl Shared {
             templates: Templates::new()?,
             logins: Logins::new(people),
             sessions: Sessions::new(once),
+            cookie: format!("roost_session_{}", settings.address.port()),
             audit: Audit::new(&settings.audit),
             history: History::default(),
             refusals: Refusals::default(),
@@ -94,11 +97,6 @@ impl Shared {
     /// Whether a session lasts yet.
     pub(crate) fn lasts(&self, token: &str) -> bool {
         self.sessions.who(token).is_some_and(|who| self.logins.knows(&who))
-    }
-
-    /// The cookie of sessions: browsers do not tell the ports of a host apart.
-    pub(crate) fn cookie(&self) -> String {
-        format!("roost_session_{}", self.settings.address.port())
     }
 
     /// What is wrong now, as `why` says it.

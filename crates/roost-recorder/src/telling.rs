@@ -4,7 +4,8 @@ use roost_core::{CallEnd, Gone, Reason};
 
 use crate::note::{CallOutcome, Note, What};
 use crate::reasons::{Explanation, Language};
-use crate::words::{phone, say, seconds};
+use crate::say;
+use crate::words::{phone, seconds};
 
 /// Why, without what is for the log.
 pub(crate) fn why_of(language: Language, reason: Reason) -> &'static str {

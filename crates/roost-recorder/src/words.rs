@@ -5,16 +5,15 @@ use chrono::{DateTime, Local};
 use crate::reasons::Language;
 
 /// A text in the language that is asked for: as `format!`, once for each.
+#[macro_export]
 macro_rules! say {
     ($language:expr, $english:literal, $chinese:literal $(, $name:ident = $value:expr)* $(,)?) => {
         match $language {
-            $crate::reasons::Language::English => format!($english $(, $name = $value)*),
-            $crate::reasons::Language::Chinese => format!($chinese $(, $name = $value)*),
+            $crate::Language::English => format!($english $(, $name = $value)*),
+            $crate::Language::Chinese => format!($chinese $(, $name = $value)*),
         }
     };
 }
-
-pub(crate) use say;
 
 /// A time of the day, with the date where it is another day's.
 pub fn clock(at_ms: u64, now_ms: u64) -> String {

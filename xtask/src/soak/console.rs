@@ -95,13 +95,12 @@ pub(super) fn run(minutes: u64) -> Result<()> {
 fn talk(place: &Place) -> Result<Vec<Phone>> {
     let mut phones = Vec::new();
     for number in 0..CALLS {
-        let [caller, callee] = [0, 1].map(|side| {
+        let [mut caller, callee] = [0, 1].map(|side| {
             let user = (TALKING + 2 * number + side).to_string();
             let mut phone = Phone::new(place.sip.into(), &user, &user);
             phone.register(36_000);
             phone
         });
-        let mut caller = caller;
         caller.establish(&callee);
         phones.extend([caller, callee]);
     }

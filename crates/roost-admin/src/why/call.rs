@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use roost_core::{CallRecord, CallState, CallText};
 use roost_recorder::{
     Explanation, Language, Names, Note, Recorder, What, call_word, call_words, clock, note_words,
-    refusal_words,
+    refusal_words, say,
 };
 use serde_json::{Value, json};
 
@@ -102,10 +102,11 @@ fn going(language: Language, call: &CallRecord, now_ms: u64) -> Value {
     let lasted_s = (now_ms / 1000).saturating_sub(since_s);
     let begun_ms = call.begun_s * 1000;
     let (begun, [how, how_chinese]) = (clock(begun_ms, now_ms), how);
-    let sentence = match language {
-        Language::English => format!("{caller} called {callee} at {begun}: {how}, for {lasted_s} s now."),
-        Language::Chinese => format!("{caller} 于 {begun} 呼叫 {callee}：{how_chinese}，已 {lasted_s} 秒。"),
-    };
+    let sentence = say!(
+        language,
+        "{caller} called {callee} at {begun}: {how}, for {lasted_s} s now.",
+        "{caller} 于 {begun} 呼叫 {callee}：{how_chinese}，已 {lasted_s} 秒。"
+    );
     let call_id = call.utf8(CallText::CallId);
     let hints = match call.state {
         CallState::Unconfirmed => {
@@ -145,10 +146,8 @@ fn ended(recorder: &Recorder, aor: &str, note: &Note, (now_ms, language): (u64, 
     };
     let (caller, callee) = if is_caller { (aor, &*note.text) } else { (&*note.text, aor) };
     let at = clock(note.first_ms, now_ms);
-    let sentence = match language {
-        Language::English => format!("{caller} called {callee} at {at}: {how}."),
-        Language::Chinese => format!("{caller} 于 {at} 呼叫 {callee}：{how}。"),
-    };
+    let sentence =
+        say!(language, "{caller} called {callee} at {at}: {how}.", "{caller} 于 {at} 呼叫 {callee}：{how}。");
     let mut shown = json!({
         "Call-ID": note.call_id, "Caller": caller, "Callee": callee, "Verdict": sentence, "At": note.first_ms,
         "Do": Value::Array(Vec::new())
@@ -158,10 +157,9 @@ fn ended(recorder: &Recorder, aor: &str, note: &Note, (now_ms, language): (u64, 
         let address = source_of(recorder, caller, &note.call_id);
         let names = Names { extension: caller, callee, address: &address };
         let [_, remedy, besides] = entry.texts(language, &names);
-        let besides = Some(besides).filter(|text| !text.is_empty()).map(|text| match language {
-            Language::English => format!("or: {text}"),
-            Language::Chinese => format!("或：{text}"),
-        });
+        let besides = Some(besides)
+            .filter(|text| !text.is_empty())
+            .map(|text| say!(language, "or: {text}", "或：{text}"));
         shown["Do"] = std::iter::once(remedy).chain(besides).collect();
     }
     let Some(failure) = recorder.failure(None, Some(note.call_id.as_bytes())) else { return shown };
@@ -178,10 +176,11 @@ fn ended(recorder: &Recorder, aor: &str, note: &Note, (now_ms, language): (u64, 
     shown["Answer"] = json!(failure.answer());
     if let Some(hints) = shown["Do"].as_array_mut() {
         let call_id = shell_word(&note.call_id);
-        hints.push(json!(match language {
-            Language::English => format!("roost trace --last --call {call_id} shows the messages"),
-            Language::Chinese => format!("roost trace --last --call {call_id} 显示其消息"),
-        }));
+        hints.push(json!(say!(
+            language,
+            "roost trace --last --call {call_id} shows the messages",
+            "roost trace --last --call {call_id} 显示其消息"
+        )));
     }
     shown
 }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use roost_core::{Admin, AdminReply, Ban, ContactRecord};
 use roost_recorder::{
-    Explanation, Facts, Language, Life, Namesake, Note, Recorder, Verdict, clock, note_words, verdict,
+    Explanation, Facts, Language, Life, Namesake, Note, Recorder, Verdict, clock, note_words, say, verdict,
 };
 use serde_json::{Value, json};
 
@@ -98,10 +98,11 @@ pub(super) async fn extension(
     });
     let Verdict { word, is_online, sentence, mut remedy } = found;
     if word != "fine" && recorder.failure(Some(aor.as_bytes()), None).is_some() {
-        remedy.push(match language {
-            Language::English => format!("roost trace --last {aor} shows the messages of its last failure"),
-            Language::Chinese => format!("roost trace --last {aor} 显示它最近一次失败的消息"),
-        });
+        remedy.push(say!(
+            language,
+            "roost trace --last {aor} shows the messages of its last failure",
+            "roost trace --last {aor} 显示它最近一次失败的消息"
+        ));
     }
     let code = Explanation::of(&word).map(Explanation::code);
     let notes = life.iter().flat_map(Life::notes).filter(|note| note.last_ms >= since_ms);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use roost_core::{Admin, AdminReply, Gone, HopState, ShardId};
-use roost_recorder::{Facts, Language, Life, Recorder, What, call_word, verdict};
+use roost_core::{Gone, HopState};
+use roost_recorder::{Facts, Language, Life, Recorder, What, call_word, say, verdict};
 use serde_json::{Value, json};
 
 use crate::Mi;
-use crate::ask::ask;
 use crate::health::why_not_ready;
+use crate::hops;
 use crate::rpc::RpcError;
 use crate::statistics;
 use crate::why::extension::{Situation, contacts};
@@ -28,13 +28,9 @@ pub(super) async fn system(
     (now_ms, language): (u64, Language),
     since_ms: u64,
 ) -> Result<Value, RpcError> {
-    let say = |english: String, chinese: String| match language {
-        Language::English => english,
-        Language::Chinese => chinese,
-    };
     let mut problems: Vec<Problem> = Vec::new();
     if let Some(why) = why_not_ready(mi).await {
-        let text = say(format!("roost is not ready: {why}."), format!("roost 未就绪：{why}。"));
+        let text = say!(language, "roost is not ready: {why}.", "roost 未就绪：{why}。");
         problems.push((0, text, "roost db check".to_string()));
     }
     problems.extend(hops_down(mi, language).await?);
@@ -43,33 +39,32 @@ pub(super) async fn system(
         if let (Some(name), Some(days)) = (one["name"].as_str(), one["days_left"].as_i64())
             && days < 14
         {
-            let text = say(
-                format!("The certificate {name} is good for {days} days."),
-                format!("证书 {name} 还有 {days} 天到期。"),
+            let text = say!(
+                language,
+                "The certificate {name} is good for {days} days.",
+                "证书 {name} 还有 {days} 天到期。"
             );
-            let remedy = say(
-                "renew its files; roost tls reload".to_string(),
-                "更新证书文件，然后 roost tls reload".to_string(),
-            );
+            let remedy =
+                say!(language, "renew its files; roost tls reload", "更新证书文件，然后 roost tls reload");
             problems.push((1, text, remedy));
         }
     }
     for (name, value, help) in statistics::losses(mi).await? {
-        let text = say(
-            format!("{name} is {value} since the start: {help}."),
-            format!("{name} 自启动以来为 {value}：{help}。"),
+        let text = say!(
+            language,
+            "{name} is {value} since the start: {help}.",
+            "{name} 自启动以来为 {value}：{help}。"
         );
         problems.push((2, text, format!("roost stats {name}")));
     }
     problems.extend(troubled(mi, recorder, (now_ms, language), since_ms).await?);
     problems.sort_by_key(|(severity, ..)| *severity);
     let verdict = match problems.len() {
-        0 => say("Nothing is wrong.".to_string(), "一切正常。".to_string()),
-        1 => say("One thing is wrong.".to_string(), "有一处问题。".to_string()),
-        count => say(
-            format!("{count} things are wrong, the worst first."),
-            format!("有 {count} 处问题，最严重的在前。"),
-        ),
+        0 => say!(language, "Nothing is wrong.", "一切正常。"),
+        1 => say!(language, "One thing is wrong.", "有一处问题。"),
+        count => {
+            say!(language, "{count} things are wrong, the worst first.", "有 {count} 处问题，最严重的在前。")
+        }
     };
     let shown: Vec<_> =
         problems.into_iter().map(|(_, text, remedy)| json!({ "Problem": text, "Do": remedy })).collect();
@@ -78,14 +73,22 @@ pub(super) async fn system(
 
 /// Next hops that take no calls.
 async fn hops_down(mi: &Mi, language: Language) -> Result<Vec<Problem>, RpcError> {
-    let AdminReply::Hops(hops, _) = ask(mi, ShardId(0), Admin::Hops).await? else { return Ok(Vec::new()) };
+    let (hops, _) = hops::watched(mi).await?;
     let told = hops.hops().iter().filter(|hop| hop.state != HopState::Active).map(|hop| {
         let (uri, set, is_silent) = (&hop.uri.text, hop.set, hop.state == HopState::Probing);
-        let text = match (language, is_silent) {
-            (Language::English, true) => format!("The next hop {uri} of set {set} does not answer."),
-            (Language::English, false) => format!("The next hop {uri} of set {set} is taken out."),
-            (Language::Chinese, true) => format!("组 {set} 的下一跳 {uri} 没有应答。"),
-            (Language::Chinese, false) => format!("组 {set} 的下一跳 {uri} 已被摘下。"),
+        let text = match is_silent {
+            true => say!(
+                language,
+                "The next hop {uri} of set {set} does not answer.",
+                "组 {set} 的下一跳 {uri} 没有应答。"
+            ),
+            false => {
+                say!(
+                    language,
+                    "The next hop {uri} of set {set} is taken out.",
+                    "组 {set} 的下一跳 {uri} 已被摘下。"
+                )
+            }
         };
         (1, text, "roost ds list".to_string())
     });

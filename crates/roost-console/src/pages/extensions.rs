@@ -58,7 +58,7 @@ async fn search(shared: &Shared, asked: &Asked) -> Result<Found, Failed> {
     let rows = shared.index.rows(&shared.backend).await?;
     let (all, q) = (rows.len(), asked.query("q").trim().to_string());
     let is_called = |doing: &Doing| {
-        let word = shared.templates.word(asked.language(), &format!("state.{}", doing.as_str()));
+        let word = shared.templates.word(asked.language, &format!("state.{}", doing.as_str()));
         q == doing.as_str() || q == word
     };
     let doing = Doing::ALL.into_iter().find(is_called);

@@ -18,10 +18,7 @@ pub(super) async fn shown(
 ) -> Result<Value, String> {
     if wants_messages(asked) {
         let rungs = shared.ladders.of(whose)?;
-        let first_ms = rungs.first().map_or(0, |rung| rung.at_ms);
-        return Ok(
-            json!({ "is_live": true, "rungs": rungs.iter().map(|rung| row(rung, first_ms)).collect::<Vec<_>>() }),
-        );
+        return Ok(json!({ "is_live": true, "rungs": rows(rungs.iter().map(AsRef::as_ref)) }));
     }
     let failure = shared.backend.mi("trace_last", kept).await;
     Ok(failure.map_or(
@@ -44,8 +41,14 @@ fn of_failure(messages: &Value) -> Vec<Value> {
         }
     };
     let rungs: Vec<Rung> = (0..).zip(messages.as_array().into_iter().flatten()).map(rung).collect();
-    let first_ms = rungs.first().map_or(0, |rung| rung.at_ms);
-    rungs.iter().map(|rung| row(rung, first_ms)).collect()
+    rows(rungs.iter())
+}
+
+/// Rungs with the time since the first of them.
+fn rows<'r>(rungs: impl Iterator<Item = &'r Rung>) -> Vec<Value> {
+    let mut rungs = rungs.peekable();
+    let first_ms = rungs.peek().map_or(0, |rung| rung.at_ms);
+    rungs.map(|rung| row(rung, first_ms)).collect()
 }
 
 /// A rung with its first line.

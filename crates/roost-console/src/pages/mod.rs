@@ -64,10 +64,6 @@ impl Asked {
         }
     }
 
-    pub(crate) fn language(&self) -> Language {
-        self.language
-    }
-
     /// The same, for a page that is there already.
     pub(crate) fn into_stream(self) -> Asked {
         Asked { is_stream: true, ..self }

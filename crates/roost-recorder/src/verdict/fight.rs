@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use roost_core::{ContactRecord, Gone};
 
 use crate::note::{Note, What};
-use crate::reasons::Language;
+use crate::say;
 use crate::telling::source_of;
 use crate::verdict::facts::{Facts, at_of, is_lately, is_occupied, notes};
-use crate::words::{phone, say};
+use crate::words::phone;
 
 /// So many refusals, or replacements, are a fight for the extension.
 const FIGHT: u32 = 3;
@@ -55,22 +55,23 @@ fn refused_in_turn(facts: &Facts<'_>, holder: Option<&ContactRecord>) -> Option<
     let who = match in_turn {
         Some(other) => {
             let (at, other) = (source_of(language, other), phone(language, &other.text));
-            match language {
-                Language::English => {
-                    format!("phones at {from}{rival} and {at}{other} {are} refused as Occupied in turn")
-                }
-                Language::Chinese => format!("{from}{rival}和 {at}{other}的话机轮流因被占用而遭拒绝"),
-            }
+            say!(
+                language,
+                "phones at {from}{rival} and {at}{other} {are} refused as Occupied in turn",
+                "{from}{rival}和 {at}{other}的话机轮流因被占用而遭拒绝"
+            )
         }
-        None => match language {
-            Language::English => format!("another phone at {from}{rival} {is} refused as Occupied"),
-            Language::Chinese => format!("{from}{rival}的另一部话机因被占用而遭拒绝"),
-        },
+        None => say!(
+            language,
+            "another phone at {from}{rival} {is} refused as Occupied",
+            "{from}{rival}的另一部话机因被占用而遭拒绝"
+        ),
     };
-    let sentence = match language {
-        Language::English => format!("{who}, {count} times in the last ten minutes: two phones {use_it}."),
-        Language::Chinese => format!("{who}，最近十分钟内 {count} 次：两部话机在用同一分机。"),
-    };
+    let sentence = say!(
+        language,
+        "{who}, {count} times in the last ten minutes: two phones {use_it}.",
+        "{who}，最近十分钟内 {count} 次：两部话机在用同一分机。"
+    );
     Some(Fight { sentence, remedy: apart(facts, &from, holder.is_some()) })
 }
 

@@ -4,6 +4,7 @@ use roost_core::{CallEnd, ContactRecord, ShownExpires};
 use roost_sip::Method;
 
 use crate::note::{Note, What};
+use crate::say;
 use crate::telling::{call_word, source_of};
 use crate::verdict::facts::{
     Facts, Make, Verdict, at_of, is_lately, is_occupied, last_refused, notes, of_registration, registered_ms,
@@ -11,7 +12,7 @@ use crate::verdict::facts::{
 use crate::verdict::fight::{fight, is_same_phone};
 use crate::verdict::gaps::{Told, late_remedy, told};
 use crate::verdict::refusal::cause;
-use crate::words::{ago, clock, phone, say, seconds};
+use crate::words::{ago, clock, phone, seconds};
 
 /// So many refreshes that come all too soon are no chance.
 const OFTEN: u32 = 4;

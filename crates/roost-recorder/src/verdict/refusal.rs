@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use roost_core::{Ban, Reason};
 
 use crate::note::{Note, What};
+use crate::say;
 use crate::telling::{source_of, why_of};
 use crate::verdict::facts::{Facts, Make, Verdict, is_occupied, is_unknown, of_registration};
-use crate::words::{ago, clock, phone, say};
+use crate::words::{ago, clock, phone};
 
 /// Its last REGISTER was refused, and it is not registered.
 pub(super) fn refused(facts: &Facts<'_>, last: &Note, reason: Reason, make: Make<'_>) -> Verdict {
