@@ -21,8 +21,6 @@ const TRY_EVERY: Duration = Duration::from_secs(5);
 pub enum Transport {
     Udp,
     Tcp,
-    /// It is within this process.
-    Within,
 }
 
 /// Who is sent messages.
@@ -106,20 +104,6 @@ impl Collector {
         })
     }
 
-    /// One within this process, which is told decisions, too.
-    pub(crate) fn within(id: &str) -> Collector {
-        Collector {
-            id: id.to_string(),
-            address: String::new(),
-            transport: Transport::Within,
-            capture_id: 1,
-            key: String::new(),
-            is_temporary: true,
-            wants_decisions: true,
-            shows_secrets: false,
-        }
-    }
-
     /// Whether it is on this machine.
     pub fn is_here(&self) -> bool {
         let host = self.address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
@@ -131,7 +115,6 @@ impl Collector {
         let transport = match self.transport {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
-            Transport::Within => return "within roost".to_string(),
         };
         format!("hep:{};transport={transport};version=3", self.address)
     }
@@ -219,7 +202,6 @@ impl Way {
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in addresses {
             let opened = match collector.transport {
-                Transport::Within => return Err(io::ErrorKind::Unsupported.into()),
                 Transport::Udp => {
                     let any: SocketAddr = match address {
                         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),

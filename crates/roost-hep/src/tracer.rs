@@ -30,13 +30,25 @@ pub struct Tracer {
     all: Arc<Mutex<Vec<Traced>>>,
 }
 
-/// A collector, and what it wants.
+/// Who is sent messages, and which.
 #[derive(Debug)]
 struct Traced {
-    collector: Collector,
+    id: String,
+    /// Where it is, for operators.
+    uri: String,
+    wants: Wants,
     filter: Filter,
     is_on: bool,
     feed: Feed,
+}
+
+/// What it is told, and under which names.
+#[derive(Debug)]
+struct Wants {
+    capture_id: u32,
+    key: String,
+    decisions: bool,
+    secrets: bool,
 }
 
 /// A collector, for operators.
@@ -73,49 +85,63 @@ impl Tracer {
     /// # Errors
     /// [`CollectorError`]: its name is taken, or there are too many.
     pub fn add(&self, collector: Collector, filter: Filter) -> Result<(), CollectorError> {
-        self.add_with(collector, filter, Feed::start)
+        let id = collector.id.clone();
+        self.put(&id, || {
+            let (feed, uri) = (Feed::start(&collector)?, collector.uri());
+            let Collector { id, capture_id, key, wants_decisions: decisions, shows_secrets: secrets, .. } =
+                collector;
+            let wants = Wants { capture_id, key, decisions, secrets };
+            Ok(Traced { id, uri, wants, filter, is_on: true, feed })
+        })
     }
 
-    /// Adds one that is read here, under this name.
+    /// Adds one that is read here, under this name: it is told decisions, too, and no secrets.
     ///
     /// # Errors
     /// [`CollectorError`]: its name is taken, or there are too many.
     pub fn watch(&self, id: &str, filter: Filter) -> Result<Watch, CollectorError> {
         let (feed, packets) = Feed::within();
         let state = Arc::clone(&feed.state);
-        self.add_with(Collector::within(id), filter, |_| Ok(feed))?;
-        let (tracer, id) = (self.clone(), id.to_string());
+        self.put(id, || {
+            let wants = Wants { capture_id: CAPTURE_ID, key: String::new(), decisions: true, secrets: false };
+            let uri = "within roost".to_string();
+            Ok(Traced { id: id.to_string(), uri, wants, filter, is_on: true, feed })
+        })?;
+        let (tracer, own) = (self.clone(), Arc::clone(&state));
+        // By itself: its name may be another's meanwhile.
         let end = move || {
-            tracer.remove(&id);
+            tracer.remove_if(|traced| Arc::ptr_eq(&traced.feed.state, &own));
         };
         Ok(Watch { packets, state, end: Box::new(end) })
     }
 
-    fn add_with(
+    fn put(
         &self,
-        collector: Collector,
-        filter: Filter,
-        feed: impl FnOnce(&Collector) -> Result<Feed, CollectorError>,
+        id: &str,
+        traced: impl FnOnce() -> Result<Traced, CollectorError>,
     ) -> Result<(), CollectorError> {
         let mut all = self.all();
         self.forget_ended(&mut all);
-        if all.iter().any(|traced| traced.collector.id == collector.id) {
-            return Err(CollectorError::Taken(collector.id));
+        if all.iter().any(|traced| traced.id == id) {
+            return Err(CollectorError::Taken(id.to_string()));
         }
         if all.len() == MAX_COLLECTORS {
             return Err(CollectorError::TooMany(MAX_COLLECTORS));
         }
-        let feed = feed(&collector)?;
-        all.push(Traced { collector, filter, is_on: true, feed });
+        all.push(traced()?);
         self.open_or_close(&all);
         Ok(())
     }
 
     /// Removes a collector; whether there was one.
     pub fn remove(&self, id: &str) -> bool {
+        self.remove_if(|traced| traced.id == id)
+    }
+
+    fn remove_if(&self, is_it: impl Fn(&Traced) -> bool) -> bool {
         let mut all = self.all();
         let before = all.len();
-        all.retain(|traced| traced.collector.id != id);
+        all.retain(|traced| !is_it(traced));
         self.open_or_close(&all);
         all.len() < before
     }
@@ -123,7 +149,7 @@ impl Tracer {
     /// Sends a collector messages, or none; whether there is one.
     pub fn switch(&self, id: &str, is_on: bool) -> bool {
         let mut all = self.all();
-        let found = all.iter_mut().find(|traced| traced.collector.id == id);
+        let found = all.iter_mut().find(|traced| traced.id == id);
         let is_there = found.map(|traced| traced.is_on = is_on).is_some();
         self.open_or_close(&all);
         is_there
@@ -134,8 +160,8 @@ impl Tracer {
         let mut all = self.all();
         self.forget_ended(&mut all);
         let shown = |traced: &Traced| Shown {
-            id: traced.collector.id.clone(),
-            uri: traced.collector.uri(),
+            id: traced.id.clone(),
+            uri: traced.uri.clone(),
             filter: traced.filter.parts(),
             is_on: traced.is_on,
             sent: traced.feed.state.sent.load(Ordering::Relaxed),
@@ -162,8 +188,8 @@ impl Tracer {
     }
 
     fn open_or_close(&self, all: &[Traced]) {
-        let has = |wants: fn(&Collector) -> bool| all.iter().any(|one| one.is_on && wants(&one.collector));
-        self.tap.set_open(has(|_| true), has(|one| one.wants_decisions), has(|one| one.shows_secrets));
+        let has = |wants: fn(&Wants) -> bool| all.iter().any(|one| one.is_on && wants(&one.wants));
+        self.tap.set_open(has(|_| true), has(|wants| wants.decisions), has(|wants| wants.secrets));
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Traced>> {
@@ -202,10 +228,10 @@ fn run(captures: &Receiver<Capture>, all: &Mutex<Vec<Traced>>) {
 impl Traced {
     /// Whether it takes everything, as workers have written it.
     fn wants_as_it_is(&self) -> bool {
-        self.collector.capture_id == CAPTURE_ID
-            && self.collector.key.is_empty()
+        self.wants.capture_id == CAPTURE_ID
+            && self.wants.key.is_empty()
             && self.filter.is_empty()
-            && !self.collector.wants_decisions
+            && !self.wants.decisions
     }
 
     /// What it wants of the packets, under its capture id and with its key.
@@ -217,10 +243,10 @@ impl Traced {
         head: &mut Head,
     ) -> Packets {
         let mut own = Packets::default();
-        let must_mask = shows_secrets && !self.collector.shows_secrets;
+        let must_mask = shows_secrets && !self.wants.secrets;
         for Captured { flow, packet, message, is_decision, is_sent, .. } in packets {
             let part = |range: &Range<usize>| bytes.get(range.clone()).unwrap_or(&[]);
-            if *is_decision && !self.collector.wants_decisions {
+            if *is_decision && !self.wants.decisions {
                 continue;
             }
             if !self.filter.is_empty() {
@@ -229,8 +255,8 @@ impl Traced {
                     continue;
                 }
             }
-            let names = (self.collector.capture_id, &*self.collector.key);
-            let is_sent = self.collector.wants_decisions.then_some(*is_sent);
+            let names = (self.wants.capture_id, &*self.wants.key);
+            let is_sent = self.wants.decisions.then_some(*is_sent);
             match readdress(part(packet), names, is_sent, &mut own.bytes) {
                 Some(()) => {
                     if must_mask && !is_decision {
@@ -309,12 +335,17 @@ mod tests {
         give(&tracer, "one");
         let (begun, mut seen) = (Instant::now(), Vec::new());
         while seen.is_empty() && begun.elapsed() < Duration::from_secs(10) {
-            watch.each(|packet| seen.push(packet.payload.to_vec()));
+            assert!(watch.each(|packet| seen.push(packet.payload.to_vec())));
             std::thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(seen.len(), 1);
         assert!(holds(&seen[0], "Call-ID: one") && holds(&seen[0], "response=\"******\""));
+        // One that somebody else has ended says so, and takes nothing from the next of its name.
+        assert!(tracer.remove("page") && !watch.each(|_| ()));
+        let next = tracer.watch("page", Filter::default()).unwrap();
         drop(watch);
+        assert!(next.each(|_| ()) && tracer.tap().is_open());
+        drop(next);
         assert!(!tracer.tap().is_open() && tracer.list().is_empty());
     }
 

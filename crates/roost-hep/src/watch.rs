@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, TryRecvError};
 
 use crate::collector::{Packets, State};
 use crate::packet::{Packet, decode};
@@ -16,9 +16,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Gives away what has come since the last time, in its order.
-    pub fn each(&self, mut take: impl FnMut(&Packet<'_>)) {
-        for packets in self.packets.try_iter() {
+    /// Gives away what has come since the last time, in its order; whether more may come: it has not been removed.
+    pub fn each(&self, mut take: impl FnMut(&Packet<'_>)) -> bool {
+        loop {
+            let packets = match self.packets.try_recv() {
+                Ok(packets) => packets,
+                Err(why) => return why == TryRecvError::Empty,
+            };
             self.state.waiting.fetch_sub(packets.bytes.len(), Ordering::Relaxed);
             let mut start = 0;
             for end in &packets.ends {
