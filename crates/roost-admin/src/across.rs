@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use roost_recorder::{Language, say};
 use serde_json::{Map, Value, json};
 
 use crate::Mi;
@@ -12,7 +13,7 @@ use crate::rpc::{Call, RpcError};
 pub(crate) async fn run(
     mi: &Mi,
     peers: &Peers,
-    name: &str,
+    (name, language): (&str, Language),
     call: &Call,
     run_here: RunHere,
 ) -> Result<Value, RpcError> {
@@ -38,7 +39,7 @@ pub(crate) async fn run(
         }
         "why" => {
             let (own, told) = tokio::join!(here(same()), peers.ask(name, &call.params));
-            why(peers.own(), own, told)?
+            why(peers.own(), own, told, language)?
         }
         _ => {
             let (own, told) = tokio::join!(here(same()), peers.ask(name, &call.params));
@@ -139,7 +140,12 @@ fn agents(mut own: Value, told: Told) -> Value {
 }
 
 /// The answer of the node that knows most: where the phone is, else where something happened last.
-fn why(own_name: &str, own: Result<Value, RpcError>, told: Told) -> Result<Value, RpcError> {
+fn why(
+    own_name: &str,
+    own: Result<Value, RpcError>,
+    told: Told,
+    language: Language,
+) -> Result<Value, RpcError> {
     let mut all: Vec<(String, Value)> = Vec::new();
     let mut failure = None;
     for (node, answer) in std::iter::once((own_name.to_string(), own)).chain(told.answers) {
@@ -150,7 +156,7 @@ fn why(own_name: &str, own: Result<Value, RpcError>, told: Told) -> Result<Value
     }
     // What is wrong now is wrong anywhere.
     if all.iter().any(|(_, answer)| answer.get("Problems").is_some()) {
-        return Ok(problems(all, &told.silent));
+        return Ok(problems(all, &told.silent, language));
     }
     let latest = |answer: &Value| {
         let at = |note: &Value| note["At"].as_u64().unwrap_or(0);
@@ -171,12 +177,12 @@ fn why(own_name: &str, own: Result<Value, RpcError>, told: Told) -> Result<Value
     Ok(best)
 }
 
-fn problems(all: Vec<(String, Value)>, silent: &[String]) -> Value {
+fn problems(all: Vec<(String, Value)>, silent: &[String], language: Language) -> Value {
     let mut shown: Vec<Value> = Vec::new();
     for node in silent {
-        shown.push(
-            json!({ "Problem": format!("The node {node} is up and did not answer."), "Do": "roost nodes" }),
-        );
+        let text =
+            say!(language, "The node {node} is up and did not answer.", "节点 {node} 在运行，但没有应答。");
+        shown.push(json!({ "Problem": text, "Do": "roost nodes" }));
     }
     for (node, mut answer) in all {
         for problem in answer["Problems"].as_array_mut().into_iter().flatten() {
@@ -189,9 +195,13 @@ fn problems(all: Vec<(String, Value)>, silent: &[String]) -> Value {
         }
     }
     let verdict = match shown.len() {
-        0 => "Nothing is wrong.".to_string(),
-        1 => "One thing is wrong.".to_string(),
-        count => format!("{count} things are wrong, the worst of each node first."),
+        0 => say!(language, "Nothing is wrong.", "一切正常。"),
+        1 => say!(language, "One thing is wrong.", "有一处问题。"),
+        count => say!(
+            language,
+            "{count} things are wrong, the worst of each node first.",
+            "有 {count} 处问题，每个节点中最严重的在前。"
+        ),
     };
     json!({ "Verdict": verdict, "Problems": shown })
 }
@@ -199,6 +209,8 @@ fn problems(all: Vec<(String, Value)>, silent: &[String]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const EN: Language = Language::English;
 
     fn told(answers: Vec<(&str, Result<Value, RpcError>)>) -> Told {
         let answers = answers.into_iter().map(|(node, answer)| (node.to_string(), answer));
@@ -235,12 +247,19 @@ mod tests {
         let verdict = |text: &str, at: u64, here: bool| {
             Ok(json!({ "Verdict": text, "Here": here, "Timeline": [{ "At": at }] }))
         };
-        let best = why("a", verdict("old", 5, false), told(vec![("b", verdict("new", 7, false))])).unwrap();
+        let best =
+            why("a", verdict("old", 5, false), told(vec![("b", verdict("new", 7, false))]), EN).unwrap();
         assert_eq!((&best["Verdict"], &best["Node"]), (&json!("new"), &json!("b")));
-        let best = why("a", verdict("here", 5, true), told(vec![("b", verdict("new", 7, false))])).unwrap();
+        let best =
+            why("a", verdict("here", 5, true), told(vec![("b", verdict("new", 7, false))]), EN).unwrap();
         assert_eq!((&best["Verdict"], &best["Node"]), (&json!("here"), &json!("a")));
         let problem = |text: &str| Ok(json!({ "Problems": [{ "Problem": text, "Do": "x" }] }));
-        let all = why("a", problem("one"), told(vec![("b", problem("one")), ("d", problem("two"))])).unwrap();
+        let all =
+            why("a", problem("one"), told(vec![("b", problem("one")), ("d", problem("two"))]), EN).unwrap();
+        assert_eq!(all["Verdict"], "3 things are wrong, the worst of each node first.");
         assert_eq!(all["Problems"].as_array().unwrap().len(), 3, "{all}");
+        let all = why("a", problem("一"), told(Vec::new()), Language::Chinese).unwrap();
+        assert_eq!(all["Verdict"], "有 2 处问题，每个节点中最严重的在前。");
+        assert_eq!(all["Problems"][0]["Problem"], "节点 c 在运行，但没有应答。");
     }
 }

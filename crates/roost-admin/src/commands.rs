@@ -359,7 +359,8 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
     let (command, params) = Command::of(call)?;
     if let Some(peers) = mi.peers.as_ref().filter(|_| is_across(command.name)) {
         // It runs here, too: there it is told to the log.
-        return across::run(mi, peers, command.name, call, run_here).await.map(Answer::Value);
+        let language = why::language(&params)?;
+        return across::run(mi, peers, (command.name, language), call, run_here).await.map(Answer::Value);
     }
     let answer = carry_out(mi, command, &params).await?;
     if changes(command, &params) {

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use roost_recorder::Language;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
@@ -63,7 +64,9 @@ async fn metrics(State(mi): State<Arc<Mi>>) -> Response {
 async fn ready(State(mi): State<Arc<Mi>>) -> Response {
     match health::why_not_ready(&mi).await {
         None => "ready\n".into_response(),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+        Some(why) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", why.words(Language::English))).into_response()
+        }
     }
 }
 

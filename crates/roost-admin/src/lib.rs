@@ -128,8 +128,8 @@ pub type BecomeBinary = Arc<dyn Fn(Option<&str>) -> Result<String, String> + Sen
 /// What only the process knows.
 #[derive(Clone)]
 pub struct Process {
-    /// Why it cannot do its work now; `None` where nothing is known against it.
-    pub why_not_ready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Whether the database does not answer.
+    pub is_database_away: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The connections, an object.
     pub connections: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// Closes all connections within so long, and ends the process then, or once no call is left; `None`: not any more.

@@ -26,7 +26,7 @@ pub(crate) async fn why(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError>
         recorder.ok_or_else(|| RpcError::new(404, "nothing is recorded: `memory` in [recorder] is 0"))?;
     // What has just happened is on its way to the recorder.
     tokio::time::sleep(ON_ITS_WAY).await;
-    let language = Language::of(&params.filled_text("lang")?.unwrap_or_default());
+    let language = language(params)?;
     let now_ms = extension::unix_ms(SystemTime::now());
     if let Some(call_id) = params.filled_text("callid")? {
         return call::of_id(mi, recorder, &call_id, (now_ms, language)).await;
@@ -41,6 +41,11 @@ pub(crate) async fn why(mi: &Mi, params: &Params<'_>) -> Result<Value, RpcError>
         Some(other) => call::between(mi, recorder, &aor, &normal(mi, &other)?, (now_ms, language)).await,
         None => extension::extension(mi, recorder, &aor, (now_ms, language), since_ms.unwrap_or(0)).await,
     }
+}
+
+/// What the answer is wanted in.
+pub(crate) fn language(params: &Params<'_>) -> Result<Language, RpcError> {
+    Ok(Language::of(&params.filled_text("lang")?.unwrap_or_default()))
 }
 
 /// As tables have it.

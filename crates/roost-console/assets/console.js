@@ -55,6 +55,8 @@ function merge(old, fresh) {
       gone.remove();
     }
     const same = key(node) ? known.get(key(node)) : key(own) ? undefined : own;
+    // Of two with one key the second is another.
+    known.delete(key(node));
     if (!same) { old.insertBefore(node, own); continue; }
     if (same === own) own = own.nextSibling;
     else old.insertBefore(same, own);

@@ -60,77 +60,70 @@ pub(crate) async fn act(
     }
     let back = back(&fields);
     let sign = if back.contains('?') { '&' } else { '?' };
-    match done(&shared, &visitor, uri.path(), &fields).await {
+    let (path, fields) = (uri.path(), &fields);
+    let work = done(&shared, path, fields);
+    match shared.audit.carried_out(&visitor, change(path, fields), work).await {
         Ok(said) => Redirect::to(&format!("{back}{sign}said={said}")).into_response(),
         Err(why) => {
-            // It was written down before it was tried.
-            let change = Change {
-                who: visitor.name(),
-                from: visitor.from,
-                what: "not done",
-                of: uri.path(),
-                before: "",
-                after: &why,
-            };
-            if let Err(error) = shared.audit.write(&change) {
-                tracing::error!(%error, "the audit log cannot be written");
-            }
-            visitor.token.iter().for_each(|token| shared.sessions.fail(token, &why));
+            visitor.token.iter().for_each(|token| shared.sessions.fail(token, back, &why));
             Redirect::to(back).into_response()
         }
     }
 }
 
-/// Does it, once it is written down; the name of what is said.
-async fn done(
-    shared: &Shared,
-    visitor: &Visitor,
-    path: &str,
-    fields: &Fields,
-) -> Result<&'static str, String> {
-    let note = |what: &str, of: &str, before: &str, after: &str| {
-        shared.audit.write(&Change { who: visitor.name(), from: visitor.from, what, of, before, after })
+/// What a form changes.
+fn change<'a>(path: &str, fields: &'a Fields) -> Change<'a> {
+    let (what, of) = match path {
+        "/do/end-call" => ("end call", "id"),
+        "/do/unban" => ("lift ban", "aor"),
+        "/do/remove" => ("remove binding", "aor"),
+        "/do/hop" => ("hop", "address"),
+        "/do/password" => ("password", "aor"),
+        "/do/person" => ("person", "name"),
+        _ => ("remove person", "name"),
     };
+    let (before, after) = match path {
+        "/do/remove" => (fields.get("contact"), ""),
+        "/do/hop" => (fields.get("before"), if fields.get("state") == "i" { "Inactive" } else { "Active" }),
+        "/do/person" => ("", fields.get("role")),
+        _ => ("", ""),
+    };
+    Change { what, of: fields.get(of), before, after }
+}
+
+/// Does it; the name of what is said.
+async fn done(shared: &Shared, path: &str, fields: &Fields) -> Result<&'static str, String> {
     let aor = fields.get("aor");
     match path {
         "/do/end-call" => {
-            note("end call", fields.get("id"), "", "")?;
             shared.backend.mi("dlg_end_dlg", json!({ "dialog_id": fields.get("id") })).await?;
             Ok("call-ended")
         }
         "/do/unban" => {
-            note("lift ban", aor, "", "")?;
             shared.backend.mi("ban_rm", json!({ "user": aor })).await?;
             Ok("unbanned")
         }
         "/do/remove" => {
-            let contact = fields.get("contact");
-            note("remove binding", aor, contact, "")?;
-            let params = json!({ "table_name": "location", "aor": aor, "contact": contact });
+            let params = json!({ "table_name": "location", "aor": aor, "contact": fields.get("contact") });
             shared.backend.mi("ul_rm_contact", params).await?;
             Ok("removed")
         }
         "/do/hop" => {
             let (set, address, state) = (fields.get("set"), fields.get("address"), fields.get("state"));
             let number: i64 = set.parse().map_err(|_| "no such set".to_string())?;
-            let after = if state == "i" { "Inactive" } else { "Active" };
-            note("hop", address, fields.get("before"), after)?;
             let params = json!({ "state": state, "group": number, "address": address });
             shared.backend.mi("ds_set_state", params).await?;
             Ok(if state == "i" { "hop-out" } else { "hop-in" })
         }
         "/do/password" => {
-            note("password", aor, "", "")?;
             set_password(shared, aor, fields.get("password")).await?;
             Ok("password-changed")
         }
         "/do/person" => {
-            note("person", fields.get("name"), "", fields.get("role"))?;
             put_person(shared, fields)?;
             Ok("person-put")
         }
         _ => {
-            note("remove person", fields.get("name"), "", "")?;
             shared.logins.people().remove(fields.get("name")).map_err(|error| error.to_string())?;
             Ok("person-removed")
         }

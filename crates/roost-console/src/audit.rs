@@ -9,6 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::guard::Visitor;
+
 /// So much of the file's end is shown.
 const SHOWN: u64 = 512 << 10;
 /// Characters of each text: no change hides those before it.
@@ -24,12 +26,10 @@ pub(crate) struct Audit {
 }
 
 /// A change.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Change<'a> {
-    pub(crate) who: &'a str,
-    pub(crate) from: std::net::IpAddr,
     pub(crate) what: &'a str,
-    /// What it was done to.
+    /// What it is done to.
     pub(crate) of: &'a str,
     pub(crate) before: &'a str,
     pub(crate) after: &'a str,
@@ -40,19 +40,40 @@ impl Audit {
         Audit { path: path.to_path_buf(), turn: Mutex::default() }
     }
 
-    /// Writes a change down.
+    /// Makes a change, once it is written down; that it came to nothing is written down, too.
     ///
     /// # Errors
-    /// The file cannot be written: then the change is not made.
-    pub(crate) fn write(&self, change: &Change<'_>) -> Result<(), String> {
-        let Change { who, from, what, .. } = change;
+    /// It cannot be written down, or why it came to nothing.
+    pub(crate) async fn carried_out<Done>(
+        &self,
+        visitor: &Visitor,
+        change: Change<'_>,
+        work: impl Future<Output = Result<Done, String>>,
+    ) -> Result<Done, String> {
+        let Change { what, of, .. } = change;
+        self.write(visitor, change, "")?;
+        let (who, from) = (visitor.name(), visitor.from);
+        let done = work.await;
+        match &done {
+            Ok(_) => tracing::info!(who, %from, what, of, "changed in the console"),
+            Err(failure) => {
+                tracing::warn!(who, %from, what, of, failure, "not changed in the console");
+                if let Err(error) = self.write(visitor, change, failure) {
+                    tracing::error!(%error, "the audit log cannot be written");
+                }
+            }
+        }
+        done
+    }
+
+    fn write(&self, visitor: &Visitor, change: Change<'_>, failure: &str) -> Result<(), String> {
         let cut = |text: &str| -> String { text.chars().take(MOST_TEXT).collect() };
-        let (of, before, after) = (cut(change.of), cut(change.before), cut(change.after));
+        let Change { what, of, before, after } = change;
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let line = json!({
-            "time_s": at, "who": who, "from": from.to_string(), "what": what, "of": of, "before": before, "after": after
+            "time_s": at, "who": visitor.name(), "from": visitor.from.to_string(), "what": what, "of": cut(of),
+            "before": cut(before), "after": cut(after), "failure": cut(failure),
         });
-        tracing::info!(who, %from, what, of, "changed in the console");
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path);
         let written = file.as_mut().map_err(|error| error.to_string()).and_then(|file| {
@@ -80,21 +101,25 @@ impl Audit {
 mod tests {
     use super::*;
 
-    #[test]
-    fn changes_are_kept_in_order_and_what_cannot_be_written_is_said() {
+    #[tokio::test]
+    async fn a_change_is_written_down_before_it_is_made_and_again_if_it_came_to_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let audit = Audit::new(&folder.path().join("audit.log"));
+        let visitor = Visitor { session: None, token: None, from: [127, 0, 0, 1].into() };
         assert!(audit.last().is_empty());
-        for of in ["9001", "9002"] {
-            let from = [127, 0, 0, 1].into();
-            audit.write(&Change { who: "ada", from, what: "password", of, before: "", after: "" }).unwrap();
-        }
+        let change = |of| Change { what: "password", of, ..Change::default() };
+        let seen = async { Ok(audit.last().len()) };
+        assert_eq!(audit.carried_out(&visitor, change("9001"), seen).await, Ok(1));
+        let failing = async { Err::<(), _>("no such extension".to_string()) };
+        assert!(audit.carried_out(&visitor, change("9002"), failing).await.is_err());
         let last = audit.last();
-        assert_eq!((&last[0]["of"], &last[1]["of"]), (&json!("9002"), &json!("9001")));
+        let told: Vec<_> = last.iter().map(|one| (&one["of"], &one["failure"])).collect();
+        let [none, why] = [json!(""), json!("no such extension")];
+        let [one, other] = [json!("9001"), json!("9002")];
+        assert_eq!(told, [(&other, &why), (&other, &none), (&one, &none)]);
+        // What cannot be written down is not made.
         let nowhere = Audit::new(Path::new("/nowhere/audit.log"));
-        let from = [127, 0, 0, 1].into();
-        assert!(
-            nowhere.write(&Change { who: "a", from, what: "b", of: "c", before: "", after: "" }).is_err()
-        );
+        let never = async { panic!("it was made") };
+        assert!(nowhere.carried_out::<()>(&visitor, change("9001"), never).await.is_err());
     }
 }

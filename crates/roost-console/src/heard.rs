@@ -11,6 +11,8 @@ use crate::since::Since;
 
 const REFUSED: &str = "E_ROOST_REFUSED";
 const AGENT: &str = "E_ROOST_AGENT_STATE";
+/// Says that some were too many.
+const LOST: &str = "lost";
 /// How long after the stream has ended it is asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -18,6 +20,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(crate) async fn listen(backend: &Backend, refusals: &Refusals, since: &Since) {
     loop {
         if let Some(body) = backend.events(&format!("{REFUSED},{AGENT}")).await {
+            // What has happened meanwhile is not known.
+            since.clear();
             let mut parts = body.into_data_stream();
             let mut rest = String::new();
             while let Some(Ok(part)) = parts.next().await {
@@ -27,6 +31,7 @@ pub(crate) async fn listen(backend: &Backend, refusals: &Refusals, since: &Since
                     match name {
                         REFUSED => refusals.count(&event),
                         AGENT => since.take(&event),
+                        LOST => since.clear(),
                         _ => {}
                     }
                 });

@@ -40,31 +40,46 @@ pub use people::{People, PeopleError, Role};
 pub use server::serve;
 pub use sessions::OnceLink;
 
-/// Does something with a text; the error is for people.
-pub type TakeText = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
-
-/// Looks at a text; the error is for people.
-pub type CheckText = Arc<dyn Fn(&str) -> Result<Vec<Value>, String> + Send + Sync>;
-
-/// Masks the secrets of a text.
-pub type MaskText = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
 /// What is in the configuration file, and may be put there.
-#[derive(Clone)]
-pub struct ConfigFile {
-    /// Its text with secrets masked, and whether it can be written; `None`: the server was started without one.
-    pub read: Arc<dyn Fn() -> Option<(String, bool)> + Send + Sync>,
-    /// What would change with a text (`key`, `old`, `new`, `live`), or what is wrong with it, with its line. Masks stand for the secrets
-    /// that are there.
-    pub check: CheckText,
+pub trait ConfigFile: Send + Sync {
+    /// `None`: the server was started without one, or it cannot be read.
+    fn read(&self) -> Option<ConfigText>;
+
+    /// What would change with a text (`key`, `old`, `new`, `live`). Masks stand for the secrets that are there.
+    ///
+    /// # Errors
+    /// What is wrong with it, with its line; for people.
+    fn check(&self, text: &str) -> Result<Vec<Value>, String>;
+
     /// A text with its secrets masked; `None`: it cannot be read, and where they stand in it is not known.
-    pub mask: MaskText,
-    /// Checks it and puts it into the file's place; the one before is kept beside it (`.bak`).
-    pub write: TakeText,
+    fn mask(&self, text: &str) -> Option<String>;
+
+    /// Checks a text and puts it into the file's place, if that is still the one of this mark; the one before is kept beside it
+    /// (`.bak`).
+    ///
+    /// # Errors
+    /// [`NotSaved`]; the file is as it was.
+    fn save(&self, text: &str, mark: &str) -> Result<(), NotSaved>;
 }
 
-/// What a reason means: its word or code, and the language; `code`, `word`, `answer`, `what`, `do`, `besides`.
-pub type Explain = Arc<dyn Fn(&str, Language) -> Option<Value> + Send + Sync>;
+/// The text of the configuration file.
+#[derive(Debug, Clone)]
+pub struct ConfigText {
+    /// With secrets masked.
+    pub text: String,
+    /// Tells it from every other text that the file has had.
+    pub mark: String,
+    pub is_writable: bool,
+}
+
+/// Why a text was not put into the file's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotSaved {
+    /// Another has changed the file meanwhile.
+    Changed,
+    /// For people.
+    Why(String),
+}
 
 /// Gives an extension another password; the error is for people.
 pub type SetPassword = Arc<dyn Fn(&str, &str) -> Result<(), String> + Send + Sync>;
@@ -74,13 +89,6 @@ pub type Adopt = Arc<dyn Fn(std::net::TcpStream, SocketAddr, SocketAddr) + Send 
 
 /// The certificates that are in use now.
 pub type Certificates = Arc<dyn Fn() -> Option<Arc<ServerConfig>> + Send + Sync>;
-
-/// A language of the pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Language {
-    English,
-    Chinese,
-}
 
 /// What a console works with.
 #[derive(Clone)]
@@ -98,19 +106,12 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Parts {
     pub mi: Mi,
-    pub config: ConfigFile,
-    pub explain: Explain,
+    pub config: Arc<dyn ConfigFile>,
     pub set_password: SetPassword,
     /// `None`: nothing speaks WebSocket.
     pub phone: Option<Adopt>,
     /// The domain that a phone in the page registers with.
     pub domain: String,
-}
-
-impl std::fmt::Debug for ConfigFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ConfigFile").finish_non_exhaustive()
-    }
 }
 
 impl std::fmt::Debug for Parts {

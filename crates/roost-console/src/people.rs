@@ -103,8 +103,11 @@ struct Version {
 
 impl Version {
     fn of(path: &Path) -> Option<Version> {
-        let known = fs::metadata(path).ok()?;
-        Some(Version { inode: known.ino(), len: known.len(), modified: known.modified().ok() })
+        fs::metadata(path).ok().as_ref().map(Version::from)
+    }
+
+    fn from(known: &fs::Metadata) -> Version {
+        Version { inode: known.ino(), len: known.len(), modified: known.modified().ok() }
     }
 }
 
@@ -178,8 +181,10 @@ impl People {
             || fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside);
         let mut file = options().map_err(failed)?;
         file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        // Of this file, whoever renames another to its name.
+        let version = file.metadata().map_err(failed)?;
         fs::rename(&beside, &self.path).map_err(failed)?;
-        self.version = Version::of(&self.path);
+        self.version = Some(Version::from(&version));
         self.all = all;
         Ok(())
     }

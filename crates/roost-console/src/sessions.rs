@@ -41,8 +41,8 @@ pub(crate) struct Session {
     pub(crate) csrf: String,
     begun: Instant,
     used: Instant,
-    /// Why the last form did nothing, for the next page.
-    failure: Option<String>,
+    /// Why the last form did nothing, and the page that says it.
+    failure: Option<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -88,16 +88,18 @@ impl Sessions {
         self.all().get(token).filter(|session| session.lasts(now)).map(|session| session.who.clone())
     }
 
-    /// Keeps why a form did nothing for the page that comes next: what stands in an address anybody may have written.
-    pub(crate) fn fail(&self, token: &str, why: &str) {
+    /// Keeps why a form did nothing for the page that it leads back to: what stands in an address anybody may have written.
+    pub(crate) fn fail(&self, token: &str, page: &str, why: &str) {
         if let Some(session) = self.all().get_mut(token) {
-            session.failure = Some(why.to_string());
+            session.failure = Some((page.to_string(), why.to_string()));
         }
     }
 
-    /// Takes it out.
-    pub(crate) fn take_failure(&self, token: &str) -> Option<String> {
-        self.all().get_mut(token).and_then(|session| session.failure.take())
+    /// Takes it out, if it is for this page.
+    pub(crate) fn take_failure(&self, token: &str, page: &str) -> Option<String> {
+        let mut all = self.all();
+        let failure = all.get_mut(token).map(|session| &mut session.failure)?;
+        failure.take_if(|(own, _)| own == page).map(|(_, why)| why)
     }
 
     pub(crate) fn end(&self, token: &str) {
@@ -147,9 +149,10 @@ mod tests {
         assert!(sessions.of("planted").is_none());
         assert!(!sessions.take_once("other") && sessions.take_once("once") && !sessions.take_once("once"));
         assert!(sessions.who(&token).is_some());
-        sessions.fail(&token, "it did not work");
-        assert_eq!(sessions.take_failure(&token).as_deref(), Some("it did not work"));
-        assert_eq!(sessions.take_failure(&token), None);
+        sessions.fail(&token, "/people", "it did not work");
+        assert_eq!(sessions.take_failure(&token, "/calls"), None);
+        assert_eq!(sessions.take_failure(&token, "/people").as_deref(), Some("it did not work"));
+        assert_eq!(sessions.take_failure(&token, "/people"), None);
         sessions.end(&token);
         assert!(sessions.of(&token).is_none() && sessions.who(&token).is_none());
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use roost_recorder::Language;
 use serde_json::{Value, json};
 
 use crate::audit::Audit;
@@ -18,7 +19,7 @@ use crate::refusals::Refusals;
 use crate::sessions::{OnceLink, Session, Sessions};
 use crate::since::Since;
 use crate::templates::Templates;
-use crate::{Language, Parts, Settings};
+use crate::{Parts, Settings};
 
 /// How old what is read for all may be, at least.
 const FRESH: Duration = Duration::from_millis(900);

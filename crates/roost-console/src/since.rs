@@ -12,7 +12,7 @@ use crate::index::Doing;
 const MOST: usize = 1_000_000;
 
 /// What each extension was doing last and since when, in seconds of unix time; one that has changed nothing since the
-/// console began is not in it.
+/// events were listened to is not in it.
 #[derive(Debug, Default)]
 pub(crate) struct Since(Mutex<HashMap<Box<str>, (Doing, u64)>>);
 
@@ -21,6 +21,11 @@ impl Since {
     pub(crate) fn take(&self, event: &Value) {
         let (Some(aor), Some(state)) = (event["aor"].as_str(), event["state"].as_str()) else { return };
         self.note(aor, Doing::of(state), now_s());
+    }
+
+    /// Forgets all: events were lost, and who changed with them is not known.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn note(&self, aor: &str, doing: Doing, now_s: u64) {
@@ -61,5 +66,7 @@ mod tests {
         }
         let rows = [("9001", Doing::Talking), ("9001", Doing::Free), ("9002", Doing::Free)];
         assert_eq!(since.of(rows.into_iter()), [Some(20), None, None]);
+        since.clear();
+        assert_eq!(since.of(rows.into_iter()), [None, None, None]);
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Local};
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, State, Value};
+use roost_recorder::Language;
 
-use crate::Language;
 use crate::backend::encoded;
 use crate::chart::escaped;
 use crate::words::Words;

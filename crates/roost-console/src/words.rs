@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::Language;
+use roost_recorder::Language;
 
 const ENGLISH: &str = include_str!("../words/en.json");
 const CHINESE: &str = include_str!("../words/zh.json");
@@ -39,25 +39,6 @@ impl Words {
         let own: HashMap<&str, &String> =
             words.iter().filter_map(|(name, text)| Some((name.strip_prefix(front)?, text))).collect();
         serde_json::to_string(&own).unwrap_or_default()
-    }
-}
-
-impl Language {
-    pub(crate) fn tag(self) -> &'static str {
-        match self {
-            Language::English => "en",
-            Language::Chinese => "zh-CN",
-        }
-    }
-
-    /// By the name that links and cookies have, or the first that a browser wants.
-    pub(crate) fn wanted(text: &str) -> Option<Language> {
-        let first = text.split([',', ';']).next().unwrap_or_default().trim();
-        match first.split('-').next() {
-            Some("zh") => Some(Language::Chinese),
-            Some("en") => Some(Language::English),
-            _ => None,
-        }
     }
 }
 

@@ -29,7 +29,7 @@ pub use note::{CallOutcome, Note, What};
 pub use reasons::{Explanation, Language, Names, REASONS, answer_of, page};
 pub use telling::{call_word, call_words, note_words, refusal_words};
 pub use verdict::{Facts, Namesake, Verdict, verdict};
-pub use words::clock;
+pub use words::{argument, clock, shell_word};
 
 /// Keeps what happened. Clones are one.
 #[derive(Clone)]

@@ -65,8 +65,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             calls::run(&Settings::load(file)?, command.as_ref(), follow, cli.json)
         }
         Command::Why { extension, other, call, since, follow } => {
-            let is_chinese = !cli.json && explain::language() == roost_recorder::Language::Chinese;
-            let question = why::Question { extension, other, call, since, is_chinese };
+            let language = if cli.json { Language::English } else { explain::language() };
+            let question = why::Question { extension, other, call, since, language };
             match follow {
                 true => why::follow(&Settings::load(file)?, question, cli.json),
                 false => why::run(&Settings::load(file)?, &question, cli.json),

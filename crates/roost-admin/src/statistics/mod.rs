@@ -1,5 +1,6 @@
 //! What is counted and measured: gathered from the shards, the other threads and the kernel, for MI and for metrics.
 
+mod losses;
 mod metrics;
 mod process;
 mod table;
@@ -8,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roost_core::{Admin, AdminReply, Histogram, Reason, Timed};
+use roost_recorder::Language;
 use serde_json::{Map, Value, json};
 
 use crate::Mi;
@@ -203,21 +205,17 @@ async fn reset_some(mi: &Mi, wanted: &Wanted) -> Result<Value, RpcError> {
 }
 
 /// Limits that were reached, and what was lost: names, values and meanings of those that are more than 0.
-pub(crate) async fn losses(mi: &Mi) -> Result<Vec<(String, u64, &'static str)>, RpcError> {
-    const LOSSES: [&str; 7] = [
-        "net:tcp_closed_garbage",
-        "roost:shed",
-        "acc:lost",
-        "acc:journal_failures",
-        "webhook:lost",
-        "hep:lost",
-        "roost:commit_failures",
-    ];
+pub(crate) async fn losses(
+    mi: &Mi,
+    language: Language,
+) -> Result<Vec<(String, u64, &'static str)>, RpcError> {
     let figures = gather(mi, |_| false).await?;
-    let is_loss = |name: &str| name.ends_with("_full") || LOSSES.contains(&name);
-    let reached = figures.values.into_iter().filter(|(name, value)| *value > 0 && is_loss(name));
-    let with_help = |(name, value): (String, u64)| table::entry(&name).map(|entry| (name, value, entry.help));
-    Ok(reached.filter_map(with_help).collect())
+    let told = |(name, value): (String, u64)| {
+        let chinese = losses::chinese(&name).filter(|_| value > 0)?;
+        let english = table::entry(&name)?.help;
+        Some((name, value, if language == Language::English { english } else { chinese }))
+    };
+    Ok(figures.values.into_iter().filter_map(told).collect())
 }
 
 /// `reset_all_statistics`.

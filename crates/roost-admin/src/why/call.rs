@@ -1,11 +1,9 @@
 //! Why a call failed, and how one goes that is in progress.
 
-use std::borrow::Cow;
-
 use roost_core::{CallRecord, CallState, CallText};
 use roost_recorder::{
-    Explanation, Language, Names, Note, Recorder, What, call_word, call_words, clock, note_words,
-    refusal_words, say,
+    Explanation, Language, Names, Note, Recorder, What, argument, call_word, call_words, clock, note_words,
+    refusal_words, say, shell_word,
 };
 use serde_json::{Value, json};
 
@@ -110,17 +108,19 @@ fn going(language: Language, call: &CallRecord, now_ms: u64) -> Value {
     let call_id = call.utf8(CallText::CallId);
     let hints = match call.state {
         CallState::Unconfirmed => {
-            let call_id = shell_word(&call_id);
-            match language {
-                Language::English => vec![
-                    format!("roost why {callee} says whether its phone can be reached"),
-                    format!("roost trace --call {call_id} shows what is sent from now on"),
-                ],
-                Language::Chinese => vec![
-                    format!("roost why {callee} 说明能否到达其话机"),
-                    format!("roost trace --call {call_id} 显示此后发送的消息"),
-                ],
-            }
+            let (own, word) = (argument(&callee), shell_word(&call_id));
+            vec![
+                say!(
+                    language,
+                    "roost why {own} says whether its phone can be reached",
+                    "roost why {own} 说明能否到达其话机"
+                ),
+                say!(
+                    language,
+                    "roost trace --call={word} shows what is sent from now on",
+                    "roost trace --call={word} 显示此后发送的消息"
+                ),
+            ]
         }
         _ => Vec::new(),
     };
@@ -178,20 +178,11 @@ fn ended(recorder: &Recorder, aor: &str, note: &Note, (now_ms, language): (u64, 
         let call_id = shell_word(&note.call_id);
         hints.push(json!(say!(
             language,
-            "roost trace --last --call {call_id} shows the messages",
-            "roost trace --last --call {call_id} 显示其消息"
+            "roost trace --last --call={call_id} shows the messages",
+            "roost trace --last --call={call_id} 显示其消息"
         )));
     }
     shown
-}
-
-/// A Call-ID as a word of a command: a stranger chose it.
-fn shell_word(text: &str) -> Cow<'_, str> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@:+%=,/".contains(&byte);
-    match !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_plain) {
-        true => text.into(),
-        false => format!("'{}'", text.replace('\'', r"'\''")).into(),
-    }
 }
 
 /// The IP address that a call came from, as its caller's notes have it; else a word that stands for it.
@@ -199,17 +190,4 @@ fn source_of(recorder: &Recorder, caller: &str, call_id: &str) -> String {
     let life = recorder.life(caller.as_bytes()).unwrap_or_default();
     let source = life.notes().rev().filter(|note| *note.call_id == *call_id).find_map(|note| note.source);
     source.map_or("ADDRESS".to_string(), |source| source.ip().to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_call_id_of_a_stranger_is_one_word_of_a_shell() {
-        assert_eq!(shell_word("a84b4c76e66710@10.0.0.1"), "a84b4c76e66710@10.0.0.1");
-        assert_eq!(shell_word("x; rm -rf $HOME"), "'x; rm -rf $HOME'");
-        assert_eq!(shell_word("it's"), r"'it'\''s'");
-        assert_eq!(shell_word("--last"), "'--last'");
-    }
 }

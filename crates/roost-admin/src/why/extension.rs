@@ -5,12 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use roost_core::{Admin, AdminReply, Ban, ContactRecord};
 use roost_recorder::{
-    Explanation, Facts, Language, Life, Namesake, Note, Recorder, Verdict, clock, note_words, say, verdict,
+    Explanation, Facts, Language, Life, Namesake, Note, Recorder, Verdict, argument, clock, note_words, say,
+    verdict,
 };
 use serde_json::{Value, json};
 
 use crate::ask::{ask, ask_owner, shards};
-use crate::health::why_not_ready;
+use crate::health::{NotReady, why_not_ready};
 use crate::rpc::RpcError;
 use crate::{ExtensionQuery, Mi, Read};
 
@@ -24,7 +25,7 @@ pub(super) struct Situation {
     now_ms: u64,
     language: Language,
     bans: Vec<Ban>,
-    not_ready: String,
+    not_ready: Option<NotReady>,
     nodes_down: Vec<String>,
 }
 
@@ -39,13 +40,7 @@ impl Situation {
         let nodes = mi.nodes.as_ref().map(|nodes| nodes()).unwrap_or_default();
         let down = nodes["Nodes"].as_array().into_iter().flatten().filter(|node| node["State"] == "down");
         let nodes_down = down.filter_map(|node| node["Address"].as_str().map(str::to_string)).collect();
-        Ok(Situation {
-            now_ms,
-            language,
-            bans,
-            not_ready: why_not_ready(mi).await.unwrap_or_default(),
-            nodes_down,
-        })
+        Ok(Situation { now_ms, language, bans, not_ready: why_not_ready(mi).await, nodes_down })
     }
 
     /// Of an extension of which nothing is known.
@@ -65,8 +60,8 @@ impl Situation {
             mistaken: &[],
             elsewhere: &[],
             nodes_down: &self.nodes_down,
-            is_database_away: self.not_ready.contains("database"),
-            is_loading: self.not_ready.contains("being read"),
+            is_database_away: self.not_ready == Some(NotReady::DatabaseAway),
+            is_loading: self.not_ready == Some(NotReady::Loading),
             natping_interval_s: policy.nathelper.natping_interval_s,
             max_expires_s: policy.registrar.max_expires_s,
         }
@@ -98,10 +93,11 @@ pub(super) async fn extension(
     });
     let Verdict { word, is_online, sentence, mut remedy } = found;
     if word != "fine" && recorder.failure(Some(aor.as_bytes()), None).is_some() {
+        let own = argument(aor);
         remedy.push(say!(
             language,
-            "roost trace --last {aor} shows the messages of its last failure",
-            "roost trace --last {aor} 显示它最近一次失败的消息"
+            "roost trace --last {own} shows the messages of its last failure",
+            "roost trace --last {own} 显示它最近一次失败的消息"
         ));
     }
     let code = Explanation::of(&word).map(Explanation::code);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use roost_core::{Gone, HopState};
-use roost_recorder::{Facts, Language, Life, Recorder, What, call_word, say, verdict};
+use roost_recorder::{Facts, Language, Life, Recorder, What, argument, call_word, say, verdict};
 use serde_json::{Value, json};
 
 use crate::Mi;
@@ -18,8 +18,38 @@ const LOOKED_AT: usize = 2_000;
 /// Names of extensions that are told of each trouble.
 const NAMED: usize = 3;
 
-/// Something that is wrong: how bad (0 is worst), what, what to do.
-type Problem = (u8, String, String);
+/// Something that is wrong.
+struct Problem {
+    /// How bad; 0 is worst.
+    severity: u8,
+    text: String,
+    remedy: String,
+    /// Where it is seen.
+    of: Option<Of>,
+}
+
+/// What it is about.
+enum Of {
+    /// One of these extensions.
+    Aor(String),
+    Hop(String),
+}
+
+impl Problem {
+    fn new(severity: u8, text: String, remedy: String) -> Problem {
+        Problem { severity, text, remedy, of: None }
+    }
+
+    fn to_json(&self) -> Value {
+        let mut shown = json!({ "Problem": self.text, "Do": self.remedy });
+        match &self.of {
+            Some(Of::Aor(aor)) => shown["AOR"] = json!(aor),
+            Some(Of::Hop(uri)) => shown["Hop"] = json!(uri),
+            None => {}
+        }
+        shown
+    }
+}
 
 /// What is wrong now, the worst first.
 pub(super) async fn system(
@@ -30,8 +60,9 @@ pub(super) async fn system(
 ) -> Result<Value, RpcError> {
     let mut problems: Vec<Problem> = Vec::new();
     if let Some(why) = why_not_ready(mi).await {
+        let why = why.words(language);
         let text = say!(language, "roost is not ready: {why}.", "roost 未就绪：{why}。");
-        problems.push((0, text, "roost db check".to_string()));
+        problems.push(Problem::new(0, text, "roost db check".to_string()));
     }
     problems.extend(hops_down(mi, language).await?);
     let certificates = mi.certificates.as_ref().map(|certificates| (certificates.list)());
@@ -46,19 +77,19 @@ pub(super) async fn system(
             );
             let remedy =
                 say!(language, "renew its files; roost tls reload", "更新证书文件，然后 roost tls reload");
-            problems.push((1, text, remedy));
+            problems.push(Problem::new(1, text, remedy));
         }
     }
-    for (name, value, help) in statistics::losses(mi).await? {
+    for (name, value, help) in statistics::losses(mi, language).await? {
         let text = say!(
             language,
             "{name} is {value} since the start: {help}.",
             "{name} 自启动以来为 {value}：{help}。"
         );
-        problems.push((2, text, format!("roost stats {name}")));
+        problems.push(Problem::new(2, text, format!("roost stats {name}")));
     }
     problems.extend(troubled(mi, recorder, (now_ms, language), since_ms).await?);
-    problems.sort_by_key(|(severity, ..)| *severity);
+    problems.sort_by_key(|problem| problem.severity);
     let verdict = match problems.len() {
         0 => say!(language, "Nothing is wrong.", "一切正常。"),
         1 => say!(language, "One thing is wrong.", "有一处问题。"),
@@ -66,8 +97,7 @@ pub(super) async fn system(
             say!(language, "{count} things are wrong, the worst first.", "有 {count} 处问题，最严重的在前。")
         }
     };
-    let shown: Vec<_> =
-        problems.into_iter().map(|(_, text, remedy)| json!({ "Problem": text, "Do": remedy })).collect();
+    let shown: Vec<_> = problems.iter().map(Problem::to_json).collect();
     Ok(json!({ "Verdict": verdict, "Problems": shown }))
 }
 
@@ -86,11 +116,12 @@ async fn hops_down(mi: &Mi, language: Language) -> Result<Vec<Problem>, RpcError
                 say!(
                     language,
                     "The next hop {uri} of set {set} is taken out.",
-                    "组 {set} 的下一跳 {uri} 已被摘下。"
+                    "组 {set} 的下一跳 {uri} 已下线。"
                 )
             }
         };
-        (1, text, "roost ds list".to_string())
+        let of = Some(Of::Hop(uri.to_string()));
+        Problem { of, ..Problem::new(1, text, "roost ds list".to_string()) }
     });
     Ok(told.collect())
 }
@@ -129,7 +160,9 @@ async fn troubled(
                 format!("{least}{count} {chinese}（{word}）：{shown}{more}。")
             }
         };
-        Some((severity, text, format!("roost why {}", names.first()?)))
+        let first = names.into_iter().next()?;
+        let remedy = format!("roost why {}", argument(&first));
+        Some(Problem { of: Some(Of::Aor(first)), ..Problem::new(severity, text, remedy) })
     });
     Ok(told.collect())
 }
@@ -161,7 +194,7 @@ fn trouble(word: &str) -> Option<(u8, &'static str, &'static str, &'static str)>
             3,
             "extension is used by two phones",
             "extensions are used by two phones each",
-            "个分机被两部话机使用",
+            "个分机各有两部话机在用",
         ),
         "node-down" => (
             1,
@@ -178,13 +211,13 @@ fn trouble(word: &str) -> Option<(u8, &'static str, &'static str, &'static str)>
             4,
             "extension has not come back with its password",
             "extensions have not come back with their passwords",
-            "个分机没有带密码再来",
+            "个分机未再带密码注册",
         ),
         "pings-lost" => {
             (4, "extension does not answer pings", "extensions do not answer pings", "个分机不应答 ping")
         }
         "flow-lost" | "connection-gone" | "expired" => {
-            (5, "extension is gone", "extensions are gone", "个分机的注册已失效")
+            (5, "extension is gone", "extensions are gone", "个分机已失联")
         }
         "unknown-user"
         | "unknown-user-hidden"

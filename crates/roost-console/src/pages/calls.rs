@@ -54,7 +54,7 @@ pub(crate) async fn now(shared: &Shared, asked: &Asked) -> Result<Made, Failed> 
 pub(crate) async fn ladder(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
     let callid = asked.query("callid");
     let whose = Whose::Call(callid.to_string());
-    let ladder = ladder::shown(shared, asked, &whose, json!({ "callid": callid })).await?;
+    let ladder = ladder::shown(shared, asked, &whose, json!({ "callid": callid })).await;
     let path = format!("/calls/ladder?callid={}", encoded(callid));
     let data = json!({ "callid": callid, "path": path, "ladder": ladder });
     Ok(Made { template: "ladder.html", title: "history", data })

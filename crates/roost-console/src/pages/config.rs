@@ -1,7 +1,6 @@
 //! The configuration: what each key means and what differs, and the file as text.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -13,10 +12,9 @@ use crate::audit::Change;
 use crate::fields::Fields;
 use crate::guard::Visitor;
 use crate::pages::{Asked, Content, Failed, Made, render, whole_page};
+use crate::people::Role;
 use crate::shared::Shared;
-
-/// The longest diff that is written down.
-const MOST_NOTED: usize = 20_000;
+use crate::{ConfigText, NotSaved};
 
 pub(crate) async fn page(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
     let keys = shared.backend.mi("config_show", json!({})).await?;
@@ -37,16 +35,25 @@ pub(crate) async fn page(shared: &Shared, asked: &Asked) -> Result<Made, Failed>
             None => sections.push((shown, vec![key])),
         }
     }
-    let file =
-        asked.visitor.may(crate::people::Role::Administrator).then(|| (shared.parts.config.read)()).flatten();
+    let file = shown_file(shared, &asked.visitor);
     let data = json!({
         "sections": sections.into_iter().map(|(name, keys)| json!({ "name": name, "keys": keys })).collect::<Vec<_>>(),
         "is_changed_only": is_changed_only,
-        "text": file.as_ref().map(|(text, _)| text),
-        "mark": file.as_ref().map(|(text, _)| mark(text)),
-        "is_writable": file.as_ref().is_some_and(|(_, is_writable)| *is_writable),
+        "text": file.as_ref().map(|file| &file.text),
+        "mark": file.as_ref().map(|file| &file.mark),
+        "is_writable": file.as_ref().is_some_and(|file| file.is_writable),
     });
     Ok(Made { template: "config.html", title: "config", data })
+}
+
+fn shown_file(shared: &Shared, visitor: &Visitor) -> Option<ConfigText> {
+    visitor.may(Role::Administrator).then(|| shared.parts.config.read()).flatten()
+}
+
+/// What became of a text: what it changes, and whether something of that needs a restart.
+struct Done {
+    changes: Vec<Value>,
+    needs_restart: bool,
 }
 
 /// Checks a text, or puts it into the file's place and has it read.
@@ -57,41 +64,25 @@ pub(crate) async fn act(
     fields: &Fields,
 ) -> Response {
     let text = fields.get("text").replace("\r\n", "\n");
-    let (file, wanted) = (shared.parts.config.clone(), text.clone());
-    let before = (file.read)().map(|(text, _)| text).unwrap_or_default();
-    let is_another = mark(&before) != fields.get("mark");
-    let shown = (file.mask)(&text);
+    let (file, wanted) = (Arc::clone(&shared.parts.config), text.clone());
+    let asked = Asked::of("/config", headers, visitor.clone());
     // What cannot be read has its mistake shown, not its differences.
-    let compare = move || shown.map_or_else(Vec::new, |shown| diff(&before, &shown));
+    let compare = move || {
+        let before = file.read().map(|file| file.text).unwrap_or_default();
+        file.mask(&wanted).map_or_else(Vec::new, |shown| diff(&before, &shown))
+    };
     let diff = tokio::task::spawn_blocking(compare).await.unwrap_or_default();
     let is_saved = fields.get("do") == "save";
-    let (check, write) = (file.check, file.write);
-    let checked = tokio::task::spawn_blocking(move || check(&wanted))
-        .await
-        .unwrap_or_else(|error| Err(error.to_string()));
-    let mut said = "config-saved";
-    let done = match (checked, is_saved) {
-        (Err(error), _) => Err(error),
-        (Ok(changes), false) => Ok(changes),
-        (Ok(_), true) if is_another => {
-            Err("the file has changed since this page was opened: the difference below is to what it is now; save again to put this text in its place".to_string())
-        }
-        (Ok(changes), true) => {
-            let names: Vec<&str> = changes.iter().filter_map(|change| change["key"].as_str()).collect();
-            let of = names.join(", ");
-            let saved = save(shared, visitor, (&text, &of), &diff, move |text| write(text)).await;
-            saved.map(|needs_restart| {
-                said = if needs_restart { "config-restart" } else { "config-saved" };
-                changes
-            })
-        }
+    let done = match checked(shared, &text).await {
+        Ok(changes) if is_saved => save(shared, &asked, (&text, fields.get("mark")), &diff, changes).await,
+        checked => checked.map(|changes| Done { changes, needs_restart: false }),
     };
-    let asked = Asked::of("/config", headers, visitor.clone());
-    if is_saved && done.is_ok() {
+    if let (true, Ok(Done { needs_restart, .. })) = (is_saved, &done) {
+        let said = if *needs_restart { "config-restart" } else { "config-saved" };
         return Redirect::to(&format!("/config?said={said}")).into_response();
     }
     let (changes, error) = match done {
-        Ok(changes) => (changes, None),
+        Ok(done) => (done.changes, None),
         Err(error) => (Vec::new(), Some(error)),
     };
     let line = error.as_deref().and_then(line_of);
@@ -112,39 +103,47 @@ pub(crate) async fn act(
     whole_page(shared, &asked, html.map(|html| Content { html, title: "config", is_part: false }))
 }
 
-/// Whether something of it needs a restart.
-async fn save(
-    shared: &Shared,
-    visitor: &Visitor,
-    (text, of): (&str, &str),
-    diff: &[(String, String)],
-    write: impl FnOnce(&str) -> Result<(), String> + Send + 'static,
-) -> Result<bool, String> {
-    let side = |sign: &str| {
-        let lines = diff.iter().filter(|(own, _)| own == sign).map(|(_, line)| line.as_str());
-        lines.collect::<Vec<_>>().join("\n").chars().take(MOST_NOTED).collect::<String>()
-    };
-    let (before, after) = (side("-"), side("+"));
-    let change = Change {
-        who: visitor.name(),
-        from: visitor.from,
-        what: "configuration",
-        of,
-        before: &before,
-        after: &after,
-    };
-    shared.audit.write(&change)?;
-    let text = text.to_string();
-    tokio::task::spawn_blocking(move || write(&text)).await.map_err(|error| error.to_string())??;
-    let reloaded = shared.backend.mi("reload", json!({})).await?;
-    Ok(reloaded["Restart"].as_array().is_some_and(|keys| !keys.is_empty()))
+/// What would change with a text.
+async fn checked(shared: &Shared, text: &str) -> Result<Vec<Value>, String> {
+    let (file, text) = (Arc::clone(&shared.parts.config), text.to_string());
+    let checked = tokio::task::spawn_blocking(move || file.check(&text)).await;
+    checked.unwrap_or_else(|error| Err(error.to_string()))
 }
 
-/// Tells a text from the one that another has put in its place meanwhile.
-fn mark(text: &str) -> String {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
+/// Puts a text into the place of the one of this mark, and has it read.
+async fn save(
+    shared: &Shared,
+    asked: &Asked,
+    (text, mark): (&str, &str),
+    diff: &[(String, String)],
+    changes: Vec<Value>,
+) -> Result<Done, String> {
+    let conflict = || shared.templates.word(asked.language, "config.conflict");
+    let shown = shown_file(shared, &asked.visitor);
+    if shown.is_none_or(|shown| shown.mark != mark) {
+        return Err(conflict());
+    }
+    let side = |sign: &str| {
+        let lines = diff.iter().filter(|(own, _)| own == sign).map(|(_, line)| line.as_str());
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let (before, after) = (side("-"), side("+"));
+    let names: Vec<&str> = changes.iter().filter_map(|change| change["key"].as_str()).collect();
+    let of = names.join(", ");
+    let change = Change { what: "configuration", of: &of, before: &before, after: &after };
+    let (file, text, mark) = (Arc::clone(&shared.parts.config), text.to_string(), mark.to_string());
+    let work = async {
+        let saved = tokio::task::spawn_blocking(move || file.save(&text, &mark)).await;
+        saved.map_err(|error| error.to_string())?.map_err(|error| match error {
+            // Somebody was faster.
+            NotSaved::Changed => conflict(),
+            NotSaved::Why(why) => why,
+        })?;
+        let reloaded = shared.backend.mi("reload", json!({})).await?;
+        Ok(reloaded["Restart"].as_array().is_some_and(|keys| !keys.is_empty()))
+    };
+    let needs_restart = shared.audit.carried_out(&asked.visitor, change, work).await?;
+    Ok(Done { changes, needs_restart })
 }
 
 /// Lines that differ, with what stands around them: `-`, `+` or a blank, and the line.

@@ -15,9 +15,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse as _, Response};
 use minijinja::context;
+use roost_recorder::Language;
 use serde_json::{Value, json};
 
-use crate::Language;
 use crate::backend::{decoded, form};
 use crate::guard::{Visitor, cookie};
 use crate::people::Role;
@@ -122,9 +122,9 @@ pub(crate) fn is_live(asked: &Asked) -> bool {
     }
 }
 
-/// Whether messages are to be shown as they come.
+/// Whether messages are to be shown as they come: they are for operators.
 fn wants_messages(asked: &Asked) -> bool {
-    asked.query("live") == "yes"
+    asked.query("live") == "yes" && asked.visitor.may(Role::Operator)
 }
 
 /// The content of a page, without what stands around it.
@@ -167,7 +167,10 @@ fn failed(shared: &Shared, asked: &Asked, template: &str) -> Option<String> {
         "login.html" => {
             ["refused", "wait"].into_iter().find(|name| *name == asked.query("failed")).map(str::to_string)
         }
-        "base.html" => asked.visitor.token.as_deref().and_then(|token| shared.sessions.take_failure(token)),
+        "base.html" => {
+            let token = asked.visitor.token.as_deref()?;
+            shared.sessions.take_failure(token, &asked.whole)
+        }
         _ => None,
     }
 }
@@ -233,7 +236,10 @@ pub(crate) fn whole_page(shared: &Shared, asked: &Asked, content: Result<Content
             (status, Content { html, title: "error", is_part: false })
         }
     };
-    let whole = json!({ "content": content.html, "is_live": status == StatusCode::OK && is_live(asked) });
+    let is_live = status == StatusCode::OK && is_live(asked);
+    // Who has no JavaScript sees messages come, too.
+    let is_refreshed = is_live && wants_messages(asked);
+    let whole = json!({ "content": content.html, "is_live": is_live, "is_refreshed": is_refreshed });
     match render(shared, asked, "base.html", content.title, &whole) {
         Ok(html) => (status, Html(html)).into_response(),
         Err(_) => {

@@ -1,8 +1,9 @@
 //! The first page: is everything all right?
 
+use roost_recorder::{Explanation, Language, Names, answer_of};
 use serde_json::{Value, json};
 
-use crate::Language;
+use crate::backend::encoded;
 use crate::pages::{Asked, Failed, Made};
 use crate::shared::Shared;
 
@@ -79,8 +80,9 @@ fn refusals(shared: &Shared, language: Language) -> Vec<Value> {
     if language != Language::English {
         for one in &mut shown {
             let word = one["word"].as_str().unwrap_or_default();
-            one["text"] = (shared.parts.explain)(word, language).map_or(Value::Null, |entry| {
-                entry["what"].as_str().unwrap_or_default().trim_end_matches('。').into()
+            one["text"] = Explanation::of(word).map_or(Value::Null, |entry| {
+                let [what, ..] = entry.texts(language, &Names::EXAMPLE);
+                what.trim_end_matches('。').into()
             });
         }
     }
@@ -89,17 +91,11 @@ fn refusals(shared: &Shared, language: Language) -> Vec<Value> {
 
 /// What is wrong, with a link to where it is seen and mended.
 fn problems(all: &Value) -> Vec<Value> {
-    let link = |remedy: &str| {
-        if remedy.starts_with("roost ds ") {
-            return Some("/routes".to_string());
-        }
-        let aor = remedy.strip_prefix("roost why ")?.split_whitespace().next()?;
-        Some(format!("/extensions/{}", crate::backend::encoded(aor)))
+    let link = |one: &Value| match one["AOR"].as_str() {
+        Some(aor) => Some(format!("/extensions/{}", encoded(aor))),
+        None => one["Hop"].as_str().map(|_| "/routes".to_string()),
     };
-    let problem = |one: &Value| {
-        let remedy = one["Do"].as_str().unwrap_or_default();
-        json!({ "problem": one["Problem"], "do": remedy, "link": link(remedy) })
-    };
+    let problem = |one: &Value| json!({ "problem": one["Problem"], "do": one["Do"], "link": link(one) });
     all.as_array().into_iter().flatten().map(problem).collect()
 }
 
@@ -116,7 +112,12 @@ fn hop_counts(listed: &Value) -> Value {
 
 /// What a reason means.
 pub(crate) fn reason(shared: &Shared, asked: &Asked, name: &str) -> Result<Made, Failed> {
-    let explained = (shared.parts.explain)(name, asked.language).ok_or(Failed::NotFound)?;
+    let entry = Explanation::of(name).ok_or(Failed::NotFound)?;
+    let [what, remedy, besides] = entry.texts(asked.language, &Names::EXAMPLE);
+    let explained = json!({
+        "code": entry.code(), "word": entry.word, "answer": answer_of(entry.word), "what": what, "do": remedy,
+        "besides": besides,
+    });
     let shown = shared.refusals.shown();
     let hit = shown.into_iter().find(|one| one["word"] == name);
     Ok(Made { template: "reason.html", title: "reason", data: json!({ "reason": explained, "hit": hit }) })

@@ -4,6 +4,8 @@ mod table;
 
 pub use table::{Explanation, REASONS};
 
+use crate::words::argument;
+
 /// A language of the texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
@@ -14,7 +16,25 @@ pub enum Language {
 impl Language {
     /// By a tag (`zh`, `zh-CN`) or a locale (`zh_CN.UTF-8`); English where it is neither.
     pub fn of(tag: &str) -> Language {
-        if tag.starts_with("zh") { Language::Chinese } else { Language::English }
+        Language::wanted(tag).unwrap_or(Language::English)
+    }
+
+    /// By a tag, a locale, or the first language that a browser wants (`zh-CN,zh;q=0.9`).
+    pub fn wanted(text: &str) -> Option<Language> {
+        let first = text.split([',', ';']).next().unwrap_or_default().trim();
+        match first.split(['-', '_', '.']).next() {
+            Some("zh") => Some(Language::Chinese),
+            Some("en") => Some(Language::English),
+            _ => None,
+        }
+    }
+
+    /// Its tag (RFC 5646).
+    pub fn tag(self) -> &'static str {
+        match self {
+            Language::English => "en",
+            Language::Chinese => "zh-CN",
+        }
     }
 }
 
@@ -39,7 +59,11 @@ impl Explanation {
             Language::English => english,
             Language::Chinese => chinese,
         };
-        [self.what, self.remedy, self.besides].map(pick).map(|text| names.put_into(text))
+        let [what, remedy, besides] = [self.what, self.remedy, self.besides].map(pick);
+        // What is to be done has commands in it.
+        let words = [names.extension, names.callee, names.address].map(argument);
+        let quoted = Names { extension: &words[0], callee: &words[1], address: &words[2] };
+        [names.put_into(what), quoted.put_into(remedy), quoted.put_into(besides)]
     }
 }
 

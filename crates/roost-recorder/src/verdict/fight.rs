@@ -8,7 +8,7 @@ use crate::note::{Note, What};
 use crate::say;
 use crate::telling::source_of;
 use crate::verdict::facts::{Facts, at_of, is_lately, is_occupied, notes};
-use crate::words::phone;
+use crate::words::{argument, phone};
 
 /// So many refusals, or replacements, are a fight for the extension.
 const FIGHT: u32 = 3;
@@ -47,9 +47,9 @@ fn refused_in_turn(facts: &Facts<'_>, holder: Option<&ContactRecord>) -> Option<
     let from = source_of(language, rival);
     let in_turn = refusals().find(|note| note.source.map(|source| source.ip()) != ip);
     // Where nobody has the extension it is over.
-    let (is, are, use_it) = match holder {
-        Some(_) => ("is", "are", "use it"),
-        None => ("was", "were", "used it"),
+    let (is, are, use_it, chinese_use_it) = match holder {
+        Some(_) => ("is", "are", "use it", "两部话机在用同一分机"),
+        None => ("was", "were", "used it", "当时有两部话机用同一分机"),
     };
     let rival = phone(language, &rival.text);
     let who = match in_turn {
@@ -58,26 +58,26 @@ fn refused_in_turn(facts: &Facts<'_>, holder: Option<&ContactRecord>) -> Option<
             say!(
                 language,
                 "phones at {from}{rival} and {at}{other} {are} refused as Occupied in turn",
-                "{from}{rival}和 {at}{other}的话机轮流因被占用而遭拒绝"
+                "{from}{rival}和 {at}{other}的两部话机轮流因分机已被占用而遭拒绝"
             )
         }
         None => say!(
             language,
             "another phone at {from}{rival} {is} refused as Occupied",
-            "{from}{rival}的另一部话机因被占用而遭拒绝"
+            "另一部话机（{from}{rival}）因分机已被占用而遭拒绝"
         ),
     };
     let sentence = say!(
         language,
         "{who}, {count} times in the last ten minutes: two phones {use_it}.",
-        "{who}，最近十分钟内 {count} 次：两部话机在用同一分机。"
+        "{who}，最近十分钟内 {count} 次：{chinese_use_it}。"
     );
     Some(Fight { sentence, remedy: apart(facts, &from, holder.is_some()) })
 }
 
 /// How the two get one extension each; `is_held`: one of them has it now.
 fn apart(facts: &Facts<'_>, from: &str, is_held: bool) -> Vec<String> {
-    let (language, aor) = (facts.language, facts.aor);
+    let (language, own) = (facts.language, argument(facts.aor));
     let mut remedy = vec![say!(
         language,
         "give one of them another extension, or switch the phone at {from} off",
@@ -86,8 +86,8 @@ fn apart(facts: &Facts<'_>, from: &str, is_held: bool) -> Vec<String> {
     if is_held {
         remedy.push(say!(
             language,
-            "if the one at {from} is right: roost ul rm {aor}, and let it register first",
-            "如果 {from} 的那部才是对的：roost ul rm {aor}，并让它先注册"
+            "if the one at {from} is right: roost ul rm {own}, and let it register first",
+            "如果 {from} 的那部才是对的：roost ul rm {own}，并让它先注册"
         ));
     }
     remedy
@@ -98,7 +98,8 @@ fn replaced_in_turn(facts: &Facts<'_>) -> Option<Fight> {
     let is_replaced = |note: &&Note| note.what == What::Gone(Gone::Replaced) && is_lately(facts, note);
     let replaced: u32 = notes(facts).filter(is_replaced).map(|note| note.count).sum();
     let other = notes(facts).find(is_replaced).filter(|_| replaced >= FIGHT)?;
-    let (language, aor, from) = (facts.language, facts.aor, source_of(facts.language, other));
+    let (language, own) = (facts.language, argument(facts.aor));
+    let from = source_of(language, other);
     let sentence = say!(
         language,
         "registrations of it have replaced one another {replaced} times in the last ten minutes, the one from {from} was the \
@@ -111,7 +112,7 @@ fn replaced_in_turn(facts: &Facts<'_>) -> Option<Fight> {
             "give one of the phones another extension, or raise `registrar.max_contacts`",
             "给其中一部话机换一个分机，或调大 `registrar.max_contacts`"
         ),
-        say!(language, "roost trace {aor} shows who registers", "roost trace {aor} 显示是谁在注册"),
+        say!(language, "roost trace {own} shows who registers", "roost trace {own} 显示是谁在注册"),
     ];
     Some(Fight { sentence, remedy })
 }

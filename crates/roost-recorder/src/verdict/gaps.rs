@@ -6,7 +6,7 @@ use crate::note::{Note, What};
 use crate::say;
 use crate::verdict::facts::{Facts, is_lately, is_refused, of_registration};
 use crate::verdict::refusal::cause;
-use crate::words::{clock, seconds};
+use crate::words::{argument, clock, seconds};
 
 /// A phone that was away longer than this was off, and did not just refresh late, in milliseconds.
 const GAP_MS: u64 = 120_000;
@@ -87,7 +87,11 @@ fn told_late(facts: &Facts<'_>, late: &[Gap<'_>]) -> Option<Told> {
     let times = times.map_or(String::new(), |(granted_ms, came_ms)| {
         let granted = seconds(language, granted_ms / 1000);
         let came = seconds(language, came_ms.div_ceil(1000));
-        say!(language, "granted {granted}, it comes again after {came}; ", "获准 {granted}，{came}后才再来；")
+        say!(
+            language,
+            "granted {granted}, it comes again after {came}; ",
+            "获准 {granted}，{came}后才重新注册；"
+        )
     });
     let most_s = u64::from(facts.max_expires_s);
     let is_cut = late
@@ -97,14 +101,14 @@ fn told_late(facts: &Facts<'_>, late: &[Gap<'_>]) -> Option<Told> {
     let text = say!(
         language,
         "it refreshes late: {times}{offline} before it came again",
-        "它刷新得太晚：{times}{offline}之后才再来"
+        "它刷新得太晚：{times}{offline}之后才重新注册"
     );
     Some(Told { word: "refreshes-late".to_string(), text, remedy: late_remedy(facts, is_cut) })
 }
 
 /// What to do about a phone that refreshes late; `is_cut`: it was granted as much as anybody.
 pub(super) fn late_remedy(facts: &Facts<'_>, is_cut: bool) -> Vec<String> {
-    let (most_s, aor) = (facts.max_expires_s, facts.aor);
+    let (most_s, own) = (facts.max_expires_s, argument(facts.aor));
     let mut remedy = vec![
         say!(
             facts.language,
@@ -113,8 +117,8 @@ pub(super) fn late_remedy(facts: &Facts<'_>, is_cut: bool) -> Vec<String> {
         ),
         say!(
             facts.language,
-            "look for a network that drops its packets: roost trace {aor} shows what comes",
-            "检查网络是否丢包：roost trace {aor} 显示收到了什么"
+            "look for a network that drops its packets: roost trace {own} shows what comes",
+            "检查网络是否丢包：roost trace {own} 显示收到了什么"
         ),
     ];
     if !is_cut {

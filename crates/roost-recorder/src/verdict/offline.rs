@@ -11,7 +11,7 @@ use crate::verdict::facts::{
 use crate::verdict::fight::fight;
 use crate::verdict::gaps::{Told, told};
 use crate::verdict::refusal::{cause, refused, remedy_of, unknown};
-use crate::words::{ago, clock, phone, seconds};
+use crate::words::{ago, argument, clock, phone, seconds};
 
 /// Judges an extension that has no contact that can be called.
 pub(super) fn offline(facts: &Facts<'_>) -> Verdict {
@@ -68,12 +68,12 @@ fn stranded(facts: &Facts<'_>, contact: &ContactRecord, make: Make<'_>) -> Verdi
     let (language, from) = (facts.language, at_of(contact));
     let when = lost.map_or(String::new(), |note| {
         let when = ago(language, note.last_ms, facts.now_ms);
-        say!(language, " {when}", "已于 {when}")
+        say!(language, " {when}", "于 {when}")
     });
     let sentence = say!(
         language,
         "Its registration from {from} stands, but the connection that it was made over ended{when}, and only the phone can make it again.",
-        "来自 {from} 的注册仍在，但注册所用的连接 {when}中断，只有话机能重新建立。"
+        "来自 {from} 的注册仍在，但注册所用的连接{when}已中断，只有话机能重新建立。"
     );
     let remedy =
         say!(language, "wait for the phone to register again, or restart it", "等话机重新注册，或重启话机");
@@ -162,7 +162,7 @@ fn expired(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
             false => say!(
                 language,
                 "Its registration from {place} ended {when}{heard}; a REGISTER from {from}{who} at {at} was refused: {why}.",
-                "来自 {place} 的注册 {when}过期 {heard}；{at} 来自 {from}{who} 的 REGISTER 被拒绝：{why}。",
+                "来自 {place} 的注册 {when}过期{heard}；{at} 来自 {from}{who} 的 REGISTER 被拒绝：{why}。",
                 who = phone(language, &refusal.text)
             ),
         };
@@ -172,7 +172,7 @@ fn expired(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
         let sentence = say!(
             language,
             "Its registration ended {when}{heard}; {text}.",
-            "它的注册 {when}过期 {heard}；{text}。"
+            "它的注册 {when}过期{heard}；{text}。"
         );
         return make(&word, sentence, remedy);
     }
@@ -183,7 +183,7 @@ fn expired(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
         say!(
             language,
             "Its registration ended {when}: the phone at {place}{who} did not refresh it{heard}.",
-            "它的注册 {when}过期：{place}{who}的话机没有刷新 {heard}。"
+            "它的注册 {when}过期：{place}{who}的话机没有刷新{heard}。"
         ),
         vec![say!(
             language,
@@ -195,7 +195,7 @@ fn expired(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
 
 /// It was registered, or banned, or asked for its password; nothing has followed.
 fn lost(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
-    let (language, aor) = (facts.language, facts.aor);
+    let (language, own) = (facts.language, argument(facts.aor));
     let when = ago(language, last.last_ms, facts.now_ms);
     match last.what {
         What::Banned { seconds: left } => make(
@@ -208,7 +208,7 @@ fn lost(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
             ),
             match facts.exists {
                 Some(false) => unknown(facts),
-                _ => vec![format!("roost user passwd {aor} …"), format!("roost ban rm {aor}")],
+                _ => vec![format!("roost user passwd {own} …"), format!("roost ban rm {own}")],
             },
         ),
         What::Challenged { reason, .. } => challenged(facts, last, reason, make),
@@ -246,7 +246,7 @@ fn challenged(facts: &Facts<'_>, last: &Note, reason: Reason, make: Make<'_>) ->
             say!(
                 language,
                 "It was asked for its password {when} at {from}, and has not come back with one{often}.",
-                "它 {when}在 {from} 被要求提供密码，此后没有带密码再来{often}。"
+                "它 {when}在 {from} 被要求提供密码，此后未再带密码注册{often}。"
             ),
             vec![
                 say!(
@@ -322,9 +322,10 @@ fn other_domain(facts: &Facts<'_>, make: Make<'_>) -> Verdict {
     let sentence = say!(
         language,
         "A phone{at} registers as {all} instead{when}, which does not exist: the domain in its settings is not {domain}.",
-        "{at}话机以 {all} 注册 {when}，而它不存在：话机设置里的域不是 {domain}。"
+        "{at}话机改以 {all} 注册{when}，而它不存在：话机设置里的域不是 {domain}。"
     );
     let look = names.first().map(|name| {
+        let name = argument(name);
         say!(language, "roost why {name} shows what it sends", "roost why {name} 显示它发送了什么")
     });
     let set = say!(language, "set the phone's domain to {domain}", "把话机的域改为 {domain}");
@@ -334,7 +335,7 @@ fn other_domain(facts: &Facts<'_>, make: Make<'_>) -> Verdict {
 
 /// Nothing of its registration was heard.
 fn unheard(facts: &Facts<'_>, make: Make<'_>) -> Verdict {
-    let (language, aor) = (facts.language, facts.aor);
+    let language = facts.language;
     let since = clock(facts.started_ms, facts.now_ms);
     if !facts.elsewhere.is_empty() {
         return other_domain(facts, make);
@@ -352,7 +353,7 @@ fn unheard(facts: &Facts<'_>, make: Make<'_>) -> Verdict {
             make(
                 word,
                 say!(language, "There is no such extension.{like}", "没有这个分机。{like}"),
-                vec![format!("roost user add {aor} …"), "roost user list".to_string()],
+                vec![format!("roost user add {} …", argument(facts.aor)), "roost user list".to_string()],
             )
         }
         None if facts.is_database_away => make(
@@ -381,6 +382,7 @@ fn never_seen(facts: &Facts<'_>, since: &str, make: Make<'_>) -> Verdict {
         ),
     };
     let look = facts.mistaken.first().map(|name| {
+        let name = argument(name);
         say!(language, "roost why {name} shows where that phone is", "roost why {name} 显示那部话机在哪里")
     });
     let hints = [

@@ -12,7 +12,7 @@ use crate::verdict::facts::{
 use crate::verdict::fight::{fight, is_same_phone};
 use crate::verdict::gaps::{Told, late_remedy, told};
 use crate::verdict::refusal::cause;
-use crate::words::{ago, clock, phone, seconds};
+use crate::words::{ago, argument, clock, phone, seconds};
 
 /// So many refreshes that come all too soon are no chance.
 const OFTEN: u32 = 4;
@@ -246,14 +246,14 @@ fn late(facts: &Facts<'_>, _: &ContactRecord, make: Make<'_>) -> Option<Verdict>
         every = seconds(language, every_ms.div_ceil(1000)),
         granted = seconds(language, granted_ms / 1000)
     );
-    let aor = facts.aor;
+    let own = argument(facts.aor);
     let remedy = vec![
         say!(
             language,
             "look whether a firewall or NAT lets the 200 through to the phone",
             "检查防火墙或 NAT 是否放行到话机的 200"
         ),
-        say!(language, "roost trace {aor} shows what is sent to it", "roost trace {aor} 显示发给它的内容"),
+        say!(language, "roost trace {own} shows what is sent to it", "roost trace {own} 显示发给它的内容"),
     ];
     // A client that waits for its answer in vain tries again within this time (RFC 3261 section 17.1.2.2).
     (every_ms <= 35_000 && every_ms * 10 < granted_ms).then(|| make("refreshes-often", sentence, remedy))

@@ -8,7 +8,7 @@ use crate::note::{Note, What};
 use crate::say;
 use crate::telling::{source_of, why_of};
 use crate::verdict::facts::{Facts, Make, Verdict, is_occupied, is_unknown, of_registration};
-use crate::words::{ago, clock, phone};
+use crate::words::{ago, argument, clock, phone};
 
 /// Its last REGISTER was refused, and it is not registered.
 pub(super) fn refused(facts: &Facts<'_>, last: &Note, reason: Reason, make: Make<'_>) -> Verdict {
@@ -83,11 +83,11 @@ pub(super) fn cause(facts: &Facts<'_>, note: &Note) -> (String, String, Vec<Stri
 
 /// What to do about a refusal, and the ban that came of it.
 pub(super) fn remedy_of(facts: &Facts<'_>, reason: Reason, ban: Option<&Ban>) -> Vec<String> {
-    let aor = facts.aor;
+    let own = argument(facts.aor);
     let lift = ban.map(|ban| match ban.source {
         Some(source) if ban.user.is_empty() => format!("roost ban rm {source}"),
-        Some(source) => format!("roost ban rm {aor} --at {source}"),
-        None => format!("roost ban rm {aor}"),
+        Some(source) => format!("roost ban rm --at {source} {own}"),
+        None => format!("roost ban rm {own}"),
     });
     let mut remedy = match reason {
         reason if is_unknown(facts, reason) => unknown(facts),
@@ -108,20 +108,21 @@ fn occupied(facts: &Facts<'_>) -> Vec<String> {
             "让话机重新注册：{aor} 已无人占用"
         )];
     }
+    let own = argument(aor);
     vec![
-        say!(language, "roost ul show {aor}: where it is registered", "roost ul show {aor}：它在何处注册"),
-        say!(language, "roost ul rm {aor} frees it", "roost ul rm {aor} 释放它"),
+        say!(language, "roost ul show {own}: where it is registered", "roost ul show {own}：它在何处注册"),
+        say!(language, "roost ul rm {own} frees it", "roost ul rm {own} 释放它"),
     ]
 }
 
 /// What to do about each of the other reasons.
 fn mended(facts: &Facts<'_>, reason: Reason) -> String {
-    let (language, aor) = (facts.language, facts.aor);
+    let (language, own) = (facts.language, argument(facts.aor));
     match reason {
         Reason::WrongPassword | Reason::BannedPair | Reason::BannedUser => say!(
             language,
-            "roost user passwd {aor} …, or set the right password in the phone",
-            "roost user passwd {aor} …，或在话机上填写正确的密码"
+            "roost user passwd {own} …, or set the right password in the phone",
+            "roost user passwd {own} …，或在话机上填写正确的密码"
         ),
         Reason::BannedSource => say!(
             language,
@@ -143,8 +144,8 @@ fn mended(facts: &Facts<'_>, reason: Reason) -> String {
                 [] => String::new(),
                 _ => say!(
                     language,
-                    ": it works again once the old registration has ended, or after roost ul rm {aor}",
-                    "：旧注册过期后，或执行 roost ul rm {aor} 后恢复"
+                    ": it works again once the old registration has ended, or after roost ul rm {own}",
+                    "：旧注册过期后，或执行 roost ul rm {own} 后恢复"
                 ),
             };
             say!(
@@ -177,7 +178,7 @@ pub(super) fn unknown(facts: &Facts<'_>) -> Vec<String> {
             "如果本意是 {name}，请在话机上改为它"
         )
     };
-    facts.similar.iter().map(in_phone).chain([format!("roost user add {} …", facts.aor)]).collect()
+    facts.similar.iter().map(in_phone).chain([format!("roost user add {} …", argument(facts.aor))]).collect()
 }
 
 fn is_about(ban: &Ban, aor: &str, ip: Option<IpAddr>) -> bool {

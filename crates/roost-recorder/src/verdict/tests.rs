@@ -183,7 +183,7 @@ fn each_state_has_its_verdict() {
     }
 }
 
-/// The same verdict, and no English sentence left in it: commands, keys and names have no three words in a row.
+/// The same verdict in Chinese, and written as Chinese is.
 fn is_the_same_in_chinese(facts: &Facts<'_>, english: &Verdict) {
     let chinese = verdict(&Facts { language: Language::Chinese, ..*facts });
     assert_eq!(
@@ -191,13 +191,47 @@ fn is_the_same_in_chinese(facts: &Facts<'_>, english: &Verdict) {
         (&english.word, english.is_online, english.remedy.len())
     );
     assert!(chinese.sentence.ends_with('。') && !chinese.sentence.contains("。。"), "{}", chinese.sentence);
-    let is_word = |word: &&str| word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_lowercase());
     for text in chinese.remedy.iter().chain([&chinese.sentence]) {
-        let words: Vec<&str> = text.split(' ').collect();
-        let has_english =
-            words.windows(3).any(|three| three.iter().all(is_word) && !three.contains(&"roost"));
-        assert!(!has_english, "{text}");
+        // Its own punctuation has no blanks around it.
+        for (at, sign) in text.char_indices().filter(|(_, sign)| "。；，：（）「」".contains(*sign)) {
+            let (before, after) = (&text[..at], &text[at + sign.len_utf8()..]);
+            assert!(!before.ends_with(' ') && !after.starts_with(' '), "a blank beside {sign}: {text}");
+        }
+        assert_eq!(english_words(text), Vec::<&str>::new(), "{text}");
     }
+}
+
+/// Words that are neither of a command nor of the field.
+fn english_words(text: &str) -> Vec<&str> {
+    const FIELD: [&str; 5] = ["ping", "nonce", "realm", "roost", "sip"];
+    let plain = text.split('`').step_by(2);
+    let runs = plain.flat_map(|part| part.split(|sign: char| !sign.is_ascii()));
+    // A command goes on to the end of its run.
+    let prose = runs.map(|run| run.split("roost ").next().unwrap_or_default());
+    let words =
+        prose.flat_map(str::split_whitespace).map(|word| word.trim_matches(|sign| ",;:()".contains(sign)));
+    let is_english = |word: &&str| {
+        word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_lowercase()) && !FIELD.contains(word)
+    };
+    words.filter(is_english).collect()
+}
+
+#[test]
+fn english_left_in_a_chinese_text_is_found() {
+    assert_eq!(english_words("它的注册 5 s ago过期"), ["ago"]);
+    assert!(english_words("执行 roost ul rm 9001 后，`registrar.max_contacts`，ping 与 CSeq").is_empty());
+}
+
+#[test]
+fn what_a_stranger_calls_itself_is_one_word_of_a_command() {
+    let life = noted(&[(3_000, refusal(Reason::UnknownUser), 9)]);
+    let found = verdict(&Facts { aor: "x;reboot", exists: Some(false), life: Some(&life), ..facts() });
+    assert!(found.sentence.starts_with("x;reboot is offline"), "{}", found.sentence);
+    assert_eq!(found.remedy, ["roost user add 'x;reboot' …"]);
+    let entry = crate::Explanation::of("unknown-user").expect("an entry");
+    let names = crate::Names { extension: "-`x`", ..crate::Names::EXAMPLE };
+    let [_, remedy, _] = entry.texts(Language::English, &names);
+    assert!(remedy.contains("roost user add -- '-`x`' …"), "{remedy}");
 }
 
 /// Notes, and the word and a part of the sentence that they lead to.

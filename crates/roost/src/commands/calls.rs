@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use roost_recorder::{Language, say as words};
 use serde_json::{Value, json};
 
 use crate::cli::CallsCommand;
@@ -73,16 +74,17 @@ fn show(settings: &Settings, is_json: bool) -> Result<()> {
         table.add_row(row);
     }
     say(&table.trim_fmt())?;
-    match silent(&result) {
+    match silent(&result, Language::English) {
         Some(silent) => say(&silent),
         None => Ok(()),
     }
 }
 
 /// Which nodes did not say anything in time.
-pub(crate) fn silent(told: &Value) -> Option<String> {
+pub(crate) fn silent(told: &Value, language: Language) -> Option<String> {
     let names: Vec<_> = told["Silent"].as_array()?.iter().filter_map(Value::as_str).collect();
-    (!names.is_empty()).then(|| format!("\nNo answer in time from: {}.", names.join(", ")))
+    let names = (!names.is_empty()).then(|| names.join(", "))?;
+    Some(words!(language, "\nNo answer in time from: {names}.", "\n以下节点未及时应答：{names}。"))
 }
 
 fn state(number: &Value) -> &'static str {

@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::Result;
+use roost_recorder::{Language, say as words};
 use serde_json::{Value, json};
 
 use crate::commands::calls::silent;
@@ -15,7 +16,7 @@ use crate::settings::Settings;
 const EVERY: Duration = Duration::from_secs(1);
 
 /// What is asked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Question {
     pub(crate) extension: Option<String>,
     /// The other side of a call.
@@ -24,8 +25,8 @@ pub(crate) struct Question {
     pub(crate) call: Option<String>,
     /// What is older is not told; in milliseconds of unix time.
     pub(crate) since: Option<u64>,
-    /// For people who read Chinese; programs are told the same everywhere.
-    pub(crate) is_chinese: bool,
+    /// What people read; programs are told the same everywhere.
+    pub(crate) language: Language,
 }
 
 impl Question {
@@ -36,8 +37,8 @@ impl Question {
         if let Some(since) = self.since {
             params["since"] = json!(since);
         }
-        if self.is_chinese {
-            params["lang"] = json!("zh");
+        if self.language != Language::English {
+            params["lang"] = json!(self.language.tag());
         }
         call(settings, "why", &params).map_err(MiError::into_error)
     }
@@ -52,8 +53,8 @@ pub(crate) fn run(settings: &Settings, question: &Question, is_json: bool) -> Re
     if is_json {
         return say(&serde_json::to_string_pretty(&told)?);
     }
-    say_verdict(&told, question.is_chinese)?;
-    say_timeline(&told)
+    say_verdict(&told, question.language)?;
+    say_timeline(&told, question.language)
 }
 
 /// The same, and then what is new each second: a verdict that has changed, and what has happened.
@@ -74,9 +75,9 @@ pub(crate) fn follow(settings: &Settings, mut question: Question, is_json: bool)
                     if !last.is_null() {
                         say("")?;
                     }
-                    say_verdict(&told, question.is_chinese)?;
+                    say_verdict(&told, question.language)?;
                 }
-                say_timeline(&told)?;
+                say_timeline(&told, question.language)?;
             }
         }
         let lines = told["Timeline"].as_array().into_iter().flatten();
@@ -88,10 +89,10 @@ pub(crate) fn follow(settings: &Settings, mut question: Question, is_json: bool)
     }
 }
 
-fn say_verdict(told: &Value, is_chinese: bool) -> Result<()> {
-    let todo = if is_chinese { "处理：" } else { "Do:" };
+fn say_verdict(told: &Value, language: Language) -> Result<()> {
+    let todo = words!(language, "Do:", "处理：");
     say(told["Verdict"].as_str().unwrap_or_default())?;
-    say_tried(told, is_chinese)?;
+    say_tried(told, language)?;
     let list = |name: &str| told[name].as_array().into_iter().flatten();
     let mut hints = list("Do").filter_map(Value::as_str).peekable();
     if hints.peek().is_some() {
@@ -102,58 +103,54 @@ fn say_verdict(told: &Value, is_chinese: bool) -> Result<()> {
     }
     for problem in list("Problems") {
         let text = |name: &str| problem[name].as_str().unwrap_or_default();
-        let node = problem["Node"].as_str().map_or(String::new(), |node| format!(" (node {node})"));
+        let node = problem["Node"].as_str();
+        let node = node.map_or(String::new(), |node| words!(language, " (node {node})", "（节点 {node}）"));
         say(&format!("\n{}{node}\n  {todo} {}", text("Problem"), text("Do")))?;
     }
     if let Some(node) = told["Node"].as_str() {
-        say(&format!("\nSo says the node {node}."))?;
+        say(&words!(language, "\nSo says the node {node}.", "\n以上由节点 {node} 给出。"))?;
     }
-    if let Some(silent) = silent(told) {
+    if let Some(silent) = silent(told, language) {
         say(&silent)?;
     }
     Ok(())
 }
 
 /// Of a call: whom it was sent to, and what came back.
-fn say_tried(told: &Value, is_chinese: bool) -> Result<()> {
+fn say_tried(told: &Value, language: Language) -> Result<()> {
     let mut table = table();
     for tried in told["Tried"].as_array().into_iter().flatten() {
         let text = |name: &str| tried[name].as_str().unwrap_or_default();
         let answer = match (tried["Answer"].as_str(), tried["AfterMs"].as_u64()) {
             (Some(answer), Some(after_ms)) => {
                 let seconds = after_ms as f64 / 1000.0;
-                if is_chinese {
-                    format!("{seconds:.1} 秒后 {answer}")
-                } else {
-                    format!("{answer} after {seconds:.1} s")
-                }
+                words!(language, "{answer} after {seconds:.1} s", "{seconds:.1} 秒后 {answer}")
             }
-            _ => if is_chinese { "没有应答" } else { "no answer" }.to_string(),
+            _ => words!(language, "no answer", "没有应答"),
         };
-        let by = if is_chinese { "经" } else { "by" };
+        let (to, by) = (text("To"), text("Transport"));
         table.add_row([
-            format!("  {} {by} {}", text("To"), text("Transport")),
+            words!(language, "  {to} by {by}", "  {to} 经 {by}"),
             text("URI").to_string(),
             answer,
         ]);
     }
     if table.row_count() > 0 {
-        let tried = if is_chinese { "试过：" } else { "Tried:" };
+        let tried = words!(language, "Tried:", "试过：");
         say(&format!("\n{tried}\n{}", table.trim_fmt()))?;
     }
     match told["Answer"].as_str() {
-        Some(answer) if is_chinese => say(&format!("\n主叫得到：{answer}")),
-        Some(answer) => say(&format!("\nThe caller was told: {answer}")),
+        Some(answer) => say(&words!(language, "\nThe caller was told: {answer}", "\n主叫得到：{answer}")),
         None => Ok(()),
     }
 }
 
-fn say_timeline(told: &Value) -> Result<()> {
+fn say_timeline(told: &Value, language: Language) -> Result<()> {
     let mut table = table();
     for line in told["Timeline"].as_array().into_iter().flatten() {
         let text = |name: &str| line[name].as_str().unwrap_or_default().to_string();
         let time = match line["Since"].as_str() {
-            Some(since) => format!("{since} to {}", text("Time")),
+            Some(since) => words!(language, "{since} to {time}", "{since} 至 {time}", time = text("Time")),
             None => text("Time"),
         };
         table.add_row([time, text("Source"), text("Event")]);

@@ -1,24 +1,20 @@
 //! The console of the running server: what it may read and change beside the management interface.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result};
 use roost_admin::Mi;
-use roost_console::{ConfigFile, Language, OnceLink, Parts};
+use roost_console::{OnceLink, Parts};
 use roost_core::{Listener, Transport};
 use roost_net::{Streams, Tls};
-use roost_recorder::{Explanation, Names, answer_of};
 use roost_store::Store;
-use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::commands::account::set_password_of;
-use crate::serve::reload::changes;
+use crate::serve::config_file::ConfigFile;
 use crate::settings::Settings;
-use crate::settings::masked::{masked, masked_if_sound, unmasked};
 
 /// What is listened on, before anything runs, and the link that is printed.
 #[derive(Debug)]
@@ -72,8 +68,7 @@ impl Console {
         let own = roost_console::Settings { certificates, ..own };
         let parts = Parts {
             mi: mi.clone(),
-            config: config_file(settings),
-            explain: Arc::new(explain),
+            config: Arc::new(ConfigFile::new(settings.file.clone())),
             set_password: set_password(settings, store),
             phone: streams.map(|streams| -> roost_console::Adopt {
                 Arc::new(move |stream, local, remote| streams.adopt(Transport::Ws, stream, local, remote))
@@ -128,90 +123,6 @@ fn host_of(name: &str, address: SocketAddr) -> String {
         Some(host) if !host.is_empty() => host.to_string(),
         _ => address.ip().to_string(),
     }
-}
-
-fn config_file(settings: &Settings) -> ConfigFile {
-    let file = settings.file.clone();
-    let (read_from, check_for, write_to) = (file.clone(), file.clone(), file);
-    ConfigFile {
-        read: Arc::new(move || {
-            let file = read_from.as_ref()?;
-            let text = std::fs::read_to_string(file).ok()?;
-            let is_writable = std::fs::OpenOptions::new().append(true).open(file).is_ok();
-            Some((masked(&text), is_writable))
-        }),
-        check: Arc::new(move |text| match &check_for {
-            Some(file) => checked(file, text).map(|(_, after)| would_change(file, &after)),
-            None => Err("the server was started without a configuration file".to_string()),
-        }),
-        mask: Arc::new(masked_if_sound),
-        write: Arc::new(move |text| match &write_to {
-            Some(file) => write(file, text),
-            None => Err("the server was started without a configuration file".to_string()),
-        }),
-    }
-}
-
-/// The text with its secrets, and what it says, if it is right.
-fn checked(file: &Path, text: &str) -> Result<(String, Settings), String> {
-    let before =
-        std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-    let text = unmasked(text, &before)?;
-    let read = || -> Result<Settings> {
-        let settings = Settings {
-            file: Some(file.to_path_buf()),
-            ..Settings::parse(&text, &file.display().to_string())?
-        };
-        settings.check_files()?;
-        Ok(settings)
-    };
-    let settings = read().map_err(|error| format!("{error:#}"))?;
-    Ok((text, settings))
-}
-
-/// The keys that these give other values than the file, and whether they count at once.
-fn would_change(file: &Path, after: &Settings) -> Vec<serde_json::Value> {
-    let shown = |change: roost_admin::ChangedKey| json!({ "key": change.name, "old": change.old, "new": change.new, "live": change.is_live });
-    let found = Settings::load(Some(file)).and_then(|before| changes(&before, after));
-    // A file that is broken now has no values to compare with.
-    found.unwrap_or_default().into_iter().map(shown).collect()
-}
-
-/// Puts a text into the file's place; the one before stays beside it.
-fn write(file: &Path, text: &str) -> Result<(), String> {
-    let (text, _) = checked(file, text)?;
-    // A link stays one.
-    let file =
-        &std::fs::canonicalize(file).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    let beside = |end: &str| -> PathBuf {
-        let mut name = file.as_os_str().to_os_string();
-        name.push(end);
-        name.into()
-    };
-    let put = || -> std::io::Result<()> {
-        std::fs::copy(file, beside(".bak"))?;
-        let new = beside(".new");
-        // Owner and rights as the file has them.
-        std::fs::copy(file, &new)?;
-        std::fs::write(&new, &text)?;
-        std::fs::File::open(&new)?.sync_all()?;
-        std::fs::rename(&new, file)
-    };
-    let put = put().inspect_err(|_| drop(std::fs::remove_file(beside(".new"))));
-    put.map_err(|error| format!("cannot write {}: {error}", file.display()))
-}
-
-/// What a reason means.
-fn explain(name: &str, language: Language) -> Option<serde_json::Value> {
-    let language = match language {
-        Language::English => roost_recorder::Language::English,
-        Language::Chinese => roost_recorder::Language::Chinese,
-    };
-    let entry = Explanation::of(name)?;
-    let [what, remedy, besides] = entry.texts(language, &Names::EXAMPLE);
-    Some(json!({
-        "code": entry.code(), "word": entry.word, "answer": answer_of(entry.word), "what": what, "do": remedy, "besides": besides
-    }))
 }
 
 fn set_password(settings: &Settings, store: &Arc<Store>) -> roost_console::SetPassword {

@@ -125,7 +125,7 @@ pub(super) fn process(
         json!({ "Connections": all.iter().map(shown).collect::<Vec<_>>() })
     };
     Process {
-        why_not_ready: Arc::new(move || health.is_away().then(|| "the database is away".to_string())),
+        is_database_away: Arc::new(move || health.is_away()),
         connections: Arc::new(connections),
         drain: Arc::new(move |within| {
             if let Some(streams) = &drained {

@@ -1,6 +1,7 @@
 //! `roost serve`: opens everything, joins the threads with one another, and takes them down again.
 
 mod certificates;
+mod config_file;
 mod console;
 mod delivery;
 mod drain;
