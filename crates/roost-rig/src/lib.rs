@@ -114,6 +114,13 @@ pub fn kill_all(mut process: Child) {
     wait_for("the end of its processes", PATIENCE, || (!pids.iter().any(is_there)).then_some(()));
 }
 
+/// Kills what this process has started and still runs.
+pub fn kill_children() {
+    let own = std::process::id();
+    let children: Vec<u32> = family(own).into_iter().filter(|pid| *pid != own).collect();
+    signal_all(&children, "KILL");
+}
+
 /// A process and its children.
 fn family(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

@@ -4,13 +4,13 @@
 use std::fmt::Display;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use roost_rig::phone::Phone;
-use roost_rig::{free_port, raise_descriptors};
+use roost_rig::{free_port, kill_children, raise_descriptors};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -77,9 +77,9 @@ pub(super) fn run(minutes: u64) -> Result<()> {
         let looked = look(&server, &place, console).and_then(|()| watch(console, minutes));
         if looked.is_err() {
             // The load would go on for as long as was asked.
-            eprintln!("    {looked:?}");
-            std::process::exit(1);
+            kill_children();
         }
+        looked?;
         for (what, load) in [("refreshes", refreshes), ("calls", calls)] {
             let said = load.join().map_err(|_| anyhow!("the load failed"))??;
             let failed = said["failed"].as_u64().unwrap_or(1) + said["timed_out"].as_u64().unwrap_or(0);
@@ -135,7 +135,10 @@ fn look(server: &Server, place: &Place, console: SocketAddr) -> Result<()> {
     }
     let open: Vec<TcpStream> = WATCHED.iter().map(|page| watched(console, page)).collect::<Result<_>>()?;
     eprintln!("    {} pages watched: {:.1} % of a core, {:.1} MiB", open.len(), cpu()?, mib(server.pss()?));
-    drop(open);
+    for stream in &open {
+        // Its reader has a share of it.
+        stream.shutdown(Shutdown::Both)?;
+    }
     // Figures change all the time: each must stand between the interface's before and after.
     let talking = place.mi_with("get_statistics", &serde_json::json!([["dialog:active_dialogs"]]))?;
     let talking = talking["result"]["dialog:active_dialogs"].as_u64().unwrap_or(0);
