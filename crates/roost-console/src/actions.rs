@@ -62,7 +62,7 @@ pub(crate) async fn act(
     let sign = if back.contains('?') { '&' } else { '?' };
     let (path, fields) = (uri.path(), &fields);
     let work = done(&shared, path, fields);
-    match shared.audit.carried_out(&visitor, change(path, fields), work).await {
+    match shared.audit.carried_out(visitor.who(), change(path, fields), work).await {
         Ok(said) => Redirect::to(&format!("{back}{sign}said={said}")).into_response(),
         Err(why) => {
             visitor.token.iter().for_each(|token| shared.sessions.fail(token, back, &why));

@@ -2,14 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-
-use crate::guard::Visitor;
 
 /// So much of the file's end is shown.
 const SHOWN: u64 = 512 << 10;
@@ -40,25 +39,24 @@ impl Audit {
         Audit { path: path.to_path_buf(), turn: Mutex::default() }
     }
 
-    /// Makes a change, once it is written down; that it came to nothing is written down, too.
+    /// Makes a change of somebody, from an address, once it is written down; that it came to nothing is written down, too.
     ///
     /// # Errors
     /// It cannot be written down, or why it came to nothing.
     pub(crate) async fn carried_out<Done>(
         &self,
-        visitor: &Visitor,
+        (who, from): (&str, IpAddr),
         change: Change<'_>,
         work: impl Future<Output = Result<Done, String>>,
     ) -> Result<Done, String> {
         let Change { what, of, .. } = change;
-        self.write(visitor, change, "")?;
-        let (who, from) = (visitor.name(), visitor.from);
+        self.write((who, from), change, "")?;
         let done = work.await;
         match &done {
             Ok(_) => tracing::info!(who, %from, what, of, "changed in the console"),
             Err(failure) => {
                 tracing::warn!(who, %from, what, of, failure, "not changed in the console");
-                if let Err(error) = self.write(visitor, change, failure) {
+                if let Err(error) = self.write((who, from), change, failure) {
                     tracing::error!(%error, "the audit log cannot be written");
                 }
             }
@@ -66,12 +64,12 @@ impl Audit {
         done
     }
 
-    fn write(&self, visitor: &Visitor, change: Change<'_>, failure: &str) -> Result<(), String> {
+    fn write(&self, (who, from): (&str, IpAddr), change: Change<'_>, failure: &str) -> Result<(), String> {
         let cut = |text: &str| -> String { text.chars().take(MOST_TEXT).collect() };
         let Change { what, of, before, after } = change;
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let line = json!({
-            "time_s": at, "who": visitor.name(), "from": visitor.from.to_string(), "what": what, "of": cut(of),
+            "time_s": at, "who": who, "from": from.to_string(), "what": what, "of": cut(of),
             "before": cut(before), "after": cut(after), "failure": cut(failure),
         });
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,13 +103,13 @@ mod tests {
     async fn a_change_is_written_down_before_it_is_made_and_again_if_it_came_to_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let audit = Audit::new(&folder.path().join("audit.log"));
-        let visitor = Visitor { session: None, token: None, from: [127, 0, 0, 1].into() };
+        let ada = ("ada", [127, 0, 0, 1].into());
         assert!(audit.last().is_empty());
         let change = |of| Change { what: "password", of, ..Change::default() };
         let seen = async { Ok(audit.last().len()) };
-        assert_eq!(audit.carried_out(&visitor, change("9001"), seen).await, Ok(1));
+        assert_eq!(audit.carried_out(ada, change("9001"), seen).await, Ok(1));
         let failing = async { Err::<(), _>("no such extension".to_string()) };
-        assert!(audit.carried_out(&visitor, change("9002"), failing).await.is_err());
+        assert!(audit.carried_out(ada, change("9002"), failing).await.is_err());
         let last = audit.last();
         let told: Vec<_> = last.iter().map(|one| (&one["of"], &one["failure"])).collect();
         let [none, why] = [json!(""), json!("no such extension")];
@@ -120,6 +118,6 @@ mod tests {
         // What cannot be written down is not made.
         let nowhere = Audit::new(Path::new("/nowhere/audit.log"));
         let never = async { panic!("it was made") };
-        assert!(nowhere.carried_out::<()>(&visitor, change("9001"), never).await.is_err());
+        assert!(nowhere.carried_out::<()>(ada, change("9001"), never).await.is_err());
     }
 }

@@ -31,8 +31,9 @@ impl Visitor {
         self.session.as_ref().is_some_and(|session| session.who.role >= role)
     }
 
-    pub(crate) fn name(&self) -> &str {
-        self.session.as_ref().map_or("", |session| session.who.name.as_str())
+    /// The name, and the address.
+    pub(crate) fn who(&self) -> (&str, IpAddr) {
+        (self.session.as_ref().map_or("", |session| session.who.name.as_str()), self.from)
     }
 }
 

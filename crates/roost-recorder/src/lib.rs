@@ -11,6 +11,7 @@ mod life;
 mod note;
 mod reasons;
 mod shelf;
+mod shell;
 mod telling;
 mod verdict;
 mod words;
@@ -27,9 +28,10 @@ pub use failures::{Branch, Failure, Message};
 pub use life::Life;
 pub use note::{CallOutcome, Note, What};
 pub use reasons::{Explanation, Language, Names, REASONS, answer_of, page};
+pub use shell::{argument, shell_word};
 pub use telling::{call_word, call_words, note_words, refusal_words};
 pub use verdict::{Facts, Namesake, Verdict, verdict};
-pub use words::{argument, clock, shell_word};
+pub use words::clock;
 
 /// Keeps what happened. Clones are one.
 #[derive(Clone)]

@@ -142,7 +142,7 @@ async fn save(
         let reloaded = shared.backend.mi("reload", json!({})).await?;
         Ok(reloaded["Restart"].as_array().is_some_and(|keys| !keys.is_empty()))
     };
-    let needs_restart = shared.audit.carried_out(&asked.visitor, change, work).await?;
+    let needs_restart = shared.audit.carried_out(asked.visitor.who(), change, work).await?;
     Ok(Done { changes, needs_restart })
 }
 

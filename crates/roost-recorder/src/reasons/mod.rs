@@ -4,7 +4,7 @@ mod table;
 
 pub use table::{Explanation, REASONS};
 
-use crate::words::argument;
+use crate::shell::argument;
 
 /// A language of the texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

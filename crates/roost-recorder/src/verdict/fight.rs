@@ -6,9 +6,10 @@ use roost_core::{ContactRecord, Gone};
 
 use crate::note::{Note, What};
 use crate::say;
+use crate::shell::argument;
 use crate::telling::source_of;
 use crate::verdict::facts::{Facts, at_of, is_lately, is_occupied, notes};
-use crate::words::{argument, phone};
+use crate::words::phone;
 
 /// So many refusals, or replacements, are a fight for the extension.
 const FIGHT: u32 = 3;

@@ -4,9 +4,10 @@ use roost_core::{Gone, Reason};
 
 use crate::note::{Note, What};
 use crate::say;
+use crate::shell::argument;
 use crate::verdict::facts::{Facts, is_lately, is_refused, of_registration};
 use crate::verdict::refusal::cause;
-use crate::words::{argument, clock, seconds};
+use crate::words::{clock, seconds};
 
 /// A phone that was away longer than this was off, and did not just refresh late, in milliseconds.
 const GAP_MS: u64 = 120_000;

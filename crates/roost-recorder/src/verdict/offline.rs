@@ -4,6 +4,7 @@ use roost_core::{ContactRecord, Gone, Reason};
 
 use crate::note::{Note, What};
 use crate::say;
+use crate::shell::argument;
 use crate::telling::{source_of, times, why_of};
 use crate::verdict::facts::{
     Facts, Make, Verdict, at_of, heard_ms, is_occupied, last_refused, notes, of_registration,
@@ -11,7 +12,7 @@ use crate::verdict::facts::{
 use crate::verdict::fight::fight;
 use crate::verdict::gaps::{Told, told};
 use crate::verdict::refusal::{cause, refused, remedy_of, unknown};
-use crate::words::{ago, argument, clock, phone, seconds};
+use crate::words::{ago, clock, phone, seconds};
 
 /// Judges an extension that has no contact that can be called.
 pub(super) fn offline(facts: &Facts<'_>) -> Verdict {

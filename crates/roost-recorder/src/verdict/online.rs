@@ -5,6 +5,7 @@ use roost_sip::Method;
 
 use crate::note::{Note, What};
 use crate::say;
+use crate::shell::argument;
 use crate::telling::{call_word, source_of};
 use crate::verdict::facts::{
     Facts, Make, Verdict, at_of, is_lately, is_occupied, last_refused, notes, of_registration, registered_ms,
@@ -12,7 +13,7 @@ use crate::verdict::facts::{
 use crate::verdict::fight::{fight, is_same_phone};
 use crate::verdict::gaps::{Told, late_remedy, told};
 use crate::verdict::refusal::cause;
-use crate::words::{ago, argument, clock, phone, seconds};
+use crate::words::{ago, clock, phone, seconds};
 
 /// So many refreshes that come all too soon are no chance.
 const OFTEN: u32 = 4;

@@ -6,9 +6,10 @@ use roost_core::{Ban, Reason};
 
 use crate::note::{Note, What};
 use crate::say;
+use crate::shell::argument;
 use crate::telling::{source_of, why_of};
 use crate::verdict::facts::{Facts, Make, Verdict, is_occupied, is_unknown, of_registration};
-use crate::words::{ago, argument, clock, phone};
+use crate::words::{ago, clock, phone};
 
 /// Its last REGISTER was refused, and it is not registered.
 pub(super) fn refused(facts: &Facts<'_>, last: &Note, reason: Reason, make: Make<'_>) -> Verdict {
