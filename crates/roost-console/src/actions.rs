@@ -8,6 +8,7 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use serde_json::json;
 
+use crate::Accounts;
 use crate::audit::Change;
 use crate::fields::Fields;
 use crate::guard::Visitor;
@@ -49,7 +50,12 @@ pub(crate) async fn act(
     }
     let wanted = match uri.path() {
         "/do/end-call" | "/do/unban" | "/do/remove" | "/do/hop" => Role::Operator,
-        "/do/password" | "/do/person" | "/do/person-remove" | "/config" => Role::Administrator,
+        "/do/password"
+        | "/do/extension"
+        | "/do/extension-remove"
+        | "/do/person"
+        | "/do/person-remove"
+        | "/config" => Role::Administrator,
         _ => return (StatusCode::NOT_FOUND, "there is no such form\n").into_response(),
     };
     if !visitor.may(wanted) {
@@ -79,6 +85,8 @@ fn change<'a>(path: &str, fields: &'a Fields) -> Change<'a> {
         "/do/remove" => ("remove binding", "aor"),
         "/do/hop" => ("hop", "address"),
         "/do/password" => ("password", "aor"),
+        "/do/extension" => ("add extension", "aor"),
+        "/do/extension-remove" => ("remove extension", "aor"),
         "/do/person" => ("person", "name"),
         _ => ("remove person", "name"),
     };
@@ -116,8 +124,18 @@ async fn done(shared: &Shared, path: &str, fields: &Fields) -> Result<&'static s
             Ok(if state == "i" { "hop-out" } else { "hop-in" })
         }
         "/do/password" => {
-            set_password(shared, aor, fields.get("password")).await?;
+            let (own, password) = (aor.to_string(), fields.get("password").to_string());
+            account(shared, aor, move |accounts| accounts.set_password(&own, &password)).await?;
             Ok("password-changed")
+        }
+        "/do/extension" => {
+            let (own, password) = (aor.to_string(), fields.get("password").to_string());
+            account(shared, aor, move |accounts| accounts.add(&own, &password)).await?;
+            Ok("extension-added")
+        }
+        "/do/extension-remove" => {
+            remove_extension(shared, aor).await?;
+            Ok("extension-removed")
         }
         "/do/person" => {
             put_person(shared, fields)?;
@@ -130,14 +148,28 @@ async fn done(shared: &Shared, path: &str, fields: &Fields) -> Result<&'static s
     }
 }
 
-/// Gives an extension another password; what the server knows of the old one is forgotten.
-async fn set_password(shared: &Shared, aor: &str, password: &str) -> Result<(), String> {
-    let (set, own, password) =
-        (Arc::clone(&shared.parts.set_password), aor.to_string(), password.to_string());
-    let set = tokio::task::spawn_blocking(move || set(&own, &password)).await;
-    set.map_err(|error| error.to_string())??;
+/// Changes the extensions in the database; what the server knows of this one is forgotten.
+async fn account(
+    shared: &Shared,
+    aor: &str,
+    work: impl FnOnce(&dyn Accounts) -> Result<(), String> + Send + 'static,
+) -> Result<(), String> {
+    let accounts = Arc::clone(&shared.parts.accounts);
+    let done = tokio::task::spawn_blocking(move || work(&*accounts)).await;
+    done.map_err(|error| error.to_string())??;
     let (user, domain) = aor.split_once('@').unwrap_or((aor, ""));
     shared.backend.mi("auth_db_forget", json!({ "user": user, "domain": domain })).await.map(drop)
+}
+
+async fn remove_extension(shared: &Shared, aor: &str) -> Result<(), String> {
+    let own = aor.to_string();
+    account(shared, aor, move |accounts| accounts.remove(&own)).await?;
+    let whose = json!({ "table_name": "location", "aor": aor });
+    // Nobody may be registered as it.
+    match shared.backend.mi("ul_show_contact", whose.clone()).await {
+        Ok(_) => shared.backend.mi("ul_rm", whose).await.map(drop),
+        Err(_) => Ok(()),
+    }
 }
 
 fn put_person(shared: &Shared, fields: &Fields) -> Result<(), String> {

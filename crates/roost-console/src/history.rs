@@ -83,9 +83,10 @@ impl History {
                 .get(index)
                 .map_or_else(|| vec![None; KEPT], |points| points.iter().copied().collect());
             let last = values.last().copied().flatten();
+            let most = values.iter().flatten().copied().reduce(f64::max);
             let label = label(name);
-            let last = last.map_or("–".to_string(), chart::number);
-            json!({ "name": name, "label": label, "svg": chart::line(&values, &label), "last": last })
+            let [last, most] = [last, most].map(|value| value.map_or("–".to_string(), chart::number));
+            json!({ "name": name, "label": label, "svg": chart::line(&values, &label), "last": last, "most": most })
         };
         MEASURED.iter().enumerate().map(chart).collect()
     }

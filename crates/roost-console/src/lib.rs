@@ -81,8 +81,20 @@ pub enum NotSaved {
     Why(String),
 }
 
-/// Gives an extension another password; the error is for people.
-pub type SetPassword = Arc<dyn Fn(&str, &str) -> Result<(), String> + Send + Sync>;
+/// The extensions in the database, each by its AOR. Errors are for people; nothing has changed then.
+pub trait Accounts: Send + Sync {
+    /// # Errors
+    /// It is there already, it does not fit, or the database does not take it.
+    fn add(&self, aor: &str, password: &str) -> Result<(), String>;
+
+    /// # Errors
+    /// There is none, the password does not fit, or the database does not take it.
+    fn set_password(&self, aor: &str, password: &str) -> Result<(), String>;
+
+    /// # Errors
+    /// There is none, or the database does not take it.
+    fn remove(&self, aor: &str) -> Result<(), String>;
+}
 
 /// Gives a connection that carries WebSocket to the SIP server: the connection, our address, the peer's.
 pub type Adopt = Arc<dyn Fn(std::net::TcpStream, SocketAddr, SocketAddr) + Send + Sync>;
@@ -107,7 +119,7 @@ pub struct Settings {
 pub struct Parts {
     pub mi: Mi,
     pub config: Arc<dyn ConfigFile>,
-    pub set_password: SetPassword,
+    pub accounts: Arc<dyn Accounts>,
     /// `None`: nothing speaks WebSocket.
     pub phone: Option<Adopt>,
     /// The domain that a phone in the page registers with.

@@ -26,6 +26,10 @@ const MOST_COUNTED: usize = 10_000;
 /// Passwords that are checked at once: each takes a core for some 20 ms.
 const AT_ONCE: usize = 2;
 
+/// Checked for names that there are not, so that an answer takes as long: no password has this hash.
+const NOBODYS: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
 /// What somebody may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -205,8 +209,6 @@ pub(crate) struct Logins {
     people: Mutex<People>,
     failures: Mutex<HashMap<String, (u32, Instant)>>,
     at_once: Arc<Semaphore>,
-    /// Checked for names that there are not: an answer takes as long.
-    nobodys: String,
 }
 
 /// Whom a session is of.
@@ -236,12 +238,10 @@ pub(crate) enum Login {
 
 impl Logins {
     pub(crate) fn new(people: People) -> Logins {
-        let nobodys = hashed("nobody has this one").unwrap_or_default();
         Logins {
             people: Mutex::new(people),
             failures: Mutex::default(),
             at_once: Arc::new(Semaphore::new(AT_ONCE)),
-            nobodys,
         }
     }
 
@@ -274,7 +274,7 @@ impl Logins {
         let Ok(permit) = Arc::clone(&self.at_once).try_acquire_owned() else { return Login::Wait };
         let found = self.people().all.iter().find(|one| one.name == name).cloned();
         let who = found.map(|Person { name, role, hash }| Who { name, role, hash });
-        let hash = who.as_ref().map_or_else(|| self.nobodys.clone(), |who| who.hash.clone());
+        let hash = who.as_ref().map_or(NOBODYS, |who| &who.hash).to_string();
         let checked = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let hash = PasswordHash::new(&hash);
@@ -339,6 +339,17 @@ fn of_address(from: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_there_is_not_takes_as_long_as_one_that_there_is() {
+        let own = hashed("a long password").unwrap();
+        let (own, nobodys) = (PasswordHash::new(&own).unwrap(), PasswordHash::new(NOBODYS).unwrap());
+        assert_eq!((own.algorithm, own.version), (nobodys.algorithm, nobodys.version));
+        assert_eq!(own.params, nobodys.params);
+        let lengths =
+            |hash: &PasswordHash<'_>| (hash.salt.map(|salt| salt.len()), hash.hash.map(|hash| hash.len()));
+        assert_eq!(lengths(&own), lengths(&nobodys));
+    }
 
     #[tokio::test]
     async fn passwords_are_checked_and_guessing_is_slowed_down() {

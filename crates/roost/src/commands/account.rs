@@ -1,6 +1,7 @@
 //! Accounts: whether one fits the configuration, and word of changes to the running server.
 
 use anyhow::{Result, bail};
+use roost_core::Config;
 use roost_store::Store;
 use serde_json::json;
 
@@ -11,7 +12,7 @@ use crate::settings::Settings;
 ///
 /// # Errors
 /// What does not fit, and the remedy.
-pub(crate) fn check_account(settings: &Settings, user: &str, domain: &str, password: &str) -> Result<()> {
+pub(crate) fn check_account(config: &Config, user: &str, domain: &str, password: &str) -> Result<()> {
     if user.is_empty() || password.is_empty() {
         bail!("the user and the password must not be empty");
     }
@@ -26,7 +27,7 @@ pub(crate) fn check_account(settings: &Settings, user: &str, domain: &str, passw
     if [user, domain, password].iter().any(|text| text.contains(char::is_control)) {
         bail!("the user, the domain or the password holds a control character");
     }
-    if realm(settings, domain).is_empty() && !settings.core.policy.auth_db.calculate_ha1 {
+    if realm(config, domain).is_empty() && !config.policy.auth_db.calculate_ha1 {
         bail!(
             "with [auth_db] calculate_ha1 = false a hash is stored, and it needs a realm: give the domain, or set \
              [auth] realm"
@@ -40,18 +41,18 @@ pub(crate) fn check_account(settings: &Settings, user: &str, domain: &str, passw
 /// # Errors
 /// What does not fit, and the remedy; the database does not take it.
 pub(crate) fn set_password_of(
-    settings: &Settings,
+    config: &Config,
     store: &Store,
     (user, domain): (&str, &str),
     password: &str,
 ) -> Result<()> {
-    check_account(settings, user, domain, password)?;
-    Ok(store.set_password(user, domain, password, realm(settings, domain))?)
+    check_account(config, user, domain, password)?;
+    Ok(store.set_password(user, domain, password, realm(config, domain))?)
 }
 
 /// What hashes are computed for; empty where no hash can be.
-pub(crate) fn realm<'a>(settings: &'a Settings, domain: &'a str) -> &'a str {
-    match settings.core.policy.auth.realm.as_str() {
+pub(crate) fn realm<'a>(config: &'a Config, domain: &'a str) -> &'a str {
+    match config.policy.auth.realm.as_str() {
         "" => domain,
         realm => realm,
     }

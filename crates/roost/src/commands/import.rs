@@ -169,7 +169,7 @@ fn take(
     if domain.is_empty() && settings.core.identity.use_domain {
         return Err("the domain is missing, and use_domain is set".to_string());
     }
-    check_account(settings, user, domain, password).map_err(|error| error.to_string())?;
+    check_account(&settings.core, user, domain, password).map_err(|error| error.to_string())?;
     accounts.push(Account { line, user, domain, password }).map_err(|error| error.to_string())
 }
 

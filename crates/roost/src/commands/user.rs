@@ -31,9 +31,9 @@ fn add(settings: &Settings, account: Account, is_json: bool) -> Result<()> {
     let name = Name::new(&account.user, account.domain.as_deref())?;
     let domain = domain_of(settings, &name)?;
     let password = given_or_asked(account.password)?;
-    check_account(settings, &name.user, &domain, &password)?;
+    check_account(&settings.core, &name.user, &domain, &password)?;
     let store = settings.open_store()?;
-    store.add_user(&name.user, &domain, &password, realm(settings, &domain))?;
+    store.add_user(&name.user, &domain, &password, realm(&settings.core, &domain))?;
     forget(settings, &name.user, &domain);
     done(settings, &store, &name, &format!("new user '{}' added", name.user), is_json)
 }
@@ -44,7 +44,7 @@ fn change_password(settings: &Settings, account: Account, all: bool, is_json: bo
     let domains = rows(settings, &store, &name, all)?;
     let password = given_or_asked(account.password)?;
     for domain in &domains {
-        set_password_of(settings, &store, (&name.user, domain), &password)?;
+        set_password_of(&settings.core, &store, (&name.user, domain), &password)?;
         forget(settings, &name.user, domain);
     }
     done(settings, &store, &name, &format!("password of user '{}' changed", name.user), is_json)

@@ -12,7 +12,7 @@ use roost_net::{Streams, Tls};
 use roost_store::Store;
 use tokio::sync::oneshot;
 
-use crate::commands::account::set_password_of;
+use crate::serve::accounts::Accounts;
 use crate::serve::config_file::ConfigFile;
 use crate::settings::Settings;
 
@@ -69,7 +69,7 @@ impl Console {
         let parts = Parts {
             mi: mi.clone(),
             config: Arc::new(ConfigFile::new(settings.file.clone())),
-            set_password: set_password(settings, store),
+            accounts: Arc::new(Accounts { in_force: mi.in_force.clone(), store: Arc::clone(store) }),
             phone: streams.map(|streams| -> roost_console::Adopt {
                 Arc::new(move |stream, local, remote| streams.adopt(Transport::Ws, stream, local, remote))
             }),
@@ -123,18 +123,4 @@ fn host_of(name: &str, address: SocketAddr) -> String {
         Some(host) if !host.is_empty() => host.to_string(),
         _ => address.ip().to_string(),
     }
-}
-
-fn set_password(settings: &Settings, store: &Arc<Store>) -> roost_console::SetPassword {
-    let (settings, store) = (settings.clone(), Arc::clone(store));
-    Arc::new(move |aor, password| {
-        let set = || -> Result<()> {
-            let (user, domain) = aor.split_once('@').unwrap_or((aor, ""));
-            let mut domains = store.domains_of(user)?;
-            domains.retain(|there| domain.is_empty() || there.eq_ignore_ascii_case(domain));
-            anyhow::ensure!(!domains.is_empty(), "there is no extension {aor}");
-            domains.iter().try_for_each(|domain| set_password_of(&settings, &store, (user, domain), password))
-        };
-        set().map_err(|error| format!("{error:#}"))
-    })
 }

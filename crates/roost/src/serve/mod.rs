@@ -1,5 +1,6 @@
 //! `roost serve`: opens everything, joins the threads with one another, and takes them down again.
 
+mod accounts;
 mod certificates;
 mod config_file;
 mod console;

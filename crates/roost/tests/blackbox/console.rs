@@ -165,6 +165,33 @@ fn a_session_ends_with_its_person_and_no_edit_is_overwritten_unseen() {
     assert_eq!(header(&post(at, "/do/unban", &[&cookie], "aor=9001"), "location"), "/login");
 }
 
+/// From nothing to a phone that is registered, without a command line; and back.
+#[test]
+fn extensions_are_added_and_removed() {
+    let (server, at) = started("[auth]\nrealm = \"before\"\n[auth_db]\ncalculate_ha1 = false\n");
+    let (operator, csrf) = login(at, "otto");
+    let form = |csrf: &str, rest: &str| format!("csrf={csrf}&back=/extensions&aor=9100&{rest}");
+    assert_eq!(post(at, "/do/extension", &[&operator], &form(&csrf, "password=9100")).status, 403);
+    let (cookie, csrf) = login(at, "ada");
+    // Hashed for the realm that is in force.
+    let config = std::fs::read_to_string(server.path("roost.toml")).expect("the configuration");
+    std::fs::write(server.path("roost.toml"), config.replace("\"before\"", "\"after\"")).expect("written");
+    server.succeed(&["reload"]);
+    let added = post(at, "/do/extension", &[&cookie], &form(&csrf, "password=9100"));
+    assert_eq!(header(&added, "location"), "/extensions?said=extension-added", "{}", added.body);
+    let again = post(at, "/do/extension", &[&cookie], &form(&csrf, "password=9100"));
+    assert_eq!(header(&again, "location"), "/extensions");
+    let page = get(at, "/extensions", &[&cookie]).body;
+    assert!(page.contains("role=\"alert\"") && page.contains("9100"), "{page}");
+    let mut phone = server.registered("9100");
+    let removed = post(at, "/do/extension-remove", &[&cookie], &form(&csrf, ""));
+    assert_eq!(header(&removed, "location"), "/extensions?said=extension-removed", "{}", removed.body);
+    assert!(server.mi("ul_show_contact", json!({ "table_name": "location", "aor": "9100" })).is_err());
+    assert_eq!(phone.register(60).status, 404);
+    let audit = std::fs::read_to_string(server.path("audit.log")).expect("an audit log");
+    assert!(!audit.contains("password=") && audit.matches("add extension").count() == 3, "{audit}");
+}
+
 /// Messages of an extension as they come, and what was decided; in Chinese, too.
 #[test]
 fn messages_are_seen_as_they_come_and_verdicts_in_the_pages_language() {

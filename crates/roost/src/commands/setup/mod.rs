@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Setup, is_json: bool) -> Result<()> {
     }
     let domain = answers.domain();
     for Extension { user, password } in &answers.extensions {
-        check_account(&settings, user, &domain, password)?;
+        check_account(&settings.core, user, &domain, password)?;
     }
     write(&args.output, &text).with_context(|| format!("cannot write {}", args.output.display()))?;
     let added = add_extensions(&settings, &answers)?;
@@ -121,7 +121,7 @@ fn add_extensions(settings: &Settings, answers: &Answers) -> Result<Vec<Extensio
             eprintln!("roost: extension {} is there already, and keeps its password", extension.user);
             continue;
         }
-        store.add_user(&extension.user, &domain, &extension.password, realm(settings, &domain))?;
+        store.add_user(&extension.user, &domain, &extension.password, realm(&settings.core, &domain))?;
         added.push(extension.clone());
     }
     Ok(added)
