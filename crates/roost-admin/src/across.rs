@@ -7,13 +7,14 @@ use serde_json::{Map, Value, json};
 
 use crate::Mi;
 use crate::peers::{Peers, RunHere, Told};
-use crate::rpc::{Call, RpcError};
+use crate::rpc::{Call, Params, RpcError};
+use crate::why;
 
 /// Runs such a call here and at the other nodes.
 pub(crate) async fn run(
     mi: &Mi,
     peers: &Peers,
-    (name, language): (&str, Language),
+    name: &str,
     call: &Call,
     run_here: RunHere,
 ) -> Result<Value, RpcError> {
@@ -39,7 +40,8 @@ pub(crate) async fn run(
         }
         "why" => {
             let (own, told) = tokio::join!(here(same()), peers.ask(name, &call.params));
-            why(peers.own(), own, told, language)?
+            let language = why::language(&Params::new(&call.params, why::PARAMS)?)?;
+            merged(peers.own(), own, told, language)?
         }
         _ => {
             let (own, told) = tokio::join!(here(same()), peers.ask(name, &call.params));
@@ -140,7 +142,7 @@ fn agents(mut own: Value, told: Told) -> Value {
 }
 
 /// The answer of the node that knows most: where the phone is, else where something happened last.
-fn why(
+fn merged(
     own_name: &str,
     own: Result<Value, RpcError>,
     told: Told,
@@ -248,17 +250,17 @@ mod tests {
             Ok(json!({ "Verdict": text, "Here": here, "Timeline": [{ "At": at }] }))
         };
         let best =
-            why("a", verdict("old", 5, false), told(vec![("b", verdict("new", 7, false))]), EN).unwrap();
+            merged("a", verdict("old", 5, false), told(vec![("b", verdict("new", 7, false))]), EN).unwrap();
         assert_eq!((&best["Verdict"], &best["Node"]), (&json!("new"), &json!("b")));
         let best =
-            why("a", verdict("here", 5, true), told(vec![("b", verdict("new", 7, false))]), EN).unwrap();
+            merged("a", verdict("here", 5, true), told(vec![("b", verdict("new", 7, false))]), EN).unwrap();
         assert_eq!((&best["Verdict"], &best["Node"]), (&json!("here"), &json!("a")));
         let problem = |text: &str| Ok(json!({ "Problems": [{ "Problem": text, "Do": "x" }] }));
-        let all =
-            why("a", problem("one"), told(vec![("b", problem("one")), ("d", problem("two"))]), EN).unwrap();
+        let all = merged("a", problem("one"), told(vec![("b", problem("one")), ("d", problem("two"))]), EN)
+            .unwrap();
         assert_eq!(all["Verdict"], "3 things are wrong, the worst of each node first.");
         assert_eq!(all["Problems"].as_array().unwrap().len(), 3, "{all}");
-        let all = why("a", problem("一"), told(Vec::new()), Language::Chinese).unwrap();
+        let all = merged("a", problem("一"), told(Vec::new()), Language::Chinese).unwrap();
         assert_eq!(all["Verdict"], "有 2 处问题，每个节点中最严重的在前。");
         assert_eq!(all["Problems"][0]["Problem"], "节点 c 在运行，但没有应答。");
     }

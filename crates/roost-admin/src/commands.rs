@@ -271,7 +271,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "why",
         alias: "roost:why",
-        params: &["aor", "other", "callid", "since", "lang"],
+        params: why::PARAMS,
         help: "why an extension is offline, why a call failed, or what is wrong now",
     },
     Command {
@@ -359,8 +359,7 @@ pub(crate) async fn run(mi: &Mi, call: &Call) -> Result<Answer, RpcError> {
     let (command, params) = Command::of(call)?;
     if let Some(peers) = mi.peers.as_ref().filter(|_| is_across(command.name)) {
         // It runs here, too: there it is told to the log.
-        let language = why::language(&params)?;
-        return across::run(mi, peers, (command.name, language), call, run_here).await.map(Answer::Value);
+        return across::run(mi, peers, command.name, call, run_here).await.map(Answer::Value);
     }
     let answer = carry_out(mi, command, &params).await?;
     if changes(command, &params) {

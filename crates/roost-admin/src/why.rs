@@ -13,6 +13,8 @@ use crate::Mi;
 use crate::ask::stored_aor;
 use crate::rpc::{Params, RpcError};
 
+/// What it takes.
+pub(crate) const PARAMS: &[&str] = &["aor", "other", "callid", "since", "lang"];
 /// What is longer ago is not wrong now, in milliseconds.
 const LATELY_MS: u64 = 600_000;
 /// How long events are on their way from a worker to the recorder.

@@ -4,35 +4,47 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Accounts;
-use crate::audit::Change;
+use crate::audit::Outcome;
 use crate::fields::Fields;
+use crate::forms::Form;
 use crate::guard::Visitor;
-use crate::pages;
-use crate::people::{Login, Role, Who};
+use crate::pages::{self, Asked};
+use crate::people::{Login, Logins, PeopleError, Role, Who};
 use crate::shared::Shared;
 
 /// The longest form, in bytes; a configuration may be longer.
 const MAX_FORM: usize = 8 << 10;
 
-/// A form that was sent.
+/// A form that was sent. Who hangs up meanwhile leaves nothing half done.
 pub(crate) async fn act(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
     uri: Uri,
-    headers: axum::http::HeaderMap,
+    headers: HeaderMap,
     body: String,
 ) -> Response {
-    if body.len() > MAX_FORM && uri.path() != "/config" {
+    let acted = tokio::spawn(async move { acted(&shared, &visitor, uri.path(), &headers, &body).await });
+    acted.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+async fn acted(
+    shared: &Arc<Shared>,
+    visitor: &Visitor,
+    path: &str,
+    headers: &HeaderMap,
+    body: &str,
+) -> Response {
+    if body.len() > MAX_FORM && path != "/config" {
         return (StatusCode::PAYLOAD_TOO_LARGE, "that is too long\n").into_response();
     }
-    let fields = Fields::of(&body);
-    match uri.path() {
-        "/login" => return login(&shared, &visitor, &fields).await,
+    let fields = Fields::of(body);
+    match path {
+        "/login" => return login(shared, visitor, &fields).await,
         "/settings" => return choose(&fields),
         _ => {}
     }
@@ -44,32 +56,28 @@ pub(crate) async fn act(
         return (StatusCode::FORBIDDEN, "this form is not from a page of yours: load it again\n")
             .into_response();
     }
-    if uri.path() == "/logout" {
+    if path == "/logout" {
         visitor.token.iter().for_each(|token| shared.sessions.end(token));
-        return (cookie(&shared, "", 0), Redirect::to("/")).into_response();
+        return (cookie(shared, "", 0), Redirect::to("/")).into_response();
     }
-    let wanted = match uri.path() {
-        "/do/end-call" | "/do/unban" | "/do/remove" | "/do/hop" => Role::Operator,
-        "/do/password"
-        | "/do/extension"
-        | "/do/extension-remove"
-        | "/do/person"
-        | "/do/person-remove"
-        | "/config" => Role::Administrator,
-        _ => return (StatusCode::NOT_FOUND, "there is no such form\n").into_response(),
+    let Some(form) = Form::at(path) else {
+        return (StatusCode::NOT_FOUND, "there is no such form\n").into_response();
     };
-    if !visitor.may(wanted) {
-        return (StatusCode::FORBIDDEN, format!("that takes the role {}\n", wanted.as_str())).into_response();
+    if !visitor.may(form.role()) {
+        let role = form.role().as_str();
+        return (StatusCode::FORBIDDEN, format!("that takes the role {role}\n")).into_response();
     }
-    if uri.path() == "/config" {
-        return pages::config::act(&shared, &visitor, &headers, &fields).await;
+    if form == Form::Config {
+        return pages::config::act(shared, visitor, headers, &fields).await;
     }
     let back = back(&fields);
-    let sign = if back.contains('?') { '&' } else { '?' };
-    let (path, fields) = (uri.path(), &fields);
-    let work = done(&shared, path, fields);
-    match shared.audit.carried_out(visitor.who(), change(path, fields), work).await {
-        Ok(said) => Redirect::to(&format!("{back}{sign}said={said}")).into_response(),
+    let work = done(shared, form, &fields);
+    match shared.audit.carried_out(visitor.who(), form.change(&fields), work).await {
+        Ok(Outcome { done: said, but }) => {
+            let language = Asked::of(back, headers, visitor.clone()).language();
+            let but = but.map(|but| shared.templates.word(language, "said.but").replace("{0}", &but));
+            visitor.led_to(shared, (back, said), but.as_deref())
+        }
         Err(why) => {
             visitor.token.iter().for_each(|token| shared.sessions.fail(token, back, &why));
             Redirect::to(back).into_response()
@@ -77,93 +85,74 @@ pub(crate) async fn act(
     }
 }
 
-/// What a form changes.
-fn change<'a>(path: &str, fields: &'a Fields) -> Change<'a> {
-    let (what, of) = match path {
-        "/do/end-call" => ("end call", "id"),
-        "/do/unban" => ("lift ban", "aor"),
-        "/do/remove" => ("remove binding", "aor"),
-        "/do/hop" => ("hop", "address"),
-        "/do/password" => ("password", "aor"),
-        "/do/extension" => ("add extension", "aor"),
-        "/do/extension-remove" => ("remove extension", "aor"),
-        "/do/person" => ("person", "name"),
-        _ => ("remove person", "name"),
-    };
-    let (before, after) = match path {
-        "/do/remove" => (fields.get("contact"), ""),
-        "/do/hop" => (fields.get("before"), if fields.get("state") == "i" { "Inactive" } else { "Active" }),
-        "/do/person" => ("", fields.get("role")),
-        _ => ("", ""),
-    };
-    Change { what, of: fields.get(of), before, after }
-}
-
 /// Does it; the name of what is said.
-async fn done(shared: &Shared, path: &str, fields: &Fields) -> Result<&'static str, String> {
+async fn done(shared: &Arc<Shared>, form: Form, fields: &Fields) -> Result<Outcome<&'static str>, String> {
     let aor = fields.get("aor");
-    match path {
-        "/do/end-call" => {
-            shared.backend.mi("dlg_end_dlg", json!({ "dialog_id": fields.get("id") })).await?;
-            Ok("call-ended")
+    let (own, password) = (aor.to_string(), fields.get("password").to_string());
+    let mi = async |method: &str, params: Value| shared.backend.mi(method, params).await;
+    Ok(Outcome::wholly(match form {
+        Form::EndCall => {
+            mi("dlg_end_dlg", json!({ "dialog_id": fields.get("id") })).await?;
+            "call-ended"
         }
-        "/do/unban" => {
-            shared.backend.mi("ban_rm", json!({ "user": aor })).await?;
-            Ok("unbanned")
+        Form::Unban => {
+            mi("ban_rm", json!({ "user": aor })).await?;
+            "unbanned"
         }
-        "/do/remove" => {
+        Form::RemoveBinding => {
             let params = json!({ "table_name": "location", "aor": aor, "contact": fields.get("contact") });
-            shared.backend.mi("ul_rm_contact", params).await?;
-            Ok("removed")
+            mi("ul_rm_contact", params).await?;
+            "removed"
         }
-        "/do/hop" => {
+        Form::Hop => {
             let (set, address, state) = (fields.get("set"), fields.get("address"), fields.get("state"));
             let number: i64 = set.parse().map_err(|_| "no such set".to_string())?;
-            let params = json!({ "state": state, "group": number, "address": address });
-            shared.backend.mi("ds_set_state", params).await?;
-            Ok(if state == "i" { "hop-out" } else { "hop-in" })
+            mi("ds_set_state", json!({ "state": state, "group": number, "address": address })).await?;
+            if state == "i" { "hop-out" } else { "hop-in" }
         }
-        "/do/password" => {
-            let (own, password) = (aor.to_string(), fields.get("password").to_string());
-            account(shared, aor, move |accounts| accounts.set_password(&own, &password)).await?;
-            Ok("password-changed")
+        Form::Password => {
+            let but = account(shared, aor, move |accounts| accounts.set_password(&own, &password)).await?;
+            return Ok(Outcome { done: "password-changed", but });
         }
-        "/do/extension" => {
-            let (own, password) = (aor.to_string(), fields.get("password").to_string());
-            account(shared, aor, move |accounts| accounts.add(&own, &password)).await?;
-            Ok("extension-added")
+        Form::AddExtension => {
+            let but = account(shared, aor, move |accounts| accounts.add(&own, &password)).await?;
+            return Ok(Outcome { done: "extension-added", but });
         }
-        "/do/extension-remove" => {
-            remove_extension(shared, aor).await?;
-            Ok("extension-removed")
+        Form::RemoveExtension => {
+            let but = account(shared, aor, move |accounts| accounts.remove(&own)).await?;
+            let kept = unregister(shared, aor).await.err();
+            return Ok(Outcome { done: "extension-removed", but: but.or(kept) });
         }
-        "/do/person" => {
-            put_person(shared, fields)?;
-            Ok("person-put")
+        Form::Person => {
+            let role = Role::named(fields.get("role")).ok_or("no such role")?;
+            let name = fields.get("name").to_string();
+            people(shared, move |logins| logins.put(&name, role, &password)).await?;
+            "person-put"
         }
-        _ => {
-            shared.logins.people().remove(fields.get("name")).map_err(|error| error.to_string())?;
-            Ok("person-removed")
+        Form::RemovePerson => {
+            let name = fields.get("name").to_string();
+            people(shared, move |logins| logins.people().remove(&name)).await?;
+            "person-removed"
         }
-    }
+        Form::Config => return Err("a configuration is saved by its own page".to_string()),
+    }))
 }
 
-/// Changes the extensions in the database; what the server knows of this one is forgotten.
+/// Changes the extensions in the database; then what the server knows of this one is forgotten, or why it is not.
 async fn account(
     shared: &Shared,
     aor: &str,
     work: impl FnOnce(&dyn Accounts) -> Result<(), String> + Send + 'static,
-) -> Result<(), String> {
+) -> Result<Option<String>, String> {
     let accounts = Arc::clone(&shared.parts.accounts);
     let done = tokio::task::spawn_blocking(move || work(&*accounts)).await;
     done.map_err(|error| error.to_string())??;
     let (user, domain) = aor.split_once('@').unwrap_or((aor, ""));
-    shared.backend.mi("auth_db_forget", json!({ "user": user, "domain": domain })).await.map(drop)
+    let forgotten = shared.backend.mi("auth_db_forget", json!({ "user": user, "domain": domain })).await;
+    Ok(forgotten.err())
 }
 
-async fn remove_extension(shared: &Shared, aor: &str) -> Result<(), String> {
-    let own = aor.to_string();
-    account(shared, aor, move |accounts| accounts.remove(&own)).await?;
+async fn unregister(shared: &Shared, aor: &str) -> Result<(), String> {
     let whose = json!({ "table_name": "location", "aor": aor });
     // Nobody may be registered as it.
     match shared.backend.mi("ul_show_contact", whose.clone()).await {
@@ -172,10 +161,14 @@ async fn remove_extension(shared: &Shared, aor: &str) -> Result<(), String> {
     }
 }
 
-fn put_person(shared: &Shared, fields: &Fields) -> Result<(), String> {
-    let role = Role::named(fields.get("role")).ok_or("no such role")?;
-    let put = shared.logins.people().put(fields.get("name"), role, fields.get("password"));
-    put.map_err(|error| error.to_string())
+/// Hashes and files keep no page waiting.
+async fn people(
+    shared: &Arc<Shared>,
+    work: impl FnOnce(&Logins) -> Result<(), PeopleError> + Send + 'static,
+) -> Result<(), String> {
+    let own = Arc::clone(shared);
+    let done = tokio::task::spawn_blocking(move || work(&own.logins)).await;
+    done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 async fn login(shared: &Shared, visitor: &Visitor, fields: &Fields) -> Response {

@@ -37,6 +37,18 @@ impl Visitor {
     }
 }
 
+impl Visitor {
+    /// To a page that says what was done, and what of it is not as it should be.
+    pub(crate) fn led_to(&self, shared: &Shared, (page, said): (&str, &str), but: Option<&str>) -> Response {
+        let sign = if page.contains('?') { '&' } else { '?' };
+        let to = format!("{page}{sign}said={said}");
+        for (token, but) in self.token.iter().zip(but) {
+            shared.sessions.fail(token, &to, but);
+        }
+        Redirect::to(&to).into_response()
+    }
+}
+
 /// Lets a request on, or says why not.
 pub(crate) async fn pass(
     State(shared): State<Arc<Shared>>,

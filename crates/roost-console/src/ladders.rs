@@ -51,7 +51,7 @@ pub(crate) struct Shown {
 /// Why there is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoLadder {
-    #[error("{MOST} ladders are watched already")]
+    #[error("{MOST} are watched already")]
     TooMany,
     /// For people.
     #[error("{0}")]
@@ -100,7 +100,8 @@ impl Ladders {
         if is_opened && by_whose.get(whose).is_some_and(|ladder| ladder.is_ended) {
             by_whose.remove(whose);
         }
-        if by_whose.len() >= MOST && !by_whose.contains_key(whose) {
+        let going = by_whose.values().filter(|ladder| !ladder.is_ended).count();
+        if going >= MOST && !by_whose.contains_key(whose) {
             return Err(NoLadder::TooMany);
         }
         let ladder = match by_whose.entry(whose.clone()) {

@@ -10,6 +10,7 @@ mod backend;
 mod bridge;
 mod chart;
 mod fields;
+mod forms;
 mod guard;
 mod heard;
 mod history;
@@ -73,12 +74,19 @@ pub struct ConfigText {
 }
 
 /// Why a text was not put into the file's place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotSaved {
-    /// Another has changed the file meanwhile.
+    #[error("another has changed the file meanwhile")]
     Changed,
     /// For people.
+    #[error("{0}")]
     Why(String),
+}
+
+impl std::convert::From<String> for NotSaved {
+    fn from(why: String) -> NotSaved {
+        NotSaved::Why(why)
+    }
 }
 
 /// The extensions in the database, each by its AOR. Errors are for people; nothing has changed then.

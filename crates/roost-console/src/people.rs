@@ -34,11 +34,11 @@ const NOBODYS: &str =
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Look.
+    /// Look, but for messages as they come and bodies of messages.
     Viewer,
-    /// End calls, lift bans, remove bindings, take hops in and out.
+    /// See these, too; end calls, lift bans, remove bindings, take hops in and out.
     Operator,
-    /// Change passwords, the configuration and people, too.
+    /// Add, change and remove extensions, change the configuration and people, too.
     Administrator,
 }
 
@@ -141,14 +141,15 @@ impl People {
     /// # Errors
     /// [`PeopleError`]; nothing has changed then.
     pub fn put(&mut self, name: &str, role: Role, password: &str) -> Result<(), PeopleError> {
+        self.put_hashed(name, role, hashed(password)?)
+    }
+
+    fn put_hashed(&mut self, name: &str, role: Role, hash: String) -> Result<(), PeopleError> {
         let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
         if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(is_sound) {
             return Err(PeopleError::Name);
         }
-        if password.chars().count() < SHORTEST {
-            return Err(PeopleError::Short);
-        }
-        let person = Person { name: name.to_string(), role, hash: hashed(password)? };
+        let person = Person { name: name.to_string(), role, hash };
         let mut all = self.all.clone();
         match all.iter_mut().find(|one| one.name == name) {
             Some(one) => *one = person,
@@ -195,6 +196,9 @@ impl People {
 }
 
 fn hashed(password: &str) -> Result<String, PeopleError> {
+    if password.chars().count() < SHORTEST {
+        return Err(PeopleError::Short);
+    }
     let failed = |why: String| PeopleError::Hash(why);
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(|error| failed(error.to_string()))?;
@@ -254,6 +258,15 @@ impl Logins {
             *people = read;
         }
         people
+    }
+
+    /// As [`People::put`]; nobody waits for the hash.
+    ///
+    /// # Errors
+    /// [`PeopleError`].
+    pub(crate) fn put(&self, name: &str, role: Role, password: &str) -> Result<(), PeopleError> {
+        let hash = hashed(password)?;
+        self.people().put_hashed(name, role, hash)
     }
 
     /// Whether somebody who has logged in is still there, with the same role and password.

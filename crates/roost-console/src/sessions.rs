@@ -16,6 +16,9 @@ const MOST: usize = 1_000;
 /// How long the one-time link may be used.
 const ONCE: Duration = Duration::from_secs(15 * 60);
 
+/// How long after a form its page says that it failed.
+const SAID_WITHIN: Duration = Duration::from_secs(60);
+
 /// A link that makes who opens it an administrator, one time.
 #[derive(Debug, Clone)]
 pub struct OnceLink(String);
@@ -42,7 +45,15 @@ pub(crate) struct Session {
     begun: Instant,
     used: Instant,
     /// Why the last form did nothing, and the page that says it.
-    failure: Option<(String, String)>,
+    failure: Option<Failure>,
+}
+
+/// Why a form did nothing, or did it only in part.
+#[derive(Debug, Clone)]
+struct Failure {
+    page: String,
+    why: String,
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -91,7 +102,8 @@ impl Sessions {
     /// Keeps why a form did nothing for the page that it leads back to: what stands in an address anybody may have written.
     pub(crate) fn fail(&self, token: &str, page: &str, why: &str) {
         if let Some(session) = self.all().get_mut(token) {
-            session.failure = Some((page.to_string(), why.to_string()));
+            let (page, why) = (page.to_string(), why.to_string());
+            session.failure = Some(Failure { page, why, at: Instant::now() });
         }
     }
 
@@ -99,7 +111,8 @@ impl Sessions {
     pub(crate) fn take_failure(&self, token: &str, page: &str) -> Option<String> {
         let mut all = self.all();
         let failure = all.get_mut(token).map(|session| &mut session.failure)?;
-        failure.take_if(|(own, _)| own == page).map(|(_, why)| why)
+        let failure = failure.take_if(|failure| failure.page == page)?;
+        (failure.at.elapsed() < SAID_WITHIN).then_some(failure.why)
     }
 
     pub(crate) fn end(&self, token: &str) {

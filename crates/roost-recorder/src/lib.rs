@@ -31,7 +31,7 @@ pub use reasons::{Explanation, Language, Names, REASONS, answer_of, page};
 pub use shell::{argument, shell_word};
 pub use telling::{call_word, call_words, note_words, refusal_words};
 pub use verdict::{Facts, Namesake, Verdict, verdict};
-pub use words::clock;
+pub use words::{clock, list};
 
 /// Keeps what happened. Clones are one.
 #[derive(Clone)]

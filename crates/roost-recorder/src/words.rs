@@ -23,6 +23,12 @@ pub fn clock(at_ms: u64, now_ms: u64) -> String {
     at.format(format).to_string()
 }
 
+/// Names, one after another.
+pub fn list<Name: AsRef<str>>(language: Language, names: &[Name]) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    names.join(if language == Language::English { ", " } else { "、" })
+}
+
 /// How long ago.
 pub(crate) fn ago(language: Language, at_ms: u64, now_ms: u64) -> String {
     let past = seconds(language, now_ms.saturating_sub(at_ms) / 1000);

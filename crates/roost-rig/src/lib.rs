@@ -123,8 +123,12 @@ pub fn kill_children() {
 
 /// A process and its children.
 fn family(pid: u32) -> Vec<u32> {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    children.split_whitespace().filter_map(|child| child.parse().ok()).chain([pid]).collect()
+    // Each thread has its own.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let children: Vec<String> = children.collect();
+    let children = children.iter().flat_map(|children| children.split_whitespace());
+    children.filter_map(|child| child.parse().ok()).chain([pid]).collect()
 }
 
 /// Sends a process and its children a signal by its name, such as `STOP`.

@@ -49,7 +49,7 @@ pub(crate) fn page() -> String {
         write_key(key, &mut page);
     }
     page.push_str(STATISTICS_HEAD);
-    for Statistic { name, kind, help } in STATISTICS {
+    for Statistic { name, kind, help, .. } in STATISTICS {
         let kind = if *kind == StatisticKind::Counter { "counter" } else { "gauge" };
         let _ = writeln!(page, "| `{name}` | {kind} | {help} |");
     }

@@ -1,6 +1,5 @@
 //! What is counted and measured: gathered from the shards, the other threads and the kernel, for MI and for metrics.
 
-mod losses;
 mod metrics;
 mod process;
 mod table;
@@ -211,9 +210,9 @@ pub(crate) async fn losses(
 ) -> Result<Vec<(String, u64, &'static str)>, RpcError> {
     let figures = gather(mi, |_| false).await?;
     let told = |(name, value): (String, u64)| {
-        let chinese = losses::chinese(&name).filter(|_| value > 0)?;
-        let english = table::entry(&name)?.help;
-        Some((name, value, if language == Language::English { english } else { chinese }))
+        let entry = table::entry(&name).filter(|_| value > 0)?;
+        let chinese = entry.lost?;
+        Some((name, value, if language == Language::English { entry.help } else { chinese }))
     };
     Ok(figures.values.into_iter().filter_map(told).collect())
 }

@@ -18,14 +18,22 @@ pub struct Statistic {
     pub kind: StatisticKind,
     /// What it says.
     pub help: &'static str,
+    /// The same in Chinese, of those that grow when a limit is reached or something is lost: more than 0 is told as a problem.
+    pub lost: Option<&'static str>,
 }
 
 macro_rules! statistics {
-    ($($kind:ident $name:literal $help:literal,)*) => {
+    ($($kind:ident $name:literal $help:literal $(lost $lost:literal)?,)*) => {
         /// All, group by group.
-        pub const STATISTICS: &[Statistic] =
-            &[$(Statistic { name: $name, kind: StatisticKind::$kind, help: $help },)*];
+        pub const STATISTICS: &[Statistic] = &[$(Statistic {
+            name: $name,
+            kind: StatisticKind::$kind,
+            help: $help,
+            lost: statistics!(lost $($lost)?),
+        },)*];
     };
+    (lost $lost:literal) => { Some($lost) };
+    (lost) => { None };
 }
 
 statistics! {
@@ -77,7 +85,8 @@ statistics! {
     Counter "net:tcp_evicted" "silent connections closed to make room for others",
     Counter "net:tcp_closed_idle" "connections closed: silent for tcp_connection_lifetime",
     Counter "net:tcp_closed_unfinished" "connections closed: a message did not end within tcp_max_msg_time",
-    Counter "net:tcp_closed_garbage" "connections closed: what came was not SIP, such as TLS or WebSocket at a tcp: port",
+    Counter "net:tcp_closed_garbage" "connections closed: what came was not SIP, such as TLS or WebSocket at a tcp: port"
+        lost "因内容不是 SIP 而关闭的连接，例如在 tcp: 端口上使用 TLS 或 WebSocket",
     Counter "net:tcp_closed_stuck" "connections closed: the peer took nothing",
     Counter "net:tcp_closed_silent" "connections closed: the peer did not answer a ping",
     Gauge "net:tls_connections" "connections with TLS",
@@ -86,8 +95,10 @@ statistics! {
     Gauge "net:handshakes" "TLS and WebSocket handshakes under way",
     Counter "net:handshakes_refused" "connections refused: too many handshakes under way",
     Gauge "net:websocket_connections" "WebSocket connections",
-    Counter "net:tcp_memory_full" "messages dropped: connections hold too much memory",
-    Counter "net:tcp_inbox_full" "messages dropped: a worker's inbox was full",
+    Counter "net:tcp_memory_full" "messages dropped: connections hold too much memory"
+        lost "因连接占用内存过多而丢弃的消息",
+    Counter "net:tcp_inbox_full" "messages dropped: a worker's inbox was full"
+        lost "因工作线程的收件队列已满而丢弃的消息",
     Counter "net:tcp_unsent" "messages that a connection did not take",
 
     Counter "sl:1xx_replies" "1xx answers sent without a transaction",
@@ -144,9 +155,11 @@ statistics! {
 
     Counter "acc:records" "call records written",
     Gauge "acc:waiting" "call records that wait for the database or the file",
-    Counter "acc:lost" "call records lost: acc.journal_max was reached",
+    Counter "acc:lost" "call records lost: acc.journal_max was reached"
+        lost "因达到 acc.journal_max 而丢失的话单",
     Counter "acc:refused" "call records that the database refused",
-    Counter "acc:journal_failures" "writes of the journal of calls that failed",
+    Counter "acc:journal_failures" "writes of the journal of calls that failed"
+        lost "写入呼叫日志文件失败的次数",
 
     Gauge "event:subscribers" "MI subscribers of events",
     Counter "event:sent" "events sent to them",
@@ -155,10 +168,12 @@ statistics! {
     Counter "event:streams_lost" "events that they lost",
     Counter "webhook:delivered" "events that webhooks took",
     Counter "webhook:failed" "posts to webhooks that failed, and are made again",
-    Counter "webhook:lost" "events that webhooks lost",
+    Counter "webhook:lost" "events that webhooks lost"
+        lost "webhook 丢失的事件",
     Gauge "hep:collectors" "collectors of [[hep]] and trace_start",
     Counter "hep:sent" "messages that they were sent",
-    Counter "hep:lost" "messages that they did not take in time",
+    Counter "hep:lost" "messages that they did not take in time"
+        lost "采集端未及时接收的消息",
 
     Gauge "recorder:extensions" "extensions whose last events are remembered (`roost why`)",
     Gauge "recorder:unknown_names" "names that do not exist whose last events are remembered",
@@ -176,39 +191,55 @@ statistics! {
     Counter "roost:bans" "bans imposed",
     Counter "roost:pike_dropped" "requests dropped: their address sends too many (pike)",
     Counter "roost:scanners_dropped" "requests dropped by pike.drop_user_agents",
-    Counter "roost:strangers_full" "requests refused: too many unknown names are looked up",
+    Counter "roost:strangers_full" "requests refused: too many unknown names are looked up"
+        lost "因同时查询的未知名称过多而拒绝的请求",
     Counter "roost:credential_loads" "look-ups of a subscriber in the database",
     Counter "roost:commits" "changes of bindings given to the database",
-    Counter "roost:commit_failures" "changes that it did not take",
+    Counter "roost:commit_failures" "changes that it did not take"
+        lost "数据库未能保存的变更",
     Counter "roost:commit_conflicts" "REGISTERs that were planned again: another node had changed the extension's record",
     Counter "roost:record_reads" "records of extensions that were read from the store that nodes share",
     Gauge "roost:commits_in_flight" "changes that it has not answered yet",
     Counter "roost:absorbed_retransmissions" "retransmissions that needed no work",
     Counter "roost:handed_over" "messages handed over to another worker",
-    Counter "roost:parked_full" "requests refused: too many wait",
-    Counter "roost:loading_full" "requests refused: too many wait for the table to be read",
-    Counter "roost:commits_full" "requests refused: too many changes in flight",
-    Counter "roost:nonces_full" "requests refused: too many nonces in use",
-    Counter "roost:waiting_full" "requests refused: too many wait for one extension",
+    Counter "roost:parked_full" "requests refused: too many wait"
+        lost "因等待数据库或域名解析的请求过多而拒绝的请求",
+    Counter "roost:loading_full" "requests refused: too many wait for the table to be read"
+        lost "因等待读表的请求过多而拒绝的请求",
+    Counter "roost:commits_full" "requests refused: too many changes in flight"
+        lost "因未完成的变更过多而拒绝的请求",
+    Counter "roost:nonces_full" "requests refused: too many nonces in use"
+        lost "因使用中的 nonce 过多而拒绝的请求",
+    Counter "roost:waiting_full" "requests refused: too many wait for one extension"
+        lost "因等待同一分机的请求过多而拒绝的请求",
     Counter "roost:too_many_contacts" "REGISTERs refused by max_contacts",
-    Counter "roost:inbox_full" "messages dropped: another worker's inbox was full",
-    Counter "roost:shed" "datagrams dropped under overload",
-    Counter "roost:transactions_full" "requests refused: too many transactions",
-    Counter "roost:resolving_full" "requests refused: too many names are looked up",
+    Counter "roost:inbox_full" "messages dropped: another worker's inbox was full"
+        lost "因另一工作线程的收件队列已满而丢弃的消息",
+    Counter "roost:shed" "datagrams dropped under overload"
+        lost "过载时丢弃的数据报",
+    Counter "roost:transactions_full" "requests refused: too many transactions"
+        lost "因事务过多而拒绝的请求",
+    Counter "roost:resolving_full" "requests refused: too many names are looked up"
+        lost "因同时解析的域名过多而拒绝的请求",
     Counter "roost:credentials_late" "requests refused: the database did not answer in time",
     Counter "roost:unread_late" "requests refused: the table was not read in time",
     Counter "roost:resolving_late" "branches given up: no name server answered in time",
-    Counter "roost:admin_full" "operators' requests refused: too many wait",
-    Counter "roost:doubts_full" "REGISTERs refused: too many outcomes of the database are unknown",
+    Counter "roost:admin_full" "operators' requests refused: too many wait"
+        lost "因等待的管理请求过多而拒绝的管理请求",
+    Counter "roost:doubts_full" "REGISTERs refused: too many outcomes of the database are unknown"
+        lost "因结果未知的数据库变更过多而拒绝的 REGISTER",
     Counter "roost:forgotten_evicted" "extensions in doubt that were forgotten to make room",
-    Counter "roost:held_full" "requests refused: too many bindings of one extension in memory",
+    Counter "roost:held_full" "requests refused: too many bindings of one extension in memory"
+        lost "因内存中同一分机的绑定过多而拒绝的请求",
     Counter "roost:branches_cut" "calls that went to fewer contacts than there were: too many",
     Counter "roost:places_cut" "calls that went to fewer next hops than there were: too many",
     Counter "roost:pings" "pings of next hops sent",
-    Counter "roost:calls_full" "calls without an entry: too many",
+    Counter "roost:calls_full" "calls without an entry: too many"
+        lost "因呼叫过多而未登记的呼叫",
     Counter "roost:unsent" "messages that could not be sent",
     Gauge "roost:transaction_bytes" "memory of transactions; bytes",
-    Counter "roost:contact_places_full" "bindings that stand apart: their numbers were taken",
+    Counter "roost:contact_places_full" "bindings that stand apart: their numbers were taken"
+        lost "因编号已被占用而单独存放的绑定",
     Gauge "roost:loading" "workers that still read the table",
     Counter "roost:recent_evicted" "admitted callers that were forgotten to make room",
     Gauge "roost:agents_with_calls" "extensions with calls",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use roost_core::{Gone, HopState};
-use roost_recorder::{Facts, Language, Life, Recorder, What, argument, call_word, say, verdict};
+use roost_recorder::{Facts, Language, Life, Recorder, What, argument, call_word, list, say, verdict};
 use serde_json::{Value, json};
 
 use crate::Mi;
@@ -146,7 +146,7 @@ async fn troubled(
     let told = by_word.into_iter().filter_map(|(word, names)| {
         let (severity, one, many, chinese) = trouble(&word)?;
         let (count, more) = (names.len(), names.len().saturating_sub(NAMED));
-        let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let shown = list(language, names.get(..NAMED).unwrap_or(&names));
         let text = match language {
             Language::English => {
                 let is_are = if count == 1 { one } else { many };

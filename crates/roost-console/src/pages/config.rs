@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use crate::audit::Change;
+use crate::audit::{Change, Outcome};
 use crate::fields::Fields;
 use crate::guard::Visitor;
-use crate::pages::{Asked, Content, Failed, Made, render, whole_page};
+use crate::pages::{Asked, Failed, Made, whole_page};
 use crate::people::Role;
 use crate::shared::Shared;
 use crate::{ConfigText, NotSaved};
@@ -50,10 +50,21 @@ fn shown_file(shared: &Shared, visitor: &Visitor) -> Option<ConfigText> {
     visitor.may(Role::Administrator).then(|| shared.parts.config.read()).flatten()
 }
 
-/// What became of a text: what it changes, and whether something of that needs a restart.
-struct Done {
-    changes: Vec<Value>,
-    needs_restart: bool,
+/// The file as it is now, and how a text differs from it.
+#[derive(Default)]
+struct Compared {
+    mark: String,
+    diff: Vec<(String, String)>,
+}
+
+/// What became of a text.
+enum Fate {
+    /// It may be saved: the keys that it changes.
+    Sound(Vec<Value>),
+    /// Another has changed the file since this one was opened.
+    Conflict(Vec<Value>),
+    Wrong(String),
+    Saved(Outcome<bool>),
 }
 
 /// Checks a text, or puts it into the file's place and has it read.
@@ -63,44 +74,60 @@ pub(crate) async fn act(
     headers: &HeaderMap,
     fields: &Fields,
 ) -> Response {
-    let text = fields.get("text").replace("\r\n", "\n");
-    let (file, wanted) = (Arc::clone(&shared.parts.config), text.clone());
+    let (text, mark) = (fields.get("text").replace("\r\n", "\n"), fields.get("mark"));
     let asked = Asked::of("/config", headers, visitor.clone());
-    // What cannot be read has its mistake shown, not its differences.
-    let compare = move || {
-        let before = file.read().map(|file| file.text).unwrap_or_default();
-        file.mask(&wanted).map_or_else(Vec::new, |shown| diff(&before, &shown))
-    };
-    let diff = tokio::task::spawn_blocking(compare).await.unwrap_or_default();
-    let is_saved = fields.get("do") == "save";
-    let done = match checked(shared, &text).await {
-        Ok(changes) if is_saved => save(shared, &asked, (&text, fields.get("mark")), &diff, changes).await,
-        checked => checked.map(|changes| Done { changes, needs_restart: false }),
-    };
-    if let (true, Ok(Done { needs_restart, .. })) = (is_saved, &done) {
-        let said = if *needs_restart { "config-restart" } else { "config-saved" };
-        return Redirect::to(&format!("/config?said={said}")).into_response();
-    }
-    let (changes, error) = match done {
-        Ok(done) => (done.changes, None),
-        Err(error) => (Vec::new(), Some(error)),
-    };
-    let line = error.as_deref().and_then(line_of);
-    let data = match page(shared, &asked).await {
-        Ok(Made { mut data, .. }) => {
-            data["text"] = text.into();
-            data["error"] = json!(error);
-            data["error_line"] = json!(line);
-            data["is_checked"] = error.is_none().into();
-            data["changes"] = changes.into();
-            data["diff"] =
-                diff.into_iter().map(|(sign, line)| json!({ "sign": sign, "line": line })).collect();
-            data
+    let mut compared = compared(shared, &text).await;
+    let fate = match checked(shared, &text).await {
+        Err(why) => Fate::Wrong(why),
+        Ok(changes) if compared.mark != mark => Fate::Conflict(changes),
+        Ok(changes) if fields.get("do") == "save" => {
+            match save(shared, visitor, (&text, mark), &compared.diff, &changes).await {
+                Ok(saved) => Fate::Saved(saved),
+                // Somebody was faster.
+                Err(NotSaved::Changed) => {
+                    compared = self::compared(shared, &text).await;
+                    Fate::Conflict(changes)
+                }
+                Err(NotSaved::Why(why)) => Fate::Wrong(why),
+            }
         }
-        Err(failed) => return whole_page(shared, &asked, Err(failed)),
+        Ok(changes) => Fate::Sound(changes),
     };
-    let html = render(shared, &asked, "config.html", "config", &data);
-    whole_page(shared, &asked, html.map(|html| Content { html, title: "config", is_part: false }))
+    let word = |name: &str| shared.templates.word(asked.language, name);
+    let (changes, error) = match fate {
+        Fate::Saved(Outcome { done: needs_restart, but }) => {
+            let said = if needs_restart { "config-restart" } else { "config-saved" };
+            let but = but.map(|why| word("config.not-in-force").replace("{0}", &why));
+            return visitor.led_to(shared, ("/config", said), but.as_deref());
+        }
+        Fate::Sound(changes) => (changes, None),
+        // What stands in the file now is on this page: who saves it has seen it.
+        Fate::Conflict(changes) => (changes, Some((word("config.conflict"), &*compared.mark))),
+        Fate::Wrong(why) => (Vec::new(), Some((why, mark))),
+    };
+    let (error, mark) = error.map_or((None, mark), |(error, mark)| (Some(error), mark));
+    let content = page(shared, &asked).await.and_then(|Made { mut data, template, title }| {
+        data["text"] = text.into();
+        data["mark"] = mark.into();
+        data["error_line"] = json!(error.as_deref().and_then(line_of));
+        data["is_checked"] = error.is_none().into();
+        data["error"] = json!(error);
+        data["changes"] = changes.into();
+        let line = |(sign, line): &(String, String)| json!({ "sign": sign, "line": line });
+        data["diff"] = compared.diff.iter().map(line).collect();
+        Made { data, template, title }.render(shared, &asked)
+    });
+    whole_page(shared, &asked, content)
+}
+
+/// What is compared is what is read once; of what cannot be read the mistake is shown, not the differences.
+async fn compared(shared: &Shared, text: &str) -> Compared {
+    let (file, text) = (Arc::clone(&shared.parts.config), text.to_string());
+    let compare = move || {
+        let ConfigText { text: before, mark, .. } = file.read()?;
+        Some(Compared { mark, diff: file.mask(&text).map_or_else(Vec::new, |shown| diff(&before, &shown)) })
+    };
+    tokio::task::spawn_blocking(compare).await.ok().flatten().unwrap_or_default()
 }
 
 /// What would change with a text.
@@ -110,19 +137,14 @@ async fn checked(shared: &Shared, text: &str) -> Result<Vec<Value>, String> {
     checked.unwrap_or_else(|error| Err(error.to_string()))
 }
 
-/// Puts a text into the place of the one of this mark, and has it read.
+/// Puts a text into the place of the one of this mark, and has it read; whether something of it needs a restart.
 async fn save(
     shared: &Shared,
-    asked: &Asked,
+    visitor: &Visitor,
     (text, mark): (&str, &str),
     diff: &[(String, String)],
-    changes: Vec<Value>,
-) -> Result<Done, String> {
-    let conflict = || shared.templates.word(asked.language, "config.conflict");
-    let shown = shown_file(shared, &asked.visitor);
-    if shown.is_none_or(|shown| shown.mark != mark) {
-        return Err(conflict());
-    }
+    changes: &[Value],
+) -> Result<Outcome<bool>, NotSaved> {
     let side = |sign: &str| {
         let lines = diff.iter().filter(|(own, _)| own == sign).map(|(_, line)| line.as_str());
         lines.collect::<Vec<_>>().join("\n")
@@ -134,16 +156,15 @@ async fn save(
     let (file, text, mark) = (Arc::clone(&shared.parts.config), text.to_string(), mark.to_string());
     let work = async {
         let saved = tokio::task::spawn_blocking(move || file.save(&text, &mark)).await;
-        saved.map_err(|error| error.to_string())?.map_err(|error| match error {
-            // Somebody was faster.
-            NotSaved::Changed => conflict(),
-            NotSaved::Why(why) => why,
-        })?;
-        let reloaded = shared.backend.mi("reload", json!({})).await?;
-        Ok(reloaded["Restart"].as_array().is_some_and(|keys| !keys.is_empty()))
+        saved.map_err(|error| NotSaved::Why(error.to_string()))??;
+        Ok(match shared.backend.mi("reload", json!({})).await {
+            Ok(reloaded) => {
+                Outcome::wholly(reloaded["Restart"].as_array().is_some_and(|keys| !keys.is_empty()))
+            }
+            Err(why) => Outcome { done: false, but: Some(why) },
+        })
     };
-    let needs_restart = shared.audit.carried_out(asked.visitor.who(), change, work).await?;
-    Ok(Done { changes, needs_restart })
+    shared.audit.carried_out(visitor.who(), change, work).await
 }
 
 /// Lines that differ, with what stands around them: `-`, `+` or a blank, and the line.

@@ -14,7 +14,9 @@ pub(super) async fn shown(shared: &Shared, asked: &Asked, whose: &Whose, kept: V
     let may_watch = asked.visitor.may(Role::Operator);
     let note = |name: &str, of: &str| json!({ "name": name, "of": of });
     if wants_messages(asked) {
-        let (note, rungs) = match shared.ladders.of(whose, !asked.is_stream) {
+        // By a person, not by itself.
+        let is_opened = !asked.is_stream && asked.query("again") != "yes";
+        let (note, rungs) = match shared.ladders.of(whose, is_opened) {
             Ok(shown) => (
                 if shown.is_ended { note("ended", "") } else { Value::Null },
                 rows(shown.rungs.iter().map(AsRef::as_ref), shown.first_ms, true),
@@ -58,7 +60,8 @@ fn rows<'r>(rungs: impl Iterator<Item = &'r Rung>, first_ms: i64, has_bodies: bo
 /// A rung with its first line; `hidden` is how many bytes of a body are not shown.
 fn row(rung: &Rung, first_ms: i64, has_bodies: bool) -> Value {
     let text = rung.text.replace("\r\n", "\n").replace('\r', " ");
-    let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let head = text.split_once("\n\n").map_or(&*text, |(head, _)| head);
+    let body = rung.text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let hidden = if has_bodies || rung.is_decision { 0 } else { body.len() };
     json!({
         "number": rung.number,
@@ -91,7 +94,7 @@ mod tests {
         let shown = of_failure(&failure, false);
         assert_eq!(
             (&shown[0]["text"], &shown[0]["hidden"], &shown[1]["hidden"]),
-            (&json!("INVITE sip:x SIP/2.0\nVia: y"), &json!(15), &json!(0))
+            (&json!("INVITE sip:x SIP/2.0\nVia: y"), &json!(16), &json!(0))
         );
     }
 }

@@ -69,6 +69,10 @@ impl Asked {
         Asked { is_stream: true, ..self }
     }
 
+    pub(crate) fn language(&self) -> Language {
+        self.language
+    }
+
     pub(crate) fn query(&self, name: &str) -> &str {
         self.query.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value.as_str())
     }
@@ -86,6 +90,8 @@ pub(crate) struct Content {
     title: &'static str,
     /// Whether it is the whole answer: rows of a list.
     is_part: bool,
+    /// Whether who has no JavaScript sees it change, too: messages that come.
+    refreshes: bool,
 }
 
 /// Why there is none.
@@ -109,6 +115,16 @@ pub(crate) struct Made {
     template: &'static str,
     title: &'static str,
     data: Value,
+}
+
+impl Made {
+    fn render(&self, shared: &Shared, asked: &Asked) -> Result<Content, Failed> {
+        let Made { template, title, data } = self;
+        let html = render(shared, asked, template, title, data)?;
+        let ladder = &data["ladder"];
+        let refreshes = ladder["is_live"] == true && ladder["note"].is_null();
+        Ok(Content { html, title, is_part: *template == "rows.html", refreshes })
+    }
 }
 
 /// Whether a page changes while one looks.
@@ -153,8 +169,7 @@ pub(crate) async fn content(shared: &Shared, asked: &Asked) -> Result<Content, F
         ["reasons", name] => now::reason(shared, asked, name)?,
         _ => return Err(Failed::NotFound),
     };
-    let html = render(shared, asked, made.template, made.title, &made.data)?;
-    Ok(Content { html, title: made.title, is_part: made.template == "rows.html" })
+    made.render(shared, asked)
 }
 
 fn phone(shared: &Shared) -> Value {
@@ -233,13 +248,11 @@ pub(crate) fn whole_page(shared: &Shared, asked: &Asked, content: Result<Content
                 }
             };
             let html = render(shared, asked, "error.html", "error", &why).unwrap_or_default();
-            (status, Content { html, title: "error", is_part: false })
+            (status, Content { html, title: "error", is_part: false, refreshes: false })
         }
     };
     let is_live = status == StatusCode::OK && is_live(asked);
-    // Who has no JavaScript sees messages come, too.
-    let is_refreshed = is_live && wants_messages(asked);
-    let whole = json!({ "content": content.html, "is_live": is_live, "is_refreshed": is_refreshed });
+    let whole = json!({ "content": content.html, "is_live": is_live, "refreshes": content.refreshes });
     match render(shared, asked, "base.html", content.title, &whole) {
         Ok(html) => (status, Html(html)).into_response(),
         Err(_) => {

@@ -1,6 +1,6 @@
 //! The first page: is everything all right?
 
-use roost_recorder::{Explanation, Language, Names, answer_of};
+use roost_recorder::{Explanation, Language, Names};
 use serde_json::{Value, json};
 
 use crate::backend::encoded;
@@ -18,24 +18,9 @@ const FIGURES: &[&str] = &[
     "shmem:real_used_size",
 ];
 
-/// Limits that were met: each a count of what was turned away or given up.
-const LIMITS: &[&str] = &[
-    "roost:parked_full",
-    "roost:commits_full",
-    "roost:transactions_full",
-    "roost:calls_full",
-    "roost:strangers_full",
-    "roost:waiting_full",
-    "roost:inbox_full",
-    "roost:shed",
-    "roost:too_many_contacts",
-    "net:tcp_refused",
-    "net:tcp_refused_per_source",
-    "net:handshakes_refused",
-    "acc:lost",
-    "webhook:lost",
-    "hep:lost",
-];
+/// Limits that turned something away, beside those that are problems of their own: `limit.NAME` says what.
+const LIMITS: &[&str] =
+    &["roost:too_many_contacts", "net:tcp_refused", "net:tcp_refused_per_source", "net:handshakes_refused"];
 
 pub(crate) async fn page(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
     let backend = &shared.backend;
@@ -63,7 +48,6 @@ pub(crate) async fn page(shared: &Shared, asked: &Asked) -> Result<Made, Failed>
         "up_hours": number("core:timestamp") / 3_600 % 24,
         "up_minutes": number("core:timestamp") / 60 % 60,
         "ready": status["Readiness"],
-        "details": status["Details"],
         "hops": hop_counts(&hops),
         "certificates": backend.mi("tls_list", json!({})).await.unwrap_or(json!([])),
         "nodes": nodes,
@@ -113,11 +97,7 @@ fn hop_counts(listed: &Value) -> Value {
 /// What a reason means.
 pub(crate) fn reason(shared: &Shared, asked: &Asked, name: &str) -> Result<Made, Failed> {
     let entry = Explanation::of(name).ok_or(Failed::NotFound)?;
-    let [what, remedy, besides] = entry.texts(asked.language, &Names::EXAMPLE);
-    let explained = json!({
-        "code": entry.code(), "word": entry.word, "answer": answer_of(entry.word), "what": what, "do": remedy,
-        "besides": besides,
-    });
+    let explained = entry.to_json(asked.language);
     let shown = shared.refusals.shown();
     let hit = shown.into_iter().find(|one| one["word"] == name);
     Ok(Made { template: "reason.html", title: "reason", data: json!({ "reason": explained, "hit": hit }) })

@@ -4,6 +4,8 @@ mod table;
 
 pub use table::{Explanation, REASONS};
 
+use serde_json::{Value, json};
+
 use crate::shell::argument;
 
 /// A language of the texts.
@@ -67,6 +69,15 @@ impl Explanation {
     }
 }
 
+impl Explanation {
+    /// `code`, `word`, `answer`, `what`, `do` and `besides`, about nobody.
+    pub fn to_json(&self, language: Language) -> Value {
+        let [what, remedy, besides] = self.texts(language, &Names::EXAMPLE);
+        let (code, answer) = (self.code(), answer_of(self.word));
+        json!({ "code": code, "word": self.word, "answer": answer, "what": what, "do": remedy, "besides": besides })
+    }
+}
+
 /// Whom a text is about.
 #[derive(Debug, Clone, Copy)]
 pub struct Names<'a> {
@@ -83,9 +94,23 @@ impl Names<'static> {
 }
 
 impl Names<'_> {
+    /// In one pass: braces in a name are its own.
     fn put_into(&self, text: &str) -> String {
-        let named = text.replace("{extension}", self.extension).replace("{callee}", self.callee);
-        named.replace("{address}", self.address)
+        let mut put = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            put.push_str(before);
+            let found = after.split_once('}').and_then(|(name, next)| match name {
+                "extension" => Some((self.extension, next)),
+                "callee" => Some((self.callee, next)),
+                "address" => Some((self.address, next)),
+                _ => None,
+            });
+            let (own, next) = found.unwrap_or(("{", after));
+            put.push_str(own);
+            rest = next;
+        }
+        put + rest
     }
 }
 

@@ -12,7 +12,7 @@ use crate::verdict::facts::{
 use crate::verdict::fight::fight;
 use crate::verdict::gaps::{Told, told};
 use crate::verdict::refusal::{cause, refused, remedy_of, unknown};
-use crate::words::{ago, clock, phone, seconds};
+use crate::words::{ago, clock, list, phone, seconds};
 
 /// Judges an extension that has no contact that can be called.
 pub(super) fn offline(facts: &Facts<'_>) -> Verdict {
@@ -74,7 +74,7 @@ fn stranded(facts: &Facts<'_>, contact: &ContactRecord, make: Make<'_>) -> Verdi
     let sentence = say!(
         language,
         "Its registration from {from} stands, but the connection that it was made over ended{when}, and only the phone can make it again.",
-        "来自 {from} 的注册仍在，但注册所用的连接{when}已中断，只有话机能重新建立。"
+        "来自 {from} 的注册仍在，但注册所用的连接已{when}中断，只有话机能重新建立。"
     );
     let remedy =
         say!(language, "wait for the phone to register again, or restart it", "等话机重新注册，或重启话机");
@@ -319,11 +319,12 @@ fn other_domain(facts: &Facts<'_>, make: Make<'_>) -> Verdict {
         (at, say!(language, ", {ago} the last time", "（最近一次在 {ago}）"))
     });
     let domain = facts.aor.split_once('@').map_or(facts.aor, |(_, domain)| domain);
-    let all = names.join(", ");
+    let all = list(language, &names);
+    let (do_not, chinese_do_not) = exist_not(names.len());
     let sentence = say!(
         language,
-        "A phone{at} registers as {all} instead{when}, which does not exist: the domain in its settings is not {domain}.",
-        "{at}话机改以 {all} 注册{when}，而它不存在：话机设置里的域不是 {domain}。"
+        "A phone{at} registers as {all} instead{when}, which {do_not} exist: the domain in its settings is not {domain}.",
+        "{at}话机改以 {all} 注册{when}，而{chinese_do_not}存在：话机设置里的域不是 {domain}。"
     );
     let look = names.first().map(|name| {
         let name = argument(name);
@@ -346,7 +347,7 @@ fn unheard(facts: &Facts<'_>, make: Make<'_>) -> Verdict {
             let (word, like) = match facts.similar {
                 [] => ("unknown-user", String::new()),
                 names => {
-                    let names = names.join(", ");
+                    let names = list(language, names);
                     let like = say!(language, " There is one like it: {names}.", "有一个与它相似：{names}。");
                     ("similar-name", like)
                 }
@@ -370,16 +371,22 @@ fn unheard(facts: &Facts<'_>, make: Make<'_>) -> Verdict {
     }
 }
 
+/// Of one name, or of several.
+fn exist_not(count: usize) -> (&'static str, &'static str) {
+    if count == 1 { ("does not", "它不") } else { ("do not", "它们都不") }
+}
+
 /// None of its REGISTERs has come.
 fn never_seen(facts: &Facts<'_>, since: &str, make: Make<'_>) -> Verdict {
     let language = facts.language;
+    let (do_not, chinese_do_not) = exist_not(facts.mistaken.len());
     let mistaken = match facts.mistaken {
         [] => String::new(),
         names => say!(
             language,
-            " But a phone registers as {names}, which does not exist: is that this one?",
-            "但有话机以 {names} 注册，而它不存在：是不是这一部？",
-            names = names.join(", ")
+            " But a phone registers as {names}, which {do_not} exist: is that this one?",
+            "但有话机以 {names} 注册，而{chinese_do_not}存在：是不是这一部？",
+            names = list(language, names)
         ),
     };
     let look = facts.mistaken.first().map(|name| {

@@ -9,7 +9,7 @@ use crate::say;
 use crate::shell::argument;
 use crate::telling::{source_of, why_of};
 use crate::verdict::facts::{Facts, Make, Verdict, is_occupied, is_unknown, of_registration};
-use crate::words::{ago, clock, phone};
+use crate::words::{ago, clock, list, phone};
 
 /// Its last REGISTER was refused, and it is not registered.
 pub(super) fn refused(facts: &Facts<'_>, last: &Note, reason: Reason, make: Make<'_>) -> Verdict {
@@ -55,7 +55,7 @@ pub(super) fn refused(facts: &Facts<'_>, last: &Note, reason: Reason, make: Make
     );
     let (word, like) = match facts.similar {
         [_, ..] if is_unknown(facts, reason) => {
-            let names = facts.similar.join(", ");
+            let names = list(language, facts.similar);
             ("similar-name".to_string(), say!(language, " There is {names}.", "存在分机 {names}。"))
         }
         _ => (reason.word(), String::new()),

@@ -232,6 +232,10 @@ fn what_a_stranger_calls_itself_is_one_word_of_a_command() {
     let names = crate::Names { extension: "-`x`", ..crate::Names::EXAMPLE };
     let [_, remedy, _] = entry.texts(Language::English, &names);
     assert!(remedy.contains("roost user add -- '-`x`' …"), "{remedy}");
+    // Nor does one name stand within another's quotes.
+    let names = crate::Names { extension: "{callee}", callee: "$(reboot)", ..crate::Names::EXAMPLE };
+    let [_, remedy, _] = entry.texts(Language::English, &names);
+    assert!(remedy.contains("roost user add '{callee}' …") && !remedy.contains("reboot"), "{remedy}");
 }
 
 /// Notes, and the word and a part of the sentence that they lead to.

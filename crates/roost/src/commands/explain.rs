@@ -17,14 +17,10 @@ pub(crate) fn run(name: Option<&str>, is_json: bool) -> Result<()> {
         let hint = nearest(name, REASONS.iter().map(|entry| entry.word));
         bail!("there is no reason {name}{hint}; `roost explain` lists all");
     };
-    let [what, remedy, besides] = entry.texts(language(), &Names::EXAMPLE);
     if is_json {
-        return say(&json!({
-            "code": entry.code(), "word": entry.word, "answer": answer_of(entry.word), "what": what, "do": remedy,
-            "besides": besides
-        })
-        .to_string());
+        return say(&entry.to_json(language()).to_string());
     }
+    let [what, remedy, besides] = entry.texts(language(), &Names::EXAMPLE);
     let answer = match answer_of(entry.word) {
         answer if answer.is_empty() => String::new(),
         answer => format!(", answered with {answer}"),

@@ -69,7 +69,7 @@ impl Tools {
     async fn why(&self, Parameters(asked): Parameters<Why>) -> Result<String, String> {
         let Why { extension, other, call_id } = asked;
         match call_id {
-            Some(call_id) => self.run("why", &["--call".to_string(), call_id], &[]).await,
+            Some(call_id) => self.run("why", &[format!("--call={call_id}")], &[]).await,
             None => self.run("why", &[], &extension.into_iter().chain(other).collect::<Vec<_>>()).await,
         }
     }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use anyhow::{Context as _, Result, bail};
+use roost_recorder::argument;
 use roost_store::Store;
 use serde_json::json;
 
@@ -74,7 +75,8 @@ fn remove_bindings(settings: &Settings, store: &Store, user: &str, domain: Optio
         Err(MiError::NotRunning(_)) => Ok(store.remove_bindings(user, domain).map(drop)?),
         Err(error) => {
             let reason = error.into_error();
-            bail!("user '{user}' is removed, but its bindings are not: {reason}; try `roost ul show {aor}`")
+            let own = argument(&aor);
+            bail!("user '{user}' is removed, but its bindings are not: {reason}; try `roost ul show {own}`")
         }
     }
 }
