@@ -13,6 +13,9 @@ if (here.searchParams.has('said')) {
   window.history.replaceState(null, '', here);
 }
 
+// --- On a small screen the menu is wider than it.
+document.querySelector('nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
+
 // --- Questions before something is ended or removed.
 document.addEventListener('submit', (event) => {
   const question = event.target.dataset.ask;
