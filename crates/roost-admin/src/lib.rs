@@ -139,16 +139,28 @@ pub struct Process {
     pub log: LogControl,
 }
 
-/// Runs a command as `/mi` does, for other parts of the process; the error is for people.
+/// Why a command was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NotDone {
+    /// As `/mi` gives it; 404: there is nothing to do it to.
+    pub code: i64,
+    /// For people.
+    pub why: String,
+}
+
+/// Runs a command as `/mi` does, for other parts of the process.
 ///
 /// # Errors
 /// There is no such command, its parameters are wrong, or it cannot be done.
-pub async fn run(mi: &Mi, method: &str, params: serde_json::Value) -> Result<serde_json::Value, String> {
+pub async fn run(mi: &Mi, method: &str, params: serde_json::Value) -> Result<serde_json::Value, NotDone> {
     let call = rpc::Call { id: None, method: method.to_string(), params };
     match commands::run(mi, &call).await {
         Ok(commands::Answer::Value(value)) => Ok(value),
-        Ok(commands::Answer::Aors(_)) => Err(format!("{method} answers in parts")),
-        Err(error) => Err(error.for_people()),
+        Ok(commands::Answer::Aors(_)) => {
+            Err(NotDone { code: -32601, why: format!("{method} answers in parts") })
+        }
+        Err(error) => Err(NotDone { code: error.code, why: error.for_people() }),
     }
 }
 
@@ -161,7 +173,7 @@ pub async fn agents(mi: &Mi) -> Result<Vec<Agent>, String> {
     if mi.peers.is_none() {
         return agents::here(mi, None).await.map_err(rpc::RpcError::for_people);
     }
-    let listed = run(mi, "agent_list", serde_json::json!({})).await?;
+    let listed = run(mi, "agent_list", serde_json::json!({})).await.map_err(|error| error.why)?;
     Ok(listed["Agents"].as_array().into_iter().flatten().map(Agent::of_json).collect())
 }
 

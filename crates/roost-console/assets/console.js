@@ -14,7 +14,9 @@ if (here.searchParams.has('said')) {
 }
 
 // --- On a small screen the menu is wider than it.
-document.querySelector('nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
+const menu = document.querySelector('nav');
+const place = menu?.querySelector('[aria-current]');
+if (place) menu.scrollLeft = place.offsetLeft - menu.offsetLeft - (menu.clientWidth - place.offsetWidth) / 2;
 
 // --- Questions before something is ended or removed.
 document.addEventListener('submit', (event) => {

@@ -111,17 +111,22 @@ async fn done(shared: &Arc<Shared>, form: Form, fields: &Fields) -> Result<Outco
             if state == "i" { "hop-out" } else { "hop-in" }
         }
         Form::Password => {
-            let but = account(shared, aor, move |accounts| accounts.set_password(&own, &password)).await?;
-            return Ok(Outcome { done: "password-changed", but });
+            account(shared, move |accounts| accounts.set_password(&own, &password)).await?;
+            return Ok(Outcome { done: "password-changed", but: known(shared, aor).await });
         }
         Form::AddExtension => {
-            let but = account(shared, aor, move |accounts| accounts.add(&own, &password)).await?;
-            return Ok(Outcome { done: "extension-added", but });
+            let own = aor.trim().to_string();
+            let added = own.clone();
+            account(shared, move |accounts| accounts.add(&own, &password)).await?;
+            shared.index.forget().await;
+            return Ok(Outcome { done: "extension-added", but: known(shared, &added).await });
         }
         Form::RemoveExtension => {
-            let but = account(shared, aor, move |accounts| accounts.remove(&own)).await?;
-            let kept = unregister(shared, aor).await.err();
-            return Ok(Outcome { done: "extension-removed", but: but.or(kept) });
+            let gone = account(shared, move |accounts| accounts.remove(&own)).await?;
+            let but = [known(shared, aor).await, bindings(shared, gone).await];
+            shared.index.forget().await;
+            let but: Vec<String> = but.into_iter().flatten().collect();
+            return Ok(Outcome { done: "extension-removed", but: (!but.is_empty()).then(|| but.join("; ")) });
         }
         Form::Person => {
             let role = Role::named(fields.get("role")).ok_or("no such role")?;
@@ -131,34 +136,34 @@ async fn done(shared: &Arc<Shared>, form: Form, fields: &Fields) -> Result<Outco
         }
         Form::RemovePerson => {
             let name = fields.get("name").to_string();
-            people(shared, move |logins| logins.people().remove(&name)).await?;
+            people(shared, move |logins| logins.remove(&name)).await?;
             "person-removed"
         }
         Form::Config => return Err("a configuration is saved by its own page".to_string()),
     }))
 }
 
-/// Changes the extensions in the database; then what the server knows of this one is forgotten, or why it is not.
-async fn account(
+/// Changes the extensions in the database.
+async fn account<Done: Send + 'static>(
     shared: &Shared,
-    aor: &str,
-    work: impl FnOnce(&dyn Accounts) -> Result<(), String> + Send + 'static,
-) -> Result<Option<String>, String> {
+    work: impl FnOnce(&dyn Accounts) -> Result<Done, String> + Send + 'static,
+) -> Result<Done, String> {
     let accounts = Arc::clone(&shared.parts.accounts);
-    let done = tokio::task::spawn_blocking(move || work(&*accounts)).await;
-    done.map_err(|error| error.to_string())??;
-    let (user, domain) = aor.split_once('@').unwrap_or((aor, ""));
-    let forgotten = shared.backend.mi("auth_db_forget", json!({ "user": user, "domain": domain })).await;
-    Ok(forgotten.err())
+    tokio::task::spawn_blocking(move || work(&*accounts)).await.map_err(|error| error.to_string())?
 }
 
-async fn unregister(shared: &Shared, aor: &str) -> Result<(), String> {
-    let whose = json!({ "table_name": "location", "aor": aor });
-    // Nobody may be registered as it.
-    match shared.backend.mi("ul_show_contact", whose.clone()).await {
-        Ok(_) => shared.backend.mi("ul_rm", whose).await.map(drop),
-        Err(_) => Ok(()),
-    }
+/// Makes the server forget what it knows of an extension; why it may still know it.
+async fn known(shared: &Shared, aor: &str) -> Option<String> {
+    let (user, domain) = aor.split_once('@').unwrap_or((aor, ""));
+    let forgotten = shared.backend.mi("auth_db_forget", json!({ "user": user, "domain": domain })).await;
+    forgotten.err().map(|why| format!("the server may take a while to notice: {why}"))
+}
+
+/// Removes the bindings of an AOR that is nobody's; why they stay.
+async fn bindings(shared: &Shared, gone: Option<String>) -> Option<String> {
+    let whose = json!({ "table_name": "location", "aor": gone? });
+    let removed = shared.backend.mi_if_there("ul_rm", whose).await;
+    removed.err().map(|why| format!("its bindings stay: {why}"))
 }
 
 /// Hashes and files keep no page waiting.

@@ -110,7 +110,7 @@ impl Audit {
         self.last_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last changes with their `outcome` (`made`, `failed`; null: the server ended before it was known) and `why`, the newest
+    /// The last changes with their `outcome` (`made`, `failed`; null: it is under way, or the server ended meanwhile) and `why`, the newest
     /// first.
     pub(crate) fn last(&self) -> Vec<Value> {
         let read = || -> std::io::Result<String> {

@@ -29,7 +29,18 @@ impl Backend {
     /// # Errors
     /// For people.
     pub(crate) async fn mi(&self, method: &str, params: Value) -> Result<Value, String> {
-        roost_admin::run(&self.mi, method, params).await
+        roost_admin::run(&self.mi, method, params).await.map_err(|error| error.why)
+    }
+
+    /// The same; nothing where there is nothing to do it to.
+    ///
+    /// # Errors
+    /// For people.
+    pub(crate) async fn mi_if_there(&self, method: &str, params: Value) -> Result<(), String> {
+        match roost_admin::run(&self.mi, method, params).await {
+            Err(error) if error.code != 404 => Err(error.why),
+            _ => Ok(()),
+        }
     }
 
     /// What stands at a path below `/api/v1/`.

@@ -104,6 +104,12 @@ impl Index {
         };
         self.rows.get(read).await
     }
+
+    /// Reads anew for who looks next: an extension has come or gone.
+    pub(crate) async fn forget(&self) {
+        self.names.forget().await;
+        self.rows.forget().await;
+    }
 }
 
 async fn read_names(backend: &Backend) -> Result<Arc<[Arc<str>]>, String> {

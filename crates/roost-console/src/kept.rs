@@ -51,6 +51,12 @@ impl<T: ?Sized> Kept<T> {
         Ok(found)
     }
 
+    /// Forgets it, and what is being read.
+    pub(crate) async fn forget(&self) {
+        let _turn = self.turn.lock().await;
+        *self.last.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn fresh(&self) -> Option<Arc<T>> {
         let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
         last.as_ref().filter(|last| Instant::now() < last.fresh_until).map(|last| Arc::clone(&last.found))

@@ -89,7 +89,7 @@ impl std::convert::From<String> for NotSaved {
     }
 }
 
-/// The extensions in the database, each by its AOR. Errors are for people; nothing has changed then.
+/// The extensions in the database, each by its AOR. Errors are for people.
 pub trait Accounts: Send + Sync {
     /// # Errors
     /// It is there already, it does not fit, or the database does not take it.
@@ -99,9 +99,11 @@ pub trait Accounts: Send + Sync {
     /// There is none, the password does not fit, or the database does not take it.
     fn set_password(&self, aor: &str, password: &str) -> Result<(), String>;
 
+    /// The AOR whose bindings are nobody's then: an extension may live on in another row.
+    ///
     /// # Errors
     /// There is none, or the database does not take it.
-    fn remove(&self, aor: &str) -> Result<(), String>;
+    fn remove(&self, aor: &str) -> Result<Option<String>, String>;
 }
 
 /// Gives a connection that carries WebSocket to the SIP server: the connection, our address, the peer's.

@@ -211,6 +211,8 @@ fn hashed(password: &str) -> Result<String, PeopleError> {
 #[derive(Debug)]
 pub(crate) struct Logins {
     people: Mutex<People>,
+    /// One writes at a time.
+    writing: Mutex<()>,
     failures: Mutex<HashMap<String, (u32, Instant)>>,
     at_once: Arc<Semaphore>,
 }
@@ -244,11 +246,13 @@ impl Logins {
     pub(crate) fn new(people: People) -> Logins {
         Logins {
             people: Mutex::new(people),
+            writing: Mutex::default(),
             failures: Mutex::default(),
             at_once: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
+    /// Those that there are now.
     pub(crate) fn people(&self) -> MutexGuard<'_, People> {
         let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
         // The command line may have changed them.
@@ -260,13 +264,30 @@ impl Logins {
         people
     }
 
-    /// As [`People::put`]; nobody waits for the hash.
+    /// As [`People::put`].
     ///
     /// # Errors
     /// [`PeopleError`].
     pub(crate) fn put(&self, name: &str, role: Role, password: &str) -> Result<(), PeopleError> {
         let hash = hashed(password)?;
-        self.people().put_hashed(name, role, hash)
+        self.change(|people| people.put_hashed(name, role, hash))
+    }
+
+    /// As [`People::remove`].
+    ///
+    /// # Errors
+    /// [`PeopleError`].
+    pub(crate) fn remove(&self, name: &str) -> Result<(), PeopleError> {
+        self.change(|people| people.remove(name))
+    }
+
+    /// Who only looks does not wait for the file.
+    fn change(&self, work: impl FnOnce(&mut People) -> Result<(), PeopleError>) -> Result<(), PeopleError> {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut people = self.people().clone();
+        work(&mut people)?;
+        *self.people.lock().unwrap_or_else(PoisonError::into_inner) = people;
+        Ok(())
     }
 
     /// Whether somebody who has logged in is still there, with the same role and password.

@@ -270,3 +270,15 @@ pub(crate) fn entry(name: &str) -> Option<&'static Statistic> {
         find(&numbered?)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_that_was_reached_is_told() {
+        for statistic in STATISTICS.iter().filter(|statistic| statistic.name.ends_with("_full")) {
+            assert!(statistic.lost.is_some(), "{} says in no language what was lost", statistic.name);
+        }
+    }
+}

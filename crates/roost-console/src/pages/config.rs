@@ -86,7 +86,7 @@ pub(crate) async fn act(
                 // Somebody was faster.
                 Err(NotSaved::Changed) => {
                     compared = self::compared(shared, &text).await;
-                    Fate::Conflict(changes)
+                    Fate::Conflict(checked(shared, &text).await.unwrap_or(changes))
                 }
                 Err(NotSaved::Why(why)) => Fate::Wrong(why),
             }
@@ -96,7 +96,11 @@ pub(crate) async fn act(
     let word = |name: &str| shared.templates.word(asked.language, name);
     let (changes, error) = match fate {
         Fate::Saved(Outcome { done: needs_restart, but }) => {
-            let said = if needs_restart { "config-restart" } else { "config-saved" };
+            let said = match (&but, needs_restart) {
+                (Some(_), _) => "config-kept",
+                (None, true) => "config-restart",
+                (None, false) => "config-saved",
+            };
             let but = but.map(|why| word("config.not-in-force").replace("{0}", &why));
             return visitor.led_to(shared, ("/config", said), but.as_deref());
         }

@@ -122,7 +122,8 @@ impl Made {
         let Made { template, title, data } = self;
         let html = render(shared, asked, template, title, data)?;
         let ladder = &data["ladder"];
-        let refreshes = ladder["is_live"] == true && ladder["note"].is_null();
+        let is_going = ladder["note"].is_null() || ladder["note"]["name"] == "full";
+        let refreshes = ladder["is_live"] == true && is_going;
         Ok(Content { html, title, is_part: *template == "rows.html", refreshes })
     }
 }

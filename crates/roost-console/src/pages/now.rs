@@ -102,3 +102,17 @@ pub(crate) fn reason(shared: &Shared, asked: &Asked, name: &str) -> Result<Made,
     let hit = shown.into_iter().find(|one| one["word"] == name);
     Ok(Made { template: "reason.html", title: "reason", data: json!({ "reason": explained, "hit": hit }) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::templates::Templates;
+
+    #[test]
+    fn every_limit_has_its_words() {
+        let templates = Templates::new().unwrap();
+        for name in LIMITS {
+            assert!(templates.has_word(&format!("limit.{name}")), "{name}");
+        }
+    }
+}

@@ -348,7 +348,7 @@ fn unheard(facts: &Facts<'_>, make: Make<'_>) -> Verdict {
                 [] => ("unknown-user", String::new()),
                 names => {
                     let names = list(language, names);
-                    let like = say!(language, " There is one like it: {names}.", "有一个与它相似：{names}。");
+                    let like = say!(language, " Like it is {names}.", "相似的有：{names}。");
                     ("similar-name", like)
                 }
             };

@@ -143,7 +143,7 @@ fn each_state_has_its_verdict() {
         (
             Facts { exists: Some(false), similar: &other, ..facts() },
             "similar-name",
-            "There is one like it: 9002.",
+            "There is no such extension. Like it is 9002.",
         ),
         (Facts { exists: None, is_database_away: true, ..facts() }, "database-away", "The database is away"),
         (

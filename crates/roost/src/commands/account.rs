@@ -24,6 +24,10 @@ pub(crate) fn check_account(config: &Config, user: &str, domain: &str, password:
     {
         bail!("'{user}': no phone can have a name with {bad:?} in it");
     }
+    if let Some(bad) = domain.chars().find(|c| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '\\' | '@'))
+    {
+        bail!("'{domain}': no domain can have {bad:?} in it");
+    }
     if [user, domain, password].iter().any(|text| text.contains(char::is_control)) {
         bail!("the user, the domain or the password holds a control character");
     }

@@ -1,6 +1,5 @@
 //! The configuration file as the console shows and changes it.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::serve::reload::changes;
 use crate::settings::Settings;
-use crate::settings::masked::{masked, masked_if_sound, unmasked};
+use crate::settings::masked::Masks;
 
 const NO_FILE: &str = "the server was started without a configuration file";
 
@@ -20,22 +19,31 @@ pub(super) struct ConfigFile {
     file: Option<PathBuf>,
     /// One compares and writes at a time.
     turn: Mutex<()>,
-    /// What marks are made with: they tell nothing of the secrets in a text.
-    marks: RandomState,
+    masks: Masks,
 }
 
 impl ConfigFile {
     pub(super) fn new(file: Option<PathBuf>) -> ConfigFile {
-        ConfigFile { file, turn: Mutex::default(), marks: RandomState::new() }
+        ConfigFile { file, turn: Mutex::default(), masks: Masks::default() }
     }
 
     fn file(&self) -> Result<&Path, String> {
         self.file.as_deref().ok_or_else(|| NO_FILE.to_string())
     }
 
-    /// Tells a text from others, whatever of it is masked and whether or not it can be read.
-    fn mark(&self, text: &str) -> String {
-        format!("{:016x}", self.marks.hash_one(text))
+    /// The text with its secrets, of which masks stand for those before, and what it says, if it is right.
+    fn checked(&self, file: &Path, text: &str, before: &str) -> Result<(String, Settings), String> {
+        let text = self.masks.unmasked(text, before)?;
+        let read = || -> Result<Settings> {
+            let settings = Settings {
+                file: Some(file.to_path_buf()),
+                ..Settings::parse(&text, &file.display().to_string())?
+            };
+            settings.check_files()?;
+            Ok(settings)
+        };
+        let settings = read().map_err(|error| format!("{error:#}"))?;
+        Ok((text, settings))
     }
 }
 
@@ -44,47 +52,32 @@ impl roost_console::ConfigFile for ConfigFile {
         let file = self.file.as_deref()?;
         let text = std::fs::read_to_string(file).ok()?;
         let is_writable = std::fs::OpenOptions::new().append(true).open(file).is_ok();
-        Some(ConfigText { mark: self.mark(&text), text: masked(&text), is_writable })
+        Some(ConfigText { mark: self.masks.mark(&text), text: self.masks.masked(&text), is_writable })
     }
 
     fn check(&self, text: &str) -> Result<Vec<Value>, String> {
         let file = self.file()?;
-        checked(file, text, &read(file)?).map(|(_, after)| would_change(file, &after))
+        self.checked(file, text, &read(file)?).map(|(_, after)| would_change(file, &after))
     }
 
     fn mask(&self, text: &str) -> Option<String> {
-        masked_if_sound(text)
+        self.masks.masked_if_sound(text)
     }
 
     fn save(&self, text: &str, mark: &str) -> Result<(), NotSaved> {
         let file = self.file().map_err(NotSaved::Why)?;
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let before = read(file).map_err(NotSaved::Why)?;
-        if self.mark(&before) != mark {
+        if self.masks.mark(&before) != mark {
             return Err(NotSaved::Changed);
         }
-        let (text, _) = checked(file, text, &before).map_err(NotSaved::Why)?;
+        let (text, _) = self.checked(file, text, &before).map_err(NotSaved::Why)?;
         put(file, &text).map_err(NotSaved::Why)
     }
 }
 
 fn read(file: &Path) -> Result<String, String> {
     std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))
-}
-
-/// The text with its secrets, of which masks stand for those before, and what it says, if it is right.
-fn checked(file: &Path, text: &str, before: &str) -> Result<(String, Settings), String> {
-    let text = unmasked(text, before)?;
-    let read = || -> Result<Settings> {
-        let settings = Settings {
-            file: Some(file.to_path_buf()),
-            ..Settings::parse(&text, &file.display().to_string())?
-        };
-        settings.check_files()?;
-        Ok(settings)
-    };
-    let settings = read().map_err(|error| format!("{error:#}"))?;
-    Ok((text, settings))
 }
 
 /// The keys that these give other values than the file, and whether they count at once.

@@ -1,5 +1,6 @@
 //! The text of a configuration with its secrets masked, and masks turned into the secrets again.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::ops::Range;
 
 use toml::Spanned;
@@ -34,56 +35,66 @@ struct Secret {
 }
 
 impl Secret {
-    /// With its number in the text: a mask that is moved, or whose neighbours go, stays this secret's.
-    fn masked(&self, number: usize) -> String {
-        let own = format!("{MASK}{number}");
-        match self.kind {
-            Kind::Url => without_password(&self.text).replace(MASK, &own),
-            _ if self.text.is_empty() => String::new(),
-            _ => own,
-        }
-    }
-
     fn is_of(&self, other: &Secret) -> bool {
         (&self.section, &self.key) == (&other.section, &other.key)
     }
 }
 
-/// A text without its secrets; one that cannot be read is given back as a whole line of masks.
-pub(crate) fn masked(text: &str) -> String {
-    masked_if_sound(text).unwrap_or_else(|| format!("# {MASK}\n"))
-}
+/// What masks are made with: each names its secret by a hash that this process alone can make. A mask that is moved, or whose
+/// neighbours come and go, stays this secret's.
+#[derive(Debug, Default)]
+pub(crate) struct Masks(RandomState);
 
-/// The same; `None` where it cannot be read.
-pub(crate) fn masked_if_sound(text: &str) -> Option<String> {
-    let secrets = secrets(text)?;
-    let masks =
-        secrets.iter().enumerate().map(|(number, secret)| (secret.at.clone(), secret.masked(number + 1)));
-    Some(replaced(text, masks))
-}
-
-/// A text in which masks are the secrets of the one `before` again.
-///
-/// # Errors
-/// A mask stands where there was no secret.
-pub(crate) fn unmasked(text: &str, before: &str) -> Result<String, String> {
-    // What cannot be read is said by who reads it.
-    let Some(own) = secrets(text) else { return Ok(text.to_string()) };
-    let known = secrets(before).unwrap_or_default();
-    let mut changes = Vec::new();
-    for secret in own.iter().filter(|secret| secret.text.contains(MASK)) {
-        let mut there = known.iter().enumerate().filter(|(_, one)| one.is_of(secret));
-        let there = there.find(|(number, one)| one.masked(number + 1) == secret.text);
-        let Some((_, there)) = there else {
-            let Secret { section, key, .. } = secret;
-            let line = text.get(..secret.at.start).map_or(1, |front| front.matches('\n').count() + 1);
-            return Err(format!(
-                "line {line}: `{section}.{key}` is masked, and there is no such secret: write it"
-            ));
-        };
-        changes.push((secret.at.clone(), there.text.clone()));
+impl Masks {
+    /// A text without its secrets; one that cannot be read is given back as a whole line of masks.
+    pub(crate) fn masked(&self, text: &str) -> String {
+        self.masked_if_sound(text).unwrap_or_else(|| format!("# {MASK}\n"))
     }
-    Ok(replaced(text, changes.into_iter()))
+
+    /// The same; `None` where it cannot be read.
+    pub(crate) fn masked_if_sound(&self, text: &str) -> Option<String> {
+        let secrets = secrets(text)?;
+        Some(replaced(text, secrets.iter().map(|secret| (secret.at.clone(), self.mask(secret)))))
+    }
+
+    /// A text in which masks are the secrets of the one `before` again.
+    ///
+    /// # Errors
+    /// A mask stands where there was no secret.
+    pub(crate) fn unmasked(&self, text: &str, before: &str) -> Result<String, String> {
+        // What cannot be read is said by who reads it.
+        let Some(own) = secrets(text) else { return Ok(text.to_string()) };
+        let known = secrets(before).unwrap_or_default();
+        let mut changes = Vec::new();
+        for secret in own.iter().filter(|secret| secret.text.contains(MASK)) {
+            let there = known.iter().find(|one| one.is_of(secret) && self.mask(one) == secret.text);
+            let Some(there) = there else {
+                let Secret { section, key, .. } = secret;
+                let line = text.get(..secret.at.start).map_or(1, |front| front.matches('\n').count() + 1);
+                return Err(format!(
+                    "line {line}: `{section}.{key}` is masked, and there is no such secret: write it"
+                ));
+            };
+            changes.push((secret.at.clone(), there.text.clone()));
+        }
+        Ok(replaced(text, changes.into_iter()))
+    }
+
+    /// Tells a text from others, and tells nothing of the secrets in it.
+    pub(crate) fn mark(&self, text: &str) -> String {
+        format!("{:016x}", self.0.hash_one(text))
+    }
+
+    fn mask(&self, secret: &Secret) -> String {
+        if secret.text.is_empty() {
+            return String::new();
+        }
+        let own = format!("{MASK}{:08x}", self.0.hash_one(&secret.text) as u32);
+        match secret.kind {
+            Kind::Url => without_password(&secret.text).replace(MASK, &own),
+            _ => own,
+        }
+    }
 }
 
 fn replaced(text: &str, changes: impl Iterator<Item = (Range<usize>, String)>) -> String {
@@ -150,27 +161,51 @@ mod tests {
 
     #[test]
     fn secrets_are_masked_and_come_back() {
-        let shown = masked(TEXT);
+        let masks = Masks::default();
+        let shown = masks.masked(TEXT);
         for secret in ["geheim", "whsec", ":p@"] {
             assert!(!shown.contains(secret), "{shown}");
         }
-        assert!(shown.contains("mysql://u:***1@h/d") && shown.contains("# here"), "{shown}");
-        assert_eq!(unmasked(&shown, TEXT).unwrap(), TEXT.replace("'geheim'", "\"geheim\""));
-        // Another one is taken as it stands, a mask for none is refused.
         assert!(
-            unmasked(&shown.replacen("secret = \"***2\"", "secret = \"new\"", 1), TEXT)
-                .unwrap()
-                .contains("\"new\"")
+            shown.contains("mysql://u:***") && shown.contains("@h/d") && shown.contains("# here"),
+            "{shown}"
         );
-        assert!(unmasked("[mi]\ntoken = \"***\"\n", TEXT).unwrap_err().contains("`mi.token` is masked"));
-        // A mask keeps its secret when others go, or change places; nothing is a secret because the file is broken.
-        let two = "[cluster]\nsecrets = [\"old secret\", \"new secret\"]\n";
-        assert_eq!(masked(two), "[cluster]\nsecrets = [\"***1\", \"***2\"]\n");
+        assert_eq!(masks.unmasked(&shown, TEXT).unwrap(), TEXT.replace("'geheim'", "\"geheim\""));
+        // Another one is taken as it stands, a mask for none is refused.
+        let (front, rest) = shown.split_once("[auth]\nsecret = \"").unwrap();
+        let rest = rest.split_once('"').unwrap().1;
+        let other = masks.unmasked(&format!("{front}[auth]\nsecret = \"new\"{rest}"), TEXT).unwrap();
+        assert!(other.contains("\"new\"") && other.contains("whsec"), "{other}");
+        assert!(
+            masks.unmasked("[mi]\ntoken = \"***\"\n", TEXT).unwrap_err().contains("`mi.token` is masked")
+        );
+        assert!(masks.unmasked("[mi]\ntoken = \"***1\"\n", "broken =").is_err());
+        // Nothing is a secret because the file is broken.
+        assert!(masks.masked("broken = ").contains(MASK) && !masks.masked("secret = 'x").contains('x'));
+    }
+
+    #[test]
+    fn a_mask_keeps_its_secret_when_others_come_and_go() {
+        let masks = Masks::default();
+        let hook = |secret: &str| format!("[[webhook]]\nurl = \"http://{secret}\"\nsecret = \"{secret}\"\n");
+        let (one, other) = (hook("one"), hook("other"));
+        let shown = masks.masked(&one);
+        // Another has put one before it meanwhile, or in its place.
+        assert_eq!(masks.unmasked(&shown, &format!("{other}{one}")).unwrap(), one);
+        assert!(masks.unmasked(&shown, &other).unwrap_err().contains("`webhook.secret` is masked"));
+        let two = masks.masked("[cluster]\nsecrets = [\"old secret\", \"new secret\"]\n");
+        let last = two.split('"').nth(3).unwrap();
         assert_eq!(
-            unmasked("[cluster]\nsecrets = [\"***2\"]\n", two).unwrap(),
+            masks
+                .unmasked(
+                    &format!("[cluster]\nsecrets = [\"{last}\"]\n"),
+                    "[cluster]\nsecrets = [\"old secret\", \"new secret\"]\n"
+                )
+                .unwrap(),
             "[cluster]\nsecrets = [\"new secret\"]\n"
         );
-        assert!(unmasked("[mi]\ntoken = \"***1\"\n", "broken =").is_err());
-        assert!(masked("broken = ").contains(MASK) && !masked("secret = 'x").contains('x'));
+        // It stands for no secret of another key.
+        let moved = format!("[auth]\nsecret = \"{last}\"\n");
+        assert!(masks.unmasked(&moved, "[cluster]\nsecrets = [\"new secret\"]\n").is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! The console: what strangers meet, and what people see and do in a browser.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -170,7 +171,7 @@ fn a_session_ends_with_its_person_and_no_edit_is_overwritten_unseen() {
     let listens = format!("\", \"tcp:{}\"]", taken.local_addr().expect("its address"));
     let page = get(at, "/config", &[&cookie]);
     let saved = post(at, "/config", &[&cookie], &form(&page, &text.replacen("\"]", &listens, 1)));
-    assert_eq!(header(&saved, "location"), "/config?said=config-saved", "{}", saved.body);
+    assert_eq!(header(&saved, "location"), "/config?said=config-kept", "{}", saved.body);
     let page = get(at, header(&saved, "location"), &[&cookie]).body;
     assert!(page.contains("saved, but not in force") && page.contains("cannot listen"), "{page}");
     let log = get(at, "/people", &[&cookie]).body;
@@ -186,7 +187,9 @@ fn extensions_are_added_and_removed() {
     let (server, at) = started("[auth]\nrealm = \"before\"\n[auth_db]\ncalculate_ha1 = false\n");
     let (operator, csrf) = login(at, "otto");
     let form = |csrf: &str, rest: &str| format!("csrf={csrf}&back=/extensions&aor=9100&{rest}");
-    assert_eq!(post(at, "/do/extension", &[&operator], &form(&csrf, "password=9100")).status, 403);
+    for path in ["/do/extension", "/do/extension-remove"] {
+        assert_eq!(post(at, path, &[&operator], &form(&csrf, "password=9100")).status, 403);
+    }
     let (cookie, csrf) = login(at, "ada");
     // Hashed for the realm that is in force.
     let config = std::fs::read_to_string(server.path("roost.toml")).expect("the configuration");
@@ -197,19 +200,55 @@ fn extensions_are_added_and_removed() {
     let again = post(at, "/do/extension", &[&cookie], &form(&csrf, "password=9100"));
     assert_eq!(header(&again, "location"), "/extensions");
     let page = get(at, "/extensions", &[&cookie]).body;
-    assert!(page.contains("role=\"alert\"") && page.contains("9100"), "{page}");
+    assert!(page.contains("role=\"alert\"") && page.contains("href=\"/extensions/9100\""), "{page}");
+    for (path, form) in [
+        ("/do/password", form(&csrf, "password=hunter-two")),
+        ("/do/extension", form(&csrf, "password=hunter-two")),
+        ("/do/extension", form(&csrf, "password=hunter-two").replace("aor=9100", "aor=9101%20")),
+        ("/do/extension", form(&csrf, "password=hunter-two").replace("aor=9100", "aor=9102@a%20b")),
+        ("/do/person", format!("csrf={csrf}&back=/people&name=paula&role=viewer&password=hunter-two")),
+        ("/do/password", form(&csrf, "password=9100")),
+    ] {
+        assert_eq!(post(at, path, &[&cookie], &form).status, 303);
+    }
+    let pages = ["/extensions", "/people", "/extensions/9100"].map(|path| get(at, path, &[&cookie]).body);
+    assert!(pages[0].contains("/extensions/9101\"") && !pages[0].contains("9102"), "{}", pages[0]);
     let mut phone = server.registered("9100");
     let removed = post(at, "/do/extension-remove", &[&cookie], &form(&csrf, ""));
     assert_eq!(header(&removed, "location"), "/extensions?said=extension-removed", "{}", removed.body);
     assert!(server.mi("ul_show_contact", json!({ "table_name": "location", "aor": "9100" })).is_err());
     assert_eq!(phone.register(60).status, 404);
+    assert!(!get(at, "/extensions", &[&cookie]).body.contains("9100"), "it is still listed");
     let audit = std::fs::read_to_string(server.path("audit.log")).expect("an audit log");
-    assert!(
-        !audit.contains("password=")
-            && audit.matches("add extension").count() == 2
-            && audit.contains("exists"),
-        "{audit}"
-    );
+    assert!(audit.matches("add extension").count() == 5 && audit.contains("exists"), "{audit}");
+    let log = server.log.text();
+    for text in pages.iter().chain([&audit, &log]) {
+        assert!(!text.contains("hunter-two"), "a password: {text}");
+    }
+}
+
+/// Who sends a form and hangs up leaves nothing half done.
+#[test]
+fn a_form_goes_on_when_its_sender_hangs_up() {
+    let (server, at) = started("");
+    let (cookie, csrf) = login(at, "ada");
+    let form = format!("csrf={csrf}&name=paula&role=viewer&password=a+long+password");
+    let head =
+        format!("POST /do/person HTTP/1.1\r\nHost: {at}\r\n{cookie}\r\nContent-Length: {}", form.len());
+    let kind = "Content-Type: application/x-www-form-urlencoded";
+    let mut stream = std::net::TcpStream::connect(at).expect("connected");
+    stream.write_all(format!("{head}\r\n{kind}\r\n\r\n{form}").as_bytes()).expect("sent");
+    // It is being hashed when its sender goes.
+    wait_for("the begin of the change", PATIENCE, || {
+        let audit = std::fs::read_to_string(server.path("audit.log")).unwrap_or_default();
+        audit.contains("paula").then_some(())
+    });
+    drop(stream);
+    wait_for("what became of it", PATIENCE, || {
+        let audit = std::fs::read_to_string(server.path("audit.log")).unwrap_or_default();
+        audit.contains("\"outcome\":\"made\"").then_some(())
+    });
+    login(at, "paula");
 }
 
 /// Messages of an extension as they come, and what was decided; in Chinese, too.
