@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use roost_admin::ExtensionFilter;
+use roost_recorder::Language;
 use serde_json::{Value, json};
 
 use crate::backend::{Backend, encoded};
@@ -15,11 +16,12 @@ use crate::shared::Shared;
 const MOST_ROWS: usize = 200;
 /// Rows of a page without JavaScript.
 const PAGE: usize = 50;
-/// Tiles of the wallboard.
+/// Tiles of the wallboard, and its groups.
 const MOST_TILES: usize = 1_000;
+const MOST_GROUPS: usize = 12;
 
 pub(crate) async fn list(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
-    let found = search(shared, asked).await?;
+    let found = search(shared, asked.language, asked.query("q")).await?;
     let from = asked.number("from").min(found.rows.len());
     let rows = detailed(shared, asked, found.rows.get(from..).unwrap_or_default(), PAGE).await;
     let data = json!({
@@ -37,7 +39,7 @@ pub(crate) async fn list(shared: &Shared, asked: &Asked) -> Result<Made, Failed>
 
 /// Rows of the list alone, for who scrolls.
 pub(crate) async fn rows(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
-    let found = search(shared, asked).await?;
+    let found = search(shared, asked.language, asked.query("q")).await?;
     let from = asked.number("from").min(found.rows.len());
     let most = asked.number("count").clamp(1, MOST_ROWS);
     let rows = detailed(shared, asked, found.rows.get(from..).unwrap_or_default(), most).await;
@@ -54,11 +56,11 @@ struct Found {
 }
 
 /// The name of a state finds those in it; another text finds numbers that have it in them; what has an operator is a condition.
-async fn search(shared: &Shared, asked: &Asked) -> Result<Found, Failed> {
+async fn search(shared: &Shared, language: Language, q: &str) -> Result<Found, Failed> {
     let rows = shared.index.rows(&shared.backend).await?;
-    let (all, q) = (rows.len(), asked.query("q").trim().to_string());
+    let (all, q) = (rows.len(), q.trim().to_string());
     let is_called = |doing: &Doing| {
-        let word = shared.templates.word(asked.language, &format!("state.{}", doing.as_str()));
+        let word = shared.templates.word(language, &format!("state.{}", doing.as_str()));
         q == doing.as_str() || q == word
     };
     let doing = Doing::ALL.into_iter().find(is_called);
@@ -145,23 +147,64 @@ pub(crate) async fn one(shared: &Shared, asked: &Asked, aor: &str) -> Result<Mad
     Ok(Made { template: "extension.html", title: "extension", data })
 }
 
-/// Agents as tiles, by state.
+/// Agents as tiles by state: all, or those of each group that is asked for.
 pub(crate) async fn wall(shared: &Shared, asked: &Asked) -> Result<Made, Failed> {
-    let found = search(shared, asked).await?;
+    let mut asked_for: Vec<&str> = asked.queries("q").map(str::trim).filter(|q| !q.is_empty()).collect();
+    asked_for.truncate(MOST_GROUPS);
+    let shown: &[&str] = if asked_for.is_empty() { &[""] } else { &asked_for };
+    let mut groups = Vec::new();
+    for (at, q) in shown.iter().enumerate() {
+        let mut group = group(shared, asked.language, q, MOST_TILES / shown.len()).await?;
+        let others = asked_for.iter().enumerate().filter(|(own, _)| *own != at);
+        let others: Vec<_> = others.map(|(_, q)| format!("q={}", encoded(q))).collect();
+        group["without"] = format!("/wall?{}", others.join("&")).into();
+        groups.push(group);
+    }
+    Ok(Made { template: "wall.html", title: "wall", data: json!({ "asked": asked_for, "groups": groups }) })
+}
+
+async fn group(shared: &Shared, language: Language, q: &str, most: usize) -> Result<Value, Failed> {
+    let (name, condition) = named(q);
+    let found = search(shared, language, condition).await?;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for row in &found.rows {
         *counts.entry(row.doing().as_str()).or_default() += 1;
     }
-    let shown = || found.rows.iter().take(MOST_TILES);
+    let shown = || found.rows.iter().take(most);
     let since = shared.since.of(shown().map(|row| (&*row.aor, row.doing())));
     let tile = |(row, since_s): (&Row, Option<u64>)| json!({ "aor": &*row.aor, "doing": row.doing().as_str(), "since_s": since_s });
-    let data = json!({
-        "q": asked.query("q"),
+    Ok(json!({
+        "q": q,
+        "name": name,
         "error": found.error,
         "counts": counts,
         "count": found.rows.len(),
-        "is_cut": found.rows.len() > MOST_TILES,
+        "is_cut": found.rows.len() > most,
         "tiles": shown().zip(since).map(tile).collect::<Vec<_>>(),
-    });
-    Ok(Made { template: "wall.html", title: "wall", data })
+    }))
+}
+
+/// A group's name and who is in it: `NAME: CONDITION`; without a name it is called as its condition.
+fn named(q: &str) -> (&str, &str) {
+    let is_name = |name: &str| name.chars().all(|sign| sign.is_alphanumeric() || " -_.&+".contains(sign));
+    match q.split_once(':').or_else(|| q.split_once('：')) {
+        Some((name, condition)) if is_name(name) && !name.trim().is_empty() => {
+            (name.trim(), condition.trim())
+        }
+        _ => (q, q),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_may_have_a_name() {
+        assert_eq!(named("Sales: aor.startsWith(\"90\")"), ("Sales", "aor.startsWith(\"90\")"));
+        assert_eq!(named("客服：90"), ("客服", "90"));
+        for q in ["90", "aor == \"a:b\"", "aor == \"a\" ? true : false", ": 90"] {
+            assert_eq!(named(q), (q, q));
+        }
+    }
 }

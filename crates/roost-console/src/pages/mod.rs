@@ -77,6 +77,11 @@ impl Asked {
         self.query.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value.as_str())
     }
 
+    /// All values of a parameter that may come several times.
+    pub(crate) fn queries(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.query.iter().filter(move |(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
     pub(crate) fn number(&self, name: &str) -> usize {
         self.query(name).parse().unwrap_or(0)
     }

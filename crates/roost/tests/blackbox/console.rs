@@ -323,6 +323,15 @@ fn messages_are_seen_as_they_come_and_verdicts_in_the_pages_language() {
         let wall = get(at, "/wall?q=9001", &[]).body;
         wall.contains("data-since=").then_some(())
     });
+    // Groups stand one below the other, and one that is wrong says so in its place.
+    let wall = get(at, "/wall?q=Sales:+9001&q=aor.startsWith(%22900%22)&q=aor+%3d%3d&lang=en", &[]).body;
+    let groups: Vec<&str> = wall.split("<section ").skip(1).collect();
+    let tiles = |at: usize| groups[at].matches("<li ").count();
+    assert!(
+        groups.len() == 3 && groups[0].contains(">Sales ") && (tiles(0), tiles(1), tiles(2)) == (1, 5, 0),
+        "{wall}"
+    );
+    assert!(groups[2].contains("role=\"alert\"") && !groups[1].contains("role=\"alert\""), "{wall}");
 }
 
 #[test]
@@ -630,6 +639,7 @@ fn every_page_is_there_in_both_languages_and_colours() {
         ("history", "/calls/history"),
         ("routes", "/routes?method=INVITE&who=9001&target=8123"),
         ("wall", "/wall"),
+        ("groups", "/wall?q=Sales:+9001&q=aor.startsWith(%22900%22)"),
         ("config", "/config"),
         ("people", "/people"),
         ("phone", "/phone"),
