@@ -20,7 +20,11 @@ const LONGEST_NAME: usize = 64;
 const SHORTEST: usize = 10;
 /// Failures of a name, or from an address, within the time after which they are forgotten; more are refused unread.
 const MOST_FAILURES: u32 = 5;
+/// The same of a name from anywhere: so many, that nobody is kept out by a few guesses at his name.
+const MOST_OF_NAME: u32 = 50;
 const FORGOTTEN: Duration = Duration::from_secs(60);
+/// The name of who came by the one-time link.
+const OF_LINK: &str = "console";
 /// Names and addresses whose failures are counted.
 const MOST_COUNTED: usize = 10_000;
 /// Passwords that are checked at once: each takes a core for some 20 ms.
@@ -71,6 +75,8 @@ pub enum PeopleError {
     Write { path: PathBuf, why: String },
     #[error("a name has letters, digits, '.', '-' and '_', 64 at most")]
     Name,
+    #[error("`console` is who came by the one-time link: take another name")]
+    Reserved,
     #[error("a password has at least {SHORTEST} characters")]
     Short,
     #[error("there is nobody of the name {0}")]
@@ -148,6 +154,9 @@ impl People {
         let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
         if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(is_sound) {
             return Err(PeopleError::Name);
+        }
+        if name.eq_ignore_ascii_case(OF_LINK) {
+            return Err(PeopleError::Reserved);
         }
         let person = Person { name: name.to_string(), role, hash };
         let mut all = self.all.clone();
@@ -229,7 +238,7 @@ pub(crate) struct Who {
 impl Who {
     /// Who came by the one-time link.
     pub(crate) fn of_link() -> Who {
-        Who { name: "console".to_string(), role: Role::Administrator, hash: String::new() }
+        Who { name: OF_LINK.to_string(), role: Role::Administrator, hash: String::new() }
     }
 }
 
@@ -301,8 +310,8 @@ impl Logins {
         if name.len() > LONGEST_NAME {
             return Login::Refused;
         }
-        let keys = [format!("name {name}"), of_address(from)];
-        if keys.iter().any(|key| self.has_failed_often(key)) {
+        let keys = [(format!("name {name}"), MOST_OF_NAME), (of_address(from), MOST_FAILURES)];
+        if keys.iter().any(|(key, most)| self.has_failed_often(key, *most)) {
             return Login::Wait;
         }
         let Ok(permit) = Arc::clone(&self.at_once).try_acquire_owned() else { return Login::Wait };
@@ -317,13 +326,13 @@ impl Logins {
         match (checked.await.unwrap_or(false), who) {
             (true, Some(who)) => {
                 let mut failures = self.failures();
-                keys.iter().for_each(|key| {
+                keys.iter().for_each(|(key, _)| {
                     failures.remove(key);
                 });
                 Login::Granted(who)
             }
             _ => {
-                keys.into_iter().for_each(|key| self.fail(key));
+                keys.into_iter().for_each(|(key, _)| self.fail(key));
                 Login::Refused
             }
         }
@@ -332,16 +341,16 @@ impl Logins {
     /// Counts a one-time link that is none; whether its address has shown too many.
     pub(crate) fn guess_at_link(&self, from: IpAddr) -> bool {
         let key = of_address(from);
-        let is_often = self.has_failed_often(&key);
+        let is_often = self.has_failed_often(&key, MOST_FAILURES);
         if !is_often {
             self.fail(key);
         }
         is_often
     }
 
-    fn has_failed_often(&self, key: &str) -> bool {
+    fn has_failed_often(&self, key: &str, most: u32) -> bool {
         let failures = self.failures();
-        failures.get(key).is_some_and(|(count, since)| *count >= MOST_FAILURES && since.elapsed() < FORGOTTEN)
+        failures.get(key).is_some_and(|(count, since)| *count >= most && since.elapsed() < FORGOTTEN)
     }
 
     fn fail(&self, key: String) {
@@ -405,8 +414,12 @@ mod tests {
         for _ in 0..MOST_FAILURES {
             assert_eq!(logins.login("nobody", "guess".to_string(), there).await, Login::Refused);
         }
-        // Neither from there, nor of that name; others are not kept out.
+        // Nobody more from there; who is guessed at is not kept out elsewhere, unless it goes on and on.
         assert_eq!(logins.login("ada", "a long password".to_string(), there).await, Login::Wait);
+        assert_eq!(logins.login("nobody", "guess".to_string(), here).await, Login::Refused);
+        for _ in 0..MOST_OF_NAME {
+            logins.fail("name nobody".to_string());
+        }
         assert_eq!(logins.login("nobody", "guess".to_string(), here).await, Login::Wait);
         let granted = logins.login("bob", "another password".to_string(), here).await;
         let Login::Granted(bob) = granted else { panic!("{granted:?}") };

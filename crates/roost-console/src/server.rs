@@ -33,6 +33,8 @@ const HANDSHAKES: usize = 64;
 const CONNECTIONS: (usize, usize) = (512, 128);
 /// How long a connection may stand still both ways.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long it may take from its beginning to the first byte of its first answer.
+const FIRST_ANSWER: Duration = Duration::from_secs(20);
 
 /// Serves the console for as long as it is polled. `once` makes whoever shows it an administrator, one time.
 ///
@@ -126,19 +128,24 @@ enum Wire {
 struct Connection {
     wire: Wire,
     idle: Pin<Box<Sleep>>,
+    /// What comes before the first answer does not make it last.
+    is_answered: bool,
     _place: Place,
 }
 
 impl Connection {
     fn new(wire: Wire, place: Place) -> Connection {
-        Connection { wire, idle: Box::pin(tokio::time::sleep(IDLE)), _place: place }
+        let idle = Box::pin(tokio::time::sleep(FIRST_ANSWER));
+        Connection { wire, idle, is_answered: false, _place: place }
     }
 
     /// What was done counts, and what waits waits so long.
     fn watched<T>(&mut self, done: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         match done {
             Poll::Ready(done) => {
-                self.idle.as_mut().reset(Instant::now() + IDLE);
+                if self.is_answered {
+                    self.idle.as_mut().reset(Instant::now() + IDLE);
+                }
                 Poll::Ready(done)
             }
             Poll::Pending => match self.idle.as_mut().poll(context) {
@@ -189,6 +196,7 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let own = self.get_mut();
+        own.is_answered = true;
         let done = match &mut own.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Wire::Secure(stream) => Pin::new(stream).poll_write(context, bytes),

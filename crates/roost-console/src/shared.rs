@@ -25,6 +25,8 @@ use crate::{Parts, Settings};
 const FRESH: Duration = Duration::from_millis(900);
 /// Pages that are watched at once, and from one address: behind one there may be a whole call centre.
 const WATCHED: (usize, usize) = (200, 100);
+/// The same by who has not logged in, on this machine.
+const WATCHED_BY_STRANGERS: (usize, usize) = (40, 20);
 
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
@@ -45,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) ladders: Ladders,
     /// Pages that are watched.
     pub(crate) watching: Places,
+    pub(crate) strangers_watching: Places,
 }
 
 impl Shared {
@@ -69,6 +72,7 @@ impl Shared {
             wrong: [Kept::new(FRESH), Kept::new(FRESH)],
             since: Since::default(),
             watching: Places::new(WATCHED),
+            strangers_watching: Places::new(WATCHED_BY_STRANGERS),
             ladders: Ladders::new(parts.mi.tracer.clone()),
             settings,
             parts,

@@ -161,12 +161,8 @@ async fn save(
     let work = async {
         let saved = tokio::task::spawn_blocking(move || file.save(&text, &mark)).await;
         saved.map_err(|error| NotSaved::Why(error.to_string()))??;
-        Ok(match shared.backend.mi("reload", json!({})).await {
-            Ok(reloaded) => {
-                Outcome::wholly(reloaded["Restart"].as_array().is_some_and(|keys| !keys.is_empty()))
-            }
-            Err(why) => Outcome { done: false, but: Some(why) },
-        })
+        let but = shared.backend.mi("reload", json!({})).await.err();
+        Ok(Outcome { done: changes.iter().any(|change| change["live"] == false), but })
     };
     shared.audit.carried_out(visitor.who(), change, work).await
 }

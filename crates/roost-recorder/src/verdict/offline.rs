@@ -40,6 +40,7 @@ pub(super) fn offline(facts: &Facts<'_>) -> Verdict {
             after_fight(facts, refused(facts, last, reason, &make))
         }
         What::Refused { reason, .. } => refused(facts, last, reason, &make),
+        What::Gone(Gone::Removed) if facts.exists == Some(false) => removed_extension(facts, last, &make),
         // Its phone was here, and registers elsewhere now.
         What::Gone(_) if !facts.elsewhere.is_empty() => other_domain(facts, &make),
         What::Gone(why) => after_fight(facts, gone(facts, (last, why), &make)),
@@ -79,6 +80,17 @@ fn stranded(facts: &Facts<'_>, contact: &ContactRecord, make: Make<'_>) -> Verdi
     let remedy =
         say!(language, "wait for the phone to register again, or restart it", "等话机重新注册，或重启话机");
     make("flow-lost", sentence, vec![remedy])
+}
+
+/// It is no extension any more.
+fn removed_extension(facts: &Facts<'_>, last: &Note, make: Make<'_>) -> Verdict {
+    let when = ago(facts.language, last.last_ms, facts.now_ms);
+    let sentence = say!(
+        facts.language,
+        "There is no such extension any more; its registration was removed {when}.",
+        "已没有这个分机；它的注册 {when}被删除。"
+    );
+    make("unknown-user", sentence, vec![format!("roost user add {} …", argument(facts.aor))])
 }
 
 /// Its registration has ended.

@@ -217,6 +217,18 @@ fn english_words(text: &str) -> Vec<&str> {
 }
 
 #[test]
+fn one_that_was_removed_is_told_to_be_added_and_not_to_register_again() {
+    let life = noted(&[(60_000, What::Registered, 7), (3_000, What::Gone(Gone::Removed), 7)]);
+    let facts = Facts { exists: Some(false), life: Some(&life), ..facts() };
+    let found = verdict(&facts);
+    assert_eq!(
+        (found.word.as_str(), found.remedy),
+        ("unknown-user", vec!["roost user add 9001 …".to_string()])
+    );
+    is_the_same_in_chinese(&facts, &verdict(&facts));
+}
+
+#[test]
 fn english_left_in_a_chinese_text_is_found() {
     assert_eq!(english_words("它的注册 5 s ago过期"), ["ago"]);
     assert!(english_words("执行 roost ul rm 9001 后，`registrar.max_contacts`，ping 与 CSeq").is_empty());

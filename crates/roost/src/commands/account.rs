@@ -16,6 +16,9 @@ pub(crate) fn check_account(config: &Config, user: &str, domain: &str, password:
     if user.is_empty() || password.is_empty() {
         bail!("the user and the password must not be empty");
     }
+    if user == "." || user == ".." {
+        bail!("'{user}' is no name: it stands for a place in an address");
+    }
     if user.contains('@') {
         bail!("'{user}': give the user alone, and its domain apart (--domain, or the column `domain`)");
     }
