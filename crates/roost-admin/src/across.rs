@@ -196,15 +196,8 @@ fn problems(all: Vec<(String, Value)>, silent: &[String], language: Language) ->
             }
         }
     }
-    let verdict = match shown.len() {
-        0 => say!(language, "Nothing is wrong.", "一切正常。"),
-        1 => say!(language, "One thing is wrong.", "有一处问题。"),
-        count => say!(
-            language,
-            "{count} things are wrong, the worst of each node first.",
-            "有 {count} 处问题，每个节点中最严重的在前。"
-        ),
-    };
+    let order = ["the worst of each node first", "每个节点中最严重的在前"];
+    let verdict = why::headline(language, shown.len(), order);
     json!({ "Verdict": verdict, "Problems": shown })
 }
 

@@ -21,13 +21,12 @@ pub(crate) enum NotReady {
 
 impl NotReady {
     pub(crate) fn words(self, language: Language) -> &'static str {
-        let [english, chinese] = match self {
+        language.pick(match self {
             NotReady::DatabaseAway => ["the database is away", "数据库不可用"],
             NotReady::Draining => ["it is being taken out of service", "正在退出服务"],
             NotReady::Stuck => ["a worker does not answer", "有工作线程没有应答"],
             NotReady::Loading => ["the table `location` is being read", "正在读取 `location` 表"],
-        };
-        if language == Language::English { english } else { chinese }
+        })
     }
 }
 

@@ -13,6 +13,8 @@ use crate::Mi;
 use crate::ask::stored_aor;
 use crate::rpc::{Params, RpcError};
 
+pub(crate) use now::headline;
+
 /// What it takes.
 pub(crate) const PARAMS: &[&str] = &["aor", "other", "callid", "since", "lang"];
 /// What is longer ago is not wrong now, in milliseconds.

@@ -19,6 +19,8 @@ use crate::shared::Shared;
 
 /// The longest form, in bytes; a configuration may be longer.
 const MAX_FORM: usize = 8 << 10;
+/// Where that is sent.
+const CONFIG: &str = "/config";
 
 /// A form that was sent. Who hangs up meanwhile leaves nothing half done.
 pub(crate) async fn act(
@@ -39,7 +41,7 @@ async fn acted(
     headers: &HeaderMap,
     body: &str,
 ) -> Response {
-    if body.len() > MAX_FORM && path != "/config" {
+    if body.len() > MAX_FORM && path != CONFIG {
         return (StatusCode::PAYLOAD_TOO_LARGE, "that is too long\n").into_response();
     }
     let fields = Fields::of(body);
@@ -60,22 +62,24 @@ async fn acted(
         visitor.token.iter().for_each(|token| shared.sessions.end(token));
         return (cookie(shared, "", 0), Redirect::to("/")).into_response();
     }
-    let Some(form) = Form::at(path) else {
-        return (StatusCode::NOT_FOUND, "there is no such form\n").into_response();
+    let form = Form::at(path);
+    let wanted = match form {
+        Some(form) => form.role(),
+        None if path == CONFIG => Role::Administrator,
+        None => return (StatusCode::NOT_FOUND, "there is no such form\n").into_response(),
     };
-    if !visitor.may(form.role()) {
-        let role = form.role().as_str();
-        return (StatusCode::FORBIDDEN, format!("that takes the role {role}\n")).into_response();
+    if !visitor.may(wanted) {
+        return (StatusCode::FORBIDDEN, format!("that takes the role {}\n", wanted.as_str())).into_response();
     }
-    if form == Form::Config {
+    let Some(form) = form else {
         return pages::config::act(shared, visitor, headers, &fields).await;
-    }
+    };
     let back = back(&fields);
     let work = done(shared, form, &fields);
     match shared.audit.carried_out(visitor.who(), form.change(&fields), work).await {
         Ok(Outcome { done: said, but }) => {
             let language = Asked::of(back, headers, visitor.clone()).language();
-            let but = but.map(|but| shared.templates.word(language, "said.but").replace("{0}", &but));
+            let but = but.map(|but| shared.templates.filled(language, "said.but", &[but]));
             visitor.led_to(shared, (back, said), but.as_deref())
         }
         Err(why) => {
@@ -115,11 +119,10 @@ async fn done(shared: &Arc<Shared>, form: Form, fields: &Fields) -> Result<Outco
             return Ok(Outcome { done: "password-changed", but: known(shared, aor).await });
         }
         Form::AddExtension => {
-            let own = aor.trim().to_string();
-            let added = own.clone();
+            let (aor, own) = (aor.trim(), aor.trim().to_string());
             account(shared, move |accounts| accounts.add(&own, &password)).await?;
             shared.index.forget().await;
-            return Ok(Outcome { done: "extension-added", but: known(shared, &added).await });
+            return Ok(Outcome { done: "extension-added", but: known(shared, aor).await });
         }
         Form::RemoveExtension => {
             let gone = account(shared, move |accounts| accounts.remove(&own)).await?;
@@ -139,7 +142,6 @@ async fn done(shared: &Arc<Shared>, form: Form, fields: &Fields) -> Result<Outco
             people(shared, move |logins| logins.remove(&name)).await?;
             "person-removed"
         }
-        Form::Config => return Err("a configuration is saved by its own page".to_string()),
     }))
 }
 

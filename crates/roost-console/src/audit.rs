@@ -68,14 +68,17 @@ impl Audit {
         let id = self.begin((who, from), change)?;
         let done = work.await;
         let (outcome, why) = match &done {
-            Ok(Outcome { but: None, .. }) => ("made", String::new()),
-            Ok(Outcome { but: Some(why), .. }) => ("made", why.clone()),
-            Err(failure) => ("failed", failure.to_string()),
+            Ok(Outcome { but, .. }) => {
+                let but = but.clone().unwrap_or_default();
+                tracing::info!(who, %from, what, of, but, "changed in the console");
+                ("made", but)
+            }
+            Err(failure) => {
+                let why = failure.to_string();
+                tracing::warn!(who, %from, what, of, why, "not changed in the console");
+                ("failed", why)
+            }
         };
-        match outcome {
-            "made" => tracing::info!(who, %from, what, of, but = why, "changed in the console"),
-            _ => tracing::warn!(who, %from, what, of, why, "not changed in the console"),
-        }
         let line = json!({ "id": id, "time_s": now_us() / 1_000_000, "outcome": outcome, "why": cut(&why) });
         if let Err(error) = self.append(&self.turn(), &line) {
             tracing::error!(error, "the audit log cannot be written");

@@ -1,4 +1,4 @@
-//! The forms that change something: where each is sent, who may, and what it changes.
+//! The forms that change something, but for the configuration: where each is sent, who may, and what it changes.
 
 use crate::audit::Change;
 use crate::fields::Fields;
@@ -15,7 +15,6 @@ pub(crate) enum Form {
     RemoveExtension,
     Person,
     RemovePerson,
-    Config,
 }
 
 impl Form {
@@ -31,7 +30,6 @@ impl Form {
             "/do/extension-remove" => Form::RemoveExtension,
             "/do/person" => Form::Person,
             "/do/person-remove" => Form::RemovePerson,
-            "/config" => Form::Config,
             _ => return None,
         })
     }
@@ -43,12 +41,11 @@ impl Form {
             | Form::AddExtension
             | Form::RemoveExtension
             | Form::Person
-            | Form::RemovePerson
-            | Form::Config => Role::Administrator,
+            | Form::RemovePerson => Role::Administrator,
         }
     }
 
-    /// What it changes, for the audit log; what a configuration changes its text says.
+    /// What it changes, for the audit log.
     pub(crate) fn change(self, fields: &Fields) -> Change<'_> {
         let get = |name| fields.get(name);
         let (what, of) = match self {
@@ -61,7 +58,6 @@ impl Form {
             Form::RemoveExtension => ("remove extension", get("aor")),
             Form::Person => ("person", get("name")),
             Form::RemovePerson => ("remove person", get("name")),
-            Form::Config => ("configuration", ""),
         };
         let (before, after) = match self {
             Form::RemoveBinding => (get("contact"), ""),

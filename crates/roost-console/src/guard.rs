@@ -35,9 +35,7 @@ impl Visitor {
     pub(crate) fn who(&self) -> (&str, IpAddr) {
         (self.session.as_ref().map_or("", |session| session.who.name.as_str()), self.from)
     }
-}
 
-impl Visitor {
     /// To a page that says what was done, and what of it is not as it should be.
     pub(crate) fn led_to(&self, shared: &Shared, (page, said): (&str, &str), but: Option<&str>) -> Response {
         let sign = if page.contains('?') { '&' } else { '?' };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use roost_hep::{Filter, Packet, Tracer, Watch};
 
 /// Ladders at once.
-const MOST: usize = 8;
+pub(crate) const MOST: usize = 8;
 /// Rungs of one, and bytes of their texts.
 const RUNGS: usize = 300;
 const BYTES: usize = 1 << 20;
@@ -49,12 +49,11 @@ pub(crate) struct Shown {
 }
 
 /// Why there is none.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NoLadder {
-    #[error("{MOST} are watched already")]
+    /// [`MOST`] are watched already.
     TooMany,
     /// For people.
-    #[error("{0}")]
     Why(String),
 }
 
@@ -82,9 +81,6 @@ struct Ladder {
 }
 
 impl Ladders {
-    /// Ladders at once.
-    pub(crate) const MOST: usize = MOST;
-
     pub(crate) fn new(tracer: Tracer) -> Ladders {
         Ladders { tracer, all: Mutex::default() }
     }

@@ -52,8 +52,9 @@ pub trait ConfigFile: Send + Sync {
     /// What is wrong with it, with its line; for people.
     fn check(&self, text: &str) -> Result<Vec<Value>, String>;
 
-    /// A text with its secrets masked; `None`: it cannot be read, and where they stand in it is not known.
-    fn mask(&self, text: &str) -> Option<String>;
+    /// The same, and another text with its secrets masked as there; of that `None`: it cannot be read, and where they stand in it
+    /// is not known.
+    fn read_beside(&self, text: &str) -> Option<(ConfigText, Option<String>)>;
 
     /// Checks a text and puts it into the file's place, if that is still the one of this mark; the one before is kept beside it
     /// (`.bak`).

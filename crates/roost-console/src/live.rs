@@ -35,12 +35,12 @@ pub(crate) async fn stream(
     let query = form(&query.unwrap_or_default());
     let page = query.iter().find(|(name, _)| name == "page").map_or("", |(_, value)| value.as_str());
     let from = visitor.from;
-    let places = if visitor.session.is_some() { &shared.watching } else { &shared.strangers_watching };
-    let places = places.clone();
     let asked = Asked::of(page, &headers, visitor).into_stream();
     if !page.starts_with('/') || !is_live(&asked) {
         return (StatusCode::BAD_REQUEST, "page=PATH of a page that changes\n").into_response();
     }
+    let is_known = asked.visitor.session.is_some();
+    let places = if is_known { &shared.watching } else { &shared.strangers_watching };
     let Some(place) = places.take(from) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are watched\n").into_response();
     };

@@ -54,9 +54,8 @@ impl Templates {
         let (own, below) = (Arc::clone(&words), Arc::clone(&words));
         environment.add_function("t", move |state: &State<'_, '_>, name: &str, parts: Rest<Value>| {
             let language = language(state);
-            parts.iter().enumerate().fold(own.get(language, name).to_string(), |text, (index, part)| {
-                text.replace(&format!("{{{index}}}"), &part.to_string())
-            })
+            let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
+            own.filled(language, name, &parts)
         });
         environment.add_function("words", move |state: &State<'_, '_>, front: &str| {
             below.below(language(state), front)
@@ -76,6 +75,11 @@ impl Templates {
 
     pub(crate) fn word(&self, language: Language, name: &str) -> String {
         self.words.get(language, name).to_string()
+    }
+
+    /// The same with what stands in it: `{0}`, `{1}`.
+    pub(crate) fn filled(&self, language: Language, name: &str, parts: &[String]) -> String {
+        self.words.filled(language, name, parts)
     }
 
     pub(crate) fn has_word(&self, name: &str) -> bool {

@@ -30,6 +30,13 @@ impl Words {
         words.get(name).map_or(name, String::as_str)
     }
 
+    /// A text with what stands in it in place of `{0}`, `{1}`.
+    pub(crate) fn filled(&self, language: Language, name: &str, parts: &[String]) -> String {
+        parts.iter().enumerate().fold(self.get(language, name).to_string(), |text, (index, part)| {
+            text.replace(&format!("{{{index}}}"), part)
+        })
+    }
+
     /// All whose names begin so, without that beginning, as JSON.
     pub(crate) fn below(&self, language: Language, front: &str) -> String {
         let words = match language {

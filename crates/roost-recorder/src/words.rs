@@ -26,7 +26,7 @@ pub fn clock(at_ms: u64, now_ms: u64) -> String {
 /// Names, one after another.
 pub fn list<Name: AsRef<str>>(language: Language, names: &[Name]) -> String {
     let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
-    names.join(if language == Language::English { ", " } else { "、" })
+    names.join(language.pick([", ", "、"]))
 }
 
 /// How long ago.

@@ -211,8 +211,7 @@ pub(crate) async fn losses(
     let figures = gather(mi, |_| false).await?;
     let told = |(name, value): (String, u64)| {
         let entry = table::entry(&name).filter(|_| value > 0)?;
-        let chinese = entry.lost?;
-        Some((name, value, if language == Language::English { entry.help } else { chinese }))
+        Some((name, value, language.pick([entry.help, entry.lost?])))
     };
     Ok(figures.values.into_iter().filter_map(told).collect())
 }

@@ -90,15 +90,19 @@ pub(super) async fn system(
     }
     problems.extend(troubled(mi, recorder, (now_ms, language), since_ms).await?);
     problems.sort_by_key(|problem| problem.severity);
-    let verdict = match problems.len() {
-        0 => say!(language, "Nothing is wrong.", "一切正常。"),
-        1 => say!(language, "One thing is wrong.", "有一处问题。"),
-        count => {
-            say!(language, "{count} things are wrong, the worst first.", "有 {count} 处问题，最严重的在前。")
-        }
-    };
+    let verdict = headline(language, problems.len(), ["the worst first", "最严重的在前"]);
     let shown: Vec<_> = problems.iter().map(Problem::to_json).collect();
     Ok(json!({ "Verdict": verdict, "Problems": shown }))
+}
+
+/// How many things are wrong, and in which order they stand.
+pub(crate) fn headline(language: Language, count: usize, order: [&str; 2]) -> String {
+    let order = language.pick(order);
+    match count {
+        0 => say!(language, "Nothing is wrong.", "一切正常。"),
+        1 => say!(language, "One thing is wrong.", "有一处问题。"),
+        count => say!(language, "{count} things are wrong, {order}.", "有 {count} 处问题，{order}。"),
+    }
 }
 
 /// Next hops that take no calls.

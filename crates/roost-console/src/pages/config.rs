@@ -35,7 +35,7 @@ pub(crate) async fn page(shared: &Shared, asked: &Asked) -> Result<Made, Failed>
             None => sections.push((shown, vec![key])),
         }
     }
-    let file = shown_file(shared, &asked.visitor);
+    let file = asked.visitor.may(Role::Administrator).then(|| shared.parts.config.read()).flatten();
     let data = json!({
         "sections": sections.into_iter().map(|(name, keys)| json!({ "name": name, "keys": keys })).collect::<Vec<_>>(),
         "is_changed_only": is_changed_only,
@@ -44,10 +44,6 @@ pub(crate) async fn page(shared: &Shared, asked: &Asked) -> Result<Made, Failed>
         "is_writable": file.as_ref().is_some_and(|file| file.is_writable),
     });
     Ok(Made { template: "config.html", title: "config", data })
-}
-
-fn shown_file(shared: &Shared, visitor: &Visitor) -> Option<ConfigText> {
-    visitor.may(Role::Administrator).then(|| shared.parts.config.read()).flatten()
 }
 
 /// The file as it is now, and how a text differs from it.
@@ -93,23 +89,24 @@ pub(crate) async fn act(
         }
         Ok(changes) => Fate::Sound(changes),
     };
-    let word = |name: &str| shared.templates.word(asked.language, name);
-    let (changes, error) = match fate {
+    let (changes, error, mark) = match fate {
         Fate::Saved(Outcome { done: needs_restart, but }) => {
             let said = match (&but, needs_restart) {
                 (Some(_), _) => "config-kept",
                 (None, true) => "config-restart",
                 (None, false) => "config-saved",
             };
-            let but = but.map(|why| word("config.not-in-force").replace("{0}", &why));
+            let but = but.map(|why| shared.templates.filled(asked.language, "config.not-in-force", &[why]));
             return visitor.led_to(shared, ("/config", said), but.as_deref());
         }
-        Fate::Sound(changes) => (changes, None),
+        Fate::Sound(changes) => (changes, None, mark),
         // What stands in the file now is on this page: who saves it has seen it.
-        Fate::Conflict(changes) => (changes, Some((word("config.conflict"), &*compared.mark))),
-        Fate::Wrong(why) => (Vec::new(), Some((why, mark))),
+        Fate::Conflict(changes) => {
+            let error = shared.templates.word(asked.language, "config.conflict");
+            (changes, Some(error), &*compared.mark)
+        }
+        Fate::Wrong(why) => (Vec::new(), Some(why), mark),
     };
-    let (error, mark) = error.map_or((None, mark), |(error, mark)| (Some(error), mark));
     let content = page(shared, &asked).await.and_then(|Made { mut data, template, title }| {
         data["text"] = text.into();
         data["mark"] = mark.into();
@@ -128,8 +125,8 @@ pub(crate) async fn act(
 async fn compared(shared: &Shared, text: &str) -> Compared {
     let (file, text) = (Arc::clone(&shared.parts.config), text.to_string());
     let compare = move || {
-        let ConfigText { text: before, mark, .. } = file.read()?;
-        Some(Compared { mark, diff: file.mask(&text).map_or_else(Vec::new, |shown| diff(&before, &shown)) })
+        let (ConfigText { text: before, mark, .. }, masked) = file.read_beside(&text)?;
+        Some(Compared { mark, diff: masked.map_or_else(Vec::new, |masked| diff(&before, &masked)) })
     };
     tokio::task::spawn_blocking(compare).await.ok().flatten().unwrap_or_default()
 }

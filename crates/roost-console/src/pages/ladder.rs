@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::ladders::{Ladders, NoLadder, Rung, Whose};
+use crate::ladders::{MOST, NoLadder, Rung, Whose};
 use crate::pages::{Asked, wants_messages};
 use crate::people::Role;
 use crate::shared::Shared;
@@ -21,7 +21,7 @@ pub(super) async fn shown(shared: &Shared, asked: &Asked, whose: &Whose, kept: V
                 if shown.is_ended { note("ended", "") } else { Value::Null },
                 rows(shown.rungs.iter().map(AsRef::as_ref), shown.first_ms, true),
             ),
-            Err(NoLadder::TooMany) => (note("full", &Ladders::MOST.to_string()), Vec::new()),
+            Err(NoLadder::TooMany) => (note("full", &MOST.to_string()), Vec::new()),
             Err(NoLadder::Why(why)) => (note("failed", &why), Vec::new()),
         };
         return json!({ "is_live": true, "may_watch": true, "note": note, "rungs": rungs });

@@ -31,12 +31,17 @@ impl Language {
         }
     }
 
+    /// The one of the two, English and Chinese, that is its own.
+    pub fn pick<Text>(self, [english, chinese]: [Text; 2]) -> Text {
+        match self {
+            Language::English => english,
+            Language::Chinese => chinese,
+        }
+    }
+
     /// Its tag (RFC 5646).
     pub fn tag(self) -> &'static str {
-        match self {
-            Language::English => "en",
-            Language::Chinese => "zh-CN",
-        }
+        self.pick(["en", "zh-CN"])
     }
 }
 
@@ -57,11 +62,8 @@ impl Explanation {
 
     /// What happened, what to do, and what it may mean besides, which may be empty; of these names.
     pub fn texts(&self, language: Language, names: &Names<'_>) -> [String; 3] {
-        let pick = |[english, chinese]: [&'static str; 2]| match language {
-            Language::English => english,
-            Language::Chinese => chinese,
-        };
-        let [what, remedy, besides] = [self.what, self.remedy, self.besides].map(pick);
+        let own = |texts: [&'static str; 2]| language.pick(texts);
+        let [what, remedy, besides] = [self.what, self.remedy, self.besides].map(own);
         // What is to be done has commands in it.
         let words = [names.extension, names.callee, names.address].map(argument);
         let quoted = Names { extension: &words[0], callee: &words[1], address: &words[2] };

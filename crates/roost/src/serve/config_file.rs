@@ -31,6 +31,11 @@ impl ConfigFile {
         self.file.as_deref().ok_or_else(|| NO_FILE.to_string())
     }
 
+    fn shown(&self, file: &Path, text: &str) -> ConfigText {
+        let is_writable = std::fs::OpenOptions::new().append(true).open(file).is_ok();
+        ConfigText { mark: self.masks.mark(text), text: self.masks.masked(text), is_writable }
+    }
+
     /// The text with its secrets, of which masks stand for those before, and what it says, if it is right.
     fn checked(&self, file: &Path, text: &str, before: &str) -> Result<(String, Settings), String> {
         let text = self.masks.unmasked(text, before)?;
@@ -50,21 +55,21 @@ impl ConfigFile {
 impl roost_console::ConfigFile for ConfigFile {
     fn read(&self) -> Option<ConfigText> {
         let file = self.file.as_deref()?;
-        let text = std::fs::read_to_string(file).ok()?;
-        let is_writable = std::fs::OpenOptions::new().append(true).open(file).is_ok();
-        Some(ConfigText { mark: self.masks.mark(&text), text: self.masks.masked(&text), is_writable })
+        Some(self.shown(file, &read(file).ok()?))
+    }
+
+    fn read_beside(&self, text: &str) -> Option<(ConfigText, Option<String>)> {
+        let file = self.file.as_deref()?;
+        let before = read(file).ok()?;
+        // Masks in it stand for what they stand for: a mask of a mask would be another.
+        let whole = self.masks.unmasked(text, &before);
+        let masked = self.masks.masked_if_sound(whole.as_deref().unwrap_or(text));
+        Some((self.shown(file, &before), masked))
     }
 
     fn check(&self, text: &str) -> Result<Vec<Value>, String> {
         let file = self.file()?;
         self.checked(file, text, &read(file)?).map(|(_, after)| would_change(file, &after))
-    }
-
-    fn mask(&self, text: &str) -> Option<String> {
-        // Masks in it stand for what they stand for: a mask of a mask would be another.
-        let before = self.file().and_then(read).unwrap_or_default();
-        let whole = self.masks.unmasked(text, &before);
-        self.masks.masked_if_sound(whole.as_deref().unwrap_or(text))
     }
 
     fn save(&self, text: &str, mark: &str) -> Result<(), NotSaved> {
@@ -143,7 +148,11 @@ mod tests {
         let secret = "[auth]\nsecret = \"one two three\"\n";
         std::fs::write(&path, secret).unwrap();
         let shown = file.read().unwrap().text;
-        assert!(!shown.contains("one two three") && file.mask(&shown).as_deref() == Some(&*shown), "{shown}");
+        assert!(
+            !shown.contains("one two three")
+                && file.read_beside(&shown).unwrap().1.as_deref() == Some(&*shown),
+            "{shown}"
+        );
         // Another secret is another text, and so is each that cannot be read.
         let secret = |secret: &str| format!("[[webhook]]\nurl = \"http://a.test/\"\nsecret = \"{secret}\"\n");
         let marks =
